@@ -1,0 +1,98 @@
+package streamscorer.djl;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+
+/** The command {@code score MODEL SNAPSHOT --out FILE}. Exit status: 0 done, 1 failed, 2 bad input. */
+public final class Main {
+    /** Customers scored at once. */
+    static final int BATCH_ROWS = 1024;
+
+    private static final String USAGE = "the command is score MODEL SNAPSHOT --out FILE";
+
+    private Main() {}
+
+    public static void main(String[] arguments) {
+        // No logger is bundled; without this line SLF4J says so on stderr.
+        System.setProperty("slf4j.internal.verbosity", "ERROR");
+        System.exit(status(arguments));
+    }
+
+    private static int status(String[] arguments) {
+        if (arguments.length != 5 || !arguments[0].equals("score") || !arguments[3].equals("--out")) {
+            return failed(new BadInput("arguments", String.join(" ", arguments), USAGE).getMessage(), 2);
+        }
+        try {
+            score(Path.of(arguments[1]), Path.of(arguments[2]), Path.of(arguments[4]));
+            return 0;
+        } catch (BadInput error) {
+            return failed(error.getMessage(), 2);
+        } catch (IOException | InterruptedException | RuntimeException error) {
+            return failed(error.toString(), 1);
+        }
+    }
+
+    private static int failed(String why, int status) {
+        System.err.println("stream-scorer: " + why);
+        return status;
+    }
+
+    private static void score(Path model, Path snapshot, Path out) throws IOException, InterruptedException {
+        long start = System.nanoTime();
+        Artefact artefact = Artefact.load(model);
+        try (PropensityModel network = PropensityModel.load(artefact);
+                ScoreWriter writer = new ScoreWriter(out, artefact)) {
+            Snapshot opened = SnapshotReader.open(snapshot);
+            artefact.requireFeaturesOf(opened);
+            try (SnapshotReader reader = new SnapshotReader(opened, BATCH_ROWS)) {
+                scoreAll(reader, network, writer);
+            }
+            writer.finish();
+            double seconds = (System.nanoTime() - start) / 1e9;
+            System.out.printf("%,d customers of %,d categories by model %s to %s in %.1f s: %,.0f a second%n",
+                    opened.rows(), artefact.categories().size(), artefact.version(), out, seconds,
+                    opened.rows() / seconds);
+        }
+    }
+
+    /** While a batch is scored, the next is read and the one before it written, by a thread each. */
+    private static void scoreAll(SnapshotReader reader, PropensityModel model, ScoreWriter writer)
+            throws InterruptedException {
+        ExecutorService reading = Executors.newSingleThreadExecutor();
+        ExecutorService writing = Executors.newSingleThreadExecutor();
+        try {
+            Future<CustomerBatch> next = reading.submit(reader::next);
+            Future<?> written = CompletableFuture.completedFuture(null);
+            for (CustomerBatch read; (read = result(next)) != null; ) {
+                next = reading.submit(reader::next);
+                CustomerBatch batch = read;
+                Probabilities scores = model.score(batch.vectors());
+                result(written);
+                written = writing.submit(() -> writer.write(batch, scores));
+            }
+            result(written);
+        } finally {
+            reading.shutdown();
+            writing.shutdown();
+            reading.awaitTermination(1, TimeUnit.MINUTES);
+            writing.awaitTermination(1, TimeUnit.MINUTES);
+        }
+    }
+
+    private static <T> T result(Future<T> future) throws InterruptedException {
+        try {
+            return future.get();
+        } catch (ExecutionException error) {
+            if (error.getCause() instanceof RuntimeException cause) {
+                throw cause;
+            }
+            throw new IllegalStateException(error.getCause());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+package streamscorer.djl;
+
+import ai.djl.Device;
+import ai.djl.MalformedModelException;
+import ai.djl.Model;
+import ai.djl.engine.EngineException;
+import ai.djl.inference.Predictor;
+import ai.djl.translate.TranslateException;
+import java.io.IOException;
+import java.util.List;
+
+/**
+ * An artefact's network in DJL's MXNet engine.
+ *
+ * <p>Any number of threads may call {@link #score}; one is served at a time, by all the threads that
+ * MXNet has (OMP_NUM_THREADS), since the engine keeps one set of intermediate arrays for a network.
+ *
+ * <p>Nothing is asked of the network: DJL would otherwise download a libmxnet that it does not find
+ * and report its use.
+ */
+public final class PropensityModel implements AutoCloseable {
+    private static final String NO_MXNET =
+            "MXNet needs Linux x86-64, and the jar of mxnet-native-mkl or MXNET_LIBRARY_PATH, the"
+            + " directory of a libmxnet.so; nothing is downloaded";
+
+    private final Artefact artefact;
+    private final Model model;
+    private final Predictor<SparseVectors, Probabilities> predictor;
+
+    private PropensityModel(Artefact artefact, Model model) {
+        this.artefact = artefact;
+        this.model = model;
+        this.predictor = model.newPredictor(new PropensityTranslator(artefact));
+    }
+
+    /**
+     * Loads the network of a checked artefact.
+     *
+     * @throws BadInput where MXNet is not to be had, or can't load it
+     */
+    public static PropensityModel load(Artefact artefact) {
+        System.setProperty("ai.djl.offline", "true");
+        System.setProperty("OPT_OUT_TRACKING", "true");
+        Model model;
+        try {
+            model = Model.newInstance("model", Device.cpu(), "MXNet");
+        } catch (EngineException | LinkageError error) {
+            throw new BadInput("mxnet", rootMessage(error), NO_MXNET);
+        }
+        try {
+            model.load(artefact.directory(), "model");
+            List<String> inputs = model.describeInput().keys();
+            if (!inputs.equals(List.of("data"))) {
+                throw new MalformedModelException("no parameters for inputs " + inputs);
+            }
+            return new PropensityModel(artefact, model);
+        } catch (IOException | MalformedModelException | EngineException | NullPointerException error) {
+            model.close();
+            throw new BadInput("model", artefact.directory(), "MXNet can't load it: " + rootMessage(error));
+        }
+    }
+
+    /** Scores B customers, B from 0 up. */
+    public synchronized Probabilities score(SparseVectors vectors) {
+        if (vectors.rows() == 0) {
+            return new Probabilities(artefact.categories(), artefact.classes(), new float[0]);
+        }
+        try {
+            return predictor.predict(vectors);
+        } catch (TranslateException error) {
+            throw new IllegalStateException("MXNet failed: " + rootMessage(error), error);
+        }
+    }
+
+    /** What it was loaded from. */
+    public Artefact artefact() {
+        return artefact;
+    }
+
+    @Override
+    public synchronized void close() {
+        predictor.close();
+        model.close();
+    }
+
+    private static String rootMessage(Throwable error) {
+        while (error.getCause() != null) {
+            error = error.getCause();
+        }
+        return String.valueOf(error.getMessage()).lines().findFirst().orElse("");
+    }
+}

@@ -1,0 +1,63 @@
+package streamscorer.djl;
+
+import java.io.IOException;
+import java.io.Serializable;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentMap;
+import java.util.function.Function;
+import org.apache.spark.broadcast.Broadcast;
+
+/**
+ * A model on its way from the driver to Spark's executors.
+ *
+ * <p>Its files are broadcast: Spark ships no local directory to a cluster, and a broadcast goes from
+ * executor to executor. Each executor writes them down, loads them once, and deletes them.
+ *
+ * @param version of the model
+ * @param files what {@link Artefact#FILES} names
+ */
+record ShippedModel(String version, Broadcast<Map<String, byte[]>> files) implements Serializable {
+    private static final ConcurrentMap<String, PropensityModel> LOADED = new ConcurrentHashMap<>();
+
+    /**
+     * Checks a model on the driver.
+     *
+     * @param shown what errors call the model's directory
+     * @throws BadInput where it can't be used
+     */
+    static Artefact check(Map<String, byte[]> files, String shown) {
+        return unpacked(files, shown, Artefact::load);
+    }
+
+    /** This executor's one copy, loaded when first asked for. */
+    PropensityModel loaded() {
+        return LOADED.computeIfAbsent(version, v ->
+                unpacked(files.value(), "model " + v, copy -> PropensityModel.load(Artefact.load(copy))));
+    }
+
+    /** What is made of a model's files while they stand in a directory. */
+    private static <T> T unpacked(Map<String, byte[]> files, String shown, Function<Path, T> use) {
+        try {
+            Path copy = Files.createTempDirectory("stream-scorer-model-");
+            try {
+                for (Map.Entry<String, byte[]> file : files.entrySet()) {
+                    Files.write(copy.resolve(file.getKey()), file.getValue());
+                }
+                return use.apply(copy);
+            } catch (BadInput error) {
+                throw new BadInput(error.getMessage().replace(copy.toString(), shown));
+            } finally {
+                for (String name : files.keySet()) {
+                    Files.deleteIfExists(copy.resolve(name));
+                }
+                Files.delete(copy);
+            }
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
+    }
+}

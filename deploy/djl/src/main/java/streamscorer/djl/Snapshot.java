@@ -1,0 +1,77 @@
+package streamscorer.djl;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.Serializable;
+import java.security.MessageDigest;
+import java.util.ArrayList;
+import java.util.HexFormat;
+import java.util.List;
+
+/**
+ * What a snapshot's manifest says.
+ *
+ * @param directory where its shards stand
+ * @param fingerprint of its features, 16 hexadecimal digits
+ * @param columns F
+ * @param rows of all shards
+ */
+public record Snapshot(
+        String directory, String fingerprint, int columns, long rows, List<Shard> shards) {
+
+    /** One Parquet file of a snapshot. */
+    public record Shard(String name, long rows, long bytes, String sha256) implements Serializable {
+
+        /**
+         * Reads a file to its end and compares it with what the manifest says of it.
+         *
+         * @throws BadInput where it differs
+         */
+        public void check(String file, InputStream content) throws IOException {
+            MessageDigest digest = Manifest.sha256();
+            byte[] block = new byte[1 << 20];
+            for (int length; (length = content.read(block)) >= 0; ) {
+                digest.update(block, 0, length);
+            }
+            if (!HexFormat.of().formatHex(digest.digest()).equals(sha256)) {
+                String remedy = "its SHA-256 is not the manifest's; ";
+                throw new BadInput(KIND, file, remedy + Manifest.again(KIND));
+            }
+        }
+    }
+
+    static final String KIND = "snapshot";
+
+    /**
+     * Reads a manifest.
+     *
+     * @param content of manifest.json in the directory
+     * @throws BadInput where it is not a snapshot's, was altered, or is from the future
+     */
+    public static Snapshot parse(String directory, byte[] content) {
+        String file = directory + "/manifest.json";
+        Manifest manifest = Manifest.parse(KIND, file, content);
+        try {
+            List<Shard> shards = new ArrayList<>();
+            for (JsonElement element : manifest.get("shards").getAsJsonArray()) {
+                JsonObject shard = element.getAsJsonObject();
+                shards.add(new Shard(
+                        shard.get("name").getAsString(),
+                        shard.get("rows").getAsLong(),
+                        shard.get("bytes").getAsLong(),
+                        shard.get("sha256").getAsString()));
+            }
+            return new Snapshot(
+                    directory,
+                    manifest.fingerprint(),
+                    FeatureColumns.count(manifest.get("features").getAsJsonObject()),
+                    manifest.get("rows").getAsLong(),
+                    List.copyOf(shards));
+        } catch (IllegalStateException | NullPointerException | NumberFormatException
+                | UnsupportedOperationException error) {
+            throw manifest.contradiction(error.toString());
+        }
+    }
+}

@@ -1,0 +1,251 @@
+package streamscorer.djl;
+
+import static org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName.BINARY;
+import static org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName.FLOAT;
+import static org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName.INT32;
+import static org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName.INT64;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Iterator;
+import java.util.List;
+import org.apache.parquet.ParquetReadOptions;
+import org.apache.parquet.ParquetRuntimeException;
+import org.apache.parquet.column.ColumnDescriptor;
+import org.apache.parquet.column.ColumnReader;
+import org.apache.parquet.column.impl.ColumnReadStoreImpl;
+import org.apache.parquet.column.page.PageReadStore;
+import org.apache.parquet.conf.PlainParquetConfiguration;
+import org.apache.parquet.hadoop.ParquetFileReader;
+import org.apache.parquet.io.LocalInputFile;
+import org.apache.parquet.io.api.Converter;
+import org.apache.parquet.io.api.GroupConverter;
+import org.apache.parquet.io.api.PrimitiveConverter;
+import org.apache.parquet.schema.LogicalTypeAnnotation;
+import org.apache.parquet.schema.LogicalTypeAnnotation.TimestampLogicalTypeAnnotation;
+import org.apache.parquet.schema.MessageType;
+import org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName;
+import org.apache.parquet.schema.Type;
+
+/**
+ * Reads a snapshot in a local directory, a batch at a time; holds one row group (8,192 customers of
+ * our writer) and one batch. Columns are read as columns: nothing is boxed.
+ */
+public final class SnapshotReader implements AutoCloseable {
+    private static final List<String> COLUMNS = List.of("customer_id", "as_of", "columns", "values");
+
+    private final Snapshot snapshot;
+    private final VectorBuilder builder;
+    private final Iterator<Snapshot.Shard> shards;
+    private Path file;
+    private ParquetFileReader parquet;
+    private MessageType schema;
+    private Group group;
+
+    /**
+     * @param snapshot what was opened with {@link #open}
+     * @param batchRows customers in a batch; the last may have fewer
+     */
+    public SnapshotReader(Snapshot snapshot, int batchRows) {
+        this.snapshot = snapshot;
+        this.builder = new VectorBuilder(snapshot.columns(), batchRows);
+        this.shards = snapshot.shards().iterator();
+    }
+
+    /**
+     * Reads the manifest, and checks every byte of every shard against it.
+     *
+     * @throws BadInput where something is missing, altered or from the future
+     */
+    public static Snapshot open(Path directory) {
+        Path file = directory.resolve("manifest.json");
+        byte[] content;
+        try {
+            content = Files.readAllBytes(file);
+        } catch (NoSuchFileException error) {
+            throw new BadInput(Snapshot.KIND, file, "is missing; " + Manifest.again(Snapshot.KIND));
+        } catch (IOException error) {
+            throw new BadInput(Snapshot.KIND, file, "can't be read: " + error.getMessage());
+        }
+        Snapshot snapshot = Snapshot.parse(directory.toString(), content);
+        for (Snapshot.Shard shard : snapshot.shards()) {
+            Path path = directory.resolve(shard.name());
+            try (InputStream stream = Files.newInputStream(path)) {
+                shard.check(path.toString(), stream);
+            } catch (NoSuchFileException error) {
+                throw new BadInput(Snapshot.KIND, path, "is missing; " + Manifest.again(Snapshot.KIND));
+            } catch (IOException error) {
+                throw new BadInput(Snapshot.KIND, path, "can't be read: " + error.getMessage());
+            }
+        }
+        return snapshot;
+    }
+
+    /**
+     * The next customers, in the snapshot's order; null after the last.
+     *
+     * @throws BadInput where a shard is not what the format promises
+     */
+    public CustomerBatch next() {
+        try {
+            while (!builder.isFull() && (group != null && group.left > 0 || nextGroup())) {
+                group.addRow(builder);
+            }
+        } catch (IOException | ParquetRuntimeException | IllegalArgumentException error) {
+            throw new BadInput(Snapshot.KIND, file, error.getMessage() + "; " + Manifest.again(Snapshot.KIND));
+        }
+        return builder.isEmpty() ? null : builder.take();
+    }
+
+    @Override
+    public void close() throws IOException {
+        if (parquet != null) {
+            parquet.close();
+        }
+    }
+
+    private boolean nextGroup() throws IOException {
+        while (true) {
+            PageReadStore pages = parquet == null ? null : parquet.readNextRowGroup();
+            if (pages != null) {
+                group = new Group(pages, schema, parquet.getFileMetaData().getCreatedBy());
+                return true;
+            }
+            close();
+            parquet = null;
+            if (!shards.hasNext()) {
+                return false;
+            }
+            file = Path.of(snapshot.directory()).resolve(shards.next().name());
+            var options = ParquetReadOptions.builder(new PlainParquetConfiguration()).build();
+            parquet = ParquetFileReader.open(new LocalInputFile(file), options);
+            schema = wanted(parquet.getFileMetaData().getSchema());
+            parquet.setRequestedSchema(schema);
+        }
+    }
+
+    /** Our four of the file's columns. Spark writes other integers and levels than we do. */
+    private static MessageType wanted(MessageType found) {
+        List<List<PrimitiveTypeName>> kinds =
+                List.of(List.of(BINARY), List.of(INT64), List.of(INT32, INT64), List.of(FLOAT));
+        List<Type> fields = new ArrayList<>();
+        for (int i = 0; i < COLUMNS.size(); i++) {
+            Type field = found.containsField(COLUMNS.get(i)) ? found.getType(COLUMNS.get(i)) : null;
+            MessageType alone = new MessageType("schema", field == null ? List.of() : List.of(field));
+            if (alone.getColumns().size() != 1
+                    || alone.getColumns().get(0).getMaxRepetitionLevel() != i / 2 // the last two are lists
+                    || !kinds.get(i).contains(alone.getColumns().get(0).getPrimitiveType().getPrimitiveTypeName())) {
+                throw new IllegalArgumentException("its columns are " + found.getFields());
+            }
+            fields.add(field);
+        }
+        return new MessageType("schema", fields);
+    }
+
+    /** The rows of one row group. */
+    private static final class Group {
+        private final ColumnReader id;
+        private final ColumnReader asOf;
+        private final ColumnReader columns;
+        private final ColumnReader values;
+        private final int emptyColumns;
+        private final int emptyValues;
+        private final boolean wideColumns;
+        private final long unitsPerMs;
+        private long left;
+
+        Group(PageReadStore pages, MessageType schema, String createdBy) {
+            var store = new ColumnReadStoreImpl(pages, new Unused(), schema, createdBy);
+            List<ColumnDescriptor> descriptors = schema.getColumns();
+            id = store.getColumnReader(descriptors.get(0));
+            asOf = store.getColumnReader(descriptors.get(1));
+            columns = store.getColumnReader(descriptors.get(2));
+            values = store.getColumnReader(descriptors.get(3));
+            // An empty list's definition level is the list's own; below it the list itself is null.
+            emptyColumns = schema.getMaxDefinitionLevel("columns");
+            emptyValues = schema.getMaxDefinitionLevel("values");
+            wideColumns = descriptors.get(2).getPrimitiveType().getPrimitiveTypeName() == INT64;
+            unitsPerMs = unitsPerMs(descriptors.get(1).getPrimitiveType().getLogicalTypeAnnotation());
+            left = pages.getRowCount();
+        }
+
+        void addRow(VectorBuilder builder) {
+            left--;
+            do {
+                boolean entry = isEntry(columns, emptyColumns);
+                if (entry != isEntry(values, emptyValues)) {
+                    throw new IllegalArgumentException("columns and values differ in length");
+                }
+                if (entry) {
+                    long column = wideColumns ? columns.getLong() : Integer.toUnsignedLong(columns.getInteger());
+                    builder.entry(column, values.getFloat());
+                }
+                columns.consume();
+                values.consume();
+                if (columns.getCurrentRepetitionLevel() != values.getCurrentRepetitionLevel()) {
+                    throw new IllegalArgumentException("columns and values differ in length");
+                }
+            } while (columns.getCurrentRepetitionLevel() > 0);
+            if (isNull(id) || isNull(asOf)) {
+                throw new IllegalArgumentException("has nulls");
+            }
+            builder.endRow(id.getBinary().toStringUsingUTF8(), Math.floorDiv(asOf.getLong(), unitsPerMs));
+            id.consume();
+            asOf.consume();
+        }
+
+        /** Whether the list has an entry here; else it is empty. */
+        private static boolean isEntry(ColumnReader list, int empty) {
+            if (!isNull(list)) {
+                return true;
+            }
+            if (list.getCurrentDefinitionLevel() != empty) {
+                throw new IllegalArgumentException("has nulls");
+            }
+            return false;
+        }
+
+        private static boolean isNull(ColumnReader column) {
+            return column.getCurrentDefinitionLevel() < column.getDescriptor().getMaxDefinitionLevel();
+        }
+
+        private static long unitsPerMs(LogicalTypeAnnotation kind) {
+            if (kind instanceof TimestampLogicalTypeAnnotation time) {
+                switch (time.getUnit()) {
+                    case MILLIS:
+                        return 1;
+                    case MICROS:
+                        return 1_000;
+                    default:
+                        return 1_000_000;
+                }
+            }
+            throw new IllegalArgumentException("as_of is " + kind);
+        }
+    }
+
+    /** A column reader asks for a converter, which only whole records need. */
+    private static final class Unused extends GroupConverter {
+        private static final PrimitiveConverter LEAF = new PrimitiveConverter() {};
+
+        @Override
+        public Converter getConverter(int field) {
+            return new Unused();
+        }
+
+        @Override
+        public PrimitiveConverter asPrimitiveConverter() {
+            return LEAF;
+        }
+
+        @Override
+        public void start() {}
+
+        @Override
+        public void end() {}
+    }
+}

@@ -1,0 +1,253 @@
+package streamscorer.djl;
+
+import static org.apache.spark.sql.functions.col;
+import static org.apache.spark.sql.functions.expr;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.util.HashMap;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
+import java.util.NoSuchElementException;
+import java.util.Objects;
+import org.apache.hadoop.fs.FileSystem;
+import org.apache.spark.api.java.JavaSparkContext;
+import org.apache.spark.api.java.function.MapPartitionsFunction;
+import org.apache.spark.sql.Dataset;
+import org.apache.spark.sql.Encoders;
+import org.apache.spark.sql.Row;
+import org.apache.spark.sql.SparkSession;
+import org.apache.spark.sql.types.MetadataBuilder;
+import org.apache.spark.util.SerializableConfiguration;
+
+/**
+ * Scores a snapshot on Spark: {@code spark-submit --class streamscorer.djl.SparkScore
+ * stream-scorer-djl.jar MODEL SNAPSHOT --out DIRECTORY}; each may be any path that Hadoop reads.
+ *
+ * <p>The model's files are broadcast; each executor loads them once for all its tasks. Each task reads
+ * its part of the shards, gathers {@link Main#BATCH_ROWS} customers, scores them, and hands them on.
+ * Before that, every shard is compared with its SHA-256, a task for each.
+ */
+public final class SparkScore {
+    private SparkScore() {}
+
+    /** A customer as read: columns as in {@link SparseVectors}. */
+    public static final class Customer {
+        private String id;
+        private long asOfMs;
+        private long[] columns;
+        private float[] values;
+
+        public String getId() {
+            return id;
+        }
+
+        public void setId(String id) {
+            this.id = id;
+        }
+
+        public long getAsOfMs() {
+            return asOfMs;
+        }
+
+        public void setAsOfMs(long asOfMs) {
+            this.asOfMs = asOfMs;
+        }
+
+        public long[] getColumns() {
+            return columns;
+        }
+
+        public void setColumns(long[] columns) {
+            this.columns = columns;
+        }
+
+        public float[] getValues() {
+            return values;
+        }
+
+        public void setValues(float[] values) {
+            this.values = values;
+        }
+    }
+
+    /** A customer's scores, as {@link Probabilities#ofCustomer} has them. */
+    public static final class Scored {
+        private String id;
+        private long asOfMs;
+        private float[] probabilities;
+
+        public String getId() {
+            return id;
+        }
+
+        public void setId(String id) {
+            this.id = id;
+        }
+
+        public long getAsOfMs() {
+            return asOfMs;
+        }
+
+        public void setAsOfMs(long asOfMs) {
+            this.asOfMs = asOfMs;
+        }
+
+        public float[] getProbabilities() {
+            return probabilities;
+        }
+
+        public void setProbabilities(float[] probabilities) {
+            this.probabilities = probabilities;
+        }
+    }
+
+    public static void main(String[] arguments) {
+        int status = 0;
+        try (SparkSession spark = SparkSession.builder().appName("stream-scorer score").getOrCreate()) {
+            if (arguments.length != 4 || !arguments[2].equals("--out")) {
+                throw new BadInput("arguments", String.join(" ", arguments), "give MODEL SNAPSHOT --out DIRECTORY");
+            }
+            // As in our other files; Spark's own default is an old format without a unit.
+            spark.conf().set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MILLIS");
+            org.apache.hadoop.fs.Path out = new org.apache.hadoop.fs.Path(arguments[3]);
+            if (out.getFileSystem(spark.sparkContext().hadoopConfiguration()).exists(out)) {
+                throw new BadInput("scores", out, "already exists; choose another path or delete it");
+            }
+            scores(spark, arguments[0], arguments[1]).write().option("compression", "zstd").parquet(out.toString());
+        } catch (BadInput error) {
+            System.err.println("stream-scorer: " + error.getMessage());
+            status = 2;
+        } catch (IOException error) {
+            System.err.println("stream-scorer: " + error);
+            status = 1;
+        }
+        System.exit(status);
+    }
+
+    /**
+     * Scores of all customers of a snapshot: customer_id, as_of, probabilities (an array that is as
+     * long in every row). The last one's metadata has categories, classes and model_version.
+     *
+     * @throws BadInput where the model or the snapshot can't be used
+     */
+    public static Dataset<Row> scores(SparkSession spark, String model, String snapshot) throws IOException {
+        JavaSparkContext context = JavaSparkContext.fromSparkContext(spark.sparkContext());
+        SerializableConfiguration settings = new SerializableConfiguration(context.hadoopConfiguration());
+        Map<String, byte[]> modelFiles = new HashMap<>();
+        for (String name : Artefact.FILES) {
+            try (InputStream stream = open(Artefact.KIND, model + "/" + name, settings)) {
+                modelFiles.put(name, stream.readAllBytes());
+            }
+        }
+        Artefact artefact = ShippedModel.check(modelFiles, model);
+        Snapshot opened = open(context, settings, snapshot);
+        artefact.requireFeaturesOf(opened);
+        ShippedModel shipped = new ShippedModel(artefact.version(), context.broadcast(modelFiles));
+        MetadataBuilder about = new MetadataBuilder();
+        artefact.described().forEach(about::putString);
+        String[] shards = opened.shards().stream()
+                .map(shard -> snapshot + "/" + shard.name())
+                .toArray(String[]::new);
+        return spark.read().parquet(shards)
+                .select(col("customer_id").as("id"), expr("unix_millis(as_of)").as("asOfMs"),
+                        col("columns"), col("values"))
+                .as(Encoders.bean(Customer.class))
+                .mapPartitions((MapPartitionsFunction<Customer, Scored>) rows -> new Scoring(shipped.loaded(), rows),
+                        Encoders.bean(Scored.class))
+                .select(col("id").as("customer_id"), expr("timestamp_millis(asOfMs)").as("as_of"),
+                        col("probabilities").as("probabilities", about.build()));
+    }
+
+    /** Reads the manifest, and has every shard compared with it. */
+    private static Snapshot open(JavaSparkContext context, SerializableConfiguration settings, String directory)
+            throws IOException {
+        byte[] content;
+        try (InputStream stream = open(Snapshot.KIND, directory + "/manifest.json", settings)) {
+            content = stream.readAllBytes();
+        }
+        Snapshot snapshot = Snapshot.parse(directory, content);
+        List<String> problems = context.parallelize(snapshot.shards(), Math.max(1, snapshot.shards().size()))
+                .map(shard -> problem(directory + "/" + shard.name(), shard, settings))
+                .filter(Objects::nonNull)
+                .take(1);
+        if (!problems.isEmpty()) {
+            throw new BadInput(problems.get(0));
+        }
+        return snapshot;
+    }
+
+    private static String problem(String file, Snapshot.Shard shard, SerializableConfiguration settings)
+            throws IOException {
+        try (InputStream stream = open(Snapshot.KIND, file, settings)) {
+            shard.check(file, stream);
+            return null;
+        } catch (BadInput error) {
+            return error.getMessage();
+        }
+    }
+
+    private static InputStream open(String kind, String file, SerializableConfiguration settings)
+            throws IOException {
+        org.apache.hadoop.fs.Path path = new org.apache.hadoop.fs.Path(file);
+        FileSystem files = path.getFileSystem(settings.value());
+        if (!files.exists(path)) {
+            throw new BadInput(kind, file, "is missing; " + Manifest.again(kind));
+        }
+        return files.open(path);
+    }
+
+    /** One partition: a batch is scored when the first of its customers is asked for. */
+    private static final class Scoring implements Iterator<Scored> {
+        private final PropensityModel model;
+        private final Iterator<Customer> customers;
+        private final VectorBuilder builder;
+        private CustomerBatch batch;
+        private Probabilities probabilities;
+        private int row;
+
+        Scoring(PropensityModel model, Iterator<Customer> customers) {
+            this.model = model;
+            builder = new VectorBuilder(model.artefact().columns(), Main.BATCH_ROWS);
+            this.customers = customers;
+        }
+
+        @Override
+        public boolean hasNext() {
+            return batch != null && row < batch.rows() || customers.hasNext();
+        }
+
+        @Override
+        public Scored next() {
+            if (!hasNext()) {
+                throw new NoSuchElementException();
+            }
+            if (batch == null || row == batch.rows()) {
+                while (!builder.isFull() && customers.hasNext()) {
+                    add(customers.next());
+                }
+                batch = builder.take();
+                probabilities = model.score(batch.vectors());
+                row = 0;
+            }
+            Scored scored = new Scored();
+            scored.setId(batch.customerIds()[row]);
+            scored.setAsOfMs(batch.asOfMs()[row]);
+            scored.setProbabilities(probabilities.ofCustomer(row++));
+            return scored;
+        }
+
+        private void add(Customer customer) {
+            long[] columns = customer.getColumns();
+            float[] values = customer.getValues();
+            if (columns.length != values.length) {
+                throw new BadInput("customer", customer.getId(), "columns and values differ in length");
+            }
+            for (int i = 0; i < columns.length; i++) {
+                builder.entry(columns[i], values[i]);
+            }
+            builder.endRow(customer.getId(), customer.getAsOfMs());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+"""`bench end-to-end`: from events in Kafka to vectors in Redis and propensities in Kafka.
+
+How it works: the topic is full before the clock starts, which runs from the first batch on, so that
+joining a group costs nobody. Three consumers read the same records into an empty Redis, in turns:
+ours (the one that `run` runs), ours without a model, and a good one in plain Python (peer.py); and
+librdkafka's client alone, which does nothing with them. Broker and Redis share this machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import Producer, TopicPartition
+
+from stream_scorer.assembly import Consumer, clock_ms
+from stream_scorer.bench.peer import Vectors
+from stream_scorer.bench.shop import Shop, shop, untrained
+from stream_scorer.bench.timing import Findings
+from stream_scorer.bench.workload import Sizes
+from stream_scorer.core.codec import Decoder
+from stream_scorer.core.prepared_events import Preparation
+from stream_scorer.errors import BusUnavailable
+from stream_scorer.io.kafka_consumer import KafkaSource
+from stream_scorer.io.kafka_producer import KafkaSink
+from stream_scorer.model import artefact
+from stream_scorer.model.engines import open_engine
+from stream_scorer.pipeline import Pipeline, Rules
+
+STAGE = "end-to-end"
+MOST_BATCH_EVENTS = 5_000  # the default
+LEAST_BATCHES = 8
+SILENT_SECONDS = 30.0
+
+
+class _Clock:
+    """Events after the first batch, by the time since it."""
+
+    def __init__(self, events: int) -> None:
+        self._total, self._first, self._taken, self._started = events, 0, 0, 0.0
+        self._newest = time.perf_counter()
+
+    @property
+    def running(self) -> bool:
+        """Whether some are left. Raises BusUnavailable where none came for long."""
+        if time.perf_counter() - self._newest > SILENT_SECONDS:
+            raise BusUnavailable(f"{self._taken} of {self._total} records came")
+        return self._taken < self._total
+
+    def took(self, events: int) -> None:
+        """So many more are done with."""
+        if events:
+            self._newest = time.perf_counter()
+            if not self._taken:
+                self._first, self._started = events, self._newest
+            self._taken += events
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return (self._taken - self._first) / (self._newest - self._started)
+
+
+def measure(sizes: Sizes, findings: Findings) -> None:
+    """Add results and ratios to `findings`."""
+    with shop(sizes, findings, STAGE) as place:
+        if place is None:
+            return
+        untrained(place.scene)
+        events = place.fill(sizes.topic_events)
+        cases = {
+            "raw consume by confluent-kafka, nothing done": _raw,
+            "features only": _features_only,
+            "events to propensities": _whole,
+            "plain Python peer, features only": _peer_features_only,
+            "plain Python peer, events to propensities": _peer_whole,
+        }
+        rates: dict[str, list[float]] = {case: [] for case in cases}
+        for run in range(sizes.runs + 1):  # the first to warm up
+            for case, consume in cases.items():
+                rate = consume(place, events)
+                if run:
+                    rates[case].append(rate)
+        for case, found in rates.items():
+            findings.add(STAGE, f"{case}, {events:,} events", "events/s", found)
+        few = min(events, 1_000)
+        counted = [_counted_in_redis(place, few) for _ in range(sizes.runs)]
+        findings.add(STAGE, f"HINCRBYFLOAT for each feature, {few:,} events", "events/s", counted)
+        raw, features, whole, peer_features, peer = rates.values()
+        findings.ratios["features_only_vs_raw_consume"] = _ratio(features, raw)
+        findings.ratios["features_only_vs_best_peer"] = _ratio(features, peer_features)
+        findings.ratios["end_to_end_vs_best_peer"] = _ratio(whole, peer)
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    """Median over turns."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def _whole(place: Shop, events: int) -> float:
+    place.store()
+    with Consumer(place.settings(_batch_events(events))) as consumer:
+        consumer.warm_up()
+        consumer.join()
+        clock = _Clock(events)
+        while clock.running:
+            clock.took(consumer.pipeline.step().records)
+    return clock.rate
+
+
+def _features_only(place: Shop, events: int) -> float:
+    store, settings, space = place.store(), place.settings(_batch_events(events)), place.scene.space
+    kafka, batch = settings.kafka, settings.batch
+    with ExitStack() as closing:
+        source = KafkaSource(
+            kafka.consumer_properties(), kafka.input_topic, store,
+            max_events=batch.max_events, max_age_ms=batch.max_age_ms,
+        )  # fmt: skip
+        closing.callback(source.close)
+        sink = KafkaSink(
+            kafka.producer_properties(), kafka.output_topic, kafka.dead_letter_topic,
+            max_dead_letter_bytes=settings.publish.max_dead_letter_bytes, clock_ms=clock_ms,
+        )  # fmt: skip
+        closing.callback(sink.close)
+        decoder = Decoder(lambda _key: None, max_record_bytes=settings.events.max_record_bytes)
+        pipeline = Pipeline(
+            source, store, None, sink, rules=Rules(space, settings.publish_policy()),
+            preparation=Preparation(decoder, settings.event_rules(), space), encoder=None,
+            clock_ms=clock_ms,
+        )  # fmt: skip
+        clock = _Clock(events)
+        while clock.running:
+            clock.took(pipeline.step().records)
+    return clock.rate
+
+
+def _raw(place: Shop, events: int) -> float:
+    clock = _Clock(events)
+    for values, _ in _batches(place, events, clock):
+        clock.took(len(values))
+    return clock.rate
+
+
+def _peer_features_only(place: Shop, events: int) -> float:
+    place.store()
+    vectors, clock = Vectors(place.client, place.scene.space), _Clock(events)
+    for values, client in _batches(place, events, clock):
+        vectors.update(values)
+        client.commit(asynchronous=False)
+        clock.took(len(values))
+    return clock.rate
+
+
+def _peer_whole(place: Shop, events: int) -> float:
+    place.store()
+    settings, space = place.settings(_batch_events(events)), place.scene.space
+    engine = open_engine(artefact.load(settings.model.path, space.fingerprint), "mxnet")
+    engine.warm_up(_batch_events(events))
+    producer = Producer({"bootstrap.servers": place.kafka.bootstrap_servers, "linger.ms": 5})
+    vectors, clock = Vectors(place.client, space), _Clock(events)
+    for values, client in _batches(place, events, clock):
+        changed = vectors.update(values)
+        scores = engine.score(vectors.matrix(changed))[:, :, 1]
+        for customer, row in zip(changed, scores, strict=True):
+            producer.produce(settings.kafka.output_topic, row.tobytes(), customer)
+        producer.flush()
+        client.commit(asynchronous=False)
+        clock.took(len(values))
+    return clock.rate
+
+
+def _batches(place: Shop, events: int, clock: _Clock) -> Iterator[tuple[list[bytes], Any]]:
+    """Values of the topic from its start, until the clock has all; and the client to commit by."""
+    settings = place.settings(_batch_events(events))
+    properties = {**settings.kafka.consumer_properties(), "enable.auto.commit": False}
+    client = KafkaConsumer({**properties, "group.id": f"peer-{time.monotonic_ns()}"})
+    topic = settings.kafka.input_topic
+    partitions = client.list_topics(topic, timeout=10).topics[topic].partitions
+    client.assign([TopicPartition(topic, number, 0) for number in partitions])
+    try:
+        while clock.running:
+            messages = client.consume(_batch_events(events), settings.batch.max_age_ms / 1000)
+            values = [m.value() for m in messages if m.error() is None]
+            if values:
+                yield [v for v in values if v is not None], client
+    finally:
+        client.close()
+
+
+def _batch_events(events: int) -> int:
+    return max(1, min(MOST_BATCH_EVENTS, events // LEAST_BATCHES))
+
+
+def _counted_in_redis(place: Shop, events: int) -> float:
+    place.store()
+    vectors = Vectors(place.client, place.scene.space)
+    values = [value for _, value in place.scene.encoded[:events]]
+    landmark_ms = int(place.scene.stream.occurred_at_ms[0])
+    started = time.perf_counter()
+    vectors.count_in_redis(values, landmark_ms)
+    return events / (time.perf_counter() - started)

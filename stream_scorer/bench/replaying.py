@@ -1,0 +1,96 @@
+"""`bench state` and `bench replay`: how fast events change vectors, in Redis and in memory.
+
+How it works: both fold the same events from the same files by the same pipeline, vectors alone. The
+state stage is what the live path spends on it, load, apply and save, in one thread. A replay is
+timed from opening the files to the last vector, as it runs by default. For the ratio the two take
+turns, since the machine is not the same from minute to minute.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import NamedTuple
+
+from stream_scorer.bench.shop import Shop, shop
+from stream_scorer.bench.timing import Findings
+from stream_scorer.bench.workload import Sizes
+from stream_scorer.io.memory_store import MemoryStore
+from stream_scorer.io.redis_store import RedisStore
+from stream_scorer.machine import keep_freed_memory, usable_cores
+from stream_scorer.past_events import open_past
+from stream_scorer.past_fold import BATCH_RECORDS, PastFold
+
+STATE, REPLAY = "state", "replay"
+LIVE_BATCHES = (2_000, 5_000)  # the demo's and the default
+STATE_STAGES = ("load", "apply", "save")
+
+
+class _Rates(NamedTuple):
+    """Events a second: all of it, and the state stage alone."""
+
+    whole: float
+    state: float
+
+
+def measure_state(sizes: Sizes, findings: Findings) -> None:
+    """Add results to `findings`."""
+    with shop(sizes, findings, STATE) as place:
+        if place is None:
+            return
+        for batch in LIVE_BATCHES:
+            _folded(place, place.store(), batch, 1)
+            rates = [_folded(place, place.store(), batch, 1) for _ in range(sizes.runs)]
+            case = f"{place.events:,} events, Redis, batches of {batch:,}"
+            findings.add(STATE, case, "events/s", [r.state for r in rates])
+
+
+def measure_replay(sizes: Sizes, findings: Findings) -> None:
+    """Add results and ratios to `findings`."""
+    with shop(sizes, findings, REPLAY) as place:
+        if place is None:
+            return
+        keep_freed_memory()  # as the verb does
+        threads = usable_cores()
+        live: list[_Rates] = []
+        replayed: dict[int, list[_Rates]] = {1: [], threads: []}
+        bytes_per_customer = 0.0
+        for run in range(sizes.runs + 1):  # the first to warm up
+            turn = [_folded(place, place.store(), LIVE_BATCHES[-1], 1)]
+            for number in replayed:
+                memory = MemoryStore(place.scene.space.fingerprint)
+                turn.append(_folded(place, memory, BATCH_RECORDS, number))
+                bytes_per_customer = memory.resident_bytes / len(memory)
+            if run:
+                live.append(turn[0])
+                for number, folded in zip(replayed, turn[1:], strict=True):
+                    replayed[number].append(folded)
+        case = f"{place.events:,} events from Parquet into memory"
+        for number, rates in replayed.items():
+            said = f"{case}, {number} thread{'s' if number > 1 else ''}"
+            findings.add(REPLAY, said, "events/s", [r.whole for r in rates])
+            findings.add(REPLAY, f"{said}, state alone", "events/s", [r.state for r in rates])
+        findings.add(REPLAY, "memory of a customer", "bytes", [bytes_per_customer])
+        base = f"state stage of the live path, Redis, batches of {LIVE_BATCHES[-1]:,}"
+        findings.add(REPLAY, base, "events/s", [r.state for r in live])
+        fastest = replayed[threads]
+        findings.ratios["replay_vs_state"] = _ratio([r.whole for r in fastest], live)
+        findings.ratios["replay_state_vs_state"] = _ratio([r.state for r in fastest], live)
+
+
+def _folded(place: Shop, store: MemoryStore | RedisStore, batch: int, threads: int) -> _Rates:
+    started = time.perf_counter()
+    with open_past(
+        place.scene.settings, [str(f) for f in place.files], batch_records=batch
+    ) as past:
+        fold = PastFold(place.scene.settings, past, store, threads, quiet=True)
+        fold.run()
+    events = fold.counts()["events"]
+    return _Rates(
+        events / (time.perf_counter() - started),
+        events / sum(fold.seconds[stage] for stage in STATE_STAGES),
+    )
+
+
+def _ratio(ours: list[float], live: list[_Rates]) -> float:
+    return statistics.median(a / b.state for a, b in zip(ours, live, strict=True))

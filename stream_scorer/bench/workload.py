@@ -1,0 +1,85 @@
+"""The customers that training and scoring are measured on: random, of a given size.
+
+Lives here: sizes, feature declaration, rows. Each row has entries in a few own-category columns, in
+the customer's totals where asked for, and in many hashed ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from stream_scorer.core.events import Int64
+from stream_scorer.core.feature_space import Feature, FeatureSpace
+from stream_scorer.core.labels import LabelledRows, LabelRule
+from stream_scorer.core.model_spec import NetworkSpec
+
+RULE = LabelRule("category_id", (("purchase",),), 14 * 86_400_000)
+# Without paths of its own: the network that any framework has.
+HIDDEN = (256, 128)
+PLAIN = NetworkSpec(hidden=HIDDEN, dropout=0.0, own_path=False, pooled=())
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """columns: F; categories: N; entries: of a row; positives: labels of a row; rows: of training;
+    events: to decode; runs: of each case; households: of the public data, all if None;
+    topic_events: in a topic that is read; customers: of a snapshot that is scored in bulk."""
+
+    columns: int = 300_000
+    categories: int = 2_000
+    batch_rows: int = 1_024
+    entries: int = 117
+    positives: int = 20
+    rows: int = 20_480
+    events: int = 100_000
+    runs: int = 5
+    households: int | None = None
+    topic_events: int = 100_000
+    customers: int = 100_000
+
+
+def space_of(sizes: Sizes) -> FeatureSpace:
+    """F columns, of which N are the categories' own."""
+    words = tuple(f"c{i}" for i in range(sizes.categories))
+    return FeatureSpace.compile(
+        [
+            Feature("bought", on=("purchase",), by=("category_id",), half_lives=("14d",)),
+            Feature("seen", by=("product_id",), buckets=sizes.columns - sizes.categories),
+        ],
+        {"category_id": words},
+    )
+
+
+def rows_of(sizes: Sizes, rows: int, seed: int) -> LabelledRows:
+    """`rows` random customers with labels."""
+    draw = np.random.default_rng(seed)
+    columns = distinct(draw, rows, sizes.columns, sizes.entries)
+    labels = distinct(draw, rows, sizes.categories, sizes.positives)
+    starts = np.arange(rows + 1)
+    matrix = sparse.csr_matrix(
+        (
+            draw.random(columns.size, dtype=np.float32),
+            columns.reshape(-1).astype(np.int32),
+            (starts * sizes.entries).astype(np.int32),
+        ),
+        shape=(rows, sizes.columns),
+    )
+    return LabelledRows(
+        [str(i) for i in range(rows)],
+        np.zeros(rows, np.int64),
+        matrix,
+        (starts * sizes.positives).astype(np.int64),
+        labels.reshape(-1).astype(np.uint32),
+        np.ones(labels.size, np.uint8),
+    )
+
+
+def distinct(draw: np.random.Generator, rows: int, width: int, count: int) -> Int64:
+    """(rows, count) ascending numbers below width, one from each of `count` equal ranges."""
+    edges = np.linspace(0, width, count + 1).astype(np.int64)
+    drawn = draw.random((rows, count)) * np.diff(edges)
+    found: Int64 = edges[:-1] + drawn.astype(np.int64)
+    return found

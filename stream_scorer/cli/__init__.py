@@ -1,0 +1,23 @@
+"""The command line: one verb per job, and what the exit status says.
+
+Lives here: verbs, options and their help (streaming.py, past.py, models.py), how reports and errors
+are printed (application.py). Must not live here: what a job does (jobs/, demo/, spark/); its module
+is imported when its verb runs, so that --help is quick.
+
+How it works: a job returns a report, a dict of plain values, and prints nothing itself; with --json
+it is printed as one object on stdout, else in words. Everything else goes to stderr. Exit status:
+0 done, 1 failed while running (or something is wrong, for those that check), 2 bad input, 130
+interrupted. Errors of ours are one line each, without a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from stream_scorer.cli import models, past, streaming  # noqa: F401 - each adds its verbs
+from stream_scorer.cli.application import app, spread
+
+
+def main() -> None:
+    """The entry point."""
+    app(args=spread(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""The application that the verbs are added to.
+
+Lives here: options that several verbs take, and how reports and errors are printed. Must not live
+here: any verb.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from stream_scorer import __version__
+from stream_scorer.errors import InputError, StreamScorerError
+
+if TYPE_CHECKING:
+    from stream_scorer.settings import Settings
+
+P = ParamSpec("P")
+Report = dict[str, Any]
+
+app = typer.Typer(
+    help="Keeps every customer's category propensities fresh.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", envvar="STREAM_SCORER_CONFIG",
+        help="Settings in TOML, as in deploy/stream_scorer.toml; without it the defaults.",
+    ),
+]  # fmt: skip
+Engine = Annotated[str, typer.Option(metavar="ENGINE", help="local: on this machine; or spark.")]
+Master = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Of Spark; else what spark-submit says, or local[*]."),
+]
+SparkConf = Annotated[
+    list[str] | None,
+    typer.Option("--conf", metavar="KEY=VALUE", help="Of Spark; may be given several times."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def verb(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose errors of ours become lines on stderr and an exit status."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except StreamScorerError as error:
+            for line in str(error).splitlines():
+                typer.echo(f"stream-scorer: {line}", err=True)
+            raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return run
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def load_settings(config: Path | None) -> Settings:
+    """The settings, for verbs that are quiet but for warnings. Raises ConfigError."""
+    from stream_scorer.settings import Settings  # noqa: PLC0415 - so that --help is quick
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
+    return Settings.load(config)
+
+
+def show(report: Report, words: list[str], as_json: bool, *, ok: bool = True) -> None:
+    """Print `report`, or `words` for people; exit status 1 where it is not `ok`."""
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        for line in words:
+            typer.echo(line)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def moment_ms(option: str, text: str | None) -> int | None:
+    """ISO 8601 with a zone to ms since 1970 UTC; None stays None."""
+    return None if text is None else required_ms(option, text)
+
+
+def moments_ms(option: str, text: str) -> list[int]:
+    """Moments with commas between."""
+    return [required_ms(option, part.strip()) for part in text.split(",")]
+
+
+def required_ms(option: str, text: str) -> int:
+    """ISO 8601 with a zone to ms since 1970 UTC. Raises InputError."""
+    remedy = "write ISO 8601 with a zone, such as 2026-11-24T08:00:00Z"
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise InputError(option, text, remedy) from None
+    if moment.tzinfo is None:
+        raise InputError(option, text, remedy)
+    return round(moment.timestamp() * 1000)
+
+
+def wants_spark(engine: str, master: str | None, conf: list[str] | None) -> bool:
+    """Whether the work is Spark's. Raises InputError where the three contradict each other."""
+    if engine not in ("local", "spark"):
+        raise InputError("--engine", engine, "choose local or spark")
+    if engine == "local" and (master or conf):
+        raise InputError("--engine", engine, "--master and --conf are Spark's; give --engine spark")
+    return engine == "spark"
+
+
+def spread(
+    arguments: list[str], options: tuple[str, ...] = ("--validation", "--baseline")
+) -> list[str]:
+    """`--validation a b` as `--validation a --validation b`, which is what typer understands."""
+    spread_out: list[str] = []
+    taking = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            taking = argument if argument in options else ""
+        elif taking and spread_out[-1] != taking:
+            spread_out.append(taking)
+        spread_out.append(argument)
+    return spread_out

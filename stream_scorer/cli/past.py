@@ -1,0 +1,165 @@
+"""The verbs of snapshots and of past events."""
+
+# ruff: noqa: PLC0415 - a verb's modules are imported when it runs
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_scorer.cli.application import (
+    Config,
+    Engine,
+    Json,
+    Master,
+    SparkConf,
+    app,
+    load_settings,
+    moment_ms,
+    moments_ms,
+    required_ms,
+    show,
+    verb,
+    wants_spark,
+)
+from stream_scorer.errors import InputError
+from stream_scorer.machine import keep_freed_memory
+
+Past = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="EVENTS...", help="Event files, directories of them, or `topic`: the input topic."
+    ),
+]
+PastFrom = Annotated[
+    str | None,
+    typer.Option("--from", metavar="TIME", help="Events then or later; a topic's by record time."),
+]
+PastTo = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Events before that.")]
+
+
+@app.command(
+    epilog="Example: stream-scorer export -c stream_scorer.toml --out snapshots/2026-11-24"
+)
+@verb
+def export(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new directory for the snapshot.")],
+    config: Config = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="ISO 8601 with a zone; without it each customer's own."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A snapshot of all vectors in the live store; an interrupted one goes on where it stopped."""
+    from stream_scorer.jobs import export as job
+
+    report = job.export(load_settings(config), out, as_of_ms=moment_ms("--as-of", as_of))
+    show(report, job.in_words(report), as_json)
+
+
+@app.command(
+    epilog="Example: stream-scorer replay events/ -c stream_scorer.toml --out snapshots/train "
+    "--cutoffs 2026-09-07T00:00Z,2026-09-21T00:00Z"
+)
+@verb
+def replay(
+    events: Past,
+    config: Config = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A new directory for the results.")
+    ] = None,
+    cutoffs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME,TIME,...",
+            help="Labelled snapshots as of these; without it, propensities as of the end.",
+        ),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="NAMESPACE", help="Build this new namespace in Redis instead."),
+    ] = None,
+    start: PastFrom = None,
+    end: PastTo = None,
+    threads: Annotated[
+        int, typer.Option(min=0, help="0: one for each core; the results are the same.")
+    ] = 0,
+    engine: Engine = "local",
+    master: Master = None,
+    conf: SparkConf = None,
+    as_json: Json = False,
+) -> None:
+    """Past events through today's code: labelled snapshots, propensities, or a new namespace."""
+    from stream_scorer.jobs import replay as job
+
+    keep_freed_memory()
+    settings = load_settings(config)
+    window = job.Window(moment_ms("--from", start), moment_ms("--to", end))
+    if (out is None) == (into is None) or (into is not None and cutoffs is not None):
+        remedy = "give either --out, with --cutoffs or without, or --into"
+        raise InputError("--out", out, remedy)
+    if wants_spark(engine, master, conf):
+        if out is None or cutoffs is None:
+            raise InputError("--engine", engine, "makes labelled snapshots: give --cutoffs, --out")
+        from stream_scorer.spark.session import session
+
+        with session(master, conf or ()) as spark:
+            from stream_scorer.spark import replay as on_spark
+
+            moments = moments_ms("--cutoffs", cutoffs)
+            between = (window.from_ms, window.to_ms)
+            report = on_spark.replay(spark, settings, events, out, moments, between)
+    elif into is not None:
+        report = job.rebuild(settings, events, into, window, threads)
+    elif out is not None and cutoffs is not None:
+        moments = moments_ms("--cutoffs", cutoffs)
+        report = job.replay(settings, events, Path(out), moments, window, threads)
+    elif out is not None:
+        report = job.propensities(settings, events, Path(out), window, threads=threads)
+    show(report, job.in_words(report), as_json)
+
+
+@app.command(
+    epilog="Example: stream-scorer backtest events/ -c stream_scorer.toml --model model "
+    "--from 2026-10-01T00:00Z --to 2026-12-01T00:00Z --report backtest"
+)
+@verb
+def backtest(
+    events: Past,
+    model: Annotated[
+        list[Path],
+        typer.Option(metavar="MODEL", help="A model artefact; give a second to compare."),
+    ],
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="First scoring time.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="No scoring time from then on.")],
+    report: Annotated[Path, typer.Option(metavar="DIR", help="A new directory for the report.")],
+    config: Config = None,
+    every: Annotated[
+        str, typer.Option(metavar="DURATION", help="Score so often, as 12h or 7d; or `event`.")
+    ] = "7d",
+    cutoffs: Annotated[
+        str | None, typer.Option(metavar="TIME,TIME,...", help="Score at these times instead.")
+    ] = None,
+    known_by: Annotated[
+        str, typer.Option(metavar="WHEN", help="An event is known from occurred_at, or arrival.")
+    ] = "occurred_at",
+    as_json: Json = False,
+) -> None:
+    """Had this model been live then: what it would have said, and how good it would have been."""
+    from stream_scorer.jobs import backtest as job
+
+    keep_freed_memory()
+    settings = load_settings(config)
+    if known_by not in ("occurred_at", "arrival"):
+        raise InputError("--known-by", known_by, "give occurred_at or arrival")
+    from_ms, to_ms = required_ms("--from", start), required_ms("--to", end)
+    moments = [] if cutoffs is None else moments_ms("--cutoffs", cutoffs)
+    inside = tuple(m for m in moments if from_ms <= m < to_ms)
+    if from_ms >= to_ms or len(inside) < len(moments):
+        raise InputError("--to", end, "must lie after --from, and all --cutoffs between them")
+    when = job.When(from_ms, to_ms, every, inside, known_by == "arrival")
+    found = job.backtest(settings, events, model, when, report)
+    show(found, job.in_words(found), as_json)

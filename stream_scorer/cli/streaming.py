@@ -1,0 +1,181 @@
+"""The verbs of the live system: what runs, what it needs, what went wrong; and the demo."""
+
+# ruff: noqa: PLC0415 - a verb's modules are imported when it runs
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_scorer.cli.application import Config, Json, app, load_settings, moment_ms, show, verb
+from stream_scorer.errors import InputError
+
+topics_app = typer.Typer(help="The three Kafka topics.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+dead_letters_app = typer.Typer(help="Records that could not be applied.", no_args_is_help=True)
+app.add_typer(dead_letters_app, name="dead-letters")
+
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", metavar="REASON", help="Only these; may be given several times."),
+]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="Failed then or later; ISO 8601.")
+]
+To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Failed earlier than that.")]
+
+
+@app.command(epilog="Example: stream-scorer demo --seconds 20")
+@verb
+def demo(
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop publishing after so many seconds.")
+    ] = None,
+    households: Annotated[
+        int | None, typer.Option(min=1, help="Take only so many customers.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep event files, config and model in a new folder."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The whole loop on real events, on embedded servers."""
+    from stream_scorer.demo.run import demo as job
+
+    if not job(seconds=seconds, households=households, keep=keep, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: stream-scorer run -c stream_scorer.toml")
+@verb
+def run(config: Config = None) -> None:
+    """Keep vectors and propensities fresh, until SIGTERM or Ctrl-C."""
+    from stream_scorer.io.telemetry import log_to_stderr
+    from stream_scorer.jobs.run import run as job
+
+    settings = load_settings(config)
+    log_to_stderr(settings.telemetry.log_level, settings.telemetry.log_format)
+    job(settings)
+
+
+@app.command(epilog="Example: stream-scorer publish events/2026-11.avro -c stream_scorer.toml")
+@verb
+def publish(
+    events: Annotated[
+        list[Path], typer.Argument(metavar="EVENTS...", help="Event files, or directories of them.")
+    ],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Event files (Avro, JSON lines, Parquet) to the input topic."""
+    from stream_scorer.jobs import publish as job
+
+    report = job.publish(load_settings(config), events)
+    show(report, job.in_words(report), as_json, ok=not report["refused"])
+
+
+@topics_app.command(epilog="Example: stream-scorer topics create -c stream_scorer.toml")
+@verb
+def create(config: Config = None, as_json: Json = False) -> None:
+    """Make the topics that do not exist; those that do are left as they are."""
+    from stream_scorer.jobs import topics as job
+
+    report = job.create(load_settings(config))
+    show(report, job.in_words(report), as_json)
+
+
+@topics_app.command(epilog="Example: stream-scorer topics check -c stream_scorer.toml")
+@verb
+def check(config: Config = None, as_json: Json = False) -> None:
+    """Compare the topics with what they should be; exit status 1 if one falls short."""
+    from stream_scorer.jobs import topics as job
+
+    report = job.check(load_settings(config))
+    show(report, job.in_words(report), as_json, ok=report["ok"])
+
+
+@dead_letters_app.command(
+    "list", epilog="Example: stream-scorer dead-letters list --reason unknown_schema --limit 20"
+)
+@verb
+def dead_letters_list(
+    config: Config = None,
+    reason: Reasons = None,
+    start: From = None,
+    end: To = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Show only the newest so many; 0: all. All are counted.")
+    ] = 50,
+    as_json: Json = False,
+) -> None:
+    """What the dead-letter topic holds now, and how many for each reason."""
+    from stream_scorer.jobs import dead_letters as job
+
+    choice = job.Choice.of(
+        reason or (), from_ms=moment_ms("--from", start), to_ms=moment_ms("--to", end)
+    )
+    report = job.listing(load_settings(config), choice, limit)
+    show(report, job.listing_in_words(report), as_json)
+
+
+@dead_letters_app.command(
+    "replay", epilog="Example: stream-scorer dead-letters replay --reason unknown_schema"
+)
+@verb
+def dead_letters_replay(
+    config: Config = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    reason: Reasons = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARTITION:OFFSET",
+            help="The one that stood there in the input topic; may be given several times.",
+        ),
+    ] = None,
+    start: From = None,
+    end: To = None,
+    as_json: Json = False,
+) -> None:
+    """Original bytes back into the input topic, once each; run it when the cause is mended."""
+    from stream_scorer.jobs import dead_letters as job
+
+    if everything == any((reason, at, start, end)):
+        raise InputError("--all", everything, "choose by --reason, --at, --from, --to, or --all")
+    choice = job.Choice.of(
+        reason or (), at or (), moment_ms("--from", start), moment_ms("--to", end)
+    )
+    report = job.replay(load_settings(config), choice)
+    show(report, job.replay_in_words(report), as_json, ok=not report["refused"])
+
+
+@app.command(epilog="Example: stream-scorer doctor -c stream_scorer.toml")
+@verb
+def doctor(config: Config = None, as_json: Json = False) -> None:
+    """What is wrong, and how to mend it; exit status 1 if so."""
+    from stream_scorer.jobs import doctor as job
+
+    report = job.doctor(load_settings(config))
+    show(report, job.in_words(report), as_json, ok=report["ok"])
+
+
+@app.command(epilog="Example: stream-scorer verify -c stream_scorer.toml --sample 1000")
+@verb
+def verify(
+    config: Config = None,
+    sample: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many customers; 0: all.")
+    ] = 1000,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the same customers again; else by the clock.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute vectors from the input topic, compare with Redis; exit status 1 if they differ."""
+    from stream_scorer.jobs import verify as job
+
+    report = job.verify(load_settings(config), sample, seed)
+    show(report, job.in_words(report), as_json, ok=report["ok"])

@@ -1,0 +1,208 @@
+"""Where settings come from (a TOML file, the environment) and how a wrong one is reported.
+
+Lives here: reading TOML, `STREAM_SCORER__SECTION__FIELD` variables, and pydantic's errors turned
+into one line per wrong field. Must not live here: what settings exist (settings.py).
+
+How it works: both sources become plain nested dicts; the environment wins. Paths in the file are
+relative to the file, those in the environment to the working directory. Values of secrets never
+reach a message: a field is secret by its name (`is_secret`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from stream_scorer.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PREFIX = "STREAM_SCORER__"
+Location = tuple[str | int, ...]
+
+_SECRET = re.compile(r"password|secret|\.key\.pem|jaas|token|basic\.auth", re.IGNORECASE)
+_USER_INFO = re.compile(r"(\w+://)[^/\s]*@")
+_REMEDIES = {
+    "missing": "this setting is required",
+    "int_parsing": "write a whole number",
+    "int_type": "write a whole number",
+    "int_from_float": "write a whole number",
+    "float_parsing": "write a number",
+    "float_type": "write a number",
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+    "string_type": "write text in quotes",
+    "path_type": "write a path in quotes",
+    "tuple_type": 'write a list, such as ["view", "purchase"]',
+    "dict_type": "write a table of names and values",
+    "model_type": "write a section of settings",
+    "model_attributes_type": "write a section of settings",
+    "dataclass_type": "write a section of settings",
+}
+
+
+class SeveralConfigError(ConfigError):
+    """Several wrong settings; the message has one line for each."""
+
+    def __init__(self, errors: list[ConfigError]) -> None:
+        first = errors[0]
+        super().__init__(first.field, first.value, first.remedy)
+        self.args = ("\n".join(str(e) for e in errors),)
+        self.errors = errors
+
+
+def raise_all(errors: list[ConfigError]) -> None:
+    """Raise what there is to raise; nothing if the list is empty."""
+    if len(errors) == 1:
+        raise errors[0] from None
+    if errors:
+        raise SeveralConfigError(errors) from None
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting or librdkafka property of this name must not be shown."""
+    return bool(_SECRET.search(name)) and not name.endswith("_file")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file as nested dicts. Raises ConfigError naming the file and the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError("--config", path, f"can't read this file: {reason}") from None
+    except UnicodeDecodeError:
+        raise ConfigError("--config", path, "this file is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("--config", path, f"wrong TOML: {error}") from None
+
+
+def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Nested dict of the `STREAM_SCORER__` variables; what starts with [ or { is read as JSON."""
+    tree: dict[str, Any] = {}
+    for key, text in environment.items():
+        if not key.upper().startswith(PREFIX):
+            continue
+        *sections, name = key[len(PREFIX) :].lower().split("__")
+        at = tree
+        for section in sections:
+            at = at.setdefault(section, {})
+            if not isinstance(at, dict):
+                raise ConfigError(key, "", "one variable sets a section and another a part of it")
+        at[name] = text if is_secret(name) else _from_json(text)
+    return tree
+
+
+def merge(under: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Lay `over` onto `under`, table by table."""
+    for name, value in over.items():
+        below = under.get(name)
+        if isinstance(value, Mapping) and isinstance(below, dict):
+            merge(below, value)
+        else:
+            under[name] = value
+
+
+def _from_json(text: str) -> Any:
+    if text.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def anchor_paths(data: dict[str, Any], model: type[BaseModel], directory: Path) -> None:
+    """Put `directory` before the relative paths in `data`; `model` says which are paths."""
+    for name, field in model.model_fields.items():
+        value = data.get(name)
+        kinds = _kinds(field.annotation)
+        if isinstance(value, str) and Path in kinds:
+            data[name] = str(directory / value)
+        elif isinstance(value, dict):
+            inner = next((k for k in kinds if _is_model(k)), None)
+            if inner is not None:
+                anchor_paths(value, inner, directory)
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """An annotation and all that it is made of."""
+    return [annotation] + [kind for part in get_args(annotation) for kind in _kinds(part)]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], environment: Mapping[str, str]
+) -> list[ConfigError]:
+    """One ConfigError for each wrong field of `model`."""
+    return [
+        ConfigError(_field(e["loc"], environment), _shown(e), _remedy(e, model))
+        for e in error.errors(include_url=False)
+    ]
+
+
+def _field(location: Location, environment: Mapping[str, str]) -> str:
+    path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
+    variable = PREFIX + "__".join(str(p) for p in location).upper()
+    set_there = any(key.upper() == variable for key in environment)
+    return f"{path} (from {variable})" if set_there else path
+
+
+def _shown(error: ErrorDetails) -> object:
+    value = error["input"]
+    if any(is_secret(str(p)) for p in error["loc"]):
+        return "(secret)"
+    if error["type"] == "missing" or isinstance(value, dict):
+        return "(not set)" if error["type"] == "missing" else "(a table)"
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type", "dataclass_type"):
+        return f"({type(value).__name__})"
+    return _USER_INFO.sub(r"\1***@", str(value))
+
+
+def _remedy(error: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        *parents, name = error["loc"]
+        names = list(_names(model, tuple(parents)))
+        near = difflib.get_close_matches(str(name), names, n=1)
+        return f"unknown setting; {f'did you mean {near[0]}?' if near else 'remove it'}"
+    if kind == "literal_error":
+        return f"use {context['expected']}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in _REMEDIES:
+        return _REMEDIES[kind]
+    return error["msg"].replace("Input should be", "must be").replace("String should", "must")
+
+
+def _names(model: Any, parents: Location) -> Iterator[str]:
+    """The settings that stand beside a wrong one."""
+    for part in parents:
+        if isinstance(part, int):
+            continue
+        fields = _fields_of(model)
+        if part not in fields:
+            return
+        model = next((k for k in _kinds(fields[str(part)]) if _fields_of(k)), None)
+    yield from _fields_of(model)
+
+
+def _fields_of(model: Any) -> dict[str, Any]:
+    if _is_model(model):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    found = getattr(model, "__dataclass_fields__", {})
+    return {name: field.type for name, field in found.items()}

@@ -1,0 +1,253 @@
+"""How to reach Kafka, Redis and a schema registry: settings, and what clients are built from.
+
+Lives here: addresses, TLS, users, secrets, client limits, and their translation to each client's
+own options. Must not live here: clients themselves (io/), settings of what flows (settings.py).
+
+How it works: each section is a frozen pydantic model; a secret is given as text or as the path of a
+file that holds it, and is read when a client is built.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from stream_scorer.errors import ConfigError
+
+Properties = dict[str, str | int]
+
+# What the guarantees rest on; a librdkafka property that would undo it is refused.
+OWNED_PROPERTIES = {
+    "bootstrap.servers": "set kafka.bootstrap_servers",
+    "metadata.broker.list": "set kafka.bootstrap_servers",
+    "client.id": "set kafka.client_id",
+    "group.id": "set kafka.group_id",
+    "security.protocol": "set kafka.security_protocol",
+    "sasl.username": "set kafka.username",
+    "sasl.password": "set kafka.password",
+    "transactional.id": "set kafka.transactional_id",
+    "enable.auto.commit": "offsets are committed after delivery, always",
+    "enable.auto.offset.store": "offsets are committed after delivery, always",
+    "auto.offset.reset": "the starting offset follows from the store and the committed offset",
+    "partition.assignment.strategy": "it is always cooperative-sticky",
+    "enable.idempotence": "it is always on",
+    "acks": "it is always all",
+    "delivery.report.only.error": "every delivery is confirmed",
+    "request.required.acks": "it is always all",
+}
+
+
+def existing_file(path: Path) -> Path:
+    """`path` if it is a file, else ValueError, as pydantic's validators want."""
+    if not path.is_file():
+        raise ValueError("no such file")
+    return path
+
+
+def _plain_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        raise ValueError("use letters, digits, dots, dashes and underscores only, no spaces")
+    return text
+
+
+SecretFile = Annotated[Path, AfterValidator(existing_file)]
+Name = Annotated[str, AfterValidator(_plain_name)]
+Count = Annotated[int, Field(gt=0)]
+CountOrNone = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def secret(self, name: str) -> str | None:
+        """The text of secret `name`, or of the file in `name`_file; None if unset."""
+        value: SecretStr | None = getattr(self, name)
+        path: Path | None = getattr(self, f"{name}_file")
+        if path is not None:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return None if value is None else value.get_secret_value()
+
+    def double_secrets(self, section: str, *names: str) -> list[ConfigError]:
+        """Secrets that are given both as text and as a file."""
+        return [
+            ConfigError(f"{section}.{name}", "(secret)", f"remove it or {section}.{name}_file")
+            for name in names
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None
+        ]
+
+
+class KafkaSettings(Section):
+    """Where events come from and propensities go."""
+
+    bootstrap_servers: Annotated[str, Field(min_length=1)] = "127.0.0.1:9092"
+    client_id: str = ""
+    group_id: Name = "stream-scorer"
+    input_topic: Name = "customer-events"
+    output_topic: Name = "category-propensities"
+    dead_letter_topic: Name = "customer-events-dead-letters"
+    input_partitions: Count = 12
+    output_partitions: Count = 12
+    replication_factor: CountOrNone = 0
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    transactional_id: Name = "stream-scorer"
+    delivery_timeout_ms: Annotated[int, Field(ge=1000)] = 30_000
+    max_poll_interval_ms: Annotated[int, Field(ge=10_000)] = 300_000
+    queued_max_kbytes: Count = 65_536
+    fetch_max_bytes: Count = 16_777_216
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl_mechanism: str | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: SecretFile | None = None
+    ssl_ca_file: SecretFile | None = None
+    ssl_certificate_file: SecretFile | None = None
+    ssl_key_file: SecretFile | None = None
+    ssl_key_password: SecretStr | None = None
+    ssl_key_password_file: SecretFile | None = None
+    properties: dict[str, str | int | float | bool] = Field(default={}, repr=False)
+
+    @property
+    def client_name(self) -> str:
+        """`client_id`, or one made of this machine's host name."""
+        return self.client_id or f"stream-scorer-{socket.gethostname()}"
+
+    def problems(self) -> list[ConfigError]:
+        """What does not fit together within this section."""
+        found = [
+            ConfigError(f"kafka.properties[{name!r}]", "(refused)", OWNED_PROPERTIES[name])
+            for name in self.properties
+            if name in OWNED_PROPERTIES
+        ]
+        if self.username is not None and not self.security_protocol.startswith("sasl"):
+            remedy = 'set kafka.security_protocol to "sasl_ssl" (or "sasl_plaintext")'
+            found.append(ConfigError("kafka.username", self.username, remedy))
+        topics = {
+            "kafka.input_topic": self.input_topic,
+            "kafka.output_topic": self.output_topic,
+            "kafka.dead_letter_topic": self.dead_letter_topic,
+        }
+        seen: dict[str, str] = {}
+        for field, topic in topics.items():
+            if topic in seen:
+                found.append(ConfigError(field, topic, f"{seen[topic]} has this name too"))
+            seen[topic] = field
+        return found + self.double_secrets("kafka", "password", "ssl_key_password")
+
+    def client_properties(self) -> Properties:
+        """librdkafka properties that every client needs: servers, TLS, SASL, and `properties`."""
+        chosen: dict[str, object] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": self.client_name,
+            "security.protocol": self.security_protocol,
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.username,
+            "sasl.password": self.secret("password"),
+            "ssl.ca.location": self.ssl_ca_file,
+            "ssl.certificate.location": self.ssl_certificate_file,
+            "ssl.key.location": self.ssl_key_file,
+            "ssl.key.password": self.secret("ssl_key_password"),
+            **self.properties,
+        }
+        return {k: _plain(v) for k, v in chosen.items() if v is not None}
+
+    def consumer_properties(self) -> Properties:
+        """`client_properties` and the consumer's group and bounded queues."""
+        return {
+            "group.id": self.group_id,
+            "max.poll.interval.ms": self.max_poll_interval_ms,
+            # What waits in this process: 64 MiB is seconds of work at full rate; librdkafka's own
+            # default (64 MiB for each partition) would let a slow Redis fill the memory.
+            "queued.max.messages.kbytes": self.queued_max_kbytes,
+            # One answer of a broker: small enough that queue and answers together stay bounded.
+            "fetch.max.bytes": self.fetch_max_bytes,
+            "max.partition.fetch.bytes": min(self.fetch_max_bytes, 4_194_304),
+            **self.client_properties(),
+        }
+
+    def producer_properties(self) -> Properties:
+        """`client_properties` and the producer's time limit; transactional where exactly once."""
+        chosen = {"delivery.timeout.ms": self.delivery_timeout_ms, **self.client_properties()}
+        if self.delivery == "exactly_once":
+            chosen["transactional.id"] = f"{self.transactional_id}-{self.client_name}"
+        return chosen
+
+
+class SchemaRegistrySettings(Section):
+    """Where Confluent's schema ids are looked up; an empty url means there is none."""
+
+    url: str = Field(default="", repr=False)
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: SecretFile | None = None
+    ssl_ca_file: SecretFile | None = None
+
+    def problems(self) -> list[ConfigError]:
+        """What does not fit together within this section."""
+        return self.double_secrets("schema_registry", "password")
+
+    def client_properties(self) -> dict[str, str]:
+        """Configuration of confluent_kafka's SchemaRegistryClient."""
+        chosen = {"url": self.url}
+        if self.username is not None:
+            chosen["basic.auth.user.info"] = f"{self.username}:{self.secret('password') or ''}"
+        if self.ssl_ca_file is not None:
+            chosen["ssl.ca.location"] = str(self.ssl_ca_file)
+        return chosen
+
+
+class RedisSettings(Section):
+    """Where feature vectors live."""
+
+    url: Annotated[str, Field(pattern=r"^(rediss?|unix)://")] = Field(
+        default="redis://127.0.0.1:6379/0", repr=False
+    )
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: SecretFile | None = None
+    ssl_ca_file: SecretFile | None = None
+    ssl_certificate_file: SecretFile | None = None
+    ssl_key_file: SecretFile | None = None
+    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+    @property
+    def shown_url(self) -> str:
+        """The url without user and password, for messages."""
+        return re.sub(r"//[^/]*@", "//", self.url)
+
+    def problems(self) -> list[ConfigError]:
+        """What does not fit together within this section."""
+        files = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file")
+        found = [
+            ConfigError(f"redis.{name}", getattr(self, name), 'start redis.url with "rediss://"')
+            for name in files
+            if getattr(self, name) is not None and not self.url.startswith("rediss:")
+        ]
+        return found + self.double_secrets("redis", "password")
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments for `redis.Redis.from_url(settings.redis.url, **options)`."""
+        chosen = {
+            "username": self.username,
+            "password": self.secret("password"),
+            "socket_timeout": self.timeout_seconds,
+            "socket_connect_timeout": self.timeout_seconds,
+        }
+        if self.url.startswith("unix:"):
+            del chosen["socket_connect_timeout"]
+        files = (self.ssl_ca_file, self.ssl_certificate_file, self.ssl_key_file)
+        names = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+        chosen |= {n: str(f) for n, f in zip(names, files, strict=True) if f is not None}
+        return {k: v for k, v in chosen.items() if v is not None}
+
+
+def _plain(value: object) -> str | int:
+    """A librdkafka property's value: true and false in small letters, paths as text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, int) else str(value)

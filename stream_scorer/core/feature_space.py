@@ -1,0 +1,257 @@
+"""Declared features, compiled to columns, and the fingerprint of that declaration.
+
+Lives here: `Feature` (as a person declares it), `Block` (one contiguous range of columns) and
+`FeatureSpace` (all blocks). Must not live here: which columns an event touches (event_keys.py),
+what customers' values are (customer_state.py) or how they look at a moment (csr.py).
+
+How it works: every (feature, half-life) owns one contiguous block of columns, so a column's
+half-life, kind and transform follow from its range. Within a block the column is the key: the mixed
+radix number of the vocabulary indices of the `by` fields, or a stable 64-bit hash of their text
+modulo `buckets`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal
+
+import xxhash
+
+from stream_scorer.errors import ConfigError
+
+Kind = Literal["decayed", "recency", "latest", "calendar"]
+Transform = Literal["none", "log1p", "binary"]
+
+CALENDAR_WIDTHS = {"hour_of_day": 24, "day_of_week": 7}
+EVENT_FIELDS = ("category_id", "product_id", "event_type")
+ATTRIBUTE = "attributes."
+MAX_COLUMNS = 2**31 - 1
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def parse_duration_ms(text: str) -> int | None:
+    """Milliseconds of "90s", "12h", "14d", "2w"; None for "inf". Raises ConfigError."""
+    if text.strip() == "inf":
+        return None
+    match = _DURATION.fullmatch(text.strip())
+    milliseconds = round(float(match[1]) * _UNIT_MS[match[2]]) if match else 0
+    if milliseconds <= 0:
+        raise ConfigError(
+            "duration", text, 'write a number above zero and a unit, such as "90s", "14d", "inf"'
+        )
+    return milliseconds
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One declared feature; see design notes in deploy/stream_scorer.toml.
+
+    kind "decayed": the sum of `value` over events, each halved every half-life; "recency": with a
+    half-life 2^-(age / half-life) of the newest such event, without one its age in days; "latest":
+    the key (one-hot) or, where `value` is a field, the number last seen; "calendar": hour_of_day or
+    day_of_week of the as-of time in `time_zone`.
+    on: event types, () for any. by: category_id, product_id, event_type, attributes.NAME; () is one
+    column for the customer. value: a constant, "value" or attributes.NAME. buckets 0: the fields'
+    vocabularies, exact; n: hashed into n columns. transform is applied at CSR time, then scale.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+
+    name: str
+    kind: Kind = "decayed"
+    on: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    value: float | str = 1.0
+    half_lives: tuple[str, ...] = ("inf",)
+    buckets: int = 0
+    transform: Transform = "none"
+    scale: float = 1.0
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns [start, stop) of one (feature, half-life); key k is column start + k."""
+
+    name: str
+    feature: int
+    kind: Kind
+    start: int
+    stop: int
+    half_life_ms: int | None
+    fields: tuple[str, ...]
+    buckets: int
+    transform: Transform
+    scale: float
+
+
+class FeatureSpace:
+    """All blocks of a declaration. Build with `compile` or `from_declaration`."""
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        vocabularies: Mapping[str, tuple[str, ...]],
+        blocks: tuple[Block, ...],
+    ) -> None:
+        self.features = tuple(features)
+        self.vocabularies = dict(vocabularies)
+        self.blocks = blocks
+        self.index = {
+            field: {word: i for i, word in enumerate(words)}
+            for field, words in self.vocabularies.items()
+        }
+
+    @classmethod
+    def compile(
+        cls,
+        features: Sequence[Feature],
+        vocabularies: Mapping[str, Sequence[str]],
+        event_types: Sequence[str] | None = None,
+    ) -> FeatureSpace:
+        """Check the declaration and lay out its columns. Raises ConfigError naming the feature."""
+        words = {field: _vocabulary(field, entries) for field, entries in vocabularies.items()}
+        if not features:
+            raise ConfigError("features", "(none)", "declare at least one feature")
+        names = [f.name for f in features]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError("features.name", name, "use each name once")
+        blocks: list[Block] = []
+        start = 0
+        for number, feature in enumerate(features):
+            _check(feature, words, event_types)
+            width = _width(feature, words)
+            for half_life in feature.half_lives:
+                suffix = f"@{half_life}" if len(feature.half_lives) > 1 else ""
+                stop = start + width
+                blocks.append(
+                    Block(
+                        feature.name + suffix, number, feature.kind, start, stop,
+                        parse_duration_ms(half_life), feature.by, feature.buckets,
+                        feature.transform, feature.scale,
+                    )
+                )  # fmt: skip
+                start = stop
+        if start > MAX_COLUMNS:
+            raise ConfigError("features", f"{start} columns", "use buckets for the widest crosses")
+        return cls(features, words, tuple(blocks))
+
+    @classmethod
+    def from_declaration(cls, declaration: Mapping[str, Any]) -> FeatureSpace:
+        """The space that `declaration()` described."""
+        known = {f.name for f in fields(Feature)}
+        features = []
+        for raw in declaration["features"]:
+            unknown = set(raw) - known
+            if unknown:
+                raise ConfigError("features", sorted(unknown), "not a field of a feature")
+            lists: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()
+            }
+            features.append(Feature(**lists))
+        return cls.compile(features, declaration["vocabularies"])
+
+    def declaration(self) -> dict[str, Any]:
+        """What was compiled, as JSON-able data; its hash is the fingerprint."""
+        used = {f for b in self.blocks if b.kind != "calendar" for f in b.fields}
+        return {
+            "features": [
+                {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(f).items()}
+                for f in self.features
+            ],
+            "vocabularies": {k: list(v) for k, v in sorted(self.vocabularies.items()) if k in used},
+        }
+
+    @property
+    def width(self) -> int:
+        """F, the number of columns."""
+        return self.blocks[-1].stop
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """64-bit xxHash of the canonical JSON of the declaration."""
+        text = json.dumps(self.declaration(), sort_keys=True, separators=(",", ":"))
+        return xxhash.xxh64_intdigest(text.encode())
+
+    @property
+    def fingerprint_hex(self) -> str:
+        """The fingerprint as 16 hexadecimal digits."""
+        return f"{self.fingerprint:016x}"
+
+    def column_name(self, column: int) -> str:
+        """A column in words, for people: "purchases@14d[category_id=SOUP]"."""
+        block = next(b for b in self.blocks if b.start <= column < b.stop)
+        key = column - block.start
+        if not block.fields:
+            return block.name
+        if block.buckets:
+            return f"{block.name}[{','.join(block.fields)} in bucket {key}]"
+        parts = []
+        for field in reversed(block.fields):
+            if block.kind == "calendar":
+                key, digit = divmod(key, CALENDAR_WIDTHS[field])
+                parts.append(f"{field}={digit}")
+            else:
+                words = self.vocabularies[field]
+                key, digit = divmod(key, len(words))
+                parts.append(f"{field}={words[digit]}")
+        return f"{block.name}[{','.join(reversed(parts))}]"
+
+
+def _vocabulary(field: str, entries: Sequence[str]) -> tuple[str, ...]:
+    words = tuple(entries)
+    if not words:
+        raise ConfigError(f"vocabularies.{field}", "(empty)", "list at least one value")
+    if len(set(words)) != len(words):
+        twice = next(w for w in words if words.count(w) > 1)
+        raise ConfigError(f"vocabularies.{field}", twice, "list each value once")
+    return words
+
+
+def _width(feature: Feature, vocabularies: Mapping[str, tuple[str, ...]]) -> int:
+    if feature.kind == "calendar":
+        return math.prod(CALENDAR_WIDTHS[field] for field in feature.by)
+    if feature.buckets:
+        return feature.buckets
+    return math.prod(len(vocabularies[field]) for field in feature.by)
+
+
+def _check(
+    feature: Feature,
+    vocabularies: Mapping[str, tuple[str, ...]],
+    event_types: Sequence[str] | None,
+) -> None:
+    at = f"features.{feature.name}"
+    for event_type in feature.on:
+        if event_types is not None and event_type not in event_types:
+            raise ConfigError(f"{at}.on", event_type, "declare it in events.event_types")
+    if not feature.half_lives:
+        raise ConfigError(f"{at}.half_lives", "[]", 'give at least one, such as "14d" or "inf"')
+    if len(feature.half_lives) > 1 and feature.kind != "decayed":
+        raise ConfigError(f"{at}.half_lives", feature.half_lives, f"{feature.kind} takes one")
+    if feature.buckets < 0 or (feature.buckets and not feature.by):
+        raise ConfigError(f"{at}.buckets", feature.buckets, "needs `by` fields and 0 or more")
+    if feature.kind == "calendar":
+        wrong = [f for f in feature.by if f not in CALENDAR_WIDTHS]
+        if wrong or not feature.by or feature.buckets:
+            choices = " or ".join(CALENDAR_WIDTHS)
+            raise ConfigError(f"{at}.by", wrong or feature.by, f"a calendar feature is {choices}")
+        return
+    for field in (*feature.by, *([feature.value] if isinstance(feature.value, str) else [])):
+        if field not in EVENT_FIELDS and not field.startswith(ATTRIBUTE) and field != "value":
+            choices = ", ".join((*EVENT_FIELDS, "attributes.NAME"))
+            raise ConfigError(f"{at}", field, f"is not an event field; use {choices}")
+    for field in feature.by:
+        if field == "value":
+            raise ConfigError(f"{at}.by", field, "a number can't be a key; use it as `value`")
+        if not feature.buckets and field not in vocabularies:
+            remedy = f"list its values in vocabularies.{field!r}, or set buckets to hash them"
+            raise ConfigError(f"{at}.by", field, remedy)

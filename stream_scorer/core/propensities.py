@@ -1,0 +1,102 @@
+"""From scores to what is worth publishing.
+
+Lives here: `PublishPolicy` and `select`. Must not live here: Avro (the codec) or topics (io/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.customer_state import Float32
+from stream_scorer.core.events import Int32, Int64
+
+
+@dataclass(frozen=True)
+class PublishPolicy:
+    """What of a customer's propensities is published.
+
+    mode "top_k": the top_k most probable (category, class); "threshold": those of at least
+    `threshold`, top_k of them at most where top_k > 0; "all": every one, in category order.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+
+    mode: Literal["top_k", "threshold", "all"] = "top_k"
+    top_k: int = 20
+    threshold: float = 0.0
+
+
+class Entries(NamedTuple):
+    """Chosen propensities; row b has entries indptr[b] to indptr[b + 1], most probable first.
+
+    indptr (B + 1,) int64; category (E,) int32; klass (E,) int32, 1 and up; probability (E,)
+    float32.
+    """
+
+    indptr: Int64
+    category: Int32
+    klass: Int32
+    probability: Float32
+
+
+def action_probabilities(scores: Float32) -> Float32:
+    """(B, N * (C - 1)) of scores (B, N, C): for each category its classes but "nothing"."""
+    rows, categories, classes = scores.shape
+    flat: Float32 = np.ascontiguousarray(scores[:, :, 1:]).reshape(rows, categories * (classes - 1))
+    return flat
+
+
+def published_in_full(scores: Float32) -> Float32:
+    """(B, N) of class 1 for two classes, else (B, N * C): the bytes column of the output record."""
+    rows, categories, classes = scores.shape
+    if classes == 2:
+        return np.ascontiguousarray(scores[:, :, 1])
+    return np.ascontiguousarray(scores).reshape(rows, categories * classes)
+
+
+def select(scores: Float32, policy: PublishPolicy) -> Entries:
+    """The entries that the policy's mode top_k or threshold publishes, of scores (B, N, C) float32.
+
+    Equal probabilities keep category order, so the choice does not depend on the machine.
+    """
+    actions = action_probabilities(scores)
+    per_category = scores.shape[2] - 1
+    most = min(policy.top_k or actions.shape[1], actions.shape[1])
+    floor = policy.threshold if policy.mode == "threshold" else -1.0
+    indptr, positions = _select(actions, most, np.float32(floor))
+    rows = np.repeat(np.arange(len(actions)), np.diff(indptr))
+    return Entries(
+        indptr,
+        (positions // per_category).astype(np.int32),
+        (positions % per_category + 1).astype(np.int32),
+        actions[rows, positions],
+    )
+
+
+@nb.njit(cache=True, nogil=True)
+def _select(actions, most, floor):  # type: ignore[no-untyped-def]
+    """Insertion into a short sorted list: nearly every value fails the first comparison."""
+    rows, width = actions.shape
+    indptr = np.zeros(rows + 1, np.int64)
+    positions = np.empty(rows * most, np.int64)
+    at = 0
+    for b in range(rows):
+        count = 0
+        for j in range(width):
+            value = actions[b, j]
+            if value < floor or (count == most and value <= actions[b, positions[at + count - 1]]):
+                continue
+            i = count if count < most else most - 1
+            while i > 0 and actions[b, positions[at + i - 1]] < value:
+                positions[at + i] = positions[at + i - 1]
+                i -= 1
+            positions[at + i] = j
+            if count < most:
+                count += 1
+        at += count
+        indptr[b + 1] = at
+    return indptr, positions[:at].copy()

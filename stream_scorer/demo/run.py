@@ -1,0 +1,147 @@
+"""`stream-scorer demo`: the whole loop on real events, on servers that it brings along.
+
+Lives here: the order of the demo. The consumer in the middle is the one that `run` runs: the same
+source, store, engine, sink and pipeline, built from a config file in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from stream_scorer.assembly import Consumer
+from stream_scorer.core.codec import decode_propensities
+from stream_scorer.core.events import Float64
+from stream_scorer.core.labels import dense_labels
+from stream_scorer.demo import scenario as scenes
+from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from stream_scorer.demo.report import Outcome, in_words, judge, latency_ms, show
+from stream_scorer.demo.traffic import Reader, Shop
+from stream_scorer.errors import Halt, InputError
+from stream_scorer.model import artefact, training
+from stream_scorer.progress import progress
+
+LEAD_BATCHES = 3  # how many micro-batches the shop may be ahead of the consumer
+TOPICS = ("customer-events", "category-propensities", "customer-events-dead-letters")
+PARTITIONS = 4  # the mock cluster's own number
+
+
+def demo(
+    *,
+    seconds: float | None = None,
+    households: int | None = None,
+    keep: Path | None = None,
+    as_json: bool = False,
+) -> bool:
+    """Run it; whether every event was accounted for.
+
+    seconds: stop publishing after so long; households: only the first so many; keep: a new folder
+    for the event files, the config and the model, to go on with on servers of one's own.
+    """
+    if keep is not None and keep.exists():
+        raise InputError("--keep", keep, "exists already; name a folder that does not")
+    logging.getLogger("librdkafka").setLevel(logging.ERROR)
+    console = Console(stderr=as_json)
+    outcome = Outcome()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream-scorer-")))
+        if keep is not None:
+            keep.mkdir(parents=True)
+            folder = keep
+        kafka, redis = stack.enter_context(EmbeddedKafka()), stack.enter_context(EmbeddedRedis())
+        kafka.create(*TOPICS)
+        console.print(f"embedded Kafka at {kafka.bootstrap_servers}, Redis at {redis.url}")
+        console.print("loading the public 84.51° Complete Journey data ...")
+        scene = scenes.prepare(folder, kafka.bootstrap_servers, redis.url, households)
+        console.print(f"{len(scene.past):,} events to learn from, {len(scene.stream):,} to stream")
+        prior = _train(scene, folder / "model", outcome, console)
+        consumer = stack.enter_context(Consumer(scene.settings))
+        consumer.store.save(states := scenes.past_states(scene), np.arange(len(states)))
+        console.print(f"{len(states):,} customers' vectors of the past written to Redis; streaming")
+        _stream(scene, consumer, kafka.bootstrap_servers, seconds, outcome, prior, console)
+    if as_json:
+        json.dump(outcome.as_json(), sys.stdout)
+        print()
+    else:
+        show(outcome, console)
+    return outcome.accounted_for
+
+
+def _train(scene: scenes.Scenario, path: Path, outcome: Outcome, console: Console) -> Float64:
+    """Train on the past, write the artefact; the share of training rows that acted, by category."""
+    started = time.monotonic()
+    rows, validation = scenes.training_rows(scene)
+    with progress("training (MXNet)", console=console) as meter:
+
+        def tell(step: training.Progress) -> None:
+            meter.at(step.step, step.steps)
+
+        model = training.train(
+            rows, validation, scene.space, scene.settings.label_rule(), scene.settings.training,
+            progress=tell,
+        )  # fmt: skip
+        meter.at(1, 1)  # training may stop early
+    artefact.save(model, path)
+    acted = [dense_labels(part, model.category_index) > 0 for part in rows]
+    outcome.training = {
+        "rows": float(sum(len(part) for part in rows)),
+        "seconds": time.monotonic() - started,
+    }
+    console.print(
+        f"trained on {outcome.training['rows']:,.0f} rows x {len(model.category_index)} categories "
+        f"in {outcome.training['seconds']:.0f} s"
+    )
+    return np.asarray(np.concatenate(acted).mean(axis=0), np.float64)
+
+
+def _stream(
+    scene: scenes.Scenario, consumer: Consumer, servers: str, seconds: float | None,
+    outcome: Outcome, prior: Float64, console: Console,
+) -> None:  # fmt: skip
+    kafka, lead = scene.settings.kafka, LEAD_BATCHES * scene.settings.batch.max_events
+    reader = Reader(servers, kafka.output_topic, PARTITIONS)
+    consumer.warm_up()
+    consumer.join()
+    while len(consumer.source.lag()) < PARTITIONS:
+        consumer.pipeline.step()
+    started = time.monotonic()
+    stop_at = None if seconds is None else started + seconds
+    shop = Shop(servers, kafka.input_topic, scene.encoded, lead=lead, stop_at_s=stop_at)
+    reader.start()
+    shop.start()
+    taken = 0
+    with progress("streaming", len(scene.encoded), console) as meter:
+        while not shop.finished.is_set() or taken < shop.published:
+            report = consumer.pipeline.step()
+            taken += report.records
+            shop.taken = taken
+            outcome.applied += report.applied
+            outcome.duplicates += report.duplicates
+            outcome.dead_letters += len(report.dead_letters)
+            outcome.customers_scored += report.customers
+            outcome.propensities_published += report.propensities
+            outcome.micro_batches += report.records > 0
+            for stage, spent in report.seconds.items():
+                outcome.stages[stage] = outcome.stages.get(stage, 0.0) + spent
+            meter.at(taken, len(scene.encoded))
+    outcome.streaming_seconds = time.monotonic() - started
+    if shop.failed is not None:
+        raise Halt(f"the demo's shop could not publish: {shop.failed}")
+    outcome.published_events = shop.published
+    outcome.consumer_lag = sum(consumer.source.lag().values())
+    reader.finish(outcome.propensities_published)
+    published = decode_propensities(reader.values)
+    outcome.latency_ms = latency_ms(published, reader.read_at_ms, shop.sent_ms)
+    outcome.judged, outcome.quality, outcome.prior = judge(
+        published, scene.labels, np.array(consumer.model.manifest.category_index), prior,
+        int(scene.stream.occurred_at_ms[-1]), scene.settings.label_rule().horizon_ms,
+    )  # fmt: skip
+    outcome.customers = in_words(published, consumer.engine.categories)

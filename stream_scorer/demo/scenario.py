@@ -1,0 +1,117 @@
+"""What the demo works on: the public events, split into a past to learn from and a stream.
+
+Lives here: the split, the demo's own config folder, and the training of its model. Everything goes
+the way a user's data goes: events are Avro, decoded by the Decoder; features and labels come from
+core; the model is an artefact on disk.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stream_scorer.core.codec import Decoder
+from stream_scorer.core.customer_state import CustomerStates
+from stream_scorer.core.events import EventBatch
+from stream_scorer.core.feature_space import FeatureSpace
+from stream_scorer.core.fold import apply
+from stream_scorer.core.labels import LabelCollector, LabelledRows
+from stream_scorer.core.point_in_time import rows_at_cutoffs
+from stream_scorer.core.state_record import empty_states
+from stream_scorer.demo.complete_journey import load_events
+from stream_scorer.io.event_files import open_events
+from stream_scorer.settings import Settings
+
+DAY_MS = 86_400_000
+UTC = datetime.timezone.utc
+# Midnight of the shop's clock (America/New_York) on 1 October 2017: what is later is streamed.
+STREAM_FROM_MS = int(datetime.datetime(2017, 10, 1, 4, tzinfo=UTC).timestamp() * 1000)
+FIRST_CUTOFF_MS = int(datetime.datetime(2017, 4, 3, 4, tzinfo=UTC).timestamp() * 1000)
+WEEK_MS = 7 * DAY_MS
+VALIDATION_WEEKS = 2
+
+ATTRIBUTES = ["department", "store"]
+FIELDS = ["event_id", "customer_id", "event_type", "category_id", "value", "occurred_at"]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """past and stream are events in time order; encoded[i] is (key, value) of stream event i."""
+
+    settings: Settings
+    space: FeatureSpace
+    past: EventBatch
+    stream: EventBatch
+    encoded: list[tuple[bytes, bytes]]
+    labels: LabelCollector
+
+
+def prepare(
+    folder: Path, bootstrap_servers: str, redis_url: str, households: int | None
+) -> Scenario:
+    """Load the data; write event files, the config and its vocabulary to `folder`."""
+    table = load_events(households)
+    is_past = pc.less(table["occurred_at"], STREAM_FROM_MS)
+    past, stream = table.filter(is_past), table.filter(pc.invert(is_past))
+    categories = sorted(pc.unique(past["category_id"]).to_pylist())
+    (folder / "categories.txt").write_text("\n".join(categories) + "\n", encoding="utf-8")
+    config = folder / "stream_scorer.toml"
+    config.write_bytes(files("stream_scorer.demo").joinpath("demo.toml").read_bytes())
+    settings = _with_servers(Settings.load(config), bootstrap_servers, redis_url)
+    past_events, _ = _events(past, folder / "past.parquet")
+    stream_events, encoded = _events(stream, folder / "stream.parquet")
+    labels = LabelCollector(settings.label_rule(), tuple(categories))
+    labels.add(past_events)
+    labels.add(stream_events)
+    space = settings.feature_space()
+    return Scenario(settings, space, past_events, stream_events, encoded, labels)
+
+
+def training_rows(scenario: Scenario) -> tuple[list[LabelledRows], list[LabelledRows]]:
+    """Weekly rows to train on, and later ones to stop by; no label window reaches the stream."""
+    horizon_ms = scenario.settings.label_rule().horizon_ms
+    weeks = (STREAM_FROM_MS - horizon_ms - FIRST_CUTOFF_MS) // WEEK_MS + 1
+    cutoffs = [FIRST_CUTOFF_MS + i * WEEK_MS for i in range(weeks)]
+    rows = list(
+        rows_at_cutoffs(scenario.past, scenario.space, scenario.labels, cutoffs, "newest_event")
+    )
+    # A row may lie up to a week before its cut-off.
+    first_validation = cutoffs[-VALIDATION_WEEKS] - WEEK_MS
+    training = sum(cutoff + horizon_ms <= first_validation for cutoff in cutoffs)
+    return rows[:training], rows[-VALIDATION_WEEKS:]
+
+
+def past_states(scenario: Scenario) -> CustomerStates:
+    """Every customer's state at the start of the stream."""
+    customer, ids = scenario.past.customer_id.intern()
+    return apply(empty_states(ids), scenario.past, customer, scenario.space).states
+
+
+def _events(table: pa.Table, path: Path) -> tuple[EventBatch, list[tuple[bytes, bytes]]]:
+    """Events as columns, by way of the event file `path`, and each one's (key, value)."""
+    attributes = pc.make_struct(table["department"], table["store"], field_names=ATTRIBUTES)
+    pq.write_table(table.select(FIELDS).append_column("attributes", attributes), path)
+    files = open_events([path], batch_records=len(table))
+    (records,) = files
+    events, _ = Decoder(files.lookup, max_record_bytes=100_000).decode(records)
+    keys = [customer.encode() for customer in table["customer_id"].to_pylist()]
+    values = [value for value in records.values if value is not None]
+    return events, list(zip(keys, values, strict=True))
+
+
+def _with_servers(settings: Settings, bootstrap_servers: str, redis_url: str) -> Settings:
+    kafka = settings.kafka.model_copy(
+        update={
+            "bootstrap_servers": bootstrap_servers,
+            # The mock cluster answers an empty fetch only when this has passed.
+            "properties": {"fetch.wait.max.ms": 5},
+        }
+    )
+    redis = settings.redis.model_copy(update={"url": redis_url})
+    return settings.model_copy(update={"kafka": kafka, "redis": redis})

@@ -1,0 +1,85 @@
+"""One tree of errors, named by what the caller must do next.
+
+`InputError`: a person must change something they gave us (exit status 2, one line, no traceback).
+`Unavailable`: a server does not answer; wait and try again.
+`Halt`: going on would lose or spoil data; stop and let an operator look (exit status 1).
+
+Nothing here formats for a terminal; cli/ prints `str(error)`.
+"""
+
+from __future__ import annotations
+
+
+class StreamScorerError(Exception):
+    """Root of every error raised on purpose by this package."""
+
+
+class InputError(StreamScorerError):
+    """What was given can't be used. The message names the field, the value and the remedy."""
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        shown = str(value)
+        if len(shown) > 200:
+            shown = shown[:200] + "..."
+        super().__init__(f"{field}: {shown!r}: {remedy}")
+        self.field, self.value, self.remedy = field, value, remedy
+
+
+class ConfigError(InputError):
+    """A setting is wrong."""
+
+
+class ArtefactError(InputError):
+    """A model artefact is missing, corrupt or not for this feature declaration."""
+
+
+class SnapshotError(InputError):
+    """A snapshot directory is missing, corrupt or not for this feature declaration."""
+
+
+class EventFileError(InputError):
+    """An event file can't be read."""
+
+
+class FingerprintMismatch(InputError):
+    """Two parts were compiled from different feature declarations."""
+
+
+class Unavailable(StreamScorerError):
+    """A server does not answer. Nothing was lost: wait and try again."""
+
+
+class StoreUnavailable(Unavailable):
+    """Redis does not answer, is loading, or is out of memory."""
+
+
+class BusUnavailable(Unavailable):
+    """Kafka does not answer or did not confirm a delivery."""
+
+
+class ClientLost(BusUnavailable):
+    """A Kafka client can't go on, but a new one can: join anew, from what is committed."""
+
+
+class StoreRewound(StreamScorerError):
+    """The store has less than this consumer had written: read on from `offsets`.
+
+    `offsets` maps (topic, partition) to the next offset that the store still needs.
+    """
+
+    def __init__(self, offsets: dict[tuple[str, int], int]) -> None:
+        listing = ", ".join(f"{t}[{p}] from {o}" for (t, p), o in sorted(offsets.items()))
+        super().__init__(f"the store lost its newest writes; reading again: {listing}")
+        self.offsets = offsets
+
+
+class Halt(StreamScorerError):
+    """Going on would lose or spoil data; an operator must look."""
+
+
+class HistoryGone(Halt):
+    """The store needs offsets that Kafka no longer holds."""
+
+
+class TooManyDeadLetters(Halt):
+    """The share of dead letters says that the schema or settings are wrong, not the events."""

@@ -1,0 +1,18 @@
+-- Moves watermarks forward once the records that they cover are written.
+-- KEYS: W watermark keys, then the key of the last save's mark.
+-- ARGV: W least values that must be stored, W new ones, the mark ('': nothing was saved).
+-- Returns OK; or with nothing written REWOUND where a stored watermark is below its least value,
+-- UNSAVED where the mark is gone, and with it what was saved before it.
+local watermarks = #KEYS - 1
+for i = 1, watermarks do
+  local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
+  if stored < tonumber(ARGV[i]) then return 'REWOUND' end
+end
+local mark = ARGV[2 * watermarks + 1]
+if mark ~= '' and redis.call('GET', KEYS[#KEYS]) ~= mark then return 'UNSAVED' end
+for i = 1, watermarks do
+  local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
+  local new = ARGV[watermarks + i]
+  if stored < tonumber(new) then redis.call('SET', KEYS[i], new) end
+end
+return 'OK'

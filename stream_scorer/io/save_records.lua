@@ -1,0 +1,51 @@
+-- Writes customers' records, each only where it is not older than what is stored.
+-- KEYS: W watermark keys, the key of the last save's mark, then R record keys.
+-- ARGV: W, time to live in ms (0: none), W least watermarks, the mark ('': more is to come), R records.
+-- Returns the 0-based positions of the records that were refused, or the string REWOUND, with nothing
+-- written, where a stored watermark is below the least one: the store lost writes that were confirmed.
+-- A record's layout: stream_scorer/core/state_record.py. Its offsets start at byte 37.
+local watermarks, ttl_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+for i = 1, watermarks do
+  local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
+  if stored < tonumber(ARGV[2 + i]) then return 'REWOUND' end
+end
+
+local function offset_in(record, topic, partition)
+  local sources = struct.unpack('<I4', record, 5)
+  for i = 0, sources - 1 do
+    local t, p, o = struct.unpack('<I4I4i8', record, 37 + 16 * i)
+    if t == topic and p == partition then return o end
+  end
+  return -1
+end
+
+local function is_behind(record, key)
+  local stored = redis.call('GETRANGE', key, 0, 99)
+  if stored == '' then return false end
+  if string.sub(stored, 21, 28) ~= string.sub(record, 21, 28) then
+    error('FINGERPRINT ' .. key)
+  end
+  local sources = struct.unpack('<I4', stored, 5)
+  if sources > 4 then stored = redis.call('GETRANGE', key, 0, 35 + 16 * sources) end
+  for i = 0, sources - 1 do
+    local t, p, o = struct.unpack('<I4I4i8', stored, 37 + 16 * i)
+    if offset_in(record, t, p) < o then return true end
+  end
+  return false
+end
+
+local refused = {}
+for i = watermarks + 2, #KEYS do
+  local record = ARGV[2 + i]
+  if is_behind(record, KEYS[i]) then
+    refused[#refused + 1] = i - watermarks - 2
+  elseif ttl_ms > 0 then
+    redis.call('SET', KEYS[i], record, 'PX', ttl_ms)
+  else
+    redis.call('SET', KEYS[i], record)
+  end
+end
+-- Last of all: where it is still there, so is what was written before it.
+local mark = ARGV[3 + watermarks]
+if mark ~= '' then redis.call('SET', KEYS[watermarks + 1], mark, 'PX', 600000) end
+return refused

@@ -1,0 +1,179 @@
+"""What the consumer tells about itself: metrics for Prometheus, and log lines.
+
+Lives here: every metric's name, kind and meaning, the HTTP endpoint, how logging is set up. Must
+not live here: when something is measured (pipeline.py, jobs/run.py).
+
+How it works: `Metrics` holds typed metrics on a registry of its own; `observe` is told of each
+micro-batch, once. Names are `stream_scorer_NOUN_UNIT`; labels have few values. Logging goes to
+stderr, one line for each event, as text or as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from threading import Thread
+from typing import Protocol
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from stream_scorer.core.events import DeadLetter, TopicPartition
+from stream_scorer.errors import ConfigError
+
+SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
+SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+class BatchReport(Protocol):
+    """What is told of one micro-batch; pipeline.BatchReport is one."""
+
+    records: int
+    applied: int
+    duplicates: int
+    refused_writes: int
+    customers: int
+    propensities: int
+    dead_letters: list[DeadLetter]
+    seconds: dict[str, float]
+
+
+class Metrics:
+    """All metrics of one consumer."""
+
+    def __init__(self) -> None:
+        r = self.registry = CollectorRegistry()
+        self.events = Counter(
+            "stream_scorer_events", "Valid events, by what became of them", ["outcome"], registry=r
+        )
+        self.dead_letters = Counter(
+            "stream_scorer_dead_letters",
+            "Records that could not be applied",
+            ["reason"],
+            registry=r,
+        )
+        self.lag = Gauge(
+            "stream_scorer_consumer_lag",
+            "Records in the log beyond the last one read",
+            ["topic", "partition"],
+            registry=r,
+        )
+        self.stages = Histogram(
+            "stream_scorer_stage_seconds",
+            "Time of each stage of a micro-batch",
+            ["stage"],
+            buckets=SECONDS,
+            registry=r,
+        )
+        self.batch_records = Histogram(
+            "stream_scorer_batch_records", "Records of a micro-batch", buckets=SIZES, registry=r
+        )
+        self.batch_customers = Histogram(
+            "stream_scorer_batch_customers", "Customers scored in one", buckets=SIZES, registry=r
+        )
+        self.propensities = Counter(
+            "stream_scorer_propensities", "Propensity records delivered", registry=r
+        )
+        self.refused_writes = Counter(
+            "stream_scorer_refused_writes", "Records another owner had newer", registry=r
+        )
+        self.store_rewinds = Counter(
+            "stream_scorer_store_rewinds", "Times the store had lost its newest writes", registry=r
+        )
+        self.waits = Counter(
+            "stream_scorer_waits", "Times a server did not answer", ["server"], registry=r
+        )
+        self.kafka_errors = Counter(
+            "stream_scorer_kafka_errors", "Errors that pass by themselves", ["error"], registry=r
+        )
+        self.last_batch = Gauge(
+            "stream_scorer_last_batch_timestamp_seconds", "When a batch was last done", registry=r
+        )
+
+    def observe(self, report: BatchReport) -> None:
+        """Count one micro-batch that is done."""
+        self.events.labels("applied").inc(report.applied)
+        self.events.labels("duplicate").inc(report.duplicates)
+        for letter in report.dead_letters:
+            self.dead_letters.labels(letter.reason.value).inc()
+        for stage, seconds in report.seconds.items():
+            self.stages.labels(stage).observe(seconds)
+        self.batch_records.observe(report.records)
+        self.batch_customers.observe(report.customers)
+        self.propensities.inc(report.propensities)
+        self.refused_writes.inc(report.refused_writes)
+        self.last_batch.set_to_current_time()
+
+    def observe_lag(self, lag: Mapping[TopicPartition, int]) -> None:
+        """The lag of every partition read now; those given up are no longer shown."""
+        self.lag.clear()
+        for (topic, partition), records in lag.items():
+            self.lag.labels(topic, str(partition)).set(records)
+
+
+class MetricsEndpoint:
+    """http://host:port/metrics for Prometheus, on a thread of its own."""
+
+    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+        self._server: WSGIServer
+        self._thread: Thread
+        try:
+            self._server, self._thread = start_http_server(port, host, metrics.registry)
+        except OSError as error:
+            remedy = f"can't listen on {host}: {(error.strerror or str(error)).lower()}"
+            raise ConfigError("telemetry.port", port, remedy) from None
+        self.port = self._server.server_port
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _iso(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class _TextLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage().replace("\n", " | ")
+        line = f"{_iso(record.created)} {record.levelname.lower():7} {message}"
+        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def log_to_stderr(level: str, log_format: str) -> None:
+    """Set up logging: level "debug" to "error", log_format "text" or "json"."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    client = logging.getLogger("librdkafka")
+    client.setLevel(max(root.level, logging.WARNING))
+    client.addFilter(_worth_telling)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Of librdkafka's lines, arguments (facility, client, text)."""
+    facility, *_, text = record.args if isinstance(record.args, tuple) else ("", "")
+    # Lost connections reach us as errors too, where each is told once in a while. And as
+    # kafka.properties are for consumer and producer alike, each warns of the other's.
+    return facility not in ("FAIL", "ERROR") and "and will be ignored by this" not in str(text)

@@ -1,0 +1,185 @@
+"""`stream-scorer doctor`: what is wrong with config, servers and model, and how to mend it.
+
+Lives here: the checks, one function each. Must not live here: what the servers are asked
+(io/kafka_admin.py, io/redis_health.py) and what topics should be like (topic_plan.py).
+
+How it works: each check yields findings; one with a remedy is wrong. A server that does not answer
+is one finding, and what depends on it is left out. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from stream_scorer.core.start_offset import FRESH_START
+from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.io.kafka_admin import KafkaAdmin, Topic
+from stream_scorer.io.redis_health import RedisHealth, redis_health
+from stream_scorer.model import artefact
+from stream_scorer.settings import Settings
+from stream_scorer.topic_plan import topic_plans, topic_problems
+
+NEARLY_FULL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Of one check: what was found, and what to do about it where it is wrong."""
+
+    check: str
+    found: str
+    remedy: str | None = None
+
+
+def doctor(settings: Settings) -> dict[str, Any]:
+    """{"ok", "findings": [{"check", "ok", "found", "remedy"}]}."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _features, _kafka, _redis, _model,
+    )  # fmt: skip
+    findings = [finding for check in checks for finding in check(settings)]
+    return {
+        "ok": not any(f.remedy for f in findings),
+        "findings": [
+            {"check": f.check, "ok": f.remedy is None, "found": f.found, "remedy": f.remedy}
+            for f in findings
+        ],
+    }
+
+
+def in_words(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    return [
+        f"good   {f['check']}: {f['found']}"
+        if f["ok"]
+        else f"WRONG  {f['check']}: {f['found']}\n       {f['remedy']}"
+        for f in report["findings"]
+    ]
+
+
+def _features(settings: Settings) -> Iterator[Finding]:
+    try:
+        space = settings.feature_space()
+    except InputError as error:
+        yield Finding("features", str(error.value), error.remedy)
+        return
+    yield Finding(
+        "features",
+        f"{len(space.features)} declared, {space.width:,} columns, "
+        f"fingerprint {space.fingerprint_hex}",
+    )
+
+
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    admin = KafkaAdmin(settings.kafka.client_properties())
+    try:
+        yield Finding("kafka", f"brokers {', '.join(admin.brokers())}")
+        plans = topic_plans(settings.kafka)
+        topics = admin.topics([plan.name for plan in plans])
+        for plan in plans:
+            topic = topics.get(plan.name)
+            partitions = None if topic is None else topic.partitions
+            problems = topic_problems(plan, partitions, {} if topic is None else topic.config)
+            for problem in problems:
+                yield Finding(f"topic {plan.name}", problem.found, problem.remedy)
+            if not problems:
+                yield Finding(f"topic {plan.name}", f"{partitions} partitions")
+        if settings.kafka.input_topic in topics:
+            yield _group(admin, settings.kafka.group_id, topics[settings.kafka.input_topic])
+    except StreamScorerError as error:
+        remedy = "check kafka.bootstrap_servers, and that the brokers are up and let this user in"
+        yield Finding("kafka", f"{settings.kafka.bootstrap_servers}: {error}", remedy)
+
+
+def _group(admin: KafkaAdmin, group: str, topic: Topic) -> Finding:
+    positions = admin.positions(group, topic)
+    gone = [
+        f"{name}[{partition}]"
+        for (name, partition), p in positions.items()
+        if p.committed is not None and p.committed < p.first
+    ]
+    if gone:
+        found = f"events were deleted before they were read: {', '.join(gone)}"
+        return Finding(f"group {group}", found, f"give the topic more retention, and {FRESH_START}")
+    if all(p.committed is None for p in positions.values()):
+        return Finding(f"group {group}", "has not consumed yet")
+    lag = sum(p.lag for p in positions.values())
+    return Finding(f"group {group}", f"{lag:,} events behind")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    where = settings.redis.shown_url
+    try:
+        health = redis_health(
+            settings.redis.url, settings.redis.client_options(), settings.store.namespace
+        )
+    except StreamScorerError as error:
+        remedy = "check redis.url, and that the server is up and lets this user in"
+        yield Finding("redis", f"{where}: {error}", remedy)
+        return
+    yield Finding("redis", f"{where}, version {health.version}")
+    yield _eviction(health)
+    yield _persistence(health)
+    if health.limit_bytes and health.used_bytes > NEARLY_FULL * health.limit_bytes:
+        share = health.used_bytes / health.limit_bytes
+        remedy = "raise maxmemory, or set a shorter store.time_to_live_seconds"
+        yield Finding("redis memory", f"{share:.0%} of maxmemory is used", remedy)
+    yield _namespace(settings, health)
+
+
+def _eviction(health: RedisHealth) -> Finding:
+    if health.eviction_policy == "noeviction":
+        return Finding("redis eviction", "noeviction")
+    return Finding(
+        "redis eviction",
+        f"maxmemory-policy is {health.eviction_policy}: a full server would drop vectors",
+        "set maxmemory-policy noeviction",
+    )
+
+
+def _persistence(health: RedisHealth) -> Finding:
+    if health.append_only:
+        return Finding("redis persistence", "append-only file")
+    if health.snapshots:
+        return Finding("redis persistence", f"snapshots ({health.snapshots}) without append-only")
+    if health.snapshots is None:
+        return Finding("redis persistence", "no append-only file; snapshots are not told")
+    return Finding(
+        "redis persistence",
+        "none: after a restart all vectors are made again from Kafka, if it still has the events",
+        "set appendonly yes and appendfsync everysec",
+    )
+
+
+def _namespace(settings: Settings, health: RedisHealth) -> Finding:
+    check = f"namespace {settings.store.namespace}"
+    if health.fingerprint is None:
+        return Finding(check, "not used yet")
+    try:
+        mine = settings.feature_space().fingerprint_hex
+    except InputError:
+        return Finding(check, f"fingerprint {health.fingerprint}")
+    if mine == health.fingerprint:
+        return Finding(check, f"fingerprint {mine}")
+    return Finding(
+        check,
+        f"holds vectors of declaration {health.fingerprint}, the config declares {mine}",
+        "undo the change of the features; or set store.namespace and kafka.group_id to new names",
+    )
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    if settings.model.engine == "mxnet" and find_spec("mxnet") is None:
+        found = "mxnet is not installed for this Python"
+        yield Finding("engine", found, 'set model.engine = "native": it gives the same scores')
+    try:
+        wanted = settings.feature_space().fingerprint if settings.features else None
+        loaded = artefact.load(settings.model.path, wanted)
+    except InputError as error:
+        yield Finding("model", f"{error.field}: {error.value}", error.remedy)
+        return
+    manifest = loaded.manifest
+    found = f"version {manifest.model_version}, {len(manifest.categories)} categories"
+    yield Finding("model", f"{found}, engine {settings.model.engine}")

@@ -1,0 +1,275 @@
+"""`stream-scorer evaluate`: how good a model is on labelled snapshots.
+
+How it works: every row is scored by the native engine, whose scores are MXNet's to 1e-5, and held
+against what the customer then did. Baselines: "prior" gives every customer each category's share in
+the training rows; "logistic" is one logistic regression for each category on that category's own
+columns, fitted here on the training snapshots. Intervals are 95 % of a paired bootstrap over
+customers, of model minus baseline; the AUC's is linearised. Scores of all rows are held in memory:
+4 bytes for each row, category and model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stream_scorer.core import evaluation, own_logistic
+from stream_scorer.core.customer_state import Float32
+from stream_scorer.core.events import Bool, Float64, Int64
+from stream_scorer.core.labels import LabelledRows, dense_labels
+from stream_scorer.errors import FingerprintMismatch, SnapshotError
+from stream_scorer.io.score_files import ScoreWriter
+from stream_scorer.io.snapshots import Shards, Snapshot
+from stream_scorer.model import artefact
+from stream_scorer.model.engines import open_engine
+from stream_scorer.progress import progress
+
+TOP_K = 10
+BASELINE_ROWS = 200_000  # more rows do not make so small a model better
+Differences = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """R rows: (R, N) probability of acting at all by model, (R, N) whether they did, (R,) whose."""
+
+    by_model: dict[str, Float32]
+    acted: Bool
+    customer: Int64
+    first_ms: int
+
+
+def evaluate(
+    model: Path,
+    snapshots: Sequence[Path],
+    *,
+    baseline: Sequence[Path] = (),
+    report_file: Path | None = None,
+    scores_file: Path | None = None,
+) -> dict[str, Any]:
+    """{"rows", "categories", "categories_scored", "metrics", "baselines", "intervals", ...}.
+
+    baseline: what the logistic regression is fitted on; (): the model's own training snapshots,
+    where they are still there. categories_scored: those with positives and negatives, which alone
+    have an AUC. A metric that is not defined is None. intervals: {baseline: {metric: {"difference",
+    "low", "high"}}}. notes: what the reader should know, in words.
+    """
+    loaded = artefact.load(model)
+    if report_file is not None:
+        from stream_scorer.reports import page  # noqa: PLC0415 - its matplotlib is an extra
+
+        page.new_figure()  # a missing matplotlib is told before the work
+    shards = _shards(loaded, snapshots)
+    notes: list[str] = []
+    first_ms = min(moment for s in shards.snapshots for moment in s.manifest["as_of_ms"])
+    logistic = _logistic(loaded, baseline, first_ms, notes)
+    scored = _scored(loaded, shards, logistic, scores_file)
+    _tell_overlap(loaded, scored.first_ms, notes)
+    found = {name: evaluation.metrics(p, scored.acted) for name, p in scored.by_model.items()}
+    report = {
+        "model": str(model),
+        "model_version": loaded.manifest.model_version,
+        "rows": len(scored.acted),
+        "categories": scored.acted.shape[1],
+        "categories_scored": evaluation.categories_scored(scored.acted),
+        "metrics": _plain(found.pop("model")),
+        "baselines": {name: _plain(values) for name, values in found.items()},
+        "intervals": _intervals(scored),
+        "per_category": _per_category(loaded.manifest.categories, scored),
+        "notes": notes,
+    }
+    if report_file is not None:
+        from stream_scorer.reports import evaluation as html  # noqa: PLC0415
+
+        html.write(report_file, report, scored.by_model, scored.acted)
+    return report
+
+
+def in_words(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    columns = {"model": report["metrics"], **report["baselines"]}
+    lines = [
+        f"model {report['model_version']}: {report['rows']:,} rows, {report['categories']:,} "
+        f"categories, {report['categories_scored']:,} of them with both outcomes",
+        "              " + "".join(f"{name:>10}" for name in columns),
+    ]
+    for metric in report["metrics"]:
+        values = (c[metric] for c in columns.values())
+        cells = "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)
+        lines.append(f"{metric:14}{cells}")
+    for name, metrics in report["intervals"].items():
+        for metric, found in metrics.items():
+            if found["difference"] is not None:
+                lines.append(
+                    f"{metric}, model minus {name}: {found['difference']:+.4f} "
+                    f"({found['low']:+.4f} to {found['high']:+.4f})"
+                )
+    lines += report["notes"]
+    return lines
+
+
+def _shards(loaded: artefact.Artefact, paths: Sequence[Path]) -> Shards:
+    opened = [Snapshot.open(path, loaded.fingerprint) for path in paths]
+    for snapshot in opened:
+        if snapshot.info.labels is None:
+            remedy = "has no labels; make one with `stream-scorer replay`"
+            raise SnapshotError("snapshot", snapshot.path, remedy)
+        if snapshot.info.labels != loaded.manifest.labels:
+            remedy = "its labels do not follow the model's rule; replay with the model's config"
+            raise SnapshotError("snapshot", snapshot.path, remedy)
+    if not sum(s.rows for s in opened):
+        raise SnapshotError("snapshots", "no rows", "give snapshots with rows")
+    return Shards(opened)
+
+
+def _logistic(
+    loaded: artefact.Artefact, given: Sequence[Path], first_ms: int, notes: list[str]
+) -> Callable[[LabelledRows], Float32] | None:
+    """The fitted regression's probabilities; None where there is nothing to fit it on."""
+    if not loaded.layout.own:
+        notes.append("no baseline: the features have no columns of a category's own")
+        return None
+    recorded = [Path(p) for p in loaded.manifest.training.get("snapshots", [])]
+    try:
+        if not given and not recorded:
+            raise SnapshotError("training snapshots", "(none)", "not recorded in the model")
+        shards = _shards(loaded, given or recorded)
+        _refuse_overlap(loaded, shards, first_ms)
+    except (SnapshotError, FingerprintMismatch) as error:
+        if given:
+            raise
+        notes.append(f"no logistic baseline ({error}); give --baseline SNAPSHOTS to fit it on")
+        return None
+    fitted = own_logistic.fit(_thinned(shards), loaded.layout)
+    return lambda rows: own_logistic.probabilities(fitted, rows, loaded.layout)
+
+
+def _refuse_overlap(loaded: artefact.Artefact, shards: Shards, first_ms: int) -> None:
+    horizon_ms = loaded.manifest.labels.horizon_ms
+    for snapshot in shards.snapshots:
+        end_ms = max(snapshot.manifest["as_of_ms"], default=first_ms - horizon_ms) + horizon_ms
+        if end_ms > first_ms:
+            remedy = (
+                f"its labels reach to {np.datetime64(end_ms, 'ms')}Z, past the first evaluated "
+                f"moment {np.datetime64(first_ms, 'ms')}Z; leave out its last cut-offs"
+            )
+            raise SnapshotError("--baseline", snapshot.path, remedy)
+
+
+def _thinned(shards: Shards) -> Iterator[LabelledRows]:
+    """Evenly spaced rows, about BASELINE_ROWS at most."""
+    every = -(-sum(s.rows for s in shards.snapshots) // BASELINE_ROWS)
+    with progress("fitting logistic", len(shards)) as meter:
+        for rows in shards:
+            yield rows.take(np.arange(0, len(rows), every)) if every > 1 else rows
+            meter.advance(1)
+
+
+def _scored(
+    loaded: artefact.Artefact,
+    shards: Shards,
+    logistic: Callable[[LabelledRows], Float32] | None,
+    scores_file: Path | None,
+) -> _Scored:
+    engine = open_engine(loaded, "native")
+    index = np.array(loaded.manifest.category_index, np.int64)
+    ours, theirs, acted = [], [], []
+    numbers: dict[str, int] = {}
+    owner: list[int] = []
+    first_ms = np.iinfo(np.int64).max
+    with ExitStack() as stack:
+        writer = None
+        if scores_file is not None:
+            about = (engine.categories, engine.classes, engine.model_version)
+            writer = stack.enter_context(ScoreWriter(scores_file, *about))
+        meter = stack.enter_context(progress("scoring", len(shards)))
+        for rows in shards:
+            scores = engine.score(rows.matrix)
+            if writer is not None:
+                writer.write(rows.customer_ids, rows.as_of_ms, scores)
+            ours.append(1 - scores[:, :, 0])
+            if logistic is not None:
+                theirs.append(logistic(rows))
+            acted.append(dense_labels(rows, index) > 0)
+            owner += [numbers.setdefault(c, len(numbers)) for c in rows.customer_ids]
+            first_ms = min(first_ms, int(rows.as_of_ms.min(initial=first_ms)))
+            meter.advance(1)
+    by_model = {"model": np.concatenate(ours)}
+    prior = loaded.manifest.training.get("prior")
+    if isinstance(prior, list) and len(prior) == len(index):
+        by_model["prior"] = np.broadcast_to(np.array(prior, np.float32), by_model["model"].shape)
+    if theirs:
+        by_model["logistic"] = np.concatenate(theirs)
+    return _Scored(by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms)
+
+
+def _tell_overlap(loaded: artefact.Artefact, first_ms: int, notes: list[str]) -> None:
+    last = loaded.manifest.training.get("last_as_of_ms")
+    if isinstance(last, int) and last + loaded.manifest.labels.horizon_ms > first_ms:
+        notes.append("not held back: training's labels reach into the time of these rows")
+
+
+def _intervals(scored: _Scored) -> dict[str, Differences]:
+    """For each baseline the differences that matter most."""
+
+    def by_row(p: Float32) -> dict[str, Float64]:
+        return {
+            "log_loss": evaluation.row_log_loss(p, scored.acted),
+            "macro_auc": evaluation.row_macro_auc(p, scored.acted),
+            "recall_at_10": evaluation.row_recall_at_k(p, scored.acted, TOP_K),
+        }
+
+    ours = by_row(scored.by_model["model"])
+    found: dict[str, Differences] = {}
+    for name in list(scored.by_model)[1:]:
+        theirs = by_row(scored.by_model[name])
+        found[name] = {}
+        for metric, values in ours.items():
+            interval = evaluation.bootstrap_difference(values, theirs[metric], scored.customer)
+            named = dict(zip(("difference", "low", "high"), interval, strict=True))
+            found[name][metric] = _plain(named)
+    return found
+
+
+def _per_category(categories: Sequence[str], scored: _Scored) -> list[dict[str, Any]]:
+    acted = scored.acted
+    p = scored.by_model["model"]
+    columns = {
+        "log_loss": evaluation.category_log_loss(p, acted),
+        "auc": evaluation.category_auc(p, acted),
+        "average_precision": evaluation.category_ap(p, acted),
+        "recall_at_10": evaluation.category_recall_at_k(p, acted, TOP_K),
+        "ece": evaluation.category_ece(p, acted),
+    }
+    theirs = {
+        name: {
+            "log_loss": evaluation.category_log_loss(q, acted),
+            "auc": evaluation.category_auc(q, acted),
+        }
+        for name, q in scored.by_model.items()
+        if name != "model"
+    }
+    positives = acted.sum(axis=0)
+    return [
+        {
+            "category_id": category,
+            "positives": int(positives[n]),
+            **_plain({name: column[n] for name, column in columns.items()}),
+            "baselines": {
+                name: _plain({m: column[n] for m, column in values.items()})
+                for name, values in theirs.items()
+            },
+        }
+        for n, category in enumerate(categories)
+    ]
+
+
+def _plain(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON knows no NaN."""
+    return {k: None if math.isnan(v) else float(v) for k, v in values.items()}

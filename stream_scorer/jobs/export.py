@@ -1,0 +1,246 @@
+"""`stream-scorer export`: a snapshot of all vectors in the live store.
+
+How it works, in two passes, neither of which blocks the server:
+1. SCAN lists the customers' ids, parted by hash into lists on disk, one part for each shard. A
+   customer that SCAN gives twice is twice in one part, and once in its shard.
+2. Several threads write shards: a part's records are read in pages of `PAGE` (MGET) in order of
+   the ids, and become rows. On one server SCAN can't be split, but reading and packing can.
+Memory is one flush of ids, then one part's ids and one row group for each thread, however many
+customers there are. What is done is kept beside OUT (io/unfinished_snapshot.py): after an
+interruption the same command goes on from there.
+
+A customer is written as its record stands when its page is read, which is whole and exact as of the
+record's own offsets. `source_offsets`, the watermarks before the first record was read, are what
+every record has; `source_offsets_end` is past what any has. A row's as-of time is the one asked
+for, or 1 ms after the customer's newest event. A customer with an event at or after the time asked
+for can't be shown as of then, and is left out and counted. No labels are known yet.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stream_scorer.assembly import open_store
+from stream_scorer.core import csr
+from stream_scorer.core.customer_state import NEVER, CustomerStates, take, topic_hash
+from stream_scorer.core.feature_space import FeatureSpace
+from stream_scorer.core.labels import LabelledRows
+from stream_scorer.errors import SnapshotError, StoreUnavailable
+from stream_scorer.io.customer_lists import CustomerLists, Part
+from stream_scorer.io.redis_store import RedisStore
+from stream_scorer.io.snapshots import ROWS_PER_SHARD, SnapshotInfo
+from stream_scorer.io.unfinished_snapshot import UnfinishedSnapshot
+from stream_scorer.machine import usable_cores
+from stream_scorer.progress import progress
+from stream_scorer.settings import Settings
+
+MOST_PARTITIONS = 1024  # of the input topic, whose watermarks are asked for
+PAGE = 1_000  # records of one MGET: about 2 ms of the server
+THREADS = min(usable_cores(), 4)
+MOST_BUCKETS = 1_024
+Offsets = dict[str, dict[str, int]]
+
+
+def export(
+    settings: Settings, out: Path, as_of_ms: int | None, *, rows_per_shard: int = ROWS_PER_SHARD
+) -> dict[str, Any]:
+    """{"rows", "later", "shards", "shards_before", "out", "seconds"}.
+
+    later: customers left out because of later events; shards_before: those of earlier sittings.
+    Raises SnapshotError where an unfinished export can't be gone on with.
+    """
+    started = time.monotonic()
+    space = settings.feature_space()
+    store = open_store(settings, space)
+    store.claim()
+    topic = settings.kafka.input_topic
+    asked = {
+        "fingerprint": space.fingerprint_hex, "store": settings.redis.shown_url,
+        "namespace": settings.store.namespace, "input_topic": topic,
+        "label_field": settings.labels.by, "as_of_ms": as_of_ms,
+    }  # fmt: skip
+    count, run = store.count(), store.server_run()
+    now = _watermarks(store, topic)
+    found = {"source_offsets": now, "server_run": run}
+    with UnfinishedSnapshot(out, asked, found) as unfinished:
+        _refuse_older_store(out, unfinished.found["source_offsets"][topic], now[topic])
+        buckets = min(max(8 * count // rows_per_shard, 1), MOST_BUCKETS)
+        lists = CustomerLists(unfinished.lists, buckets)
+        if lists.cursor is not None:
+            if unfinished.found["server_run"] != run:
+                lists.begin_again()  # a cursor means nothing to another server
+            _list(store, lists, count)
+        parts = lists.parts(rows_per_shard)
+        with progress("exporting", len(lists)) as meter:
+            advancing = threading.Lock()
+
+            def advance(customers: int) -> None:
+                with advancing:
+                    meter.advance(customers)
+
+            shards = _Shards(store, space, topic, as_of_ms, unfinished, lists, advance)
+            _in_threads([partial(shards.write, number, part) for number, part in enumerate(parts)])
+        notes = [unfinished.done[number]["notes"] for number in range(len(parts))]
+        info = SnapshotInfo(
+            space, settings.labels.by, None, unfinished.found["source_offsets"],
+            {topic: _ends(notes)},
+        )  # fmt: skip
+        moments = [moment for n in notes for moment in n["as_of_ms"]]
+        rows = unfinished.finish(info, sorted({min(moments), max(moments)} if moments else []))
+    return {
+        "rows": rows,
+        "later": sum(n["later"] for n in notes),
+        "shards": len(parts),
+        "shards_before": unfinished.shards_before,
+        "out": str(out),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def in_words(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    lines = [f"{report['rows']:,} customers to {report['out']} in {report['seconds']:.1f} s"]
+    if report["shards_before"]:
+        before, shards = report["shards_before"], report["shards"]
+        lines.append(f"{before} of {shards} shards were there from an interrupted export")
+    if report["later"]:
+        lines.append(f"{report['later']:,} left out: they have events at or after --as-of")
+    return lines
+
+
+class _Shards:
+    """Writes the shards of one export; `write` may be called from several threads."""
+
+    def __init__(
+        self, store: RedisStore, space: FeatureSpace, topic: str, as_of_ms: int | None,
+        unfinished: UnfinishedSnapshot, lists: CustomerLists, advance: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        self._store, self._space, self._as_of_ms = store, space, as_of_ms
+        self._topic, self._unfinished, self._lists = topic_hash(topic), unfinished, lists
+        self._advance = advance
+
+    def write(self, number: int, part: Part, stopped: threading.Event) -> None:
+        """Shard `number` from the customers of `part`, unless it is there already."""
+        if number in self._unfinished.done:
+            self._advance(self._lists.count(part))
+            return
+        ids = self._lists.ids(part)
+        notes = _Notes()
+        shard = self._unfinished.new_shard(number)
+        try:
+            for start in range(0, len(ids), PAGE):
+                if stopped.is_set():
+                    return
+                page = ids[start : start + PAGE]
+                states = self._present(page)
+                rows = _rows(states, self._space, self._as_of_ms)
+                notes.take_in(states, rows, self._topic)
+                shard.write(rows)
+                self._advance(len(page))
+            self._unfinished.keep(number, shard, notes.plain())
+        except OSError as error:
+            raise self._unfinished.unwritable(error) from None
+        finally:
+            shard.abandon()
+
+    def _present(self, customer_ids: list[str]) -> CustomerStates:
+        """Without those that were deleted since they were listed."""
+        states = self._store.load(customer_ids)
+        there = states.arrays.newest_ms != NEVER
+        return states if there.all() else take(states, np.flatnonzero(there))
+
+
+class _Notes:
+    """What the manifest needs to know of a shard's rows."""
+
+    def __init__(self) -> None:
+        self._later = 0
+        self._as_of: set[int] = set()
+        self._ends: dict[int, int] = {}
+
+    def take_in(self, states: CustomerStates, rows: LabelledRows, topic: int) -> None:
+        """A page: all its states, and the rows made of those that are not too new."""
+        self._later += len(states) - len(rows)
+        if len(rows):
+            self._as_of |= {int(rows.as_of_ms.min()), int(rows.as_of_ms.max())}
+            self._as_of = {min(self._as_of), max(self._as_of)}
+        a = states.arrays
+        ours = a.source_topic == topic
+        for partition in np.unique(a.source_partition[ours]).tolist():
+            newest = int(a.source_offset[ours & (a.source_partition == partition)].max())
+            self._ends[partition] = max(self._ends.get(partition, 0), newest + 1)
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-able."""
+        ends = {str(p): offset for p, offset in self._ends.items()}
+        return {"later": self._later, "as_of_ms": sorted(self._as_of), "ends": ends}
+
+
+def _rows(states: CustomerStates, space: FeatureSpace, as_of_ms: int | None) -> LabelledRows:
+    """Rows without labels of those customers that have no event at or after `as_of_ms`."""
+    if as_of_ms is not None:
+        states = take(states, np.flatnonzero(states.arrays.newest_ms < as_of_ms))
+        as_of = np.full(len(states), as_of_ms, np.int64)
+    else:
+        as_of = states.arrays.newest_ms + 1
+    nothing = np.zeros(0, np.uint32), np.zeros(0, np.uint8)
+    indptr = np.zeros(len(states) + 1, np.int64)
+    matrix = csr.build(states, space, as_of)
+    return LabelledRows(states.customer_ids, as_of, matrix, indptr, *nothing)
+
+
+def _watermarks(store: RedisStore, topic: str) -> Offsets:
+    marks = store.watermarks([(topic, p) for p in range(MOST_PARTITIONS)])
+    return {topic: {str(p): offset for (_, p), offset in marks.items()}}
+
+
+def _ends(notes: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """For each partition, past the newest event in any shard."""
+    ends: dict[str, int] = {}
+    for one in notes:
+        for partition, end in one["ends"].items():
+            ends[partition] = max(ends.get(partition, 0), end)
+    return dict(sorted(ends.items(), key=lambda item: int(item[0])))
+
+
+def _refuse_older_store(out: Path, then: dict[str, int], now: dict[str, int]) -> None:
+    """A store with less than the first sitting saw was restored or built anew since."""
+    for partition, offset in then.items():
+        if now.get(partition, -1) < offset:
+            remedy = (
+                f"an unfinished one is there whose partition {partition} stood at {offset}, now it "
+                f"stands at {now.get(partition)}: the store was restored or built anew since; "
+                f"delete {out.parent / f'.{out.name}.unfinished'} to begin anew"
+            )
+            raise SnapshotError("snapshot", out, remedy)
+
+
+def _list(store: RedisStore, lists: CustomerLists, expected: int) -> None:
+    with progress("listing", expected) as meter:
+        for ids, cursor in store.customer_pages(lists.cursor or 0, PAGE):
+            lists.add(ids, cursor)
+            meter.at(len(lists))
+        meter.at(len(lists), len(lists))
+
+
+def _in_threads(tasks: list[Callable[[threading.Event], None]]) -> None:
+    """All of them; the first error stops the others at their next page and is raised."""
+    stopped = threading.Event()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for done in as_completed([pool.submit(task, stopped) for task in tasks]):
+                done.result()
+        except StoreUnavailable as error:
+            remedy = "the same command goes on where this one stopped"
+            raise StoreUnavailable(f"{error}; {remedy}") from error
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,245 @@
+"""`stream-scorer replay`: past events through today's code.
+
+Three ways, none of which touches the live group or namespace:
+with cut-offs   labelled snapshots. Events are put in order of time and folded by the same code; at
+                each cut-off every customer seen so far becomes a row: its vector from the events
+                before it, its labels from those at or after it, within the horizon. All events are
+                held in memory, about 150 bytes each.
+without         propensities. `pipeline.py` folds the events into a store in memory; then every
+                customer is scored as of its newest event, which is what the compacted output topic
+                would hold. Scoring at the end, in the order of customer ids, makes the file
+                independent of how the stream was cut into batches. Memory is by customers alone.
+into Redis      a new namespace is built by `pipeline.py`, with watermarks, so that `run` goes on
+                from there. Repeating it is safe: what is stored is skipped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stream_scorer.assembly import open_store
+from stream_scorer.core import csr
+from stream_scorer.core.events import EventBatch, TopicPartition, concatenate
+from stream_scorer.core.labels import LabelCollector
+from stream_scorer.core.point_in_time import rows_at_cutoffs
+from stream_scorer.core.propensities import published_in_full, select
+from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.io.memory_store import MemoryStore
+from stream_scorer.io.propensity_files import PropensityWriter
+from stream_scorer.io.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.machine import usable_cores
+from stream_scorer.model import artefact
+from stream_scorer.model.engines import open_engine
+from stream_scorer.past_events import (
+    PastEvents,
+    Refused,
+    open_past,
+    refuse_unfinished,
+    refused_in_words,
+    valid_events,
+)
+from stream_scorer.past_fold import BATCH_RECORDS, PastFold
+from stream_scorer.progress import progress
+from stream_scorer.settings import Settings
+
+REDIS_BATCH_RECORDS = 10_000
+SCORED_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Window:
+    """from_ms inclusive, to_ms exclusive: record time of a topic, occurred_at of files."""
+
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+EVERYTHING = Window()
+
+
+def replay(
+    settings: Settings,
+    sources: Sequence[str | Path],
+    out: Path,
+    cutoffs_ms: Sequence[int],
+    window: Window = EVERYTHING,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Labelled snapshots: {"events", "dead_letters", "refused", "rows", "cutoffs", "out", ...}.
+
+    Raises InputError where the events end before the last cut-off's horizon does: its labels would
+    be too few.
+    """
+    started = time.monotonic()
+    space, rule = settings.feature_space(), settings.label_rule()
+    refused = Refused()
+    with _opened(settings, sources, window, BATCH_RECORDS) as past:
+        events = _read(settings, past, refused)
+        offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
+    cutoffs = sorted(set(cutoffs_ms))
+    refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms)
+    labels = LabelCollector(rule, space.vocabularies[rule.by])
+    labels.add(events)
+    info = SnapshotInfo(space, rule.by, rule, offsets)
+    with SnapshotWriter(out, info) as writer, progress("cut-offs", len(cutoffs)) as meter:
+        for rows in rows_at_cutoffs(
+            events, space, labels, cutoffs, threads=threads or usable_cores()
+        ):
+            if len(rows):
+                writer.write(rows)
+            meter.advance(1)
+        written = writer.finish().rows
+    return {
+        "events": len(events),
+        **refused.as_report(),
+        "rows": written,
+        "cutoffs": len(cutoffs),
+        "out": str(out),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def propensities(
+    settings: Settings,
+    sources: Sequence[str | Path],
+    out: Path,
+    window: Window = EVERYTHING,
+    batch_records: int = BATCH_RECORDS,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Each customer's newest propensities: {"events", "applied", "customers", "out", ...}."""
+    started = time.monotonic()
+    space = settings.feature_space()
+    loaded = artefact.load(settings.model.path, space.fingerprint)
+    engine = open_engine(loaded, settings.model.engine)
+    policy = settings.publish_policy()
+    store = MemoryStore(space.fingerprint)
+    every = policy.mode == "all"
+    per_category = 1 if engine.classes == 2 else engine.classes
+    width = per_category * len(engine.categories) if every else None
+    with PropensityWriter(out, engine.categories, width) as writer:
+        with _opened(settings, sources, window, batch_records) as past:
+            fold = PastFold(settings, past, store, threads or usable_cores())
+            fold.run()
+        partitions = fold.sources
+        with progress("scoring", len(store)) as meter:
+            for states in store.scan(SCORED_ROWS):
+                scores = engine.score(csr.build(states, space, states.arrays.newest_ms))
+                chosen = published_in_full(scores) if every else select(scores, policy)
+                writer.write(states, partitions, chosen)
+                meter.advance(len(states))
+        writer.finish(
+            {
+                "model_version": engine.model_version,
+                "fingerprint": space.fingerprint_hex,
+                "categories": list(engine.categories),
+                "classes": engine.classes,
+                "mode": policy.mode,
+                "source_offsets": _source_offsets(fold.next_offsets),
+                **fold.counts(),
+            }
+        )
+    return {
+        **fold.counts(),
+        **fold.refused.as_report(),
+        "customers": writer.rows,
+        "bytes_per_customer": round(store.resident_bytes / max(len(store), 1)),
+        "out": str(out),
+        "stages": fold.seconds,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def rebuild(
+    settings: Settings,
+    sources: Sequence[str | Path],
+    namespace: str,
+    window: Window = EVERYTHING,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Build `namespace` in Redis: {"events", "applied", "duplicates", "namespace", ...}.
+
+    Raises InputError where it is the configured one, and FingerprintMismatch where it holds
+    vectors of another declaration.
+    """
+    started = time.monotonic()
+    if namespace == settings.store.namespace:
+        remedy = "is store.namespace, which the live consumer writes; name a new one"
+        raise InputError("--into", namespace, remedy)
+    try:
+        named = type(settings.store)(**{**settings.store.model_dump(), "namespace": namespace})
+    except ValueError:
+        remedy = "use letters, digits, dots, dashes and underscores only"
+        raise InputError("--into", namespace, remedy) from None
+    store = open_store(
+        settings.model_copy(update={"store": named}), space := settings.feature_space()
+    )
+    store.claim()
+    with _opened(settings, sources, window, REDIS_BATCH_RECORDS, store.place_file) as past:
+        store.begin({tp: first for tp, (first, _) in past.ranges.items()})
+        fold = PastFold(settings, past, store, threads or usable_cores())
+        fold.run()
+        # The ends, though the last offsets may hold no record (compaction, transactions).
+        store.advance({tp: end for tp, (_, end) in past.ranges.items()})
+    return {
+        **fold.counts(),
+        **fold.refused.as_report(),
+        "namespace": namespace,
+        "fingerprint": space.fingerprint_hex,
+        "source_offsets": _source_offsets({tp: end for tp, (_, end) in past.ranges.items()}),
+        "stages": fold.seconds,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def in_words(report: dict[str, Any]) -> list[str]:
+    """Any of the three reports for people."""
+    took = f"in {report['seconds']:.1f} s"
+    if "cutoffs" in report:
+        said = f"{report['cutoffs']} cut-offs: {report['rows']:,} rows to {report['out']} {took}"
+    elif "namespace" in report:
+        said = f"{report['applied']:,} applied to namespace {report['namespace']} {took}"
+        if report["duplicates"]:
+            said += f"; {report['duplicates']:,} were there already"
+    else:
+        said = (
+            f"{report['customers']:,} customers' propensities to {report['out']} {took}; "
+            f"{report['bytes_per_customer']:,} bytes of memory for each"
+        )
+    return [f"{report['events']:,} events, {said}", *refused_in_words(report)]
+
+
+def _opened(
+    settings: Settings, sources: Sequence[str | Path], window: Window, batch_records: int,
+    on_file: Callable[[str, int], None] = lambda _file, _place: None,
+) -> Any:  # fmt: skip
+    return open_past(
+        settings, [str(s) for s in sources], batch_records=batch_records,
+        from_ms=window.from_ms, to_ms=window.to_ms, on_file=on_file,
+    )  # fmt: skip
+
+
+def _source_offsets(ends: dict[TopicPartition, int]) -> dict[str, dict[str, int]]:
+    offsets: dict[str, dict[str, int]] = {}
+    for (topic, partition), end in sorted(ends.items()):
+        offsets.setdefault(topic, {})[str(partition)] = end
+    return offsets
+
+
+def _read(settings: Settings, past: PastEvents, refused: Refused) -> EventBatch:
+    """All valid events in order of time, those of one moment as they came."""
+    parts = []
+    with progress("reading events", past.most_records) as meter:
+        for events in valid_events(settings, past, refused):
+            parts.append(events)
+            meter.advance(len(events))
+    if not sum(map(len, parts)):
+        raise EventFileError("events", past.name, "has no event that can be applied")
+    events = concatenate(parts)
+    return events.take(np.argsort(events.occurred_at_ms, kind="stable"))

@@ -1,0 +1,97 @@
+"""`stream-scorer train`: labelled snapshots into a model artefact.
+
+How it works: snapshots are checked byte by byte and against the config before training starts; they
+are then read a shard at a time. The share of rows that acted on each category, the prior, goes into
+the manifest: `evaluate` measures the model against it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stream_scorer.core.events import Float64, Int64
+from stream_scorer.core.labels import LabelledRows, LabelRule
+from stream_scorer.errors import ArtefactError, SnapshotError
+from stream_scorer.io.snapshots import Shards, Snapshot
+from stream_scorer.model import artefact
+from stream_scorer.progress import progress
+from stream_scorer.settings import Settings
+
+
+def train(
+    settings: Settings, snapshots: Sequence[Path], out: Path, *, validation: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """{"model", "model_version", "rows", "categories", "validation_log_loss", "seconds"}."""
+    from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
+
+    started = time.monotonic()
+    if out.exists():
+        raise ArtefactError("--out", out, "already exists; choose another path or delete it")
+    space, rule = settings.feature_space(), settings.label_rule()
+    shards = _shards(snapshots, space.fingerprint, rule)
+    held_out = _shards(validation, space.fingerprint, rule) if validation else None
+    steps = 0
+    with progress("training") as meter:
+
+        def tell(step: training.Progress) -> None:
+            nonlocal steps
+            steps = step.step
+            meter.at(steps, step.steps)
+
+        model = training.train(shards, held_out, space, rule, settings.training, tell)
+        meter.at(steps, steps)  # fewer than planned where it stopped early
+    about = {
+        "snapshots": [str(path.resolve()) for path in snapshots],
+        "validation_snapshots": [str(path.resolve()) for path in validation],
+        "prior": prior(shards, model.category_index).tolist(),
+    }
+    manifest = artefact.save(model, out, about)
+    loss = model.metrics.get("validation_log_loss")
+    return {
+        "model": str(out),
+        "model_version": manifest.model_version,
+        "rows": int(model.training["rows"]),
+        "categories": len(model.category_index),
+        "validation_log_loss": None if loss is None or math.isnan(loss) else float(loss),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def in_words(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    loss = report["validation_log_loss"]
+    words = (
+        f"model {report['model_version']} to {report['model']}: {report['categories']:,} "
+        f"categories from {report['rows']:,} rows in {report['seconds']:.0f} s"
+    )
+    return [words if loss is None else f"{words}, validation log loss {loss:.4f}"]
+
+
+def prior(shards: Sequence[LabelledRows], category_index: Int64) -> Float64:
+    """(N,) the share of rows that acted on each category, smoothed by half a row."""
+    rows = 0
+    acted = np.zeros(int(category_index.max(initial=-1)) + 1, np.int64)
+    for shard in shards:
+        rows += len(shard)
+        found = np.bincount(shard.label_category, minlength=len(acted))
+        acted += found[: len(acted)]
+    share: Float64 = (acted[category_index] + 0.5) / (rows + 1)
+    return share
+
+
+def _shards(paths: Sequence[Path], fingerprint: int, rule: LabelRule) -> Shards:
+    opened = [Snapshot.open(path, fingerprint) for path in paths]
+    for snapshot in opened:
+        if snapshot.info.labels is None:
+            remedy = "has no labels; make one with `stream-scorer replay`"
+            raise SnapshotError("snapshot", snapshot.path, remedy)
+        if snapshot.info.labels != rule:
+            remedy = "its labels follow another rule than [labels] in the config; replay again"
+            raise SnapshotError("snapshot", snapshot.path, remedy)
+    return Shards(opened)

@@ -1,0 +1,254 @@
+"""The model artefact: a directory with a symbol, parameters and a manifest.
+
+Lives here: saving and loading it. Must not live here: MXNet (an artefact is read and written
+without it), training, scoring.
+
+    model-symbol.json   the network, in MXNet's format: input `data` (B, F), output (B, N, C)
+    model-0000.params   its parameters, in MXNet's format (params_file.py)
+    manifest.json       what they are for (core/model_spec.Manifest), and the others' SHA-256
+
+How it works: everything is written to a new directory beside the target, flushed to disk, and
+renamed; so a reader sees a whole artefact or none. Loading checks every byte against the manifest
+before anything is used. No pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_scorer.core.events import Int64
+from stream_scorer.core.feature_space import FeatureSpace
+from stream_scorer.core.labels import LabelRule
+from stream_scorer.core.model_spec import FORMAT, Layout, Manifest, NetworkSpec
+from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
+from stream_scorer.model import params_file
+
+SYMBOL_FILE = "model-symbol.json"
+PARAMS_FILE = "model-0000.params"
+MANIFEST_FILE = "manifest.json"
+VERSION_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model before it is saved. parameters: as `Layout.shapes`, float32."""
+
+    space: FeatureSpace
+    labels: LabelRule
+    category_index: Int64
+    network: NetworkSpec
+    parameters: Mapping[str, npt.NDArray[np.float32]]
+    symbol_json: str
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A checked artefact. parameters: as `Layout.shapes`, float32, read-only."""
+
+    path: Path
+    manifest: Manifest
+    layout: Layout
+    parameters: Mapping[str, npt.NDArray[np.float32]]
+    symbol_json: str
+
+    @property
+    def fingerprint(self) -> int:
+        """Of the feature declaration that it was trained on."""
+        return int(self.manifest.fingerprint, 16)
+
+    def feature_space(self) -> FeatureSpace:
+        """The feature declaration that it was trained on."""
+        return FeatureSpace.from_declaration(self.manifest.features)
+
+
+def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = None) -> Manifest:
+    """Write `model` to the new directory `path`, whole or not at all; its manifest.
+
+    training: what else to say of the training data. Raises ArtefactError where `path` exists or
+    can't be written.
+    """
+    if path.exists():
+        raise ArtefactError("model", path, "already exists; choose another path or delete it")
+    layout = Layout.of(model.space, model.labels, model.category_index)
+    ordered = {name: model.parameters[name] for name in layout.shapes(model.network)}
+    contents = {
+        SYMBOL_FILE: model.symbol_json.encode(),
+        PARAMS_FILE: params_file.write(ordered),
+    }
+    manifest = _manifest(model, {n: _sha256(c) for n, c in contents.items()}, training or {})
+    raw = manifest.to_dict()
+    text = json.dumps({**raw, "checksum": _checksum(raw)}, indent=1, sort_keys=True)
+    contents[MANIFEST_FILE] = (text + "\n").encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            work.chmod(0o755)
+            for name, content in contents.items():
+                _write_through(work / name, content)
+            _flush(work)
+            work.rename(path)
+            _flush(path.parent)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise ArtefactError("model", path, f"can't be written: {error.strerror}") from None
+    return manifest
+
+
+def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
+    """Read and check the artefact in `path`.
+
+    Raises ArtefactError where something is missing, altered or from the future, and
+    FingerprintMismatch where it was trained on other features than `expected_fingerprint`.
+    """
+    manifest = _read_manifest(path)
+    for name in (SYMBOL_FILE, PARAMS_FILE):
+        if name not in manifest.files:
+            remedy = f"the manifest does not list {name}; copy or train the model again"
+            raise ArtefactError("model", path / MANIFEST_FILE, remedy)
+    contents = {name: _read(path / name) for name in (SYMBOL_FILE, PARAMS_FILE)}
+    for name, content in contents.items():
+        if _sha256(content) != manifest.files[name]:
+            remedy = "its SHA-256 is not the manifest's; copy or train the model again"
+            raise ArtefactError("model", path / name, remedy)
+    wanted = None if expected_fingerprint is None else f"{expected_fingerprint:016x}"
+    if wanted is not None and wanted != manifest.fingerprint:
+        remedy = (
+            f"this configuration's features have {wanted}: use the model's own features, or replay "
+            "into a new namespace and train on its snapshots"
+        )
+        raise FingerprintMismatch(f"model {path}: fingerprint", manifest.fingerprint, remedy)
+    layout, parameters = _checked(path, manifest, contents[PARAMS_FILE])
+    return Artefact(path, manifest, layout, parameters, contents[SYMBOL_FILE].decode())
+
+
+def _manifest(model: TrainedModel, files: dict[str, str], training: Mapping[str, Any]) -> Manifest:
+    words = model.space.vocabularies[model.labels.by]
+    unnamed = Manifest(
+        format=FORMAT,
+        model_version="",
+        fingerprint=model.space.fingerprint_hex,
+        features=model.space.declaration(),
+        categories=tuple(words[i] for i in model.category_index.tolist()),
+        category_index=tuple(model.category_index.tolist()),
+        labels=model.labels,
+        classes=model.labels.classes,
+        network=model.network,
+        training={**model.training, **training},
+        versions=_code_versions(),
+        metrics=dict(model.metrics),
+        calibration=dict(model.calibration),
+        files=files,
+    )
+    return replace(unnamed, model_version=_version(unnamed))
+
+
+def _version(manifest: Manifest) -> str:
+    """A hash of all that changes a score or its meaning."""
+    raw = manifest.to_dict()
+    names = ("format", "fingerprint", "categories", "category_index", "labels", "network", "files")
+    text = json.dumps({name: raw[name] for name in names}, sort_keys=True)
+    return _sha256(text.encode())[:VERSION_DIGITS]
+
+
+def _checksum(raw: Mapping[str, Any]) -> str:
+    """SHA-256 of the manifest's contents, its checksum left out."""
+    return _sha256(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _code_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("stream-scorer", "mxnet", "numpy", "scipy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _checked(
+    path: Path, manifest: Manifest, content: bytes
+) -> tuple[Layout, dict[str, npt.NDArray[np.float32]]]:
+    """Layout and parameters, checked against each other."""
+    try:
+        space = FeatureSpace.from_declaration(manifest.features)
+        index = np.array(manifest.category_index, np.int64)
+        layout = Layout.of(space, manifest.labels, index)
+        shapes = layout.shapes(manifest.network)
+        words = space.vocabularies[manifest.labels.by]
+        named = tuple(words[i] for i in manifest.category_index)
+    except (ConfigError, KeyError, TypeError, IndexError) as error:
+        raise ArtefactError("model", path / MANIFEST_FILE, f"contradicts itself: {error}") from None
+    if space.fingerprint_hex != manifest.fingerprint or named != manifest.categories:
+        remedy = "features, categories and fingerprint do not belong together; train again"
+        raise ArtefactError("model", path / MANIFEST_FILE, remedy)
+    try:
+        parameters = params_file.read(content)
+    except params_file.ParamsFileError as error:
+        raise ArtefactError("model", path / PARAMS_FILE, f"{error}; train again") from None
+    found = {name: array.shape for name, array in parameters.items()}
+    if found != shapes:
+        odd = sorted(n for n in {*found, *shapes} if found.get(n) != shapes.get(n))[0]
+        remedy = f"{odd} has shape {found.get(odd)}, not {shapes.get(odd)}; train again"
+        raise ArtefactError("model", path / PARAMS_FILE, remedy)
+    return layout, parameters
+
+
+def _read_manifest(path: Path) -> Manifest:
+    where = path / MANIFEST_FILE
+    try:
+        raw = json.loads(_read(where))
+    except ValueError as error:
+        remedy = f"not JSON ({error}); copy or train the model again"
+        raise ArtefactError("model", where, remedy) from None
+    manifest = Manifest.from_dict(raw, str(where))
+    if raw.pop("checksum", None) != _checksum(raw):
+        remedy = "was altered after it was written; copy or train the model again"
+        raise ArtefactError("model", where, remedy)
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ArtefactError("model", path, "is missing; copy or train the model again") from None
+    except OSError as error:
+        raise ArtefactError("model", path, f"can't be read: {error.strerror}") from None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,95 @@
+"""Adam whose update of a row_sparse weight is one compiled loop over the rows in the gradient.
+
+Lives here: `LazyAdam`, an mx.optimizer, and its kernel. Must not live here: learning rates
+(training.py).
+
+How it works: as MXNet's own Adam with lazy_update, which it is for every dense weight: only rows
+that a batch touched change, and their means and variances with them. MXNet's loop over such rows is
+not vectorised and takes some five times as long. Here the engine is waited for, and the loop runs
+in place on MXNet's own memory: nothing is copied but the rows' numbers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.customer_state import Float32
+from stream_scorer.core.events import Int64
+from stream_scorer.machine import usable_cores
+from stream_scorer.model.mxnet_loader import mx
+
+NAME = "lazyadam"
+
+
+@mx.optimizer.register
+class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
+    """mx.optimizer.Adam with lazy updates; a row_sparse weight must have a value in every row."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(lazy_update=True, **options)
+        self._threads = usable_cores()
+        self._pool = ThreadPoolExecutor(self._threads)
+
+    def create_state(self, index: int, weight: Any) -> Any:
+        """Mean and variance: numpy's for a row_sparse weight, MXNet's for others."""
+        if weight.stype != "row_sparse":
+            return super().create_state(index, weight)
+        if len(weight.indices) != weight.shape[0]:
+            raise ValueError("a row_sparse weight must have a value in every row")
+        return np.zeros(weight.shape, np.float32), np.zeros(weight.shape, np.float32)
+
+    def update(self, index: int, weight: Any, grad: Any, state: Any) -> None:
+        """One step of `weight` (F, H)."""
+        if weight.stype != "row_sparse":
+            super().update(index, weight, grad, state)
+            return
+        self._update_count(index)
+        step = self._index_update_count[index]
+        rate = self._get_lr(index) * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
+        touched = grad.indices.asnumpy()
+        mx.base.check_call(mx.base._LIB.MXNDArrayWaitToWrite(weight.handle))
+        values, slopes = _memory(weight, weight.shape[0]), _memory(grad, len(touched))
+        mean, variance = state
+        numbers = np.array(
+            [rate, self.beta1, self.beta2, self.epsilon, self.rescale_grad, self._get_wd(index)],
+            np.float32,
+        )
+
+        def work(part: tuple[int, int]) -> None:
+            _step(*part, values, mean, variance, slopes, touched, numbers)
+
+        ends = np.linspace(0, len(touched), self._threads + 1).astype(np.int64).tolist()
+        list(self._pool.map(work, pairwise(ends)))
+
+
+def _memory(array: Any, rows: int) -> Float32:
+    """The `rows` rows that a row_sparse array of float32 holds, in MXNet's own memory."""
+    array.wait_to_read()
+    at = ctypes.POINTER(ctypes.c_float)()
+    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(at)))
+    shape = (rows, array.shape[1])
+    return np.ctypeslib.as_array(at, shape) if rows else np.zeros(shape, np.float32)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _step(
+    first: int, last: int, weight: Float32, mean: Float32, variance: Float32, grad: Float32,
+    touched: Int64, numbers: Float32,
+) -> None:  # fmt: skip
+    """Rows touched[first : last] of weight, mean and variance (F, H); grad (R, H)."""
+    rate, beta1, beta2, epsilon, rescale, decay = numbers
+    rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
+    for i in range(first, last):
+        w, m, v, g = weight[touched[i]], mean[touched[i]], variance[touched[i]], grad[i]
+        for k in range(len(g)):
+            slope = rescale * g[k] + decay * w[k]
+            m[k] = beta1 * m[k] + rest1 * slope
+            v[k] = beta2 * v[k] + rest2 * slope * slope
+            w[k] -= rate * m[k] / (np.sqrt(v[k]) + epsilon)

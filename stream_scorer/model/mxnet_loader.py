@@ -1,0 +1,83 @@
+"""The one import of mxnet, made to work beside today's numpy and to leave the process as it was.
+
+Lives here: `mx`. Must not live here: anything that uses it.
+
+How it works: MXNet 1.9.1 names numpy's old aliases, which numpy 1.24 removed: they are put back
+before the import. It also asks for `scipy.sparse.csr`, which newer SciPy warns of. Importing it
+installs a C handler for SIGSEGV; every signal's handler is read before the import and put back
+after it, so that the program's own (and faulthandler's) win.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from stream_scorer.errors import ConfigError
+from stream_scorer.machine import usable_cores
+
+_SIGACTION_BYTES = 512  # more than struct sigaction takes on any Linux
+
+
+def _restore_numpy_aliases() -> None:
+    for kind in (bool, int, float, object, complex, str):
+        if kind.__name__ not in vars(np):
+            setattr(np, kind.__name__, kind)
+
+
+def _signal_handlers() -> dict[int, Any]:
+    """Each signal's handler as the C library keeps it."""
+    libc = ctypes.CDLL(None)
+    handlers = {}
+    for number in signal.valid_signals():
+        kept = ctypes.create_string_buffer(_SIGACTION_BYTES)
+        if libc.sigaction(int(number), None, kept) == 0:
+            handlers[int(number)] = kept
+    return handlers
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    libc = ctypes.CDLL(None)
+    for number, kept in handlers.items():
+        libc.sigaction(number, kept, None)
+
+
+def _remedy(error: ImportError | OSError) -> str:
+    if isinstance(error, OSError):
+        wanted = "MXNet lacks a system library; install libgomp1 and libquadmath0 (Debian's names)"
+    else:
+        wanted = "MXNet needs Python 3.10 to 3.12 on Linux x86-64, and numpy 1"
+    return f'{wanted}. To score without MXNet set model.engine = "native"'
+
+
+def _load() -> Any:
+    """MXNet. Raises ConfigError where it can't be imported."""
+    _restore_numpy_aliases()
+    # Else it writes a line to stderr for every network bound.
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
+    # Else it uses half of the cores, on two cores one.
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(usable_cores()))
+    handlers = _signal_handlers()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mxnet  # noqa: PLC0415 - only after the aliases are back
+    except (ImportError, OSError) as error:
+        raise ConfigError("mxnet", error, _remedy(error)) from error
+    finally:
+        _restore(handlers)
+    classes = {"csr_matrix": sparse.csr_matrix, "coo_matrix": sparse.coo_matrix}
+    for module in (mxnet.ndarray.sparse, mxnet.ndarray.utils):
+        module.spsp = SimpleNamespace(csr=SimpleNamespace(**classes), **classes)
+    return mxnet
+
+
+mx = _load()

@@ -1,0 +1,103 @@
+"""MXNet's .params files, read and written without MXNet.
+
+Lives here: the NDArray list format, dense float32 arrays only. Must not live here: what the arrays
+mean.
+
+The format, little-endian (MXNet 1.9.1, src/ndarray/ndarray.cc): uint64 0x112, uint64 0; uint64
+number of arrays; each array: uint32 0xF993FAC9, int32 storage type (0 dense), int32 dimensions,
+int64 for each dimension, int32 device type (1 CPU), int32 device number, int32 data type
+(0 float32), values in row order; then uint64 number of names, each uint64 length and UTF-8 bytes.
+A name is "arg:" (or "aux:") and the parameter's name.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+LIST_MAGIC = 0x112
+ARRAY_MAGIC = 0xF993FAC9
+MAX_DIMENSIONS = 8
+PREFIX = "arg:"
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+class ParamsFileError(ValueError):
+    """The bytes are no .params file that this module reads; the message says why."""
+
+
+def write(arrays: Arrays) -> bytes:
+    """The file's bytes; the same arrays in the same order give the same bytes."""
+    parts = [struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays))]
+    for array in arrays.values():
+        shape = array.shape
+        parts.append(struct.pack(f"<Iii{len(shape)}q", ARRAY_MAGIC, 0, len(shape), *shape))
+        parts.append(struct.pack("<iii", 1, 0, 0))
+        parts.append(np.ascontiguousarray(array, "<f4").tobytes())
+    names = [f"{PREFIX}{name}".encode() for name in arrays]
+    parts.append(struct.pack("<Q", len(names)))
+    parts += [struct.pack("<Q", len(name)) + name for name in names]
+    return b"".join(parts)
+
+
+def read(data: bytes) -> Arrays:
+    """Arrays by name, without the "arg:"; they share memory with `data`. Raises ParamsFileError."""
+    cursor = _Cursor(data)
+    magic, _, count = cursor.take("<QQQ")
+    if magic != LIST_MAGIC:
+        raise ParamsFileError(f"starts with {magic:#x}, not {LIST_MAGIC:#x}")
+    arrays = [_array(cursor, number) for number in range(cursor.count(count))]
+    (named,) = cursor.take("<Q")
+    if named != count:
+        raise ParamsFileError(f"{count} arrays but {named} names")
+    names = []
+    for _ in range(cursor.count(named)):
+        (length,) = cursor.take("<Q")
+        names.append(cursor.bytes(length).decode("utf-8", "replace").removeprefix(PREFIX))
+    if cursor.at != len(data):
+        raise ParamsFileError(f"{len(data) - cursor.at} bytes after its end")
+    return dict(zip(names, arrays, strict=True))
+
+
+def _array(cursor: _Cursor, number: int) -> npt.NDArray[np.float32]:
+    magic, storage, dimensions = cursor.take("<Iii")
+    if magic != ARRAY_MAGIC:
+        raise ParamsFileError(f"array {number} starts with {magic:#x}, not {ARRAY_MAGIC:#x}")
+    if storage != 0:
+        raise ParamsFileError(f"array {number} is sparse (storage type {storage})")
+    if not 0 < dimensions <= MAX_DIMENSIONS:
+        raise ParamsFileError(f"array {number} has {dimensions} dimensions")
+    shape = cursor.take(f"<{dimensions}q")
+    _, _, kind = cursor.take("<iii")
+    if kind != 0:
+        raise ParamsFileError(f"array {number} is of data type {kind}, not float32")
+    if min(shape) < 1:
+        raise ParamsFileError(f"array {number} has shape {shape}")
+    values = np.frombuffer(cursor.bytes(4 * prod(shape)), "<f4")
+    return values.reshape(shape)
+
+
+class _Cursor:
+    """A position in bytes that never reads past their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.at = memoryview(data), 0
+
+    def bytes(self, length: int) -> bytes:
+        if length > len(self._data) - self.at:
+            raise ParamsFileError(f"ends at byte {len(self._data)}, inside its contents")
+        start, self.at = self.at, self.at + length
+        return bytes(self._data[start : self.at])
+
+    def take(self, layout: str) -> tuple[int, ...]:
+        return struct.unpack(layout, self.bytes(struct.calcsize(layout)))
+
+    def count(self, things: int) -> int:
+        """`things`, each of which takes at least 8 bytes."""
+        if things > len(self._data) // 8:
+            raise ParamsFileError(f"claims to hold {things} arrays")
+        return things

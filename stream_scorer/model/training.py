@@ -1,0 +1,300 @@
+"""Training: from shards of labelled rows to a model that can be saved.
+
+Lives here: `train` and its loop over an MXNet Module. Must not live here: the network (network.py),
+batches (batches.py), where snapshots come from, where models go (artefact.py).
+
+How it works: one pass over the training shards counts what starting values need (priors, the size
+of each block's values). Adam then follows a cosine; after each epoch the validation log loss
+decides whether its parameters are the best so far. The best are calibrated on validation where that
+helps, and the scale of columns is folded into them. Everything drawn comes from one seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stream_scorer.core import calibration as calibrations
+from stream_scorer.core.calibration import Calibration
+from stream_scorer.core.customer_state import Float32
+from stream_scorer.core.events import Int64, UInt8
+from stream_scorer.core.feature_space import FeatureSpace
+from stream_scorer.core.labels import LabelledRows, LabelRule, choose_categories
+from stream_scorer.core.model_spec import Layout, TrainingOptions
+from stream_scorer.errors import ConfigError, InputError
+from stream_scorer.model import lazy_adam, network
+from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss
+from stream_scorer.model.column_statistics import ColumnStatistics
+from stream_scorer.model.mxnet_loader import mx
+
+WARM_UP_STEPS = 50
+LAST_LEARNING_RATE = 0.02
+REPORT_STEPS = 20
+CALIBRATION_CELLS = 50_000_000  # logits kept for calibration: 200 MB
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is. Log losses are means over rows and categories, None where not known."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    training_log_loss: float | None = None
+    validation_log_loss: float | None = None
+
+
+class Scored(NamedTuple):
+    """Rows with their logits (R, N, M) float32 and classes (R, N) uint8."""
+
+    customer_ids: list[str]
+    logits: Float32
+    classes: UInt8
+
+
+def train(
+    shards: Sequence[LabelledRows],
+    validation: Sequence[LabelledRows] | None,
+    space: FeatureSpace,
+    rule: LabelRule,
+    options: TrainingOptions,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> TrainedModel:
+    """The model of these rows. Shards are read one at a time: twice, and once for each epoch.
+
+    Categories are chosen on `shards` alone. Without `validation` there is neither early stopping
+    nor calibration. Raises InputError where label windows of training reach into validation, where
+    there are no rows, or where training diverges.
+    """
+    if options.class_weights and len(options.class_weights) != rule.classes:
+        remedy = f"give {rule.classes} weights, one for each class, or none"
+        raise ConfigError("training.class_weights", options.class_weights, remedy)
+    category_index = choose_categories(shards, space, rule, options.min_customers)
+    layout = Layout.of(space, rule, category_index)
+    statistics = ColumnStatistics.of(shards, space, layout)
+    if validation is not None:
+        _refuse_overlap(statistics.last_ms + rule.horizon_ms, validation)
+    loop = _Loop(layout, options, statistics)
+    history = loop.run(shards, validation, progress)
+    found = calibrations.identity(layout.categories, layout.actions)
+    if validation is not None and options.calibrate:
+        found = _calibrated(loop, validation, layout)
+    return TrainedModel(
+        space=space,
+        labels=rule,
+        category_index=category_index,
+        network=options.network,
+        parameters=loop.parameters(found),
+        symbol_json=network.inference_symbol(layout, options.network).tojson(),
+        calibration={"kind": found.kind},
+        metrics={
+            "validation_log_loss": min(history, default=None),
+            "validation_log_loss_by_epoch": history,
+        },
+        training={
+            "rows": statistics.rows,
+            "first_as_of_ms": statistics.first_ms,
+            "last_as_of_ms": statistics.last_ms,
+        },
+    )
+
+
+def _refuse_overlap(end_ms: int, validation: Sequence[LabelledRows]) -> None:
+    first = min((int(s.as_of_ms.min()) for s in validation if len(s)), default=None)
+    if first is None:
+        raise InputError("validation snapshots", "no rows", "give snapshots with rows, or none")
+    if end_ms > first:
+        remedy = (
+            f"training labels reach to {np.datetime64(end_ms, 'ms')}Z, past this first moment of "
+            "validation: leave out the training cut-offs less than one horizon before it"
+        )
+        raise InputError("validation as_of", f"{np.datetime64(first, 'ms')}Z", remedy)
+
+
+def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout) -> Calibration:
+    """What the best parameters' logits need, judged on as many rows as fit in memory."""
+    logits, classes = list[Float32](), list[UInt8]()
+    owner: list[int] = []
+    numbers: dict[str, int] = {}
+    for scored in loop.scored(validation):
+        logits.append(scored.logits)
+        classes.append(scored.classes)
+        owner += [numbers.setdefault(c, len(numbers)) for c in scored.customer_ids]
+        if len(owner) * layout.categories * layout.actions >= CALIBRATION_CELLS:
+            break
+    return calibrations.choose(
+        np.concatenate(logits), np.concatenate(classes), np.array(owner, np.int64)
+    )
+
+
+class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]
+    """From a short rise, by a cosine, to `LAST_LEARNING_RATE` of the top."""
+
+    def __init__(self, top: float, steps: int) -> None:
+        super().__init__(base_lr=top)
+        self._steps = steps
+
+    def __call__(self, step: int) -> float:
+        rise = min(1.0, step / min(WARM_UP_STEPS, self._steps))
+        fall = 0.5 * (1 + math.cos(math.pi * min(step / self._steps, 1.0)))
+        share = LAST_LEARNING_RATE + (1 - LAST_LEARNING_RATE) * fall
+        return float(self.base_lr * rise * share)
+
+
+class _Loop:
+    """One training run: a bound Module and the best parameters so far."""
+
+    def __init__(
+        self, layout: Layout, options: TrainingOptions, statistics: ColumnStatistics
+    ) -> None:
+        self._layout, self._options = layout, options
+        self._category_index: Int64 = np.array(layout.category_index, np.int64)
+        per_epoch = math.ceil(statistics.rows / options.batch_rows)
+        self._epochs = max(options.epochs, math.ceil(options.min_steps / per_epoch))
+        self._steps = self._epochs * per_epoch
+        self._start = _starting_values(layout, options, statistics)
+        mx.random.seed(options.seed)
+        self._module = _bound_module(layout, options, self._start, self._steps)
+        self._best = self._snapshot()
+
+    def run(
+        self,
+        shards: Sequence[LabelledRows],
+        validation: Sequence[LabelledRows] | None,
+        progress: Callable[[Progress], None],
+    ) -> list[float]:
+        """Train, and end with the best parameters; the validation log loss of each epoch."""
+        history = list[float]()
+        batches = self._batches(shards, seed=self._options.seed)
+        step = 0
+        for epoch in range(1, self._epochs + 1):
+            following = next(batches, None)
+            while (batch := following) is not None:
+                self._module.forward_backward(batch)
+                following = next(batches, None)  # made while MXNet works
+                self._module.update()
+                step += 1
+                # Waiting for a result now and then also bounds how far MXNet's queue runs ahead.
+                if step % REPORT_STEPS == 0:
+                    loss = self._log_loss([batch])
+                    progress(Progress(epoch, self._epochs, step, self._steps, loss))
+            batches.reset()
+            if validation is not None:
+                history.append(self._log_loss(self._forward(validation)))
+                progress(Progress(epoch, self._epochs, step, self._steps, None, history[-1]))
+            if validation is None and epoch < self._epochs:
+                continue  # only the last epoch's parameters are of use
+            best_epoch = int(np.argmin(history)) + 1 if history else epoch
+            if best_epoch == epoch:
+                self._best = self._snapshot()
+            elif epoch - best_epoch >= self._options.patience:
+                break
+        self._module.set_params(self._best, {})
+        return history
+
+    def scored(self, shards: Sequence[LabelledRows]) -> Iterator[Scored]:
+        """Every row once, in order, with the current parameters' logits."""
+        shape = (-1, self._layout.categories, self._layout.actions)
+        for batch in self._forward(shards):
+            rows = len(batch.index) - batch.pad
+            logits = self._module.get_outputs()[1].asnumpy().reshape(shape)
+            classes = batch.label[0].asnumpy().astype(np.uint8)
+            yield Scored(batch.index[:rows], logits[:rows], classes[:rows])
+
+    def parameters(self, calibration: Calibration) -> network.Parameters:
+        """The best parameters with the calibration, for columns as they come."""
+        values = {name: array.asnumpy() for name, array in self._best.items()}
+        self._refuse_divergence(all(np.isfinite(v).all() for v in values.values()))
+        scale = values.pop("column_scale", np.ones((1, self._layout.columns), np.float32))[0]
+        values["calibration_scale"] = calibration.scale.reshape(1, -1, 1)
+        values["calibration_shift"] = calibration.shift[None]
+        return network.fold_column_scale(self._layout, values, scale)
+
+    def _forward(self, shards: Sequence[LabelledRows]) -> Iterator[Any]:
+        for batch in self._batches(shards, seed=None):
+            self._module.forward(batch, is_train=False)
+            yield batch
+
+    def _log_loss(self, batches: Iterable[Any]) -> float:
+        """Of batches whose outputs the Module has when they come."""
+        metric = MultiLabelLogLoss()
+        for batch in batches:
+            rows = len(batch.index) - batch.pad
+            outputs = self._module.get_outputs()
+            metric.update([batch.label[0][:rows]], [outputs[0][:rows]])
+        loss = float(metric.get()[1])
+        self._refuse_divergence(math.isfinite(loss))
+        return loss
+
+    def _refuse_divergence(self, finite: bool) -> None:
+        if not finite:
+            remedy = "training diverged: lower it, or give the largest features a transform"
+            raise InputError("training.learning_rate", self._options.learning_rate, remedy)
+
+    def _batches(self, shards: Sequence[LabelledRows], seed: int | None) -> LabelledBatches:
+        return LabelledBatches(
+            shards, self._category_index, columns=self._layout.columns, seed=seed,
+            batch_rows=self._options.batch_rows, shuffle_rows=self._options.shuffle_rows,
+        )  # fmt: skip
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Copies of the Module's parameters."""
+        return {name: array.copy() for name, array in self._module.get_params()[0].items()}
+
+
+def _starting_values(
+    layout: Layout, options: TrainingOptions, statistics: ColumnStatistics
+) -> dict[str, Any]:
+    values = network.initial_parameters(
+        layout, options.network, head_bias=statistics.prior_logits,
+        entries_per_row=statistics.entries_per_row, seed=options.seed,
+    )  # fmt: skip
+    values["column_scale"] = statistics.column_scale[None]
+    if layout.customer:
+        values["customer_mean"] = statistics.customer_mean[None]
+        values["customer_scale"] = statistics.customer_scale[None]
+    arrays = {name: mx.nd.array(value, dtype=np.float32) for name, value in values.items()}
+    if network.SPARSE in arrays:
+        # Not by `tostype`, which leaves out rows that are 0.
+        every = (values[network.SPARSE], np.arange(layout.columns))
+        arrays[network.SPARSE] = mx.nd.sparse.row_sparse_array(
+            every, shape=values[network.SPARSE].shape, dtype=np.float32
+        )
+    return arrays
+
+
+def _bound_module(
+    layout: Layout, options: TrainingOptions, start: dict[str, Any], steps: int
+) -> Any:
+    symbol = network.training_symbol(
+        layout, options.network, class_weights=options.class_weights,
+        input_learning_rate=options.input_learning_rate,
+    )  # fmt: skip
+    names = set(symbol.list_arguments())
+    module = mx.mod.Module(
+        symbol, data_names=["data"], label_names=["label"],
+        fixed_param_names=[n for n in network.FIXED if n in names],
+    )  # fmt: skip
+    rows = options.batch_rows
+    module.bind(
+        [mx.io.DataDesc("data", (rows, layout.columns))],
+        [mx.io.DataDesc("label", (rows, layout.categories))],
+    )
+    module.init_params(None, arg_params={n: a for n, a in start.items() if n in names})
+    module.init_optimizer(
+        kvstore=None,
+        optimizer=lazy_adam.NAME,
+        optimizer_params={
+            "learning_rate": options.learning_rate,
+            "lr_scheduler": _Cosine(options.learning_rate, steps),
+            "wd": options.weight_decay,
+            "rescale_grad": 1.0 / rows,
+        },
+    )
+    return module

@@ -1,0 +1,49 @@
+"""How far long work is, for the person who waits: a bar on stderr.
+
+Lives here: its look. stdout stays free for results; where stderr is no terminal, nothing is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Meter:
+    """One bar. Counts are in whatever unit the work has."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def advance(self, count: float) -> None:
+        """So much more is done."""
+        self._bar.advance(self._task, count)
+
+    def at(self, done: float, total: float | None = None) -> None:
+        """So much is done, of `total` if that is known by now."""
+        self._bar.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def progress(
+    what: str, total: float | None = None, console: Console | None = None, *, quiet: bool = False
+) -> Iterator[Meter]:
+    """A bar for `what` while in here; total None: not known yet; quiet: none is drawn."""
+    columns = (
+        TextColumn("{task.description:18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console or Console(stderr=True), disable=quiet) as bar:
+        yield Meter(bar, bar.add_task(what, total=total))

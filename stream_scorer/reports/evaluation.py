@@ -1,0 +1,183 @@
+"""The page of `evaluate --report`.
+
+Lives here: its plots and tables. Must not live here: metrics (core/evaluation.py).
+
+How it works: the curves come from one histogram over log odds for each model, `BINS` bins wide, so
+that their cost does not depend on how many pairs of row and category there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stream_scorer.core.customer_state import Float32
+from stream_scorer.core.events import Bool, Float64, Int64
+from stream_scorer.reports import page
+
+BINS = 600
+MOST_LOG_ODDS = 12.0
+PLOTTED_BINS = 20  # of the calibration curve, with about as many pairs each
+COLOURS = {"model": "#1f6feb", "model 2": "#d9730d", "logistic": "#d9730d", "prior": "#888888"}
+
+
+class Histogram(NamedTuple):
+    """By bin of log odds (BINS,): pairs, their positives and sum of probabilities."""
+
+    pairs: Int64
+    positives: Int64
+    probability: Float64
+
+
+def write(
+    path: Path, report: Mapping[str, Any], scores: Mapping[str, Float32], acted: Bool
+) -> None:
+    """The page. report: what `evaluate` returns; scores: (R, N) by model; acted (R, N)."""
+    histograms = {name: histogram(p, acted) for name, p in scores.items()}
+    plots = [calibration_plot(histograms), gain_plot(histograms), _auc(report), _spread(histograms)]
+    page.write(
+        path,
+        f"Model {report['model_version']}",
+        [
+            page.paragraph(
+                f"{report['rows']:,} rows, {report['categories']:,} categories, "
+                f"{report['categories_scored']:,} of them with both outcomes."
+            ),
+            *(page.paragraph(note) for note in report["notes"]),
+            "<h2>Metrics</h2>",
+            _metrics(report),
+            *_intervals(report),
+            f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>',
+            f'<h2>Categories</h2><div class="wide">{_categories(report)}</div>',
+        ],
+    )
+
+
+def _metrics(report: Mapping[str, Any]) -> str:
+    columns = {"model": report["metrics"], **report["baselines"]}
+    rows = [[page.metric_name(m), *(c[m] for c in columns.values())] for m in report["metrics"]]
+    return page.table(["metric", *columns], rows)
+
+
+def _intervals(report: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [f"{page.metric_name(metric)}, model minus {name}", *map(_signed, found.values())]
+        for name, metrics in report["intervals"].items()
+        for metric, found in metrics.items()
+    ]
+    if not rows:
+        return []
+    title = "<h2>Differences, with 95 % intervals (paired bootstrap over customers)</h2>"
+    return [title, page.table(["", "difference", "low", "high"], rows)]
+
+
+def _categories(report: Mapping[str, Any]) -> str:
+    head = ["category", "positives", "log loss", "AUC", "AP", "recall@10", "ECE"]
+    names = ["positives", "log_loss", "auc", "average_precision", "recall_at_10", "ece"]
+    # The prior ranks nobody: its AUC is always a half.
+    others = [
+        (baseline, metric, f"{words}, {baseline}")
+        for baseline in report["baselines"]
+        for metric, words in (("log_loss", "log loss"), ("auc", "AUC"))
+        if (baseline, metric) != ("prior", "auc")
+    ]
+    rows = [
+        [
+            one["category_id"], *(one[name] for name in names),
+            *(one["baselines"][baseline][metric] for baseline, metric, _ in others),
+        ]
+        for one in sorted(report["per_category"], key=lambda c: -c["positives"])
+    ]  # fmt: skip
+    return page.table(head + [words for _, _, words in others], rows)
+
+
+def _signed(difference: float | None) -> str:
+    return "-" if difference is None else f"{difference:+.4f}"
+
+
+def histogram(p: Float32, acted: Bool) -> Histogram:
+    pairs, positives = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
+    probability = np.zeros(BINS)
+    for row in range(0, len(p), 4096):  # a piece at a time: log odds of all would double memory
+        given = np.clip(p[row : row + 4096].reshape(-1).astype(np.float64), 1e-9, 1 - 1e-9)
+        odds = np.log(given / (1 - given))
+        place = (odds + MOST_LOG_ODDS) * (BINS / (2 * MOST_LOG_ODDS))
+        at = np.clip(place, 0, BINS - 1).astype(np.int64)
+        pairs += np.bincount(at, minlength=BINS)
+        positives += np.bincount(at[acted[row : row + 4096].reshape(-1)], minlength=BINS)
+        probability += np.bincount(at, given, minlength=BINS)
+    return Histogram(pairs, positives, probability)
+
+
+def calibration_plot(histograms: Mapping[str, Histogram]) -> str:
+    figure, axes = page.new_figure()
+    axes.plot([1e-4, 1], [1e-4, 1], color="#aaaaaa", linewidth=1, linestyle="--")
+    for name, h in histograms.items():
+        merged = np.minimum(
+            np.cumsum(h.pairs) * PLOTTED_BINS // max(int(h.pairs.sum()), 1), PLOTTED_BINS - 1
+        )
+        pairs, positives, probability = (np.bincount(merged, column) for column in h)
+        shown = positives > 0
+        axes.plot(
+            probability[shown] / pairs[shown], positives[shown] / pairs[shown],
+            marker="o", markersize=3, linewidth=1.2, label=name, color=COLOURS[name],
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="probability given", ylabel="share that acted")
+    axes.legend(frameon=False)
+    return page.plot(figure, "Calibration", "On the dashed line probabilities mean what they say.")
+
+
+def gain_plot(histograms: Mapping[str, Histogram]) -> str:
+    figure, axes = page.new_figure()
+    for name, h in histograms.items():
+        pairs, found = np.cumsum(h.pairs[::-1]), np.cumsum(h.positives[::-1])
+        x, y = pairs / max(pairs[-1], 1), found / max(found[-1], 1)
+        axes.plot([0, *x], [0, *y], linewidth=1.5, label=name, color=COLOURS[name])
+    axes.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=1, linestyle="--")
+    axes.set(xlabel="share of (customer, category) pairs, most probable first",
+             ylabel="share of actions found", xlim=(0, 1), ylim=(0, 1.01))  # fmt: skip
+    axes.legend(frameon=False, loc="lower right")
+    caption = "How many of the actions lie among the pairs that a model thinks most probable."
+    return page.plot(figure, "Gain", caption)
+
+
+def _auc(report: Mapping[str, Any]) -> str:
+    figure, axes = page.new_figure()
+    known = [c for c in report["per_category"] if c["auc"] is not None]
+    positives = np.array([c["positives"] for c in known], np.float64)
+    axes.scatter(positives, [c["auc"] for c in known], s=12, color=COLOURS["model"], label="model",
+                 alpha=0.8, linewidths=0)  # fmt: skip
+    if "logistic" in report["baselines"]:
+        theirs = [c["baselines"]["logistic"]["auc"] for c in known]
+        axes.scatter(positives, theirs, s=12, color=COLOURS["logistic"], label="logistic",
+                     alpha=0.5, linewidths=0)  # fmt: skip
+    axes.axhline(0.5, color="#aaaaaa", linewidth=1, linestyle="--")
+    axes.set(xscale="log", xlabel="positives of the category", ylabel="AUC", ylim=(None, 1.02))
+    axes.legend(frameon=False, loc="lower right", ncols=2, bbox_to_anchor=(1, 0.98))
+    return page.plot(figure, "AUC by category", "One dot for each category with both outcomes.")
+
+
+def _spread(histograms: Mapping[str, Histogram]) -> str:
+    figure, axes = page.new_figure()
+    h, wide = histograms["model"], 6  # bins of log odds in one bar
+    edges = np.linspace(-MOST_LOG_ODDS, MOST_LOG_ODDS, BINS // wide + 1)
+    middle = (edges[1:] + edges[:-1]) / 2
+    probability = 1 / (1 + np.exp(-middle))
+    for counts, label, colour in (
+        (h.pairs - h.positives, "did not act", "#888888"), (h.positives, "acted", "#1f6feb"),
+    ):  # fmt: skip
+        bars = counts.reshape(-1, wide).sum(axis=1)
+        share = bars / max(int(bars.sum()), 1)
+        axes.fill_between(probability, share, step="mid", alpha=0.45, label=label, color=colour)
+    axes.set(xscale="logit", xlabel="probability given", ylabel="share of pairs")
+    axes.set_xlim(1e-4, 0.999)
+    axes.set_xticks([0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99],
+                    ["0.01 %", "0.1 %", "1 %", "10 %", "50 %", "90 %", "99 %"])  # fmt: skip
+    axes.xaxis.set_minor_formatter("")
+    axes.set_ylim(0, None)
+    axes.legend(frameon=False)
+    caption = "Probabilities of pairs that acted and of those that did not, each adding up to 1."
+    return page.plot(figure, "Scores", caption)

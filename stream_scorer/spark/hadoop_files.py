@@ -1,0 +1,71 @@
+"""Small files and directories on whatever file system Spark reaches: local, HDFS, S3 and so on.
+
+Lives here: asking, reading, writing and deleting through Spark's own file systems, with the
+cluster's credentials. Must not live here: what the files are for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stream_scorer.errors import InputError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class HadoopFiles:
+    """Paths are as Spark takes them: with a scheme, or of the cluster's default file system."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        self._jvm: Any = spark.sparkContext._jvm
+        self._configuration: Any = spark.sparkContext._jsc.hadoopConfiguration()
+
+    def refuse_existing(self, field: str, path: str) -> None:
+        """Raises InputError where `path` is there."""
+        if not self.exists(path):
+            return
+        remedy = "already exists; choose another path or delete it"
+        if not self.exists(f"{path}/_SUCCESS"):
+            remedy = "exists, and is not the whole result of a job; delete it"
+        raise InputError(field, path, remedy)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or directory."""
+        system, where = self._at(path)
+        return bool(system.exists(where))
+
+    def read(self, path: str) -> bytes:
+        """A small file whole."""
+        system, where = self._at(path)
+        stream = system.open(where)
+        try:
+            return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
+        finally:
+            stream.close()
+
+    def copy_here(self, path: str, target: Path) -> None:
+        """A file, or a directory with everything in it, to the driver's own disk."""
+        system, where = self._at(path)
+        system.copyToLocalFile(False, where, self._jvm.org.apache.hadoop.fs.Path(str(target)), True)
+
+    def write_new(self, path: str, content: bytes) -> None:
+        """A small file, under its name only when it is whole."""
+        system, where = self._at(path)
+        _, work = self._at(f"{path}.part")
+        stream = system.create(work, True)
+        try:
+            stream.write(content)
+        finally:
+            stream.close()
+        system.rename(work, where)
+
+    def delete(self, path: str) -> None:
+        """With everything in it; nothing where it is not there."""
+        system, where = self._at(path)
+        system.delete(where, True)
+
+    def _at(self, path: str) -> tuple[Any, Any]:
+        where = self._jvm.org.apache.hadoop.fs.Path(path)
+        return where.getFileSystem(self._configuration), where

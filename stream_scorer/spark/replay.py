@@ -1,0 +1,203 @@
+"""Past events into labelled snapshots on Spark, for logs too large for one machine.
+
+Lives here: `replay`, which gives the rows that `jobs/replay.py` gives, bit for bit, in another
+order. Must not live here: reading events, features or labels (past_events.py, core/).
+
+How it works: one task reads one event file by the code that reads it on one machine. A vector and
+its labels depend on that customer's events alone, in order of time and, within one moment, of the
+log. So events go to partitions by customer; a task puts its partition's in that order and gives
+them to core. The decoded events are kept on the executors' disks between the two steps, so that
+the cut-offs can be checked against the end of the log before any work is done on them. Shards are
+written by Spark's commit protocol, the manifest when all are there: without it a directory is no
+snapshot.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark import StorageLevel
+from pyspark.accumulators import Accumulator, AccumulatorParam
+from pyspark.sql import functions as sql
+
+from stream_scorer.core.labels import LabelCollector
+from stream_scorer.core.point_in_time import rows_at_cutoffs
+from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.io import event_tables
+from stream_scorer.io.event_files import open_events
+from stream_scorer.io.snapshot_tables import spark_batches
+from stream_scorer.io.snapshots import (
+    MANIFEST_FILE,
+    ROWS_PER_SHARD,
+    SnapshotInfo,
+    manifest_content,
+    manifest_of,
+)
+from stream_scorer.past_events import TOPIC, Refused, open_past, refuse_unfinished, valid_events
+from stream_scorer.settings import Settings
+from stream_scorer.spark.hadoop_files import HadoopFiles
+from stream_scorer.spark.session import told
+from stream_scorer.spark.snapshots import digests
+from stream_scorer.spark.writing import nothing_left, write_parquet
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+BATCH_RECORDS = 10_000
+EVENTS_PER_TASK = 1_000_000  # about 600 MB in a worker
+EVENT_COLUMNS = "customer_id string, occurred_at bigint, file int, position bigint, event binary"
+ROW_COLUMNS = (
+    "customer_id string, as_of timestamp, columns array<int>, values array<float>, "
+    "labels array<struct<category: int, class: smallint>>"
+)
+Reports = dict[int, Refused]
+
+
+class ReportsParam(AccumulatorParam[Reports]):  # type: ignore[misc] # pyspark is not type-checked
+    """What was refused in each file; a file that is read again replaces what it said."""
+
+    def zero(self, value: Reports) -> Reports:
+        """Nothing yet."""
+        return {}
+
+    def addInPlace(self, value1: Reports, value2: Reports) -> Reports:  # noqa: N802 - its name
+        """The newer of each file."""
+        value1.update(value2)
+        return value1
+
+
+def replay(
+    spark: SparkSession,
+    settings: Settings,
+    sources: Sequence[str],
+    out: str,
+    cutoffs_ms: Sequence[int],
+    window: tuple[int | None, int | None] = (None, None),
+) -> dict[str, Any]:
+    """Labelled snapshots in the new directory `out`: the report of `jobs.replay.replay`.
+
+    sources: event files or directories of them, under the same path on every worker. window: from
+    inclusive, to exclusive, of occurred_at. Raises InputError, and Halt where the job fails.
+    """
+    started = time.monotonic()
+    space, rule = settings.feature_space(), settings.label_rule()
+    files, out = HadoopFiles(spark), out.rstrip("/")
+    files.refuse_existing("snapshot", out)
+    listed = _listed(sources)
+    reports = spark.sparkContext.accumulator({}, ReportsParam())
+    events = _events(spark, listed, settings, window, reports)
+    cutoffs = sorted(set(cutoffs_ms))
+    try:
+        with nothing_left(files, out), told("replay", out):
+            count, last_ms = events.agg(sql.count("*"), sql.max("occurred_at")).collect()[0]
+            if not count:
+                name = ", ".join(listed)
+                raise EventFileError("events", name, "has no event that can be applied")
+            refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms)
+            _write(events, count, settings, cutoffs, out)
+            rows = _finish(spark, files, out, SnapshotInfo(space, rule.by, rule))
+    finally:
+        events.unpersist()
+    return {
+        "events": count,
+        **_together(reports.value).as_report(),
+        "rows": rows,
+        "cutoffs": len(cutoffs),
+        "out": out,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _listed(sources: Sequence[str]) -> list[str]:
+    """Absolute paths of the event files, in the order of the log."""
+    if list(sources) == [TOPIC]:
+        remedy = "Spark reads event files; replay the topic on one machine, or write it to files"
+        raise InputError("events", TOPIC, remedy)
+    return [str(f.resolve()) for f in open_events([Path(s) for s in sources]).files]
+
+
+def _events(
+    spark: SparkSession,
+    listed: Sequence[str],
+    settings: Settings,
+    window: tuple[int | None, int | None],
+    reports: Accumulator[Reports],
+) -> DataFrame:
+    """All valid events, kept on disk once they were read; a task for each file."""
+    numbered = spark.sparkContext.parallelize(list(enumerate(listed)), len(listed))
+    read = partial(_read, settings=settings, window=window, reports=reports)
+    files = spark.createDataFrame(numbered, "file int, path string")
+    return files.mapInArrow(read, EVENT_COLUMNS).persist(StorageLevel.DISK_ONLY)
+
+
+def _write(
+    events: DataFrame, count: int, settings: Settings, cutoffs: Sequence[int], out: str
+) -> None:
+    least = events.sparkSession.sparkContext.defaultParallelism
+    tasks = max(least, -(-count // EVENTS_PER_TASK))
+    fold = partial(_fold, settings=settings, cutoffs=cutoffs)
+    rows = events.repartition(tasks, "customer_id").mapInArrow(fold, ROW_COLUMNS)
+    write_parquet(rows, out, maxRecordsPerFile=str(ROWS_PER_SHARD))
+
+
+def _finish(spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInfo) -> int:
+    """Write the manifest; how many rows there are."""
+    frame = spark.read.parquet(out)
+    by_file = frame.groupBy(
+        sql.col("_metadata.file_name").alias("name"), sql.unix_millis("as_of").alias("as_of")
+    ).count()
+    moments: set[int] = set()
+    rows: dict[str, int] = {}
+    for found in by_file.collect():
+        rows[found["name"]] = rows.get(found["name"], 0) + found["count"]
+        moments.add(found["as_of"])
+    shards = [
+        {"name": name, "rows": rows.get(name, 0), "bytes": of.length, "sha256": of.sha256}
+        for name, of in sorted(digests(spark, out).items())
+    ]
+    manifest = manifest_of(info, sorted(moments), shards)
+    files.write_new(f"{out}/{MANIFEST_FILE}", manifest_content(manifest))
+    return sum(rows.values())
+
+
+def _together(reports: Reports) -> Refused:
+    """In the order of the log, as one reader would have told it."""
+    whole = Refused()
+    for _, one in sorted(reports.items()):
+        whole.join(one)
+    return whole
+
+
+def _read(
+    batches: Iterator[Any],
+    settings: Settings,
+    window: tuple[int | None, int | None],
+    reports: Accumulator[Reports],
+) -> Iterator[Any]:
+    """In a Python worker: the events of one file after the other."""
+    for batch in batches:
+        for row in batch.to_pylist():
+            refused = Refused()
+            with open_past(
+                settings, [row["path"]], batch_records=BATCH_RECORDS,
+                from_ms=window[0], to_ms=window[1],
+            ) as past:  # fmt: skip
+                for events in valid_events(settings, past, refused):
+                    yield event_tables.to_batch(events, row["file"])
+            reports.add({row["file"]: refused})
+
+
+def _fold(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) -> Iterator[Any]:
+    """In a Python worker: the rows of a partition's customers."""
+    events = event_tables.in_order(list(batches))
+    if events is None:
+        return
+    space, rule = settings.feature_space(), settings.label_rule()
+    labels = LabelCollector(rule, space.vocabularies[rule.by])
+    labels.add(events)
+    for rows in rows_at_cutoffs(events, space, labels, cutoffs):
+        yield from spark_batches(rows)

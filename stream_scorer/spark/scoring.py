@@ -1,0 +1,165 @@
+"""Scoring in bulk on Spark.
+
+Lives here: `score` for a whole snapshot, and its parts for a job of your own: `scores` of any frame
+with a snapshot's columns, `write`. Must not live here: how the model gets there (shipped_model.py),
+arithmetic (model/).
+
+How it works: Arrow batches of rows go to the Python workers, become CSR as on one machine, and come
+back as batches of scores, a piece at a time. Spark writes them by its commit protocol: each attempt
+of a task has its own file, one attempt of each task is committed, and names are given when all are
+(algorithm 1, whatever the cluster's default), `_SUCCESS` last. The rows are then counted against
+the manifest. A job that fails leaves nothing.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pyspark import TaskContext
+from pyspark.accumulators import Accumulator, AccumulatorParam
+from pyspark.sql.types import (
+    ArrayType,
+    FloatType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from stream_scorer.errors import Halt, SnapshotError
+from stream_scorer.io.score_files import described, scored
+from stream_scorer.io.snapshot_tables import vectors
+from stream_scorer.spark.hadoop_files import HadoopFiles
+from stream_scorer.spark.session import told
+from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship
+from stream_scorer.spark.snapshots import open_snapshot
+from stream_scorer.spark.writing import nothing_left, write_parquet
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+PIECE_ROWS = 2048
+MOST = "peak_memory_bytes"  # the one figure of a tally that is not a sum
+Tally = dict[str, float]
+
+
+class TallyParam(AccumulatorParam[Tally]):  # type: ignore[misc] # pyspark is not type-checked
+    """Adds what tasks tell; attempts that failed count too."""
+
+    def zero(self, value: Tally) -> Tally:
+        """Nothing yet."""
+        return {}
+
+    def addInPlace(self, value1: Tally, value2: Tally) -> Tally:  # noqa: N802 - pyspark's name
+        """Sums, and the greatest memory."""
+        for name, amount in value2.items():
+            before = value1.get(name, 0)
+            value1[name] = max(before, amount) if name == MOST else before + amount
+        return value1
+
+
+def score(
+    spark: SparkSession, model: str, snapshot: str, out: str, model_engine: str = "native"
+) -> dict[str, Any]:
+    """Score every row of `snapshot` into the new directory `out`.
+
+    model: see `ship`. Returns {"rows", "model_version", "out", "seconds", "stages",
+    "peak_memory_bytes" (of a Python worker), "workers" {sums: "load", "convert" and "model" in
+    seconds, "tasks", "models_loaded"}, ...}.
+    Raises InputError for what can't be used and Halt where the job fails.
+    """
+    started = time.monotonic()
+    files = HadoopFiles(spark)
+    out = out.rstrip("/")
+    files.refuse_existing("scores", out)
+    shipped = ship(spark, model, model_engine)
+    loaded = time.monotonic()
+    checked = open_snapshot(spark, snapshot, shipped.fingerprint)
+    begun = time.monotonic()
+    tally = spark.sparkContext.accumulator({}, TallyParam())
+    with nothing_left(files, out), told("scores", out):
+        write(scores(checked.frame(spark), shipped, tally), out)
+        written = spark.read.parquet(out).count()
+        if written != checked.rows:
+            raise Halt(f"scores {out}: {written} rows of {checked.rows}; all of it was deleted")
+    ended = time.monotonic()
+    told_by_workers = dict(tally.value)
+    peak = told_by_workers.pop(MOST, 0)
+    return {
+        "rows": written,
+        "categories": len(shipped.categories),
+        "model_version": shipped.model_version,
+        "model_engine": shipped.engine,
+        "out": out,
+        "seconds": round(ended - started, 3),
+        "customers_per_second": round(written / (ended - started)),
+        "stages": {
+            "load": round(loaded - started, 3),
+            "check": round(begun - loaded, 3),
+            "score": round(ended - begun, 3),
+        },
+        "peak_memory_bytes": int(peak),
+        "workers": {name: round(value, 3) for name, value in told_by_workers.items()},
+        "parallelism": spark.sparkContext.defaultParallelism,
+    }
+
+
+def scores(
+    frame: DataFrame, model: ShippedModel, tally: Accumulator[Tally] | None = None
+) -> DataFrame:
+    """customer_id, as_of and probabilities of each row of a frame with a snapshot's columns.
+
+    The order of probabilities is in the metadata of that column.
+    """
+    said = described(model.categories, model.classes, model.model_version)
+    schema = StructType(
+        [
+            StructField("customer_id", StringType(), False),
+            StructField("as_of", TimestampType(), False),
+            StructField("probabilities", ArrayType(FloatType(), False), False, said),
+        ]
+    )
+    needed = frame.select("customer_id", "as_of", "columns", "values")
+    return needed.mapInArrow(partial(_score_batches, model=model, tally=tally), schema)
+
+
+def write(frame: DataFrame, out: str) -> None:
+    """Scores as Parquet files in the new directory `out`."""
+    # Hardly two probabilities are equal.
+    no_dictionary = {"parquet.enable.dictionary#probabilities.list.element": "false"}
+    write_parquet(frame, out, **no_dictionary)
+
+
+def _score_batches(
+    batches: Iterator[Any], model: ShippedModel, tally: Accumulator[Tally] | None
+) -> Iterator[Any]:
+    """In a Python worker."""
+    started, loaded_before = time.perf_counter(), engine_of.cache_info().misses
+    task = TaskContext.get()
+    engine = engine_of(model, task.cpus() if task is not None else 1)
+    seconds = {"load": time.perf_counter() - started, "convert": 0.0, "model": 0.0}
+    for batch in batches:
+        for first in range(0, batch.num_rows, PIECE_ROWS):
+            began = time.perf_counter()
+            piece = batch.slice(first, PIECE_ROWS)
+            try:
+                matrix = vectors(piece, model.columns)
+            except ValueError as error:
+                name = piece.column("customer_id")[0].as_py()
+                remedy = f"its rows from customer {name!r} on: {error}; write it again"
+                raise SnapshotError("snapshot", "shard", remedy) from None
+            converted = time.perf_counter()
+            found = engine.score(matrix)
+            modelled = time.perf_counter()
+            answer = scored(piece, found)
+            seconds["model"] += modelled - converted
+            seconds["convert"] += converted - began + time.perf_counter() - modelled
+            yield answer
+    if tally is not None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        loads = engine_of.cache_info().misses - loaded_before
+        tally.add({**seconds, "tasks": 1, "models_loaded": loads, MOST: peak})

@@ -1,0 +1,61 @@
+"""Fixtures for all rooms: event batches from plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_scorer.core.events import EventBatch, StringColumn
+
+Row = dict[str, Any]
+
+
+def _long(number: int) -> bytes:
+    """Avro's variable-length zig-zag long."""
+    number = (number << 1) ^ (number >> 63)
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def _map_bytes(attributes: dict[str, str]) -> bytes:
+    if not attributes:
+        return b"\0"
+    texts = [t.encode() for pair in attributes.items() for t in pair]
+    return _long(len(attributes)) + b"".join(_long(len(t)) + t for t in texts) + b"\0"
+
+
+def event_batch(rows: Sequence[Row], topic: str = "events") -> EventBatch:
+    """Columns of rows like {"customer": "a", "type": "view", "at": 5, "offset": 0, ...}."""
+    spans = [_map_bytes(r.get("attributes", {})) for r in rows]
+    lengths = np.array([len(s) for s in spans], np.int32)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    partitions = sorted({int(r.get("partition", 0)) for r in rows})
+    index = {p: i for i, p in enumerate(partitions)}
+    n = len(rows)
+    return EventBatch(
+        event_id=StringColumn.of([r.get("id", f"e{i}") for i, r in enumerate(rows)]),
+        customer_id=StringColumn.of([r["customer"] for r in rows]),
+        event_type=StringColumn.of([r.get("type", "purchase") for r in rows]),
+        category_id=StringColumn.of([r.get("category") for r in rows]),
+        product_id=StringColumn.of([r.get("product") for r in rows]),
+        value=np.array([r.get("value") or 0.0 for r in rows], np.float64),
+        has_value=np.array([r.get("value") is not None for r in rows], np.bool_),
+        occurred_at_ms=np.array([r["at"] for r in rows], np.int64),
+        attributes=StringColumn(np.frombuffer(b"".join(spans), np.uint8), starts, lengths),
+        partitions=[(topic, p) for p in partitions],
+        partition_index=np.array([index[int(r.get("partition", 0))] for r in rows], np.int32),
+        offsets=np.array([r.get("offset", i) for i, r in enumerate(rows)], np.int64),
+        record_index=np.arange(n, dtype=np.int64),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_events() -> Callable[..., EventBatch]:
+    """The builder `event_batch`, for any room."""
+    return event_batch

@@ -1,0 +1,126 @@
+"""`python sabotage.py KIND run -c FILE`: the consumer with one guarantee broken, for the harness to
+catch; or unbroken, but suspended at the worst moment.
+
+commit-before-save      offsets and watermark move before the records are saved: events get lost
+commit-before-delivery  offsets are committed before propensities are delivered: old ones remain
+ignore-offsets          an event is applied however often it comes: events get doubled
+
+stop-after-load         SIGSTOP once, with old records in hand
+stop-before-delivery    SIGSTOP once, records saved and propensities not yet sent
+stop-before-first-delivery  the same in the first batch, when the group has committed nothing yet
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stream_scorer import cli, pipeline
+from stream_scorer.core import fold
+from stream_scorer.core.customer_state import CustomerStates
+from stream_scorer.io.kafka_consumer import KafkaSource
+from stream_scorer.io.kafka_producer import KafkaSink
+from stream_scorer.io.redis_store import RedisStore
+
+STOP_AT_CALL = 10
+WINDOW_SECONDS = 0.05  # between the steps that a kill is to hit
+
+
+def commit_before_save() -> None:
+    rightly = pipeline.Pipeline._fold
+
+    def wrongly(self: Any, events: Any, report: Any) -> Any:
+        self._store.advance(report.next_offsets)
+        self._source.commit(report.next_offsets)
+        time.sleep(WINDOW_SECONDS)
+        return rightly(self, events, report)
+
+    pipeline.Pipeline._fold = wrongly  # type: ignore[method-assign]
+
+
+def commit_before_delivery() -> None:
+    rightly = pipeline.Pipeline.__init__
+
+    class Hasty:
+        def __init__(self, source: Any, sink: Any) -> None:
+            self._source, self._sink = source, sink
+
+        def deliver(self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any) -> None:
+            self._source.commit(next_offsets)
+            time.sleep(WINDOW_SECONDS)
+            self._sink.deliver(keys, values, dead_letters, next_offsets)
+
+    def wrongly(self: Any, source: Any, store: Any, engine: Any, sink: Any, **rest: Any) -> None:
+        rightly(self, source, store, engine, Hasty(source, sink), **rest)
+
+    pipeline.Pipeline.__init__ = wrongly  # type: ignore[method-assign]
+
+
+def ignore_offsets() -> None:
+    rightly = fold.apply_stream
+
+    def wrongly(states: CustomerStates, *rest: Any, **more: Any) -> Any:
+        a = states.arrays
+        forgetful = a._replace(source_offset=np.full_like(a.source_offset, -1))
+        applied = rightly(CustomerStates(states.customer_ids, forgetful), *rest, **more)
+        new = applied.states.arrays
+        for row in range(len(states)):  # a record's sources keep their order, new ones come after
+            old = a.source_offset[a.source_at[row] : a.source_at[row + 1]]
+            at = int(new.source_at[row])
+            span = new.source_offset[at : at + len(old)]
+            np.maximum(span, old, out=span)
+        return applied
+
+    fold.apply_stream = wrongly  # type: ignore[assignment]
+    commit = KafkaSource.commit
+
+    def late(self: Any, next_offsets: Any) -> None:
+        time.sleep(WINDOW_SECONDS)
+        commit(self, next_offsets)
+
+    KafkaSource.commit = late  # type: ignore[method-assign]
+
+
+def stopping(calls: int, rightly: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
+    """`rightly`, with this process suspended once, at that call."""
+    count = 0
+
+    def call(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == calls and not after:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        answer = rightly(*arguments)
+        if count == calls and after:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return answer
+
+    return call
+
+
+def stop_after_load() -> None:
+    RedisStore.load = stopping(STOP_AT_CALL, RedisStore.load, after=True)  # type: ignore[method-assign]
+
+
+def stop_before_delivery(call: int = STOP_AT_CALL) -> None:
+    KafkaSink.deliver = stopping(call, KafkaSink.deliver, after=False)  # type: ignore[method-assign]
+
+
+KINDS = {
+    "commit-before-save": commit_before_save,
+    "commit-before-delivery": commit_before_delivery,
+    "ignore-offsets": ignore_offsets,
+    "stop-after-load": stop_after_load,
+    "stop-before-delivery": stop_before_delivery,
+    "stop-before-first-delivery": lambda: stop_before_delivery(1),
+}
+
+if __name__ == "__main__":
+    KINDS[sys.argv.pop(1)]()
+    cli.main()

@@ -1,0 +1,231 @@
+"""KafkaSource, KafkaSink and the topic jobs on Apache Kafka: what the mock cluster can't show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from random import Random
+from typing import Any
+
+import pytest
+from servers import KafkaServer
+
+from stream_scorer.core.dead_letter_records import decode_dead_letters
+from stream_scorer.core.events import Reason, TopicPartition
+from stream_scorer.errors import BusUnavailable, Halt
+from stream_scorer.io.kafka_consumer import KafkaSource
+from stream_scorer.io.kafka_producer import KafkaSink
+from stream_scorer.io.memory_store import MemoryStore
+from stream_scorer.jobs import topics
+from stream_scorer.jobs.doctor import doctor
+from stream_scorer.settings import Settings
+
+pytestmark = pytest.mark.containers
+
+MOST_POLLS = 600  # of 50 ms each
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def member(kafka: KafkaServer) -> Iterator[Make]:
+    """member(topic, group, store=None, **kwargs) -> a source that has joined."""
+    with ExitStack() as stack:
+
+        def make(topic: str, group: str, store: Any = None, **kwargs: Any) -> KafkaSource:
+            properties = {"bootstrap.servers": kafka.bootstrap, "group.id": group}
+            source = KafkaSource(
+                properties,
+                topic,
+                MemoryStore(1) if store is None else store,
+                max_events=100,
+                max_age_ms=50,
+                **kwargs,
+            )
+            stack.callback(source.close)
+            source.join()
+            return source
+
+        yield make
+
+
+@pytest.fixture
+def sink(kafka: KafkaServer) -> Iterator[Make]:
+    """sink(output, dead, source=None, name="") -> a sink, with a source a transactional one."""
+    with ExitStack() as stack:
+
+        def make(
+            output: str, dead: str, source: KafkaSource | None = None, name: str = ""
+        ) -> KafkaSink:
+            properties = {"bootstrap.servers": kafka.bootstrap, "delivery.timeout.ms": 10_000}
+            if source is not None:
+                properties["transactional.id"] = name
+            made = KafkaSink(
+                properties, output, dead, max_dead_letter_bytes=1000, clock_ms=lambda: 0,
+                group_metadata=None if source is None else source.group_metadata,
+            )  # fmt: skip
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+def read(source: KafkaSource, count: int) -> dict[TopicPartition, int]:
+    """Next offsets after `count` records or more."""
+    found: dict[TopicPartition, int] = {}
+    total = 0
+    for _ in range(MOST_POLLS):
+        batch = source.poll()
+        total += len(batch)
+        found |= batch.next_offsets()
+        if total >= count:
+            return found
+    raise AssertionError(f"{total} of {count} records came")
+
+
+def test_members_share_partitions_and_nothing_is_lost_when_they_come_and_go(
+    kafka: KafkaServer, topic: Make, member: Make, unique: str
+) -> None:
+    name, store = topic(partitions=6), MemoryStore(1)
+    kafka.produce(name, [(b"%d" % i, b"%d" % i) for i in range(2000)])
+    seen: Counter[bytes] = Counter()
+
+    def take(source: KafkaSource) -> int:
+        batch = source.poll()
+        seen.update(v for v in batch.values if v is not None)
+        store.advance(batch.next_offsets())
+        source.commit(batch.next_offsets())
+        return len(batch)
+
+    first = member(name, unique, store)
+    while not take(first):
+        pass
+    second = member(name, unique, store)
+    for _ in range(MOST_POLLS):
+        take(first), take(second)
+        if len(seen) == 2000 and len(first.lag()) == len(second.lag()) == 3:
+            break
+    assert first.lag().keys().isdisjoint(second.lag().keys())
+    assert set(seen) == {b"%d" % i for i in range(2000)}
+    kafka.produce(name, [(b"%d" % i, b"%d" % i) for i in range(2000, 3000)])
+    second.close()
+    for _ in range(MOST_POLLS):
+        take(first)
+        if len(seen) == 3000:
+            break
+    # Records handed out were committed before their partition went: none came twice.
+    assert set(seen.values()) == {1}
+    assert len(seen) == 3000
+    assert kafka.committed(unique, name) == kafka.end_offsets(name)
+
+
+def test_transaction_holds_records_and_offsets_together(
+    kafka: KafkaServer, topic: Make, member: Make, sink: Make, unique: str
+) -> None:
+    events, output, dead = topic(), topic(), topic()
+    kafka.produce(events, [(b"k", b"v")] * 10)
+    source = member(events, unique, commits=False)
+    made = sink(output, dead, source, unique)
+    offsets = read(source, 10)
+    made.deliver([b"a"], [b"1"], [], offsets)
+    source.commit(offsets)
+    assert kafka.committed(unique, events) == {0: 10}
+    assert [m.value() for m in kafka.read_topic(output)] == [b"1"]
+
+
+def test_transaction_of_a_member_that_lost_its_group_leaves_no_trace(
+    kafka: KafkaServer, topic: Make, member: Make, sink: Make, unique: str
+) -> None:
+    events, output, dead = topic(), topic(), topic()
+    kafka.produce(events, [(b"k", b"v")] * 10)
+    zombie = member(events, unique, commits=False)
+    offsets = read(zombie, 10)
+    metadata = zombie.group_metadata()
+    made = sink(output, dead, zombie, unique)
+    made._transaction._group_metadata = lambda: metadata
+    zombie.close()
+    read(member(events, unique, commits=False), 10)
+    with pytest.raises(BusUnavailable):
+        made.deliver([b"a"], [b"stale"], [], offsets)
+    assert kafka.committed(unique, events) == {0: 0}  # the start
+    assert kafka.read_topic(output) == []
+
+
+def test_older_producer_of_a_transactional_id_is_fenced(
+    kafka: KafkaServer, topic: Make, member: Make, sink: Make, unique: str
+) -> None:
+    events, output, dead = topic(), topic(), topic()
+    kafka.produce(events, [(b"k", b"v")] * 10)
+    source = member(events, unique, commits=False)
+    offsets = read(source, 10)
+    older = sink(output, dead, source, unique)
+    newer = sink(output, dead, source, unique)
+    with pytest.raises(Halt, match="another member took over"):
+        older.deliver([b"a"], [b"old"], [], offsets)
+    newer.deliver([b"a"], [b"new"], [], offsets)
+    assert [m.value() for m in kafka.read_topic(output)] == [b"new"]
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+def test_record_that_the_broker_finds_too_large_becomes_a_dead_letter(
+    kafka: KafkaServer, topic: Make, member: Make, sink: Make, unique: str, transactional: bool
+) -> None:
+    events, output, dead = topic(), topic(config={"max.message.bytes": 2000}), topic()
+    kafka.produce(events, [(b"k", b"v")] * 10)
+    source = member(events, unique, commits=not transactional)
+    offsets = read(source, 10)
+    made = sink(output, dead, source if transactional else None, unique)
+    noise = Random(1).randbytes(5000)
+    # Together in one request they are all refused; alone only the first is.
+    made.deliver([b"a", b"b", b"c"], [noise, b"1", b"2"], [], offsets)
+    assert sorted(m.value() or b"" for m in kafka.read_topic(output)) == [b"1", b"2"]
+    letters = decode_dead_letters([m.value() or b"" for m in kafka.read_topic(dead)])
+    assert [(a.reason, a.key) for a in letters] == [(Reason.OVERSIZED, b"a")]
+
+
+def settings_for(kafka: KafkaServer, unique: str, partitions: int = 3) -> Settings:
+    overrides = {
+        "kafka": {
+            "bootstrap_servers": kafka.bootstrap,
+            "input_topic": f"{unique}-in",
+            "output_topic": f"{unique}-out",
+            "dead_letter_topic": f"{unique}-dead",
+            "group_id": unique,
+            "input_partitions": partitions,
+        }
+    }
+    return Settings.load(None, overrides=overrides, environment={})
+
+
+def test_topics_are_created_once_and_then_good(kafka: KafkaServer, unique: str) -> None:
+    settings = settings_for(kafka, unique)
+    missing = topics.check(settings)
+    assert not missing["ok"]
+    assert "does not exist" in topics.in_words(missing)[0]
+    assert [t["created"] for t in topics.create(settings)["topics"]] == [True] * 3
+    assert [t["created"] for t in topics.create(settings)["topics"]] == [False] * 3
+    assert topics.check(settings)["ok"]
+    other = topics.check(settings_for(kafka, unique, partitions=5))
+    assert "has 3 partitions" in " ".join(topics.in_words(other))
+    for name in ("in", "out", "dead"):
+        kafka.delete_topic(f"{unique}-{name}")
+
+
+def test_output_topic_that_is_not_compacted_is_named(kafka: KafkaServer, unique: str) -> None:
+    settings = settings_for(kafka, unique)
+    topics.create(settings)
+    kafka.configure_topic(f"{unique}-out", {"cleanup.policy": "delete"})
+    (problem,) = (t["problems"] for t in topics.check(settings)["topics"] if not t["ok"])
+    assert problem[0]["remedy"] == "set cleanup.policy=compact"
+
+
+def test_doctor_tells_how_far_the_group_is(kafka: KafkaServer, member: Make, unique: str) -> None:
+    settings = settings_for(kafka, unique)
+    topics.create(settings)
+    kafka.produce(f"{unique}-in", [(b"k", b"v")] * 10)
+    source = member(f"{unique}-in", unique)
+    source.commit(read(source, 10))
+    kafka.produce(f"{unique}-in", [(b"k", b"v")] * 4)
+    findings = {f["check"]: f for f in doctor(settings)["findings"]}
+    assert findings[f"group {unique}"]["found"] == "4 events behind"
+    assert findings[f"topic {unique}-in"]["ok"]

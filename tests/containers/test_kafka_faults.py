@@ -1,0 +1,131 @@
+"""The broker restarts, topics refuse, grow and are made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+
+import pytest
+from harness.member import wait_until
+from harness.rig import Rig
+from servers import KafkaServer
+
+from stream_scorer.core.dead_letter_records import decode_dead_letters
+from stream_scorer.core.events import Reason
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning"),
+]
+
+MakeRig = Callable[..., Rig]
+OFTEN = {"kafka.properties": {"topic.metadata.refresh.interval.ms": 500}}
+
+
+def waits(rig: Rig) -> float:
+    return sum(m.metric("stream_scorer_waits", server="kafka") for m in rig.members)
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_broker_restarts_under_load(
+    make_rig: MakeRig, start_kafka: Callable[..., KafkaServer], delivery: str
+) -> None:
+    kafka = start_kafka()
+    rig = make_rig(kafka, settings={"kafka": {"delivery": delivery}})
+    rig.under_load(backlog=3000)
+    # A broker that is killed and has no replica loses transactions: it starts without leaders, and
+    # "skips" the markers of what it had promised to commit. ARCHITECTURE.md, Guarantees.
+    first_end = kafka.kill if delivery == "at_least_once" else kafka.stop
+    for end in (first_end, kafka.stop):
+        rig.stop_feeding()
+        rig.publish(1500)
+        end()
+        kafka.start()
+        rig.feed(300)
+        rig.more_is_done()
+    rig.stop_feeding()
+    verdict = rig.finish()
+    print(f"{delivery}: {verdict}")
+    verdict.assert_clean()
+    if delivery == "exactly_once":
+        assert verdict.repeats == 0
+
+
+def test_output_topic_that_takes_nothing_is_waited_for(make_rig: MakeRig) -> None:
+    rig = make_rig(seed=7, customers=100)
+    rig.under_load(backlog=500)
+    assigned = [m.log().count("assigned") for m in rig.members]
+    rig.kafka.delete_topic(rig.output)
+    wait_until("members wait", lambda: waits(rig) >= 2, 90)
+    rig.kafka.create_topic(rig.output, 4)
+    # Every customer comes again, since Kafka has lost what was published before.
+    rig.more_is_done(4000)
+    rig.stop_feeding()
+    rig.caught_up()
+    assert [m.log().count("assigned") for m in rig.members] == assigned
+    rig.finish().assert_clean()
+
+
+def test_output_topic_too_small_for_a_record_stops_nobody(make_rig: MakeRig) -> None:
+    rig = make_rig(seed=8, output_config={"max.message.bytes": 120})
+    rig.publish(200)
+    rig.start()
+    verdict = rig.finish()
+    # State and account of events are right; every propensity record is a dead letter instead.
+    places = {f.what for f in verdict.findings}
+    assert places == {"propensities", "dead letter"}
+    letters = decode_dead_letters([m.value() or b"" for m in rig.kafka.read_topic(rig.dead)])
+    assert sum(letter.reason is Reason.OVERSIZED for letter in letters) >= verdict.customers
+
+
+def test_partitions_are_added_while_running(make_rig: MakeRig) -> None:
+    rig = make_rig(seed=9, settings=OFTEN)
+    rig.under_load()
+    # A customer may move to another partition; its order is then the producers' own matter.
+    rig.stop_feeding()
+    rig.caught_up()
+    rig.kafka.add_partitions(rig.input, 9)
+    wait_until("the producer sees them", lambda: published_to(rig, 8), 30)
+    rig.feed(300)
+    rig.more_is_done()
+    rig.stop_feeding()
+    rig.caught_up()
+    assert rig.committed().keys() == set(range(9))
+    rig.finish(moved=True).assert_clean()
+
+
+def published_to(rig: Rig, partition: int) -> bool:
+    rig.publish(20)
+    return rig.kafka.end_offsets(rig.input)[partition] > 0
+
+
+@pytest.mark.parametrize("records", [200, 3000])
+def test_input_topic_made_anew_is_refused(make_rig: MakeRig, records: int) -> None:
+    """With fewer records than before, and with more, where every old offset still exists."""
+    rig = make_rig(seed=10, partitions=2, settings=OFTEN)
+    rig.publish(1000)
+    (member,) = rig.start()
+    rig.caught_up()
+    rig.stop()
+    rig.kafka.delete_topic(rig.input)
+    rig.kafka.create_topic(rig.input, 2)
+    rig.publish(records)
+    member.start()
+    assert member.ended() == 1
+    last = member.log().splitlines()[-1]
+    assert "the topic was deleted and created again" in last
+    assert "set store.namespace and kafka.group_id to new names" in last
+    assert "Traceback" not in member.log()
+
+
+def test_input_topic_made_anew_while_running_is_refused(make_rig: MakeRig) -> None:
+    rig = make_rig(seed=11, partitions=2, settings=OFTEN)
+    rig.publish(1000)
+    (member,) = rig.start()
+    rig.caught_up()
+    rig.kafka.delete_topic(rig.input)
+    rig.kafka.create_topic(rig.input, 2)
+    Event().wait(0.5)
+    rig.publish(3000)
+    assert member.ended(60) == 1
+    assert "the topic was deleted and created again" in member.log().splitlines()[-1]

@@ -1,0 +1,157 @@
+"""Redis loses writes, is emptied, full, slow or away: the consumer heals, or says what to do.
+
+STREAM_SCORER_CHAOS_KILLS above 10 makes outages as long as the guarantee names them (a minute).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import pytest
+from confluent_kafka import TopicPartition
+from harness.member import wait_until
+from harness.rig import Rig
+from servers import KafkaServer, RedisServer
+from tcp_proxy import TcpProxy
+
+LONG = int(os.environ.get("STREAM_SCORER_CHAOS_KILLS", "10")) > 10
+OUTAGE_SECONDS = 60.0 if LONG else 8.0
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning"),
+]
+
+MakeRig = Callable[..., Rig]
+StartRedis = Callable[..., RedisServer]
+
+
+@pytest.fixture
+def rig(make_rig: MakeRig, start_redis: StartRedis) -> Rig:
+    """Two members under load on a Redis of the test's own, `rig.redis`."""
+    server = start_redis()
+    made = make_rig(redis_url=server.url)
+    made.redis = server
+    made.under_load()
+    return made
+
+
+def rewinds(rig: Rig) -> float:
+    return sum(m.metric("stream_scorer_store_rewinds") for m in rig.members)
+
+
+def waits(rig: Rig) -> float:
+    return sum(m.metric("stream_scorer_waits", server="redis") for m in rig.members)
+
+
+def finish(rig: Rig) -> None:
+    rig.more_is_done()
+    rig.stop_feeding()
+    verdict = rig.finish()
+    print(verdict)
+    verdict.assert_clean()
+
+
+def test_the_tail_of_the_append_only_file_is_lost(rig: Rig) -> None:
+    for lost_bytes in (30_000, 200_000):
+        rig.redis.kill()
+        assert rig.redis.lose_tail(lost_bytes) == lost_bytes
+        before = rewinds(rig)
+        rig.redis.start()
+        wait_until("the loss is noticed", lambda b=before: rewinds(rig) > b, 60)
+        rig.more_is_done()
+    finish(rig)
+
+
+def test_the_tail_is_lost_while_the_members_crash_too(rig: Rig) -> None:
+    for member in rig.members:
+        member.kill()
+    rig.redis.kill()
+    rig.redis.lose_tail(100_000)
+    rig.redis.start()
+    for member in rig.members:
+        member.start()
+    finish(rig)
+    assert "the store lacks its newest writes" in "".join(m.log() for m in rig.members)
+
+
+def test_an_older_copy_is_restored(rig: Rig, tmp_path: Path) -> None:
+    copy = rig.redis.backup(tmp_path / "copy")
+    rig.more_is_done(1500)
+    rig.redis.kill()
+    rig.redis.restore(copy)
+    rig.redis.start()
+    wait_until("the loss is noticed", lambda: rewinds(rig) > 0, 60)
+    finish(rig)
+
+
+def test_flushall_under_load(rig: Rig) -> None:
+    rig.redis.client.flushall()
+    wait_until("the loss is noticed", lambda: rewinds(rig) > 0, 60)
+    finish(rig)
+    assert rig.redis.client.get(f"{rig.name}:fingerprint")
+
+
+def test_flushall_of_an_idle_store_is_noticed(rig: Rig) -> None:
+    rig.stop_feeding()
+    rig.caught_up()
+    rig.redis.client.flushall()
+    rig.finish().assert_clean()
+
+
+def test_flushall_when_kafka_no_longer_holds_the_events(rig: Rig, kafka: KafkaServer) -> None:
+    rig.stop_feeding()
+    rig.caught_up()
+    gone = [TopicPartition(rig.input, 0, 50)]
+    kafka.admin.delete_records(gone)[gone[0]].result(10)
+    rig.redis.client.flushall()
+    owner = wait_until("a member halts", lambda: [m for m in rig.members if not m.running()], 60)
+    assert owner[0].ended() == 1
+    last = owner[0].log().splitlines()[-1]
+    assert "the store needs events from offset 0, but Kafka's log begins at 50" in last
+    assert "restore a newer copy of the store" in last
+    assert "Traceback" not in owner[0].log()
+
+
+def test_out_of_memory_is_waited_out(rig: Rig) -> None:
+    rig.redis.client.config_set("maxmemory", 1)
+    wait_until("members wait", lambda: waits(rig) >= 4, 60)
+    assert all(m.running() for m in rig.members)
+    rig.redis.client.config_set("maxmemory", 0)
+    finish(rig)
+    assert "Redis refuses writes" in rig.members[0].log()
+
+
+@contextmanager
+def nobody_leaves(rig: Rig):  # type: ignore[no-untyped-def]
+    before = [m.log().count("assigned") for m in rig.members]
+    yield
+    for member, assigned in zip(rig.members, before, strict=True):
+        assert "lost, without" not in member.log()
+        assert member.log().count("assigned") == assigned
+
+
+def test_slow_and_unreachable_without_leaving_the_group(
+    make_rig: MakeRig, start_redis: StartRedis, start_proxy: Callable[[int], TcpProxy]
+) -> None:
+    proxy = start_proxy(start_redis().port)
+    rig = make_rig(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    rig.under_load()
+    with nobody_leaves(rig):
+        proxy.delay_seconds = 0.3
+        rig.more_is_done(100)
+        proxy.delay_seconds = 0.0
+        for away, back in ((proxy.hold, proxy.restore), (proxy.cut, proxy.restore)):
+            seen = waits(rig)
+            away()
+            Event().wait(OUTAGE_SECONDS)
+            assert waits(rig) > seen
+            back()
+            rig.more_is_done()
+        rig.stop_feeding()
+        rig.caught_up()
+    rig.finish().assert_clean()

@@ -1,0 +1,89 @@
+"""Metrics as Prometheus reads them, and log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from stream_scorer.core.events import DeadLetter, Reason
+from stream_scorer.errors import ConfigError
+from stream_scorer.io.telemetry import Metrics, MetricsEndpoint, log_to_stderr
+from stream_scorer.pipeline import BatchReport
+
+
+@pytest.fixture
+def endpoint() -> Iterator[tuple[Metrics, MetricsEndpoint]]:
+    metrics = Metrics()
+    endpoint = MetricsEndpoint(metrics, "127.0.0.1", 0)
+    yield metrics, endpoint
+    endpoint.close()
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers, root.level = handlers, level
+
+
+def read(endpoint: MetricsEndpoint) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def test_a_batch_is_counted_once(endpoint: tuple[Metrics, MetricsEndpoint]) -> None:
+    letter = DeadLetter("t", 0, 0, -1, Reason.UNDECODABLE, "", None, None)
+    report = BatchReport(
+        records=10, applied=7, duplicates=2, customers=5, propensities=5, dead_letters=[letter],
+        seconds={"poll": 0.5},
+    )  # fmt: skip
+    endpoint[0].observe(report)
+    found = read(endpoint[1])
+    assert found['stream_scorer_events_total{outcome="applied"}'] == 7
+    assert found['stream_scorer_events_total{outcome="duplicate"}'] == 2
+    assert found['stream_scorer_dead_letters_total{reason="undecodable"}'] == 1
+    assert found['stream_scorer_stage_seconds_sum{stage="poll"}'] == 0.5
+    assert found["stream_scorer_batch_customers_sum"] == 5
+    assert found["stream_scorer_propensities_total"] == 5
+
+
+def test_lag_of_a_partition_given_up_is_no_longer_shown(
+    endpoint: tuple[Metrics, MetricsEndpoint],
+) -> None:
+    endpoint[0].observe_lag({("t", 0): 3, ("t", 1): 4})
+    endpoint[0].observe_lag({("t", 1): 5})
+    lag = {k: v for k, v in read(endpoint[1]).items() if "consumer_lag" in k}
+    assert lag == {'stream_scorer_consumer_lag{partition="1",topic="t"}': 5.0}
+
+
+def test_port_in_use_is_a_wrong_setting(endpoint: tuple[Metrics, MetricsEndpoint]) -> None:
+    with pytest.raises(ConfigError, match=r"telemetry\.port.*can't listen"):
+        MetricsEndpoint(Metrics(), "127.0.0.1", endpoint[1].port)
+
+
+def test_a_log_line_is_one_json_object(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_stderr("info", "json")
+    logging.getLogger("x").info("two\nlines %d", 3)
+    logging.getLogger("x").debug("not shown")
+    (line,) = capsys.readouterr().err.splitlines()
+    found = json.loads(line)
+    assert (found["level"], found["logger"], found["message"]) == ("info", "x", "two\nlines 3")
+    assert found["time"].endswith("Z")
+
+
+def test_a_text_line_stays_one_line(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_stderr("warning", "text")
+    logging.getLogger("x").warning("two\nlines")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("warning two | lines")

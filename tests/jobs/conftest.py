@@ -1,0 +1,70 @@
+"""A small shop with a config file, servers of this process, and a model of random parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from stream_scorer.model import artefact, network
+from stream_scorer.settings import Settings
+
+CONFIG = """
+[kafka]
+bootstrap_servers = "{kafka}"
+delivery_timeout_ms = 5000
+[redis]
+url = "{redis}"
+timeout_seconds = 1.0
+[batch]
+max_events = 200
+max_age_ms = 50
+[publish]
+mode = "all"
+[model]
+engine = "native"
+[vocabularies]
+category_id = ["soup", "bread", "milk", "tea"]
+[[features]]
+name = "bought"
+by = ["category_id"]
+half_lives = ["2d", "14d"]
+[[features]]
+name = "total"
+half_lives = ["7d"]
+"""
+
+
+@pytest.fixture
+def kafka() -> Iterator[EmbeddedKafka]:
+    with EmbeddedKafka() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def config(tmp_path: Path, kafka: EmbeddedKafka, redis_server: EmbeddedRedis) -> Path:
+    """A config file that names these servers, beside the model that it names."""
+    path = tmp_path / "scorer.toml"
+    path.write_text(CONFIG.format(kafka=kafka.bootstrap_servers, redis=redis_server.url))
+    settings = Settings.load(path, environment={})
+    space, rule, spec = settings.feature_space(), settings.label_rule(), NetworkSpec((4,))
+    index = np.arange(4)
+    layout, draw = Layout.of(space, rule, index), np.random.default_rng(1)
+    parameters = {
+        name: draw.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in layout.shapes(spec).items()
+    }
+    symbol = network.inference_symbol(layout, spec).tojson()
+    trained = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
+    artefact.save(trained, tmp_path / "model")
+    return path

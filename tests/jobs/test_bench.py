@@ -1,0 +1,118 @@
+"""`bench`: what it reports, on sizes so small that the figures mean nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from stream_scorer.bench import torch_network
+from stream_scorer.bench.peer import Vectors
+from stream_scorer.bench.shop import shop
+from stream_scorer.bench.timing import Findings
+from stream_scorer.bench.workload import Sizes, rows_of
+from stream_scorer.core import csr, fold
+from stream_scorer.core.customer_state import take
+from stream_scorer.core.state_record import empty_states
+from stream_scorer.demo import complete_journey
+from stream_scorer.errors import InputError
+from stream_scorer.jobs.bench import bench, in_words
+
+TINY = Sizes(
+    columns=300, categories=20, batch_rows=16, entries=7, positives=3, rows=64, events=200, runs=2,
+    households=30, topic_events=2_500,
+)  # fmt: skip
+
+
+def test_stages_report_results_ratios_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_network, "available", lambda: False)
+    report = bench(["decode", "score", "train"], TINY)
+    json.dumps(report, allow_nan=False)
+    assert {r["stage"] for r in report["results"]} == {"decode", "score", "train"}
+    for result in report["results"]:
+        assert set(result) == {"stage", "case", "unit", "median", "min", "max", "runs"}
+        assert 0 < result["min"] <= result["median"] <= result["max"]
+        assert result["runs"] == TINY.runs
+    assert set(report["ratios"]) == {
+        "decode_vs_fastavro", "score_native_vs_mxnet", "score_default_native_vs_mxnet",
+        "train_iterator_share_of_step",
+    }  # fmt: skip
+    assert report["machine"]["cores"] > 0
+    assert report["machine"]["versions"]["numpy"]
+    assert [n.split()[0] for n in report["notes"]] == ["score_native_vs_torch", "train_vs_torch"]
+    assert len(in_words(report)) > len(report["results"])
+
+
+def test_torch_is_measured_exactly_where_it_is_installed() -> None:
+    report = bench(["score", "train"], TINY)
+    measured = {ratio for ratio in report["ratios"] if ratio.endswith("_vs_torch")}
+    left_out = {note.split()[0] for note in report["notes"]}
+    pair = {"train_vs_torch", "score_native_vs_torch"}
+    assert (measured, left_out) == ((pair, set()) if torch_network.available() else (set(), pair))
+
+
+def test_only_the_named_stages_run_and_a_wrong_name_is_refused() -> None:
+    assert {r["stage"] for r in bench(["decode"], TINY)["results"]} == {"decode"}
+    with pytest.raises(InputError, match=r"STAGE.*choose from decode, score, train, state, replay"):
+        bench(["fly"], TINY)
+
+
+def test_events_are_replayed_beside_the_live_path() -> None:
+    report = bench(["replay"], TINY)
+    assert set(report["ratios"]) == {"replay_vs_state", "replay_state_vs_state"}
+    assert {r["unit"] for r in report["results"]} == {"events/s", "bytes"}
+    assert report["notes"] == []
+    assert len(bench(["state"], TINY)["results"]) == 2
+
+
+def test_the_whole_loop_is_timed_beside_a_peer_and_the_bare_client() -> None:
+    report = bench(["end-to-end"], TINY)
+    assert set(report["ratios"]) == {
+        "features_only_vs_raw_consume", "features_only_vs_best_peer", "end_to_end_vs_best_peer",
+    }  # fmt: skip
+    assert len(report["results"]) == 6
+    assert all(r["median"] > 0 for r in report["results"])
+
+
+def test_the_native_engine_is_timed_beside_the_machines_limit() -> None:
+    report = bench(["limits"], TINY)
+    assert set(report["ratios"]) == {"score_native_vs_limit"}
+    assert len(report["results"]) == 4
+
+
+def test_stages_on_events_are_left_out_without_the_demos_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(complete_journey, "find_spec", lambda _name: None)
+    report = bench(["state", "replay", "end-to-end"], TINY)
+    assert report["results"] == []
+    assert [n.split(" left out")[0] for n in report["notes"]] == ["state", "replay", "end-to-end"]
+
+
+def test_the_peer_computes_the_same_vectors() -> None:
+    with shop(TINY, Findings(), "test") as place:
+        assert place is not None
+        scene = place.scene
+        place.store()
+        vectors = Vectors(place.client, scene.space)
+        values = [value for _, value in scene.encoded]
+        vectors.update(values[:1000])
+        changed = vectors.update(values[1000:2000])
+        customer, ids = scene.stream.customer_id.intern()
+        events = scene.stream.take(np.arange(2000))
+        states = fold.apply(empty_states(ids), events, customer[:2000], scene.space).states
+        rows = take(states, np.array([ids.index(i) for i in changed]))
+        ours = csr.build(rows, scene.space, rows.arrays.newest_ms).toarray()
+        theirs = vectors.matrix(changed).toarray()
+    assert ours.any()
+    np.testing.assert_allclose(theirs, ours, atol=2e-5, rtol=1e-4)
+
+
+def test_rows_are_sorted_distinct_and_repeatable() -> None:
+    rows = rows_of(TINY, 50, seed=1)
+    assert rows.matrix.shape == (50, 300)
+    assert rows.matrix.has_sorted_indices
+    rows.matrix.check_format(full_check=True)
+    assert (rows.matrix.getnnz(axis=1) == 7).all()
+    assert (rows_of(TINY, 50, seed=1).matrix != rows.matrix).nnz == 0

@@ -1,0 +1,130 @@
+"""`models`: an artefact's faults are one line each; the active one changes at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from stream_scorer import cli
+from stream_scorer.core.feature_space import Feature, FeatureSpace
+from stream_scorer.core.labels import LabelRule
+from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.model import artefact, network
+
+CONFIG = """
+[vocabularies]
+category_id = ["soup", "bread"]
+[labels]
+horizon = "7d"
+[[features]]
+name = "bought"
+by = ["category_id"]
+half_lives = ["14d"]
+[[features]]
+name = "total"
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with the models a, b and c."""
+    features = [Feature("bought", by=("category_id",), half_lives=("14d",)), Feature("total")]
+    space = FeatureSpace.compile(features, {"category_id": ("soup", "bread")})
+    rule = LabelRule("category_id", (("purchase",),), 7 * 86_400_000)
+    spec, index = NetworkSpec((3,)), np.arange(2)
+    layout = Layout.of(space, rule, index)
+    symbol = network.inference_symbol(layout, spec).tojson()
+    for seed, name in enumerate("abc"):
+        parameters = network.initial_parameters(
+            layout, spec, head_bias=np.zeros(2, np.float32), entries_per_row=2, seed=seed
+        )
+        trained = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
+        artefact.save(trained, tmp_path / "models" / name)
+    (tmp_path / "c.toml").write_text(CONFIG)
+    return tmp_path / "models"
+
+
+def call(*arguments: str | Path) -> tuple[int, str]:
+    ran = CliRunner().invoke(cli.app, ["models", *map(str, arguments)])
+    return ran.exit_code, ran.output
+
+
+def test_whole_model_is_described(models: Path) -> None:
+    status, said = call("verify", models / "a", "-c", models.parent / "c.toml", "--json")
+    assert status == 0
+    report = json.loads(said)
+    assert report["categories"] == 2
+    assert report["model_version"] == artefact.load(models / "a").manifest.model_version
+    assert call("verify", models / "a")[0] == 0
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(bytes(content))
+
+
+def from_the_future(model: Path) -> None:
+    file = model / artefact.MANIFEST_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda m: flip(m / artefact.PARAMS_FILE), "SHA-256"),
+        (lambda m: flip(m / artefact.SYMBOL_FILE), "SHA-256"),
+        (lambda m: (m / artefact.PARAMS_FILE).unlink(), "is missing"),
+        (lambda m: (m / artefact.SYMBOL_FILE).unlink(), "is missing"),
+        (lambda m: (m / artefact.MANIFEST_FILE).unlink(), "is missing"),
+        (lambda m: (m / artefact.MANIFEST_FILE).write_text("{"), "not JSON"),
+        (from_the_future, "upgrade"),
+    ],
+)
+def test_each_fault_is_one_line_and_exit_2(
+    models: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    spoil(models / "a")
+    status, said = call("verify", models / "a")
+    assert status == 2
+    (line,) = said.splitlines()
+    assert line.startswith("stream-scorer: ")
+    assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [('"14d"', '"15d"', "fingerprint"), ('"7d"', '"8d"', "other labels")],
+)
+def test_model_of_another_config_is_refused(models: Path, old: str, new: str, reason: str) -> None:
+    (models.parent / "other.toml").write_text(CONFIG.replace(old, new))
+    status, said = call("verify", models / "a", "-c", models.parent / "other.toml")
+    assert status == 2
+    assert reason in said
+    assert len(said.splitlines()) == 1
+
+
+def test_activate_and_rollback_move_one_link(models: Path) -> None:
+    assert call("rollback", models)[0] == 2
+    for name in "abb":
+        assert call("activate", models / name)[0] == 0
+        assert artefact.load(models / "active").manifest == artefact.load(models / name).manifest
+    assert call("rollback", models) == (0, "active: a, before: b\n")
+    assert call("rollback", models) == (0, "active: b, before: a\n")
+    assert sorted(p.name for p in models.iterdir()) == ["a", "active", "b", "c", "previous"]
+
+
+def test_spoilt_model_is_listed_and_never_activated(models: Path) -> None:
+    call("activate", models / "a")
+    flip(models / "b" / artefact.PARAMS_FILE)
+    assert call("activate", models / "b")[0] == 2
+    status, said = call("list", models)
+    assert status == 1
+    assert [line[:4] for line in said.splitlines()] == ["* a:", "  b:", "  c:"]
+    assert "SHA-256" in said.splitlines()[1]
+    assert call("list", models.parent / "nowhere")[0] == 2

@@ -1,0 +1,198 @@
+"""`replay` without cut-offs: propensities, and a namespace built anew, from files and a topic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from stream_scorer.assembly import open_store
+from stream_scorer.core import fold
+from stream_scorer.core.codec import encode_events
+from stream_scorer.core.state_record import pack
+from stream_scorer.demo.embedded import EmbeddedKafka
+from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.io.event_files import write_events
+from stream_scorer.io.kafka_producer import ConfirmedProducer
+from stream_scorer.io.propensity_files import FILE, MANIFEST
+from stream_scorer.jobs.replay import Window, propensities, rebuild
+from stream_scorer.settings import Settings
+
+START = 1_700_000_000_000
+
+
+def made_up_events(count: int = 900, seed: int = 3) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(seed)
+    return [
+        {
+            "event_id": str(i), "customer_id": f"c{draw.integers(40)}", "event_type": "purchase",
+            "category_id": ("soup", "bread", "milk", "tea")[draw.integers(4)],
+            "occurred_at": START + int(draw.integers(10**9)),
+        }
+        for i in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def settings(config: Path) -> Settings:
+    return Settings.load(config, environment={})
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> list[Path]:
+    """A directory of two files."""
+    made = made_up_events()
+    folder = tmp_path / "events"
+    folder.mkdir()
+    write_events(folder / "1.avro", made[:500])
+    write_events(folder / "2.avro", made[500:])
+    return [folder]
+
+
+def result(out: Path) -> tuple[bytes, bytes]:
+    return (out / FILE).read_bytes(), (out / MANIFEST).read_bytes()
+
+
+def records_of(settings: Settings) -> dict[str, bytes]:
+    space = settings.feature_space()
+    found: dict[str, bytes] = {}
+    for states in open_store(settings, space).scan():
+        found |= dict(zip(states.customer_ids, pack(states, space.fingerprint), strict=True))
+    return found
+
+
+def named(settings: Settings, namespace: str) -> Settings:
+    store = settings.store.model_copy(update={"namespace": namespace})
+    return settings.model_copy(update={"store": store})
+
+
+@pytest.mark.parametrize("mode", ["all", "top_k"])
+def test_batch_size_and_threads_change_no_byte(
+    settings: Settings,
+    events: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    publish = settings.publish.model_copy(update={"mode": mode, "top_k": 2})
+    settings = settings.model_copy(update={"publish": publish})
+    found = set()
+    monkeypatch.setattr(fold, "EVENTS_PER_THREAD", 20)
+    for run, batch_records in enumerate((50_000, 50_000, 900, 333, 10)):
+        out = tmp_path / f"out-{run}"
+        threads = (1, 2, 4)[run % 3]
+        report = propensities(settings, events, out, batch_records=batch_records, threads=threads)
+        assert (report["events"], report["customers"]) == (900, 40)
+        found.add(result(out))
+    assert len(found) == 1
+
+
+def test_rows_are_what_each_customer_was_last_told(
+    settings: Settings, events: list[Path], tmp_path: Path
+) -> None:
+    propensities(settings, events, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / FILE).to_pylist()
+    assert [r["customer_id"] for r in rows] == sorted({e["customer_id"] for e in made_up_events()})
+    newest: dict[str, int] = {}
+    for e in made_up_events():
+        newest[e["customer_id"]] = max(e["occurred_at"], newest.get(e["customer_id"], 0))
+    as_of = {r["customer_id"]: round(r["as_of"].timestamp() * 1000) for r in rows}
+    assert as_of == newest
+    assert all(len(r["probabilities"]) == 4 for r in rows)
+
+
+def test_what_is_refused_is_listed_with_file_and_position(
+    settings: Settings, tmp_path: Path
+) -> None:
+    lines = [json.dumps(e) for e in made_up_events(20)]
+    lines[7], lines[11] = "{not json", json.dumps({**made_up_events()[0], "event_type": "sneeze"})
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(lines))
+    report = propensities(settings, [file], tmp_path / "out")
+    assert report["dead_letters"] == {"undecodable": 1, "unknown_event_type": 1}
+    places = [(r["source"], r["position"], r["reason"]) for r in report["refused"]]
+    assert places == [(str(file), 7, "undecodable"), (str(file), 11, "unknown_event_type")]
+
+
+def test_window_of_files_is_by_the_time_of_events(
+    settings: Settings, events: list[Path], tmp_path: Path
+) -> None:
+    window = Window(START + 10**8, START + 5 * 10**8)
+    inside = [e for e in made_up_events() if START + 10**8 <= e["occurred_at"] < START + 5 * 10**8]
+    assert propensities(settings, events, tmp_path / "o", window)["events"] == len(inside)
+    with pytest.raises(EventFileError, match="no event"):
+        propensities(settings, events, tmp_path / "p", Window(START + 10**10))
+    assert not (tmp_path / "p").exists()
+
+
+def test_the_live_namespace_is_refused(settings: Settings, events: list[Path]) -> None:
+    with pytest.raises(InputError, match="live consumer"):
+        rebuild(settings, events, settings.store.namespace)
+    with pytest.raises(InputError, match="--into"):
+        rebuild(settings, events, "two words")
+    assert records_of(settings) == {}
+
+
+def test_a_namespace_is_built_from_the_topic_with_its_watermarks(
+    settings: Settings, kafka: EmbeddedKafka
+) -> None:
+    topic, made = settings.kafka.input_topic, made_up_events()
+    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
+    keys = [e["customer_id"].encode() for e in made]
+    producer.send(topic, [*keys, b"x"], [*encode_events(made), b"junk"])
+    assert producer.settle() == []
+    producer.close()
+    report = rebuild(settings, ["topic"], "version-2")
+    assert (report["applied"], report["dead_letters"]) == (900, {"undecodable": 1})
+    assert records_of(settings) == {}
+    built = records_of(named(settings, "version-2"))
+    assert len(built) == 40
+    store = open_store(named(settings, "version-2"), settings.feature_space())
+    marks = store.watermarks([(topic, p) for p in range(4)])
+    assert {str(p): offset for (_, p), offset in marks.items()} == report["source_offsets"][topic]
+    assert sum(marks.values()) == 901
+    again = rebuild(settings, ["topic"], "version-2")
+    assert (again["applied"], again["duplicates"]) == (0, 900)
+    assert records_of(named(settings, "version-2")) == built
+
+
+def test_a_directory_is_one_source_and_new_files_come_last(
+    settings: Settings, tmp_path: Path
+) -> None:
+    made = made_up_events()
+    folder, whole = tmp_path / "days", tmp_path / "whole.avro"
+    folder.mkdir()
+    for day in range(9):
+        write_events(folder / f"{day}.avro", made[100 * day : 100 * day + 100])
+    write_events(whole, made)
+    for source, namespace in ((folder, "days"), (whole, "whole")):
+        assert rebuild(settings, [source], namespace)["applied"] == 900
+    days, one = (records_of(named(settings, n)) for n in ("days", "whole"))
+    assert {len(r) for r in days.values()} == {len(r) for r in one.values()}  # one source each
+    again = rebuild(settings, [folder], "days")
+    assert (again["applied"], again["duplicates"]) == (0, 900)
+    write_events(folder / "9.avro", made_up_events(50, seed=4))
+    more = rebuild(settings, [folder], "days")
+    assert (more["applied"], more["duplicates"]) == (50, 900)
+    write_events(folder / "3b.avro", made_up_events(10, seed=5))
+    with pytest.raises(InputError, match=r"4\.avro.*was added, removed or changed"):
+        rebuild(settings, [folder], "days")
+    with pytest.raises(InputError, match="given twice"):
+        rebuild(settings, [folder, folder / "1.avro"], "days")
+
+
+def test_vectors_from_a_directory_name_it_and_letters_name_the_file(
+    settings: Settings, events: list[Path], tmp_path: Path
+) -> None:
+    (events[0] / "3.jsonl").write_text("{not json\n")
+    report = propensities(settings, events, tmp_path / "out", batch_records=700)
+    assert [(r["source"], r["position"]) for r in report["refused"]] == [
+        (str(events[0] / "3.jsonl"), 0)
+    ]
+    rows = pq.read_table(tmp_path / "out" / FILE).to_pylist()
+    assert {r["source_topic"] for r in rows} == {str(events[0])}
+    assert max(r["source_offset"] for r in rows) == 899

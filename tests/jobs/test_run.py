@@ -1,0 +1,158 @@
+"""`run` as a process: it publishes, survives a Redis that comes back empty, and stops when told."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream_scorer.assembly import open_store
+from stream_scorer.core import csr
+from stream_scorer.core.codec import Decoder, decode_propensities, encode_events
+from stream_scorer.core.events import NO_TIMESTAMP, RecordBatch
+from stream_scorer.core.fold import apply
+from stream_scorer.core.state_record import empty_states
+from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from stream_scorer.io.kafka_producer import ConfirmedProducer
+from stream_scorer.settings import Settings
+
+MOST_POLLS = 300  # of 100 ms each
+
+
+def made_up_events(count: int, seed: int) -> list[dict[str, Any]]:
+    draw = random.Random(seed)
+    return [
+        {
+            "event_id": f"{seed}-{i}",
+            "customer_id": f"customer {draw.randrange(40)}",
+            "event_type": "purchase",
+            "category_id": draw.choice(("soup", "bread", "milk", "tea", "unheard of")),
+            "occurred_at": 1_700_000_000_000 + draw.randrange(10**9),
+        }
+        for i in range(count)
+    ]
+
+
+def publish(kafka: EmbeddedKafka, topic: str, events: list[dict[str, Any]]) -> None:
+    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
+    keys = [e["customer_id"].encode() for e in events]
+    producer.send(topic, keys, encode_events(events))
+    assert producer.settle() == []
+
+
+def single_pass(settings: Settings, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each customer's row as one pass over all events gives it."""
+    n = len(events)
+    records = RecordBatch(
+        list(encode_events(events)), [None] * n, [("all", 0)], np.zeros(n, np.int32),
+        np.arange(n), np.full(n, NO_TIMESTAMP),
+    )  # fmt: skip
+    columns, _ = Decoder(lambda _key: None, max_record_bytes=10_000).decode(records)
+    customer, ids = columns.customer_id.intern()
+    states = apply(empty_states(ids), columns, customer, settings.feature_space()).states
+    return rows_of(settings, states)
+
+
+def rows_of(settings: Settings, states: Any) -> dict[str, Any]:
+    matrix = csr.build(states, settings.feature_space(), states.arrays.newest_ms).toarray()
+    return dict(zip(states.customer_ids, matrix, strict=True))
+
+
+@pytest.fixture
+def metrics_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def running(config: Path, metrics_port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`run`, with its log in run.log beside the config."""
+    command = [sys.executable, "-m", "stream_scorer", "run", "-c", str(config)]
+    environment = {
+        "STREAM_SCORER__TELEMETRY__PORT": str(metrics_port),
+        "STREAM_SCORER__TELEMETRY__LOG_FORMAT": "json",
+    }
+    with config.with_name("run.log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, env=environment)
+        yield process
+        process.kill()
+        process.wait()
+
+
+def wait_until_committed(settings: Settings, running: subprocess.Popen[bytes]) -> None:
+    """Until the group has committed the end of the input topic."""
+    kafka = settings.kafka
+    properties = {"bootstrap.servers": kafka.bootstrap_servers, "group.id": kafka.group_id}
+    probe = Consumer(properties)
+    partitions = [KafkaPartition(kafka.input_topic, p) for p in range(4)]
+    ends = [probe.get_watermark_offsets(p, 10)[1] for p in partitions]
+    for _ in range(MOST_POLLS):
+        committed = [max(p.offset, 0) for p in probe.committed(partitions, 10)]
+        if committed == ends:
+            probe.close()
+            return
+        assert running.poll() is None, "it stopped; see run.log"
+        probe.consume(1, 0.1)  # nothing is assigned: it only waits
+    raise AssertionError(f"committed {committed} of {ends}")
+
+
+def newest_propensities(settings: Settings) -> dict[str, int]:
+    """For each customer the as-of time of the record with the highest source position."""
+    kafka = settings.kafka
+    reader = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "reader"})
+    reader.assign([KafkaPartition(kafka.output_topic, p, 0) for p in range(4)])
+    values: list[bytes] = []
+    while found := reader.consume(10_000, 1.0):
+        values += [m.value() or b"" for m in found if m.error() is None]
+    reader.close()
+    published = decode_propensities(values)
+    order = np.argsort(published.offset, kind="stable").tolist()
+    return {published.customer_ids[i]: int(published.as_of_ms[i]) for i in order}
+
+
+def test_vectors_and_scores_are_right_though_redis_came_back_empty(
+    config: Path, kafka: EmbeddedKafka, redis_server: EmbeddedRedis,
+    running: subprocess.Popen[bytes], metrics_port: int,
+) -> None:  # fmt: skip
+    settings = Settings.load(config, environment={})
+    first, second = made_up_events(1000, 1), made_up_events(300, 2)
+    publish(kafka, settings.kafka.input_topic, first)
+    wait_until_committed(settings, running)
+    redis_server.kill()
+    redis_server.start()
+    publish(kafka, settings.kafka.input_topic, [*second, {**second[0], "event_type": "theft"}])
+    wait_until_committed(settings, running)
+
+    expected = single_pass(settings, first + second)
+    states = open_store(settings, settings.feature_space()).load(sorted(expected))
+    for customer, row in rows_of(settings, states).items():
+        np.testing.assert_allclose(row, expected[customer], rtol=1e-6, err_msg=customer)
+    as_of = dict(zip(states.customer_ids, states.arrays.newest_ms.tolist(), strict=True))
+    assert newest_propensities(settings) == as_of
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
+        metrics = answer.read().decode()
+    assert "stream_scorer_store_rewinds_total 1.0" in metrics
+    assert 'stream_scorer_dead_letters_total{reason="unknown_event_type"} 1.0' in metrics
+    assert 'stream_scorer_consumer_lag{partition="0",topic="customer-events"}' in metrics
+
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+    log = config.with_name("run.log").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any("the store lost its newest writes" in line["message"] for line in lines)
+    assert lines[-1]["message"].startswith("stopped:")

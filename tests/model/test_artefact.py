@@ -1,0 +1,155 @@
+"""Artefacts: written whole or not at all, and every defect is one clear line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+import numpy as np
+import pytest
+
+from stream_scorer.core.model_spec import Layout
+from stream_scorer.errors import ArtefactError, FingerprintMismatch
+from stream_scorer.model import artefact
+
+FILES = (artefact.SYMBOL_FILE, artefact.PARAMS_FILE, artefact.MANIFEST_FILE)
+
+
+@pytest.fixture
+def saved(make_model, tmp_path):
+    path = tmp_path / "models" / "m1"
+    artefact.save(make_model(metrics={"validation_log_loss": 0.25}), path, {"snapshots": ["s"]})
+    return path
+
+
+def rewrite_manifest(path, change):
+    """Change the manifest and give it a checksum that is right again."""
+    file = path / artefact.MANIFEST_FILE
+    raw = json.loads(file.read_text())
+    raw.pop("checksum")
+    change(raw)
+    text = json.dumps(raw, sort_keys=True, separators=(",", ":"))
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    file.write_text(json.dumps({**raw, "checksum": checksum}))
+
+
+def refusal(path, **keywords) -> str:
+    with pytest.raises(ArtefactError) as caught:
+        artefact.load(path, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_saved_model_is_loaded_again(saved, space, make_model):
+    loaded = artefact.load(saved, space.fingerprint)
+    model = make_model()
+    assert sorted(p.name for p in saved.iterdir()) == sorted(FILES)
+    assert loaded.manifest.categories == ("c00", "c02", "c03", "c07", "c11")
+    assert loaded.manifest.metrics == {"validation_log_loss": 0.25}
+    assert loaded.manifest.training == {"snapshots": ["s"]}
+    assert loaded.manifest.labels == model.labels
+    assert loaded.layout == Layout.of(space, model.labels, model.category_index)
+    assert loaded.feature_space().fingerprint == space.fingerprint == loaded.fingerprint
+    for name, values in model.parameters.items():
+        np.testing.assert_array_equal(loaded.parameters[name], values)
+
+
+def test_the_same_model_has_the_same_version_and_bytes(saved, make_model, tmp_path):
+    other = tmp_path / "again"
+    manifest = artefact.save(make_model(metrics={"validation_log_loss": 0.25}), other)
+    assert manifest.model_version == artefact.load(saved).manifest.model_version
+    for name in FILES[:2]:
+        assert (other / name).read_bytes() == (saved / name).read_bytes()
+    model = make_model()
+    model.parameters["head_bias"][0] += 1
+    assert artefact.save(model, tmp_path / "third").model_version != manifest.model_version
+
+
+def test_mxnet_loads_it_as_a_checkpoint_of_its_own(saved):
+    from stream_scorer.model.mxnet_loader import mx  # noqa: PLC0415 - only this test needs it
+
+    symbol, arguments, auxiliary = mx.model.load_checkpoint(str(saved / "model"), 0)
+    assert set(symbol.list_arguments()) == {"data", *arguments}
+    assert not auxiliary
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(saved, name):
+    (saved / name).unlink()
+    assert name in refusal(saved)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_flipped_bit_is_noticed(saved, name):
+    whole = (saved / name).read_bytes()
+    draw = np.random.default_rng(0)
+    for bit in draw.integers(0, 8 * len(whole), 60).tolist():
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        (saved / name).write_bytes(bytes(broken))
+        if loads(saved):  # a space between two values that became another kind of space
+            manifest = artefact.load(saved).manifest
+            (saved / name).write_bytes(whole)
+            assert manifest == artefact.load(saved).manifest
+
+
+def loads(path) -> bool:
+    try:
+        artefact.load(path)
+    except ArtefactError:
+        return False
+    return True
+
+
+def test_other_features_are_refused_with_the_remedy(saved):
+    with pytest.raises(FingerprintMismatch, match="replay into a new namespace"):
+        artefact.load(saved, 12345)
+
+
+def test_a_version_from_the_future_says_upgrade(saved):
+    rewrite_manifest(saved, lambda raw: raw.update(format=99, surprise=True))
+    assert "upgrade" in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda raw: raw.pop("categories"), "categories"),
+        (lambda raw: raw.update(classes="two"), "classes"),
+        (lambda raw: raw.update(labels={}), "manifest"),
+        (lambda raw: raw.update(network={"depth": 3}), "manifest"),
+        (lambda raw: raw.update(fingerprint="0" * 16), "do not belong together"),
+        (lambda raw: raw.update(category_index=[0, 1, 2, 3, 99]), "contradicts itself"),
+        (lambda raw: raw["network"].update(hidden=[8, 5]), "hidden1_weight has shape"),
+        (lambda raw: raw.update(files={}), "does not list"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(saved, change, said):
+    rewrite_manifest(saved, change)
+    assert said in refusal(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "one"}'])
+def test_what_is_no_manifest_is_refused(saved, text):
+    (saved / artefact.MANIFEST_FILE).write_text(text)
+    assert refusal(saved)
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path):
+    assert "missing" in refusal(tmp_path / "nothing")
+
+
+def test_an_existing_model_is_not_overwritten(saved, make_model):
+    with pytest.raises(ArtefactError, match="already exists"):
+        artefact.save(make_model(), saved)
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(make_model, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtefactError, match="No space left"):
+        artefact.save(make_model(), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,28 @@
+"""Where MXNet can't be imported, one line says what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [("raise OSError('libquadmath.so.0: no such file')", "libquadmath0"),
+     ("raise ImportError('no wheel')", "Python 3.10 to 3.12")],
+)  # fmt: skip
+def test_a_missing_mxnet_is_one_clear_error(tmp_path, broken, said):
+    (tmp_path / "mxnet.py").write_text(broken)
+    code = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r})
+from stream_scorer.errors import ConfigError
+try:
+    import stream_scorer.model.mxnet_engine
+except ConfigError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said in ran.stdout
+    assert "native" in ran.stdout

@@ -1,0 +1,172 @@
+"""Replay on Spark gives the rows of `replay` on one machine, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.io.event_files import write_events
+from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.jobs.replay import replay
+from stream_scorer.settings import Settings
+
+# ruff: noqa: PLC0415 - pyspark may be absent where these are collected
+
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("installed")]
+
+DAY = 86_400_000
+START = 17_000 * DAY
+CONFIG = """
+[vocabularies]
+category_id = ["soup", "bread", "milk"]
+[labels]
+actions = [["view"], ["purchase"]]
+horizon = "7d"
+[[features]]
+name = "purchases"
+on = ["purchase"]
+by = ["category_id"]
+half_lives = ["2d", "30d", "inf"]
+[[features]]
+name = "money"
+value = "value"
+half_lives = ["5d"]
+[[features]]
+name = "last"
+kind = "latest"
+by = ["category_id"]
+[[features]]
+name = "channels"
+by = ["attributes.channel", "product_id"]
+buckets = 64
+"""
+CUTOFFS = [START + d * DAY for d in (10, 11, 25, 40)]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "shop.toml").write_text(CONFIG)
+    return Settings.load(tmp_path / "shop.toml", environment={})
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    """Files of three formats, out of order within and across each other, with many equal times, and
+    a few broken records."""
+    draw = np.random.default_rng(11)
+    folder = tmp_path / "events"
+    folder.mkdir()
+    rows = [
+        {
+            "event_id": str(i), "customer_id": f"c{draw.integers(60)}",
+            "event_type": ("view", "purchase")[draw.integers(2)],
+            "category_id": ("soup", "bread", "milk", None)[draw.integers(4)],
+            "product_id": f"p{draw.integers(20)}", "value": float(draw.normal(0, 1e3)),
+            "attributes": {"channel": ("web", "shop")[draw.integers(2)]},
+            "occurred_at": START + int(draw.integers(150)) * (DAY // 3),
+        }
+        for i in range(3000)
+    ]  # fmt: skip
+    write_events(folder / "2.avro", rows[:1000])
+    write_events(folder / "1.avro", rows[1000:2000])
+    with (folder / "3.jsonl").open("w") as file:
+        for number, row in enumerate(rows[2000:]):
+            file.write(json.dumps(row) + "\n")
+            if number % 300 == 7:
+                file.write('{"event_id": "broken"}\n')
+    return folder
+
+
+def rows_of(path: Path) -> dict[tuple[str, int], tuple[bytes, ...]]:
+    """The bytes of every row; Snapshot.open checks the checksums."""
+    found = {}
+    for shard in Snapshot.open(path).shards():
+        at, labels = shard.matrix.indptr, shard.label_indptr
+        for i, customer in enumerate(shard.customer_ids):
+            key = (customer, int(shard.as_of_ms[i]))
+            assert key not in found
+            row, said = slice(at[i], at[i + 1]), slice(labels[i], labels[i + 1])
+            found[key] = (
+                shard.matrix.indices[row].tobytes(), shard.matrix.data[row].tobytes(),
+                shard.label_category[said].tobytes(), shard.label_class[said].tobytes(),
+            )  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("window", [(None, None), (START + 5 * DAY, START + 49 * DAY)])
+def test_rows_are_those_of_one_machine_bit_for_bit(
+    spark: Any, settings: Settings, events: Path, tmp_path: Path, window: tuple[Any, Any]
+) -> None:
+    from stream_scorer.jobs.replay import Window
+    from stream_scorer.spark import replay as on_spark
+
+    ours, theirs = tmp_path / "spark", tmp_path / "local"
+    report = on_spark.replay(spark, settings, [str(events)], str(ours), CUTOFFS, window)
+    expected = replay(settings, [events], theirs, CUTOFFS, Window(*window))
+    rows = rows_of(ours)
+    assert len(rows) == report["rows"] > 200
+    assert rows == rows_of(theirs)
+    assert any(labels for *_, labels in rows.values())
+    for name in ("events", "dead_letters", "rows", "cutoffs"):
+        assert report[name] == expected[name], name
+    assert sum(report["dead_letters"].values()) == 4
+    assert report["refused"] == expected["refused"]
+    said, meant = (Snapshot.open(path).manifest for path in (ours, theirs))
+    for name in ("fingerprint", "features", "categories", "labels", "as_of_ms", "rows"):
+        assert said[name] == meant[name], name
+
+
+def test_many_partitions_and_shards_change_nothing(
+    spark: Any, settings: Settings, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stream_scorer.spark import replay as on_spark
+
+    monkeypatch.setattr(on_spark, "EVENTS_PER_TASK", 200)
+    monkeypatch.setattr(on_spark, "ROWS_PER_SHARD", 5)
+    on_spark.replay(spark, settings, [str(events)], str(tmp_path / "spark"), CUTOFFS)
+    replay(settings, [events], tmp_path / "local", CUTOFFS)
+    assert len(Snapshot.open(tmp_path / "spark").shards()) > 40
+    assert rows_of(tmp_path / "spark") == rows_of(tmp_path / "local")
+
+
+def test_horizon_that_is_not_over_is_refused_and_nothing_is_left(
+    spark: Any, settings: Settings, events: Path, tmp_path: Path
+) -> None:
+    from stream_scorer.spark import replay as on_spark
+
+    late = [START + 49 * DAY]
+    with pytest.raises(InputError, match=r"--cutoffs.*horizon is not over"):
+        on_spark.replay(spark, settings, [str(events)], str(tmp_path / "out"), late)
+    assert not (tmp_path / "out").exists()
+
+
+def test_file_that_breaks_off_is_named_and_nothing_is_left(
+    spark: Any, settings: Settings, events: Path, tmp_path: Path
+) -> None:
+    from stream_scorer.spark import replay as on_spark
+
+    whole = (events / "2.avro").read_bytes()
+    (events / "2.avro").write_bytes(whole[:-100])
+    with pytest.raises(InputError, match=r"2\.avro.*copy it again") as raised:
+        on_spark.replay(spark, settings, [str(events)], str(tmp_path / "out"), CUTOFFS)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_topic_and_files_without_events_are_refused(
+    spark: Any, settings: Settings, tmp_path: Path
+) -> None:
+    from stream_scorer.spark import replay as on_spark
+
+    with pytest.raises(InputError, match="Spark reads event files"):
+        on_spark.replay(spark, settings, ["topic"], str(tmp_path / "out"), CUTOFFS)
+    (tmp_path / "none.jsonl").write_text('{"event_id": "broken"}\n')
+    with pytest.raises(EventFileError, match="no event that can be applied"):
+        on_spark.replay(
+            spark, settings, [str(tmp_path / "none.jsonl")], str(tmp_path / "out"), CUTOFFS
+        )
