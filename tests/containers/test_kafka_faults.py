@@ -33,10 +33,7 @@ def test_broker_restarts_under_load(
     kafka = start_kafka()
     rig = make_rig(kafka, settings={"kafka": {"delivery": delivery}})
     rig.under_load(backlog=3000)
-    # A broker that is killed and has no replica loses transactions: it starts without leaders, and
-    # "skips" the markers of what it had promised to commit. ARCHITECTURE.md, Guarantees.
-    first_end = kafka.kill if delivery == "at_least_once" else kafka.stop
-    for end in (first_end, kafka.stop):
+    for end in (kafka.kill, kafka.stop):
         rig.stop_feeding()
         rig.publish(1500)
         end()
