@@ -1,4 +1,4 @@
-"""The README names every verb and every make target; nothing that it names is missing."""
+"""The README names every verb and every make target, and the project file every package."""
 
 from __future__ import annotations
 
@@ -52,3 +52,10 @@ def test_readme_names_no_verb_or_target_that_is_missing() -> None:
 def test_every_target_that_is_declared_has_a_recipe() -> None:
     declared = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
     assert declared == set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
+
+
+def test_every_package_is_shipped() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.findall(r'"(.+)",', re.search(r"^packages = \[\n(.+?)^\]", project, re.M | re.S)[1])
+    folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("stream_scorer/**/*.py")}
+    assert set(listed) == {".".join(f.parts) for f in folders} | {"stream_scorer.schemas"}

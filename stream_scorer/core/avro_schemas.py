@@ -29,7 +29,7 @@ SINGLE_OBJECT_PREFIX_BYTES = 10
 @cache
 def schema_json(name: SchemaName) -> str:
     """The text of schemas/<name>.avsc."""
-    return (files("stream_scorer") / "schemas" / f"{name}.avsc").read_text(encoding="utf-8")
+    return (files("stream_scorer.schemas") / f"{name}.avsc").read_text(encoding="utf-8")
 
 
 @cache

@@ -1,0 +1,1 @@
+"""The Avro schemas of the three topics; installed as `stream_scorer.schemas`."""
