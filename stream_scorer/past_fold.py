@@ -19,14 +19,14 @@ from stream_scorer.progress import progress
 from stream_scorer.read_ahead import PastSource, past_source
 from stream_scorer.settings import Settings
 
-BATCH_RECORDS = 200_000  # into memory: a customer's record is then touched for many events at once
+BATCH_RECORDS = 350_000  # into memory: a batch costs a pass over all records, whatever is in it
 
 
 class PastFold:
     """All events of `past` into `store`. The pipeline's sink, too: it keeps what was refused.
 
-    threads: 1 does all in turn; of more, one is left to reading ahead, and the others share the
-    customers. The vectors are the same. quiet: without a bar.
+    threads: 1 does all in turn; more share the customers, while two of their own read and prepare
+    what comes next. The vectors are the same. quiet: without a bar.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class PastFold:
             settings.events.remember_event_ids,
         )  # fmt: skip
         self._past, self._store, self._quiet = past, store, quiet
-        self._ahead, self._threads = threads > 1, max(threads - 1, 1)
+        self._threads = threads
         self.refused = Refused()
         self.next_offsets: dict[TopicPartition, int] = {}
         self.seconds: dict[str, float] = {}
@@ -50,7 +50,7 @@ class PastFold:
         with (
             progress("folding events", self._past.most_records, quiet=self._quiet) as meter,
             past_source(
-                self._past.records, self._preparation, LATEST_MS, ahead=self._ahead
+                self._past.records, self._preparation, LATEST_MS, ahead=self._threads > 1
             ) as source,
         ):
             pipeline = self._pipeline(source)

@@ -12,7 +12,7 @@ them, so that work on text is done once for each distinct value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -58,6 +58,9 @@ class StringColumn:
     buffer: UInt8
     starts: Int64
     lengths: Int32
+    _interned: list[tuple[Int32, list[str]]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, values: list[str] | list[str | None]) -> StringColumn:
@@ -83,7 +86,15 @@ class StringColumn:
         return StringColumn(self.buffer, self.starts[rows], self.lengths[rows])
 
     def intern(self) -> tuple[Int32, list[str]]:
-        """Codes (n,) int32 (`NULL` for null) into the distinct strings, in order of appearance."""
+        """Codes (n,) int32 (`NULL` for null) into the distinct strings, in order of appearance.
+
+        Found once: rules and features ask for the same columns.
+        """
+        if not self._interned:
+            self._interned.append(self._intern())
+        return self._interned[0]
+
+    def _intern(self) -> tuple[Int32, list[str]]:
         codes, firsts = intern_spans(self.buffer, self.starts, self.lengths)
         view, starts, lengths = self.buffer, self.starts[firsts].tolist(), self.lengths[firsts]
         ends = (self.starts[firsts] + lengths).tolist()

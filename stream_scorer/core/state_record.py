@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numba as nb
 import numpy as np
@@ -39,18 +40,23 @@ def empty_states(customer_ids: list[str]) -> CustomerStates:
 
 def pack(states: CustomerStates, fingerprint: int) -> list[bytes]:
     """One record for each customer, in the format of the module's head."""
-    words, ends = pack_words(states, fingerprint)
+    words = np.empty(packed_words(states), np.uint32)
+    cuts = (pack_into(words, states, fingerprint) * 4).tolist()
     data = words.tobytes()
-    cuts = (ends * 4).tolist()
-    return [data[a:b] for a, b in zip([0, *cuts], cuts, strict=False)]
+    return [data[a:b] for a, b in pairwise(cuts)]
 
 
-def pack_words(states: CustomerStates, fingerprint: int) -> tuple[UInt32, Int64]:
-    """All records one after another (W,) uint32, and the word after each (B,) int64."""
-    words: UInt32
-    ends: Int64
-    words, ends = _pack(states.arrays, np.uint64(fingerprint))
-    return words, ends
+def packed_words(states: CustomerStates) -> int:
+    """The length of all records together."""
+    a = states.arrays
+    words = HEADER_WORDS * len(states) + 4 * len(a.source_offset)
+    return words + 2 * len(a.sum_column) + 4 * len(a.stamp_column) + 2 * len(a.recent_id)
+
+
+def pack_into(words: UInt32, states: CustomerStates, fingerprint: int) -> Int64:
+    """All records one after another into `words`; where each begins and the last ends (B + 1,)."""
+    at: Int64 = _pack(words, states.arrays, np.uint64(fingerprint))
+    return at
 
 
 def unpack(
@@ -91,12 +97,6 @@ def _mismatch(customer_id: str, what: str) -> FingerprintMismatch:
 
 
 @nb.njit(cache=True, nogil=True)
-def offset_words(words, at):  # type: ignore[no-untyped-def]
-    """Where the sources of the record at word `at` begin, and how many there are."""
-    return at + HEADER_WORDS, np.int64(words[at + 1])
-
-
-@nb.njit(cache=True, nogil=True)
 def _put64(words, at, value):  # type: ignore[no-untyped-def]
     bits = np.uint64(value)
     words[at] = np.uint32(bits & np.uint64(0xFFFFFFFF))
@@ -109,12 +109,26 @@ def _get64(words, at):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _pack(a, fingerprint):  # type: ignore[no-untyped-def]
+def lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
+    """Whether the record at word `at` holds an offset beyond those of this row of StateArrays."""
+    w = at + HEADER_WORDS
+    for _ in range(words[at + 1]):
+        newest = np.int64(-1)
+        for i in range(a.source_at[row], a.source_at[row + 1]):
+            same = a.source_topic[i] == words[w]
+            if same and np.uint32(a.source_partition[i]) == words[w + 1]:
+                newest = a.source_offset[i]
+                break
+        if newest < np.int64(_get64(words, w + 2)):
+            return True
+        w += 4
+    return False
+
+
+@nb.njit(cache=True, nogil=True)
+def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
     customers = len(a.newest_ms)
-    total = HEADER_WORDS * customers + 4 * len(a.source_offset)
-    total += 2 * len(a.sum_column) + 4 * len(a.stamp_column) + 2 * len(a.recent_id)
-    words = np.empty(total, np.uint32)
-    ends = np.empty(customers, np.int64)
+    starts = np.zeros(customers + 1, np.int64)
     sum_bits, stamp_bits = a.sum_value.view(np.uint32), a.stamp_value.view(np.uint32)
     at = 0
     for c in range(customers):
@@ -149,8 +163,8 @@ def _pack(a, fingerprint):  # type: ignore[no-untyped-def]
         for i in range(r0, r1):
             _put64(words, at, a.recent_id[i])
             at += 2
-        ends[c] = at
-    return words, ends
+        starts[c + 1] = at
+    return starts
 
 
 @nb.njit(cache=True, nogil=True)

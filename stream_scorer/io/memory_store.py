@@ -16,9 +16,14 @@ from collections.abc import Iterator
 import numba as nb
 import numpy as np
 
-from stream_scorer.core.customer_state import CustomerStates, UInt32, take
+from stream_scorer.core.customer_state import CustomerStates, take
 from stream_scorer.core.events import Bool, Int64, TopicPartition
-from stream_scorer.core.state_record import offset_words, pack_words, unpack_words
+from stream_scorer.core.state_record import (
+    lacks_an_offset,
+    pack_into,
+    packed_words,
+    unpack_words,
+)
 
 FIRST_WORDS = 1 << 16
 FIRST_CUSTOMERS = 1024
@@ -56,17 +61,11 @@ class MemoryStore:
 
     def save(self, states: CustomerStates, rows: Int64) -> Int64:
         """Write `rows` (k,) int64 of states; the rows refused because the store has newer ones."""
-        chosen = states if len(rows) == len(states) else take(states, rows)
-        words, ends = pack_words(chosen, self._fingerprint)
-        at = np.concatenate([[0], ends]).astype(np.int64)
-        numbers = self._numbers(chosen.customer_ids)
-        refused = _behind(words, at, self._words, *self._where(numbers))
-        if refused.any():
-            kept = np.flatnonzero(~refused)
-            words, at = _taken(words, at[kept], np.diff(at)[kept])
-        else:
-            kept = np.arange(len(numbers))
-        self._write([chosen.customer_ids[i] for i in kept.tolist()], numbers[kept], words, at)
+        numbers = self._numbers([states.customer_ids[i] for i in rows.tolist()])
+        refused = _behind(states.arrays, rows, self._words, *self._where(numbers))
+        kept = rows[~refused]
+        chosen = states if len(kept) == len(states) else take(states, kept)
+        self._write(chosen, numbers[~refused])
         return rows[refused]
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -101,18 +100,20 @@ class MemoryStore:
         """Where their records start, and how many words they have; none is of no words."""
         return self._start[numbers], np.where(numbers >= 0, self._length[numbers], 0)
 
-    def _write(self, ids: list[str], numbers: Int64, words: UInt32, at: Int64) -> None:
+    def _write(self, states: CustomerStates, numbers: Int64) -> None:
+        """As the records of customers `numbers`, which are -1 for new ones."""
         for i in np.flatnonzero(numbers < 0).tolist():
-            numbers[i] = self._number.setdefault(ids[i], len(self._number))
+            numbers[i] = self._number.setdefault(states.customer_ids[i], len(self._number))
         while len(self._number) > len(self._start):
             self._start = np.concatenate([self._start, np.zeros_like(self._start)])
             self._length = np.concatenate([self._length, np.zeros_like(self._length)])
-        self._live += len(words) - int(self._length[numbers].sum())
-        if self._used + len(words) > len(self._words):
-            self._make_room(numbers, len(words))
-        self._words[self._used : self._used + len(words)] = words
+        needed = packed_words(states)
+        self._live += needed - int(self._length[numbers].sum())
+        if self._used + needed > len(self._words):
+            self._make_room(numbers, needed)
+        at = pack_into(self._words[self._used : self._used + needed], states, self._fingerprint)
         self._start[numbers], self._length[numbers] = self._used + at[:-1], np.diff(at)
-        self._used += len(words)
+        self._used += needed
 
     def _make_room(self, outdated: Int64, needed: int) -> None:
         """Move what stays in use to an array with room for as much again."""
@@ -136,23 +137,9 @@ def _taken(words, start, length):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _behind(new, new_at, old, old_start, old_length) -> Bool:  # type: ignore[no-untyped-def]
-    """Which new records lack an offset that the old one of their customer has."""
-    found = np.zeros(len(new_at) - 1, np.bool_)
-    for row in range(len(found)):
-        if old_length[row] == 0:
-            continue
-        theirs, their_count = offset_words(old, old_start[row])
-        ours, our_count = offset_words(new, new_at[row])
-        for i in range(their_count):
-            t = theirs + 4 * i
-            newest = np.int64(-1)
-            for j in range(our_count):
-                u = ours + 4 * j
-                if old[t] == new[u] and old[t + 1] == new[u + 1]:
-                    newest = np.int64(new[u + 2]) | np.int64(new[u + 3]) << 32
-                    break
-            if newest < (np.int64(old[t + 2]) | np.int64(old[t + 3]) << 32):
-                found[row] = True
-                break
+def _behind(arrays, rows, words, start, length) -> Bool:  # type: ignore[no-untyped-def]
+    """Which of `rows` lack an offset that the record words[start : start + length] has."""
+    found = np.zeros(len(rows), np.bool_)
+    for i in range(len(rows)):
+        found[i] = length[i] > 0 and lacks_an_offset(arrays, rows[i], words, start[i])
     return found

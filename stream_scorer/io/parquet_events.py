@@ -174,7 +174,8 @@ def _strings(array: pa.Array) -> StringColumn:
         buffer = np.frombuffer(data, np.uint8)
         ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
     lengths = np.diff(ends).astype(np.int32)
-    lengths[array.is_null().to_numpy(zero_copy_only=False)] = NULL
+    if array.null_count:
+        lengths[array.is_null().to_numpy(zero_copy_only=False)] = NULL
     return StringColumn(buffer, ends[:-1], lengths)
 
 
