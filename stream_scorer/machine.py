@@ -23,8 +23,9 @@ def keep_freed_memory() -> None:
     """Freed arrays stay with this process, for jobs that make large ones again and again.
 
     Else glibc gives them back to the kernel, and each page of the next one is a fault: in a replay
-    on a virtual machine a third of all time. Its memory then stays at its peak until it ends.
-    Without effect where the C library is another.
+    on a virtual machine a third of all time. Its memory then stays at its peak until it ends. To be
+    called before the libraries are imported whose threads would have heaps of their own. Without
+    effect where the C library is another.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -93,9 +93,9 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Past events through today's code: labelled snapshots, propensities, or a new namespace."""
+    keep_freed_memory()
     from stream_scorer.jobs import replay as job
 
-    keep_freed_memory()
     settings = load_settings(config)
     window = job.Window(moment_ms("--from", start), moment_ms("--to", end))
     if (out is None) == (into is None) or (into is not None and cutoffs is not None):
@@ -149,9 +149,9 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Had this model been live then: what it would have said, and how good it would have been."""
+    keep_freed_memory()
     from stream_scorer.jobs import backtest as job
 
-    keep_freed_memory()
     settings = load_settings(config)
     if known_by not in ("occurred_at", "arrival"):
         raise InputError("--known-by", known_by, "give occurred_at or arrival")
