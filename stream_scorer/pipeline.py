@@ -230,7 +230,7 @@ def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) ->
     index, offsets = source_positions(states, partitions)
     ends = np.array([next_offsets[tp] for tp in partitions], np.int64)
     ahead = (index >= 0) & (offsets >= ends[index])
-    return take(states, np.flatnonzero(~ahead)) if ahead.any() else states
+    return take(states, np.flatnonzero(~ahead))
 
 
 def _replaced(states: CustomerStates, rows: Int64, by: CustomerStates) -> CustomerStates:

@@ -65,7 +65,9 @@ def topic_hash(topic: str) -> int:
 
 
 def take(states: CustomerStates, rows: Int64) -> CustomerStates:
-    """Only `rows` (k,) int64, in that order."""
+    """Only `rows` (k,) int64, in that order; all in their own order are `states` itself."""
+    if np.array_equal(rows, np.arange(len(states))):
+        return states
     a = states.arrays
 
     def ragged(at: Int64) -> tuple[Int64, Int64]:

@@ -63,9 +63,7 @@ class MemoryStore:
         """Write `rows` (k,) int64 of states; the rows refused because the store has newer ones."""
         numbers = self._numbers([states.customer_ids[i] for i in rows.tolist()])
         refused = _behind(states.arrays, rows, self._words, *self._where(numbers))
-        kept = rows[~refused]
-        chosen = states if len(kept) == len(states) else take(states, kept)
-        self._write(chosen, numbers[~refused])
+        self._write(take(states, rows[~refused]), numbers[~refused])
         return rows[refused]
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:

@@ -126,7 +126,7 @@ class RedisStore:
 
         Raises StoreRewound, with some or none of the rows written, where the store lost writes.
         """
-        chosen = states if len(rows) == len(states) else take(states, rows)
+        chosen = take(states, rows)
         records = pack(chosen, self._fingerprint)
         keys = [self._key(i) for i in chosen.customer_ids]
         partitions = list(self._seen)

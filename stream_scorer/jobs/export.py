@@ -155,7 +155,7 @@ class _Shards:
         """Without those that were deleted since they were listed."""
         states = self._store.load(customer_ids)
         there = states.arrays.newest_ms != NEVER
-        return states if there.all() else take(states, np.flatnonzero(there))
+        return take(states, np.flatnonzero(there))
 
 
 class _Notes:

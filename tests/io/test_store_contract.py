@@ -77,6 +77,15 @@ def test_only_the_given_rows_are_saved(store: Store, folded: Folded) -> None:
     assert [i for batch in store.scan() for i in sorted(batch.customer_ids)] == ["a", "c"]
 
 
+def test_rows_may_come_in_any_order(store: Store, folded: Folded) -> None:
+    older = folded(["a", "b", "c"], 3)
+    newer = folded(["a", "b"], 8, older)
+    store.save(newer, np.array([1]))
+    assert store.save(older, np.array([2, 1, 0])).tolist() == [1]
+    stored = dict(zip("abc", pack(store.load(["a", "b", "c"]), 1), strict=True))
+    assert stored == dict(zip("abc", pack(older, 1), strict=True)) | {"b": pack(newer, 1)[1]}
+
+
 def test_an_older_record_is_refused_and_a_newer_one_is_not(store: Store, folded: Folded) -> None:
     older = folded(["a", "b"], 3)
     newer = folded(["a", "b"], 8, older)
