@@ -4,7 +4,7 @@ How it works: both fold the same events from the same files by the same pipeline
 state stage is what the live path spends on it, load, apply and save, in one thread. A replay is
 timed from opening the files to the last vector, as it runs by default, in a process of its own, as
 the verb is. For the ratio the two take turns, since the machine is not the same from minute to
-minute, and both keep freed memory, which `run` does not: it makes the ratio the smaller.
+minute, and both keep freed memory, which `run` does not.
 """
 
 from __future__ import annotations
