@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_scorer.core.events import EventBatch, StringColumn
+from stream_scorer.core.events.batch import EventBatch, StringColumn
 
 Row = dict[str, Any]
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import fastavro
 
-from stream_scorer.core.avro_schemas import (
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.avro.schemas import (
     confluent_prefix,
     fingerprint_prefix,
     parsed,
     schema_json,
     single_object_prefix,
 )
-from stream_scorer.core.codec import encode_events
-from stream_scorer.core.events import DeadLetter, EventBatch, EventRules, Reason
+from stream_scorer.core.events.batch import DeadLetter, EventBatch, EventRules, Reason
 
 START_MS = 1_700_000_000_000
 EVENT_TYPES = ("view", "click", "cart", "purchase")

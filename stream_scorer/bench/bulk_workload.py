@@ -17,13 +17,13 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.bench.workload import RULE, distinct
-from stream_scorer.core.events import Int64
-from stream_scorer.core.feature_space import Feature, FeatureSpace
-from stream_scorer.core.labels import LabelledRows
-from stream_scorer.core.model_spec import Layout, NetworkSpec
-from stream_scorer.io.snapshots import ROWS_PER_SHARD, SnapshotInfo, SnapshotWriter
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo, SnapshotWriter
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 AS_OF_MS = 1_795_478_400_000  # 2026-11-24T00:00Z
 HALF_LIVES = ("2d", "14d", "90d")

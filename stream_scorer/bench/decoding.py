@@ -10,8 +10,10 @@ import numpy as np
 
 from stream_scorer.bench.timing import Findings, rates
 from stream_scorer.bench.workload import Sizes
-from stream_scorer.core.codec import Decoder, encode_events, schema_json
-from stream_scorer.core.events import NO_TIMESTAMP, RecordBatch
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.avro.schemas import schema_json
+from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch
 
 STAGE = "decode"
 FRAME_BYTES = 10  # single-object encoding: mark and fingerprint

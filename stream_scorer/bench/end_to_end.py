@@ -17,19 +17,19 @@ from typing import Any
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import Producer, TopicPartition
 
-from stream_scorer.assembly import Consumer, clock_ms
 from stream_scorer.bench.peer import Vectors
 from stream_scorer.bench.shop import Shop, shop, untrained
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
-from stream_scorer.core.codec import Decoder
-from stream_scorer.core.prepared_events import Preparation
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.errors import BusUnavailable
-from stream_scorer.io.kafka_consumer import KafkaSource
-from stream_scorer.io.kafka_producer import KafkaSink
+from stream_scorer.io.kafka.consumer import KafkaSource
+from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.live.consumer import Consumer, clock_ms
+from stream_scorer.live.pipeline import Pipeline, Rules
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import open_engine
-from stream_scorer.pipeline import Pipeline, Rules
+from stream_scorer.model.engines.engine import open_engine
 
 STAGE = "end-to-end"
 MOST_BATCH_EVENTS = 5_000  # the default

@@ -22,10 +22,10 @@ import numpy as np
 from stream_scorer.bench.scoring import random_model
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import HIDDEN, PLAIN, Sizes, rows_of
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Int32
-from stream_scorer.machine import usable_cores
-from stream_scorer.model.engines import open_engine
+from stream_scorer.core.events.batch import Int32
+from stream_scorer.core.features.state import Float32
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.runtime import usable_cores
 
 STAGE = "limits"
 PIECES = 8  # for each thread, so that none waits long for the last

@@ -23,8 +23,8 @@ import numpy as np
 import xxhash
 from scipy import sparse
 
-from stream_scorer.core.avro_schemas import SINGLE_OBJECT_PREFIX_BYTES, schema_json
-from stream_scorer.core.feature_space import ATTRIBUTE, Block, FeatureSpace
+from stream_scorer.core.avro.schemas import SINGLE_OBJECT_PREFIX_BYTES, schema_json
+from stream_scorer.core.features.space import ATTRIBUTE, Block, FeatureSpace
 
 Vector = dict[int, tuple[float, int]]  # by column: value, and the ms that it stands for
 Touch = Callable[[dict[str, Any]], int | None]

@@ -20,12 +20,12 @@ from typing import NamedTuple
 from stream_scorer.bench.shop import Shop, shop
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
-from stream_scorer.io.memory_store import MemoryStore
-from stream_scorer.io.redis_store import RedisStore
-from stream_scorer.machine import keep_freed_memory, usable_cores
-from stream_scorer.past_events import open_past
-from stream_scorer.past_fold import BATCH_RECORDS, PastFold
-from stream_scorer.settings import Settings
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.past.sources import open_past
+from stream_scorer.past.vectors import BATCH_RECORDS, PastFold
+from stream_scorer.runtime import keep_freed_memory, usable_cores
+from stream_scorer.settings.tree import Settings
 
 STATE, REPLAY = "state", "replay"
 LIVE_BATCHES = (2_000, 5_000)  # the demo's and the default

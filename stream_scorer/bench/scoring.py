@@ -12,11 +12,11 @@ import numpy as np
 from stream_scorer.bench import torch_network
 from stream_scorer.bench.timing import Findings, rates
 from stream_scorer.bench.workload import PLAIN, RULE, Sizes, rows_of, space_of
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.core.features.state import Float32
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import Artefact, TrainedModel
-from stream_scorer.model.engines import open_engine
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 STAGE = "score"
 ENGINES: tuple[Literal["native", "mxnet"], ...] = ("native", "mxnet")

@@ -19,16 +19,16 @@ import redis
 
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.core.features.state import Float32
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.demo.scenario import Scenario, prepare
 from stream_scorer.errors import InputError
-from stream_scorer.io.kafka_producer import ConfirmedProducer
-from stream_scorer.io.redis_store import RedisStore
+from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
-from stream_scorer.settings import Settings
+from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.settings.tree import Settings
 
 EVENTS_PER_SEND = 5_000
 ENTRIES_PER_ROW = 300  # about what a household has

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stream_scorer.machine import usable_cores
+from stream_scorer.runtime import usable_cores
 
 PACKAGES = ("stream-scorer", "numpy", "scipy", "numba", "mxnet", "torch", "fastavro")
 

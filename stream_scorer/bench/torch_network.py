@@ -18,8 +18,8 @@ from scipy import sparse
 
 from stream_scorer.bench.timing import rates
 from stream_scorer.bench.workload import HIDDEN, Sizes
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.labels import LabelledRows, dense_labels
+from stream_scorer.core.features.state import Float32
+from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 
 MISSING = "{ratio} left out: PyTorch is not installed (pip install 'stream-scorer[bench]')"
 STEPS = 5  # of training in one run

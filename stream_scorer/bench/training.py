@@ -17,8 +17,8 @@ import numpy as np
 from stream_scorer.bench import torch_network
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import PLAIN, RULE, Sizes, rows_of, space_of
-from stream_scorer.core.labels import LabelledRows
-from stream_scorer.core.model_spec import NetworkSpec, TrainingOptions
+from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.model.spec import NetworkSpec, TrainingOptions
 
 STAGE = "train"
 CASE = "F={s.columns:,} N={s.categories:,} hidden 256-128 batch {s.batch_rows:,}"

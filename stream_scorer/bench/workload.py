@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.core.events import Int64
-from stream_scorer.core.feature_space import Feature, FeatureSpace
-from stream_scorer.core.labels import LabelledRows, LabelRule
-from stream_scorer.core.model_spec import NetworkSpec
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule
+from stream_scorer.model.spec import NetworkSpec
 
 RULE = LabelRule("category_id", (("purchase",),), 14 * 86_400_000)
 # Without paths of its own: the network that any framework has.

@@ -20,7 +20,7 @@ from stream_scorer import __version__
 from stream_scorer.errors import InputError, StreamScorerError
 
 if TYPE_CHECKING:
-    from stream_scorer.settings import Settings
+    from stream_scorer.settings.tree import Settings
 
 P = ParamSpec("P")
 Report = dict[str, Any]
@@ -80,7 +80,7 @@ def version(
 
 def load_settings(config: Path | None) -> Settings:
     """The settings, for verbs that are quiet but for warnings. Raises ConfigError."""
-    from stream_scorer.settings import Settings  # noqa: PLC0415 - so that --help is quick
+    from stream_scorer.settings.tree import Settings  # noqa: PLC0415 - so that --help is quick
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)

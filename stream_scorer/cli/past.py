@@ -25,7 +25,7 @@ from stream_scorer.cli.application import (
     wants_spark,
 )
 from stream_scorer.errors import InputError
-from stream_scorer.machine import keep_freed_memory
+from stream_scorer.runtime import keep_freed_memory
 
 Past = Annotated[
     list[str],

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import numba as nb
 import numpy as np
 
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Int32, Int64
+from stream_scorer.core.events.batch import Int32, Int64
+from stream_scorer.core.features.state import Float32
 
 
 @dataclass(frozen=True)

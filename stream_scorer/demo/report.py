@@ -13,10 +13,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stream_scorer.core.codec import PublishedPropensities
-from stream_scorer.core.evaluation import metrics
-from stream_scorer.core.events import Float64, Int64
-from stream_scorer.core.labels import LabelCollector, LabelledRows, dense_labels
+from stream_scorer.core.avro.propensity_encoder import PublishedPropensities
+from stream_scorer.core.evaluation.metrics import metrics
+from stream_scorer.core.events.batch import Float64, Int64
+from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
 
 QUALITY = ("log_loss", "macro_auc", "recall_at_10")
 

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from stream_scorer.assembly import Consumer
-from stream_scorer.core.codec import decode_propensities
-from stream_scorer.core.events import Float64
-from stream_scorer.core.labels import dense_labels
+from stream_scorer.core.avro.propensity_encoder import decode_propensities
+from stream_scorer.core.events.batch import Float64
+from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.demo import scenario as scenes
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.demo.report import Outcome, in_words, judge, latency_ms, show
 from stream_scorer.demo.traffic import Reader, Shop
 from stream_scorer.errors import Halt, InputError
+from stream_scorer.live.consumer import Consumer
 from stream_scorer.model import artefact, training
 from stream_scorer.progress import progress
 

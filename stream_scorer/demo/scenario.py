@@ -16,17 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_scorer.core.codec import Decoder
-from stream_scorer.core.customer_state import CustomerStates
-from stream_scorer.core.events import EventBatch
-from stream_scorer.core.feature_space import FeatureSpace
-from stream_scorer.core.fold import apply
-from stream_scorer.core.labels import LabelCollector, LabelledRows
-from stream_scorer.core.point_in_time import rows_at_cutoffs
-from stream_scorer.core.state_record import empty_states
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.events.batch import EventBatch
+from stream_scorer.core.features.fold import apply
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import CustomerStates
+from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
+from stream_scorer.core.labels.labels import LabelCollector, LabelledRows
 from stream_scorer.demo.complete_journey import load_events
-from stream_scorer.io.event_files import open_events
-from stream_scorer.settings import Settings
+from stream_scorer.io.files.events import open_events
+from stream_scorer.settings.tree import Settings
 
 DAY_MS = 86_400_000
 UTC = datetime.timezone.utc

@@ -21,7 +21,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from stream_scorer.core.events import DeadLetter, TopicPartition
+from stream_scorer.core.events.batch import DeadLetter, TopicPartition
 from stream_scorer.errors import ConfigError
 
 SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)

@@ -23,21 +23,15 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.core import backtest_measures as measures
-from stream_scorer.core import evaluation
-from stream_scorer.core.events import NO_TIMESTAMP, Bool, Int64, concatenate, validate
-from stream_scorer.core.feature_space import parse_duration_ms
-from stream_scorer.core.labels import LabelCollector, LabelledRows, dense_labels
-from stream_scorer.core.moments import (
-    KnownEvents,
-    Moments,
-    after_events,
-    at_cutoffs,
-)
+from stream_scorer.core.evaluation import backtest_metrics as measures
+from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate, validate
+from stream_scorer.core.features.space import parse_duration_ms
+from stream_scorer.core.labels.as_of import KnownEvents, Moments, after_events, at_cutoffs
+from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io.score_files import ScoreWriter
-from stream_scorer.past_events import LATEST_MS, Refused, open_past, refused_in_words
-from stream_scorer.past_scores import (
+from stream_scorer.io.files.scores import ScoreWriter
+from stream_scorer.past.scores import (
     AGES_MS,
     NAMES,
     PastModel,
@@ -47,8 +41,9 @@ from stream_scorer.past_scores import (
     score,
     stale_moments,
 )
+from stream_scorer.past.sources import LATEST_MS, Refused, open_past, refused_in_words
 from stream_scorer.progress import progress
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 BATCH_RECORDS = 50_000
 DAY_MS = 86_400_000

@@ -23,19 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.core.dead_letter_records import (
+from stream_scorer.core.avro.dead_letter_encoder import (
     DeadLetterRecord,
     Position,
     decode_dead_letter,
     marked_position,
     replay_mark,
 )
-from stream_scorer.core.events import NO_TIMESTAMP, Reason
+from stream_scorer.core.events.batch import NO_TIMESTAMP, Reason
 from stream_scorer.errors import InputError
-from stream_scorer.io.kafka_producer import ConfirmedProducer, Oversized
-from stream_scorer.io.kafka_topic_reader import TopicReader
+from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
+from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.progress import progress
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 # Half a megabyte each at most, so a batch is a hundred megabytes at most.
 BATCH_RECORDS = 200

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from stream_scorer.core.start_offset import FRESH_START
 from stream_scorer.errors import InputError, StreamScorerError
-from stream_scorer.io.kafka_admin import KafkaAdmin, Topic
-from stream_scorer.io.redis_health import RedisHealth, redis_health
+from stream_scorer.io.kafka.admin import KafkaAdmin, Topic
+from stream_scorer.io.kafka.start_offset import FRESH_START
+from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
 from stream_scorer.model import artefact
-from stream_scorer.settings import Settings
-from stream_scorer.topic_plan import topic_plans, topic_problems
+from stream_scorer.settings.topics import topic_plans, topic_problems
+from stream_scorer.settings.tree import Settings
 
 NEARLY_FULL = 0.9
 

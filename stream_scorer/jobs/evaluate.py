@@ -19,15 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.core import evaluation, own_logistic
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Bool, Float64, Int64
-from stream_scorer.core.labels import LabelledRows, dense_labels
+from stream_scorer.core.evaluation import logistic_baseline as own_logistic
+from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.core.features.state import Float32
+from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
-from stream_scorer.io.score_files import ScoreWriter
-from stream_scorer.io.snapshots import Shards, Snapshot
+from stream_scorer.io.files.scores import ScoreWriter
+from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import open_engine
+from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.progress import progress
 
 TOP_K = 10

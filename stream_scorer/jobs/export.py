@@ -28,19 +28,19 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core import csr
-from stream_scorer.core.customer_state import NEVER, CustomerStates, take, topic_hash
-from stream_scorer.core.feature_space import FeatureSpace
-from stream_scorer.core.labels import LabelledRows
+from stream_scorer.core.features import csr
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import NEVER, CustomerStates, take, topic_hash
+from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.errors import SnapshotError, StoreUnavailable
-from stream_scorer.io.customer_lists import CustomerLists, Part
-from stream_scorer.io.redis_store import RedisStore
-from stream_scorer.io.snapshots import ROWS_PER_SHARD, SnapshotInfo
-from stream_scorer.io.unfinished_snapshot import UnfinishedSnapshot
-from stream_scorer.machine import usable_cores
+from stream_scorer.io.files.customer_lists import CustomerLists, Part
+from stream_scorer.io.files.resumable_snapshot import UnfinishedSnapshot
+from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.live.consumer import open_store
 from stream_scorer.progress import progress
-from stream_scorer.settings import Settings
+from stream_scorer.runtime import usable_cores
+from stream_scorer.settings.tree import Settings
 
 MOST_PARTITIONS = 1024  # of the input topic, whose watermarks are asked for
 PAGE = 1_000  # records of one MGET: about 2 ms of the server

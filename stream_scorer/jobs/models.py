@@ -15,8 +15,8 @@ from typing import Any
 
 from stream_scorer.errors import ArtefactError, StreamScorerError
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import open_engine
-from stream_scorer.settings import Settings
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.settings.tree import Settings
 
 ACTIVE, PREVIOUS = "active", "previous"
 

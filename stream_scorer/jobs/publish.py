@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stream_scorer.core.avro_decoder import Decoder
-from stream_scorer.core.avro_encoder import encode_event_batch
-from stream_scorer.core.avro_schemas import CONFLUENT_MAGIC, schema_json
-from stream_scorer.core.events import EventBatch
-from stream_scorer.io.event_files import open_events
-from stream_scorer.io.kafka_producer import ConfirmedProducer
-from stream_scorer.io.schema_registry import SchemaLookup
-from stream_scorer.settings import Settings
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_event_batch
+from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, schema_json
+from stream_scorer.core.events.batch import EventBatch
+from stream_scorer.io.files.events import open_events
+from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.kafka.schema_registry import SchemaLookup
+from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
 

@@ -23,20 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core import csr
-from stream_scorer.core.events import EventBatch, TopicPartition, concatenate
-from stream_scorer.core.labels import LabelCollector
-from stream_scorer.core.point_in_time import rows_at_cutoffs
+from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate
+from stream_scorer.core.features import csr
+from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
+from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io.memory_store import MemoryStore
-from stream_scorer.io.propensity_files import PropensityWriter
-from stream_scorer.io.snapshots import SnapshotInfo, SnapshotWriter
-from stream_scorer.machine import usable_cores
+from stream_scorer.io.files.propensities import PropensityWriter
+from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.live.consumer import open_store
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import open_engine
-from stream_scorer.past_events import (
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.past.sources import (
     PastEvents,
     Refused,
     open_past,
@@ -44,9 +43,10 @@ from stream_scorer.past_events import (
     refused_in_words,
     valid_events,
 )
-from stream_scorer.past_fold import BATCH_RECORDS, PastFold
+from stream_scorer.past.vectors import BATCH_RECORDS, PastFold
 from stream_scorer.progress import progress
-from stream_scorer.settings import Settings
+from stream_scorer.runtime import usable_cores
+from stream_scorer.settings.tree import Settings
 
 REDIS_BATCH_RECORDS = 10_000
 SCORED_ROWS = 4096

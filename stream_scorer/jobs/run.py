@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from stream_scorer.assembly import Consumer
-from stream_scorer.core.dead_letter_window import DeadLetterWindow
-from stream_scorer.core.events import TopicPartition
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Unavailable
 from stream_scorer.io.telemetry import Metrics, MetricsEndpoint
-from stream_scorer.settings import Settings
+from stream_scorer.live.consumer import Consumer
+from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
 

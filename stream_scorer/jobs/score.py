@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.labels import LabelledRows
-from stream_scorer.io.score_files import ROWS_PER_GROUP, ScoreWriter
-from stream_scorer.io.snapshots import Shards, Snapshot
+from stream_scorer.core.features.state import Float32
+from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.io.files.scores import ROWS_PER_GROUP, ScoreWriter
+from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import Engine, engine_name, open_engine
+from stream_scorer.model.engines.engine import Engine, engine_name, open_engine
 from stream_scorer.progress import Meter, progress
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stream_scorer.io.kafka_admin import KafkaAdmin
-from stream_scorer.settings import Settings
-from stream_scorer.topic_plan import topic_plans, topic_problems
+from stream_scorer.io.kafka.admin import KafkaAdmin
+from stream_scorer.settings.topics import topic_plans, topic_problems
+from stream_scorer.settings.tree import Settings
 
 
 def create(settings: Settings) -> dict[str, Any]:

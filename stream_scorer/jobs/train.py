@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.core.events import Float64, Int64
-from stream_scorer.core.labels import LabelledRows, LabelRule
+from stream_scorer.core.events.batch import Float64, Int64
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.errors import ArtefactError, SnapshotError
-from stream_scorer.io.snapshots import Shards, Snapshot
+from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.model import artefact
 from stream_scorer.progress import progress
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 
 def train(

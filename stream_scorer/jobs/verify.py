@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from stream_scorer.assembly import clock_ms, open_store
-from stream_scorer.core import fold
-from stream_scorer.core.customer_state import CustomerStates, take, topic_hash
-from stream_scorer.core.events import EventBatch, Int64, TopicPartition, validate
-from stream_scorer.core.feature_space import FeatureSpace
-from stream_scorer.core.skew import Difference, differences
-from stream_scorer.io.memory_store import MemoryStore
-from stream_scorer.past_events import LATEST_MS, TOPIC, PastEvents, open_past
+from stream_scorer.core.events.batch import EventBatch, Int64, TopicPartition, validate
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.parity import Difference, differences
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import CustomerStates, take, topic_hash
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.live.consumer import clock_ms, open_store
+from stream_scorer.past.sources import LATEST_MS, TOPIC, PastEvents, open_past
 from stream_scorer.progress import progress
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 BATCH_RECORDS = 50_000
 LISTED = 1000

@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stream_scorer.core.events import Int64
-from stream_scorer.core.feature_space import FeatureSpace
-from stream_scorer.core.labels import LabelRule
-from stream_scorer.core.model_spec import FORMAT, Layout, Manifest, NetworkSpec
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
 from stream_scorer.model import params_file
+from stream_scorer.model.spec import FORMAT, Layout, Manifest, NetworkSpec
 
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"

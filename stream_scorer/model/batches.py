@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.core.events import Int64
-from stream_scorer.core.labels import LabelledRows, concatenate, dense_labels
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.labels.labels import LabelledRows, concatenate, dense_labels
 from stream_scorer.model.mxnet_loader import mx
 
 CLIP = 1e-7

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Int64
-from stream_scorer.core.feature_space import FeatureSpace
-from stream_scorer.core.labels import LabelledRows, dense_labels
-from stream_scorer.core.model_spec import Layout
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import Float32
+from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.errors import InputError
+from stream_scorer.model.spec import Layout
 
 
 @dataclass(frozen=True)

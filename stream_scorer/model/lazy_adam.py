@@ -20,10 +20,10 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Int64
-from stream_scorer.machine import usable_cores
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.state import Float32
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.runtime import usable_cores
 
 NAME = "lazyadam"
 

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.errors import ConfigError
-from stream_scorer.machine import usable_cores
+from stream_scorer.runtime import usable_cores
 
 _SIGACTION_BYTES = 512  # more than struct sigaction takes on any Linux
 

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.model_spec import Layout, NetworkSpec, Range
+from stream_scorer.core.features.state import Float32
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.spec import Layout, NetworkSpec, Range
 
 Parameters = dict[str, npt.NDArray[np.float32]]
 Symbol = Any

@@ -18,19 +18,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_scorer.core import calibration as calibrations
-from stream_scorer.core.calibration import Calibration
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Int64, UInt8
-from stream_scorer.core.feature_space import FeatureSpace
-from stream_scorer.core.labels import LabelledRows, LabelRule, choose_categories
-from stream_scorer.core.model_spec import Layout, TrainingOptions
+from stream_scorer.core.events.batch import Int64, UInt8
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import Float32
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule, choose_categories
 from stream_scorer.errors import ConfigError, InputError
+from stream_scorer.model import calibration as calibrations
 from stream_scorer.model import lazy_adam, network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss
+from stream_scorer.model.calibration import Calibration
 from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.spec import Layout, TrainingOptions
 
 WARM_UP_STEPS = 50
 LAST_LEARNING_RATE = 0.02

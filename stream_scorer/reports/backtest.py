@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Bool
+from stream_scorer.core.events.batch import Bool
+from stream_scorer.core.features.state import Float32
 from stream_scorer.reports import page
 from stream_scorer.reports.evaluation import COLOURS, calibration_plot, gain_plot, histogram
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_scorer.core.customer_state import Float32
-from stream_scorer.core.events import Bool, Float64, Int64
+from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.core.features.state import Float32
 from stream_scorer.reports import page
 
 BINS = 600

@@ -24,21 +24,21 @@ from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.sql import functions as sql
 
-from stream_scorer.core.labels import LabelCollector
-from stream_scorer.core.point_in_time import rows_at_cutoffs
+from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
+from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io import event_tables
-from stream_scorer.io.event_files import open_events
-from stream_scorer.io.snapshot_tables import spark_batches
-from stream_scorer.io.snapshots import (
+from stream_scorer.io.files import event_tables
+from stream_scorer.io.files.events import open_events
+from stream_scorer.io.files.snapshot_tables import spark_batches
+from stream_scorer.io.files.snapshots import (
     MANIFEST_FILE,
     ROWS_PER_SHARD,
     SnapshotInfo,
     manifest_content,
     manifest_of,
 )
-from stream_scorer.past_events import TOPIC, Refused, open_past, refuse_unfinished, valid_events
-from stream_scorer.settings import Settings
+from stream_scorer.past.sources import TOPIC, Refused, open_past, refuse_unfinished, valid_events
+from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import told
 from stream_scorer.spark.snapshots import digests

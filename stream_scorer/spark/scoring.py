@@ -31,8 +31,8 @@ from pyspark.sql.types import (
 )
 
 from stream_scorer.errors import Halt, SnapshotError
-from stream_scorer.io.score_files import described, scored
-from stream_scorer.io.snapshot_tables import vectors
+from stream_scorer.io.files.scores import described, scored
+from stream_scorer.io.files.snapshot_tables import vectors
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import told
 from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship

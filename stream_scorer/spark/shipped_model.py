@@ -24,7 +24,7 @@ from pyspark import SparkFiles
 
 from stream_scorer.errors import ArtefactError
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import Engine, EngineName, engine_name, open_engine
+from stream_scorer.model.engines.engine import Engine, EngineName, engine_name, open_engine
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import told
 

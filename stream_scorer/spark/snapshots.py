@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.sql import functions as sql
 
 from stream_scorer.errors import SnapshotError
-from stream_scorer.io.snapshots import (
+from stream_scorer.io.files.snapshots import (
     MANIFEST_FILE,
     check_fingerprint,
     info_of,

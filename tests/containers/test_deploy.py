@@ -22,11 +22,11 @@ from runners import free_port
 from scipy import sparse
 from servers import KafkaServer
 
-from stream_scorer.core.labels import LabelledRows
-from stream_scorer.core.model_spec import TrainingOptions
-from stream_scorer.core.propensity_records import decode_propensities
+from stream_scorer.core.avro.propensity_encoder import decode_propensities
+from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.model import artefact, training
-from stream_scorer.settings import Settings
+from stream_scorer.model.spec import TrainingOptions
+from stream_scorer.settings.tree import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "deploy" / "stream_scorer.toml"

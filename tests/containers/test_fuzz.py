@@ -22,13 +22,14 @@ from harness.rig import Rig
 from harness.stream import LIFETIME, SPACE
 from servers import QUIET_CLIENT, KafkaServer
 
-from stream_scorer.core import csr, fold
-from stream_scorer.core.codec import Decoder, encode_events
-from stream_scorer.core.customer_state import CustomerStates
-from stream_scorer.core.dead_letter_records import DeadLetterRecord, decode_dead_letter
-from stream_scorer.core.events import DeadLetter, EventBatch, Reason, RecordBatch, validate
-from stream_scorer.core.state_record import empty_states, pack
-from stream_scorer.io.kafka_records import record_batch
+from stream_scorer.core.avro.dead_letter_encoder import DeadLetterRecord, decode_dead_letter
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason, RecordBatch, validate
+from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.state import CustomerStates
+from stream_scorer.core.features.state_codec import empty_states, pack
+from stream_scorer.io.kafka.messages import record_batch
 
 pytestmark = [
     pytest.mark.containers,

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from servers import KafkaServer
 
-from stream_scorer.core.dead_letter_records import decode_dead_letters
-from stream_scorer.core.events import Reason, TopicPartition
+from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
+from stream_scorer.core.events.batch import Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt
-from stream_scorer.io.kafka_consumer import KafkaSource
-from stream_scorer.io.kafka_producer import KafkaSink
-from stream_scorer.io.memory_store import MemoryStore
+from stream_scorer.io.kafka.consumer import KafkaSource
+from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.jobs import topics
 from stream_scorer.jobs.doctor import doctor
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 pytestmark = pytest.mark.containers
 

@@ -10,8 +10,8 @@ from harness.member import wait_until
 from harness.rig import Rig
 from servers import KafkaServer
 
-from stream_scorer.core.dead_letter_records import decode_dead_letters
-from stream_scorer.core.events import Reason
+from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
+from stream_scorer.core.events.batch import Reason
 
 pytestmark = [
     pytest.mark.containers,

@@ -17,11 +17,11 @@ from harness.member import Member, wait_until
 from harness.rig import Rig
 from harness.stream import SPACE, Stream
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core.codec import decode_propensities
-from stream_scorer.core.state_record import pack, unpack
-from stream_scorer.io.propensity_files import FILE
-from stream_scorer.settings import Settings
+from stream_scorer.core.avro.propensity_encoder import decode_propensities
+from stream_scorer.core.features.state_codec import pack, unpack
+from stream_scorer.io.files.propensities import FILE
+from stream_scorer.live.consumer import open_store
+from stream_scorer.settings.tree import Settings
 
 pytestmark = pytest.mark.containers
 

@@ -9,12 +9,12 @@ import pytest
 from confluent_kafka import Producer
 from servers import QUIET_CLIENT, KafkaServer
 
-from stream_scorer.core.dead_letter_records import encode_dead_letters
-from stream_scorer.core.events import DeadLetter, Reason
-from stream_scorer.io.kafka_topic_reader import TopicReader
+from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
+from stream_scorer.core.events.batch import DeadLetter, Reason
+from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.jobs import dead_letters
 from stream_scorer.jobs.dead_letters import Choice
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 pytestmark = pytest.mark.containers
 

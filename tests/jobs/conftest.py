@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_scorer.core.model_spec import Layout, NetworkSpec
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.model import artefact, network
-from stream_scorer.settings import Settings
+from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.settings.tree import Settings
 
 CONFIG = """
 [kafka]

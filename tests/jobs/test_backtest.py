@@ -12,18 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer
 
-from stream_scorer.core import evaluation
-from stream_scorer.core.codec import encode_events
-from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.evaluation import metrics as evaluation
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import InputError
-from stream_scorer.io.event_files import write_events
-from stream_scorer.io.kafka_producer import ConfirmedProducer
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.io.files.events import write_events
+from stream_scorer.io.files.snapshots import Snapshot
+from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.jobs.backtest import When, backtest, in_words
 from stream_scorer.jobs.replay import replay
 from stream_scorer.model import artefact, network
-from stream_scorer.settings import Settings
+from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.settings.tree import Settings
 
 DAY = 86_400_000
 START = 17_000 * DAY

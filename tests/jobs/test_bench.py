@@ -12,9 +12,9 @@ from stream_scorer.bench.peer import Vectors
 from stream_scorer.bench.shop import shop
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes, rows_of
-from stream_scorer.core import csr, fold
-from stream_scorer.core.customer_state import take
-from stream_scorer.core.state_record import empty_states
+from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.state import take
+from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo import complete_journey
 from stream_scorer.errors import InputError
 from stream_scorer.jobs.bench import bench, in_words

@@ -12,15 +12,15 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from typer.testing import CliRunner
 
 from stream_scorer import cli
-from stream_scorer.core.dead_letter_records import encode_dead_letters
-from stream_scorer.core.events import NO_TIMESTAMP, DeadLetter, Reason
+from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
+from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import InputError
-from stream_scorer.io.kafka_producer import ConfirmedProducer
-from stream_scorer.io.kafka_topic_reader import TopicReader
+from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.jobs import dead_letters
 from stream_scorer.jobs.dead_letters import Choice
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 AT_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 INPUT, DEAD = "customer-events", "customer-events-dead-letters"

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core import fold
-from stream_scorer.core.labels import concatenate
-from stream_scorer.core.state_record import empty_states
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.core.labels.labels import concatenate
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import SnapshotError, StoreUnavailable
-from stream_scorer.io.redis_store import RedisStore
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.io.files.snapshots import Snapshot
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.jobs import export as job
-from stream_scorer.settings import Settings
+from stream_scorer.live.consumer import open_store
+from stream_scorer.settings.tree import Settings
 
 CUSTOMERS = 3000
 SHARD = 400
@@ -179,9 +179,9 @@ def test_a_killed_export_goes_on(settings: Settings, tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from stream_scorer.io.redis_store import RedisStore
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.jobs import export
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 load, pages = RedisStore.load, []
 def dying(self, ids):
     pages.append(ids)

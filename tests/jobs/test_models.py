@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_scorer import cli
-from stream_scorer.core.feature_space import Feature, FeatureSpace
-from stream_scorer.core.labels import LabelRule
-from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.model import artefact, network
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 CONFIG = """
 [vocabularies]

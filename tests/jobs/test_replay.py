@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core import fold
-from stream_scorer.core.codec import encode_events
-from stream_scorer.core.state_record import pack
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.state_codec import pack
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io.event_files import write_events
-from stream_scorer.io.kafka_producer import ConfirmedProducer
-from stream_scorer.io.propensity_files import FILE, MANIFEST
+from stream_scorer.io.files.events import write_events
+from stream_scorer.io.files.propensities import FILE, MANIFEST
+from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.jobs.replay import Window, propensities, rebuild
-from stream_scorer.settings import Settings
+from stream_scorer.live.consumer import open_store
+from stream_scorer.settings.tree import Settings
 
 START = 1_700_000_000_000
 

@@ -18,15 +18,17 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core import csr
-from stream_scorer.core.codec import Decoder, decode_propensities, encode_events
-from stream_scorer.core.events import NO_TIMESTAMP, RecordBatch
-from stream_scorer.core.fold import apply
-from stream_scorer.core.state_record import empty_states
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.avro.propensity_encoder import decode_propensities
+from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch
+from stream_scorer.core.features import csr
+from stream_scorer.core.features.fold import apply
+from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from stream_scorer.io.kafka_producer import ConfirmedProducer
-from stream_scorer.settings import Settings
+from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.live.consumer import open_store
+from stream_scorer.settings.tree import Settings
 
 MOST_POLLS = 300  # of 100 ms each
 

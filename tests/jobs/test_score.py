@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from stream_scorer import cli
 from stream_scorer.bench.bulk_workload import BulkSizes, write_model, write_snapshot
 from stream_scorer.errors import FingerprintMismatch, InputError, SnapshotError
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.score import in_words, score
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import ENGINES, open_engine
+from stream_scorer.model.engines.engine import ENGINES, open_engine
 
 SIZES = BulkSizes(customers=1_000, columns=2_000, categories=40, bought=5, seen=9)
 

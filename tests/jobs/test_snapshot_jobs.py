@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core import fold
-from stream_scorer.core.codec import Decoder
-from stream_scorer.core.state_record import empty_states
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import EventFileError, InputError, SnapshotError
-from stream_scorer.io.event_files import open_events, write_events
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.io.files.events import open_events, write_events
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.export import export
 from stream_scorer.jobs.replay import replay
-from stream_scorer.settings import Settings
+from stream_scorer.live.consumer import open_store
+from stream_scorer.settings.tree import Settings
 
 DAY = 86_400_000
 START = 17_000 * DAY

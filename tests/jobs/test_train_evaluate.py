@@ -14,18 +14,18 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_scorer import cli
-from stream_scorer.core.model_spec import TrainingOptions
 from stream_scorer.errors import ArtefactError, InputError, SnapshotError
-from stream_scorer.io.event_files import write_events
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.io.files.events import write_events
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.evaluate import evaluate
 from stream_scorer.jobs.evaluate import in_words as evaluation_in_words
 from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.train import in_words as training_in_words
 from stream_scorer.jobs.train import train
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import open_engine
-from stream_scorer.settings import Settings
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.model.spec import TrainingOptions
+from stream_scorer.settings.tree import Settings
 
 DAY_MS = 86_400_000
 START_MS = 19_000 * DAY_MS

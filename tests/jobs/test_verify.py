@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_scorer.assembly import open_store
-from stream_scorer.core.codec import encode_events
-from stream_scorer.core.state_record import pack, unpack
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.features.state_codec import pack, unpack
 from stream_scorer.demo.embedded import EmbeddedKafka
-from stream_scorer.io.kafka_producer import ConfirmedProducer
-from stream_scorer.io.redis_store import RedisStore
+from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.jobs.verify import in_words, verify
-from stream_scorer.settings import Settings
+from stream_scorer.live.consumer import open_store
+from stream_scorer.settings.tree import Settings
 
 START = 1_700_000_000_000
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.core.feature_space import Feature, FeatureSpace
-from stream_scorer.core.labels import LabelledRows, LabelRule
-from stream_scorer.core.model_spec import Layout, NetworkSpec
-from stream_scorer.io.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule
+from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 ROWS = 4_000
 DAY = 86_400_000

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from jvm_shop import CATEGORIES, write_snapshot
 
-from stream_scorer.core.feature_space import Feature, FeatureSpace
+from stream_scorer.core.features.space import Feature, FeatureSpace
 
 pytestmark = [pytest.mark.jvm, pytest.mark.timeout(600)]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from stream_scorer.core.feature_space import Feature, FeatureSpace
-from stream_scorer.core.labels import LabelledRows, LabelRule
-from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 DAY = 86_400_000
 CATEGORIES = tuple(f"c{i:02d}" for i in range(12))

@@ -9,9 +9,9 @@ import os
 import numpy as np
 import pytest
 
-from stream_scorer.core.model_spec import Layout
 from stream_scorer.errors import ArtefactError, FingerprintMismatch
 from stream_scorer.model import artefact
+from stream_scorer.model.spec import Layout
 
 FILES = (artefact.SYMBOL_FILE, artefact.PARAMS_FILE, artefact.MANIFEST_FILE)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stream_scorer.core.labels import concatenate, dense_labels
+from stream_scorer.core.labels.labels import concatenate, dense_labels
 from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss
 from stream_scorer.model.mxnet_loader import mx
 

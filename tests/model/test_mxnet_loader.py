@@ -19,7 +19,7 @@ def test_a_missing_mxnet_is_one_clear_error(tmp_path, broken, said):
 import sys; sys.path.insert(0, {str(tmp_path)!r})
 from stream_scorer.errors import ConfigError
 try:
-    import stream_scorer.model.mxnet_engine
+    import stream_scorer.model.engines.mxnet
 except ConfigError as error:
     print(error)
 """

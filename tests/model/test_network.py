@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_scorer.core import calibration
-from stream_scorer.core.model_spec import Layout, NetworkSpec
-from stream_scorer.model import network
+from stream_scorer.model import calibration, network
 from stream_scorer.model.batches import csr_ndarray
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.spec import Layout, NetworkSpec
 from tests.model.conftest import THREE, TWO
 
 INDEX = np.array([0, 2, 3, 7, 11])

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_scorer.core import evaluation
-from stream_scorer.core.labels import dense_labels
-from stream_scorer.core.model_spec import NetworkSpec, TrainingOptions
+from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.errors import ConfigError, InputError
-from stream_scorer.io.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 from stream_scorer.model import artefact, training
-from stream_scorer.model.mxnet_engine import MxnetEngine
+from stream_scorer.model.engines.mxnet import MxnetEngine
+from stream_scorer.model.spec import NetworkSpec, TrainingOptions
 from tests.model.conftest import DAY, THREE, TWO
 
 OPTIONS = TrainingOptions(
@@ -155,7 +155,7 @@ def test_mxnet_never_falls_back_to_dense_storage_and_prints_nothing():
     """It says so once in a process, so a process of its own trains."""
     program = """
 from tests.model import conftest as shop
-from stream_scorer.core.model_spec import TrainingOptions
+from stream_scorer.model.spec import TrainingOptions
 from stream_scorer.model import training
 space = shop.space.__wrapped__()
 rows = shop.shop_rows(space, 300, 1, as_of_ms=0)

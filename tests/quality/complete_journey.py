@@ -28,15 +28,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_scorer.core import evaluation
-from stream_scorer.core.labels import dense_labels
+from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.demo.complete_journey import load_events
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.evaluate import evaluate
 from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.train import train
 from stream_scorer.model import artefact
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 SHOP = ZoneInfo("America/New_York")
 MIN_CUSTOMERS = 100

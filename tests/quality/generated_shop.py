@@ -28,15 +28,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_scorer.core import evaluation, own_logistic
-from stream_scorer.core.labels import LabelledRows, dense_labels
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.core.evaluation import logistic_baseline as own_logistic
+from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.labels.labels import LabelledRows, dense_labels
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.evaluate import evaluate
 from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.train import train
 from stream_scorer.model import artefact
-from stream_scorer.model.engines import open_engine
-from stream_scorer.settings import Settings
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.settings.tree import Settings
 
 DAY = 86_400_000
 START = 20_000 * DAY

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from stream_scorer.bench.workload import RULE, Sizes, rows_of, space_of
-from stream_scorer.io.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 
 SIZES = Sizes(columns=50_000, categories=300, entries=117, positives=5)
 # Each shard is read a few times in either run; a pool of `shuffle_rows` is as large as a shard.
@@ -25,8 +25,8 @@ PROGRAM = """
 import json, resource, sys
 from pathlib import Path
 from stream_scorer.bench.workload import RULE, space_of
-from stream_scorer.core.model_spec import TrainingOptions
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.model.spec import TrainingOptions
+from stream_scorer.io.files.snapshots import Snapshot
 from tests.quality.training_memory import SIZES
 from stream_scorer.model import training
 path, rows = Path(sys.argv[1]), int(sys.argv[2])

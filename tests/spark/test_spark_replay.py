@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io.event_files import write_events
-from stream_scorer.io.snapshots import Snapshot
+from stream_scorer.io.files.events import write_events
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.replay import replay
-from stream_scorer.settings import Settings
+from stream_scorer.settings.tree import Settings
 
 # ruff: noqa: PLC0415 - pyspark may be absent where these are collected
 

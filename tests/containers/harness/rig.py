@@ -18,11 +18,11 @@ from servers import QUIET_CLIENT, KafkaServer, RedisServer
 from harness.member import Member, wait_until
 from harness.stream import EVENT_TYPES, SPACE, VOCABULARIES, Stream
 from harness.verdict import Verdict, judge, single_pass
-from stream_scorer.core.customer_state import CustomerStates, concatenate
-from stream_scorer.core.state_record import empty_states
-from stream_scorer.io.redis_store import RedisStore
+from stream_scorer.core.features.state import CustomerStates, concatenate
+from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.model import artefact
-from stream_scorer.model.native_engine import NativeEngine
+from stream_scorer.model.engines.native import NativeEngine
 
 CATCH_UP_SECONDS = 90.0
 CALL_SECONDS = 60

@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer import cli, pipeline
-from stream_scorer.core import fold
-from stream_scorer.core.customer_state import CustomerStates
-from stream_scorer.io.kafka_consumer import KafkaSource
-from stream_scorer.io.kafka_producer import KafkaSink
-from stream_scorer.io.redis_store import RedisStore
+from stream_scorer import cli
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.state import CustomerStates
+from stream_scorer.io.kafka.consumer import KafkaSource
+from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.live import pipeline
 
 STOP_AT_CALL = 10
 WINDOW_SECONDS = 0.05  # between the steps that a kill is to hit

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.core.codec import encode_events
-from stream_scorer.core.feature_space import Feature, FeatureSpace
-from stream_scorer.core.labels import LabelRule
-from stream_scorer.core.model_spec import Layout, NetworkSpec
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.model import network
 from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 START_MS = 1_700_000_000_000
 STEP_MS = 60_000

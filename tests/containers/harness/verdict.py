@@ -15,21 +15,21 @@ import numpy as np
 from confluent_kafka import Message
 
 from harness.stream import CATEGORIES, EVENT_TYPES, LIFETIME, SPACE, Stream
-from stream_scorer.core import csr, fold
-from stream_scorer.core.codec import Decoder
-from stream_scorer.core.customer_state import CustomerStates, Float32, StateArrays
-from stream_scorer.core.dead_letter_records import decode_dead_letters
-from stream_scorer.core.events import (
+from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.propensity_encoder import PublishedPropensities, decode_propensities
+from stream_scorer.core.events.batch import (
     NO_TIMESTAMP,
     EventRules,
     RecordBatch,
     TopicPartition,
     validate,
 )
+from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.state import CustomerStates, Float32, StateArrays
+from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.core.propensities import published_in_full
-from stream_scorer.core.propensity_records import PublishedPropensities, decode_propensities
-from stream_scorer.core.state_record import empty_states
-from stream_scorer.model.native_engine import NativeEngine
+from stream_scorer.model.engines.native import NativeEngine
 
 RELATIVE = 1e-6
 PROBABILITY = 2e-5  # engines agree to 1e-5, and a batch's size may move the last bits

@@ -5,7 +5,7 @@ import com.google.gson.JsonObject;
 import java.util.Map;
 
 /**
- * How many columns a feature declaration makes; as stream_scorer/core/feature_space.py lays them
+ * How many columns a feature declaration makes; as stream_scorer/core/features/space.py lays them
  * out, which says what each of them is.
  */
 final class FeatureColumns {

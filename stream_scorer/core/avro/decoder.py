@@ -1,0 +1,341 @@
+"""From framed bytes to columns of events: `Decoder`, and the splitting of Avro file blocks.
+
+Lives here: grouping records by frame, asking for writer schemas, running programs over all records
+of a schema at once, and saying what was wrong with a record. Must not live here: schema resolution
+(writer_program.py), the loop over bytes (record_kernel.py), where schemas come from (io/).
+
+How it works: all values of a batch are joined into one buffer, which the string columns of the
+result keep as spans. The frame prefixes are read in one compiled pass; for each distinct one the
+writer schema is asked for once and compiled to a program; a second compiled pass fills the columns.
+Python touches single records only where they are bad. Values that are columns already
+(column_values.py) are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.avro import interpreter as k
+from stream_scorer.core.avro.attributes import write_maps
+from stream_scorer.core.avro.column_values import ColumnValues
+from stream_scorer.core.avro.primitives import ERROR_TEXTS, OK
+from stream_scorer.core.avro.resolution import Program, UnusableSchemaError, event_program
+from stream_scorer.core.avro.schemas import (
+    CONFLUENT_MAGIC,
+    CONFLUENT_PREFIX_BYTES,
+    SINGLE_OBJECT_MAGIC,
+    SINGLE_OBJECT_PREFIX_BYTES,
+    schema_json,
+    single_object_prefix,
+)
+from stream_scorer.core.events.batch import (
+    Bool,
+    DeadLetter,
+    EventBatch,
+    Int64,
+    Reason,
+    RecordBatch,
+    StringColumn,
+    UInt8,
+)
+
+# Schema keys kept in memory. A topic has few; the limit is for keys made of corrupt bytes.
+MAX_SCHEMAS = 1024
+# A schema may be registered after its first record was seen: ask again after so many batches.
+ASK_AGAIN_AFTER_BATCHES = 100
+
+# First bytes of a value made by `refused_value`; no schema key starts with them.
+REFUSED_MAGIC = b"\xffstream_scorer refused\x00"
+
+T = TypeVar("T")
+
+_EMPTY, _BAD_MAGIC, _CUT_SHORT, _CONFLUENT, _SINGLE_OBJECT = range(5)
+
+
+class Decoder:
+    """Batches of framed records to columns. Not thread-safe.
+
+    lookup: the writer schema (JSON text) of a schema key, or None where there is none; what it
+    raises (a registry that can't be reached) passes through `decode`, and the batch can be decoded
+    again. Records of more than max_record_bytes are not looked into.
+    """
+
+    def __init__(self, lookup: Callable[[bytes], str | None], *, max_record_bytes: int) -> None:
+        self._lookup = lookup
+        self._max_record_bytes = max_record_bytes
+        self._programs: dict[bytes, Program | UnusableSchemaError] = {}
+        self._unknown: dict[bytes, int] = {}
+        self._batches = 0
+
+    def decode(self, records: RecordBatch) -> tuple[EventBatch, list[DeadLetter]]:
+        """Events in the order of their records, and a dead letter for each record that is none."""
+        values = records.values
+        if isinstance(values, ColumnValues) and values.surely_within(self._max_record_bytes):
+            return values.decoded(records), []
+        self._batches += 1
+        bad: dict[int, tuple[Reason, str]] = {}
+        buffer, starts, ends = self._joined(records.values, bad)
+        kinds, keys = _frames(buffer, starts, ends)
+        groups = list(self._groups(records.values, kinds, keys, starts, bad))
+        buffer, places = _with_constants(buffer, [program for program, _ in groups])
+        out = k.columns(len(records))
+        attributes = buffer
+        for (program, rows), constants_at in zip(groups, places, strict=True):
+            errors, attributes = _run(
+                program.tables(constants_at), buffer, starts, ends, rows, out, attributes
+            )
+            for row in rows[errors.error[rows] != OK].tolist():
+                at = int(errors.at[row] - starts[row]) + _prefix_bytes(int(kinds[row]))
+                text = ERROR_TEXTS[int(errors.error[row])]
+                field = program.labels[int(errors.label[row])]
+                bad[row] = Reason.UNDECODABLE, text.format(field=field, at=at)
+        good = np.ones(len(records), np.bool_)
+        good[list(bad)] = False
+        return _events(records, out, buffer, attributes, good), _letters(records, bad)
+
+    def _joined(
+        self, values: Sequence[bytes | None], bad: dict[int, tuple[Reason, str]]
+    ) -> tuple[UInt8, Int64, Int64]:
+        """One buffer of all values, and where each starts and ends; oversized ones left out."""
+        given = [v or b"" for v in values]
+        lengths = np.fromiter(map(len, given), np.int64, len(given))
+        for row in np.flatnonzero(lengths > self._max_record_bytes).tolist():
+            detail = f"{lengths[row]} bytes, more than the {self._max_record_bytes} allowed"
+            bad[row] = Reason.OVERSIZED, detail
+            given[row], lengths[row] = b"", 0
+        ends = np.cumsum(lengths)
+        return np.frombuffer(b"".join(given), np.uint8), ends - lengths, ends
+
+    def _groups(
+        self,
+        values: Sequence[bytes | None],
+        kinds: UInt8,
+        keys: Int64,
+        starts: Int64,
+        bad: dict[int, tuple[Reason, str]],
+    ) -> Iterator[tuple[Program, Int64]]:
+        """Rows by program; moves their `starts` behind the frame. Rows without one become `bad`."""
+        framed = kinds >= _CONFLUENT
+        for row in np.flatnonzero(~framed).tolist():
+            if row not in bad:
+                bad[row] = _unframed(values[row] or b"", int(kinds[row]))
+        for rows in _equal_rows(kinds, keys, np.flatnonzero(framed)):
+            first = values[int(rows[0])] or b""
+            prefix_bytes = _prefix_bytes(int(kinds[rows[0]]))
+            key = first[:prefix_bytes]
+            program = self._program(key)
+            if isinstance(program, Program):
+                starts[rows] += prefix_bytes
+                yield program, rows
+                continue
+            if program is None:
+                verdict = Reason.UNKNOWN_SCHEMA, f"no schema is known for {_shown(key)}"
+            else:
+                verdict = Reason.UNDECODABLE, f"{_shown(key)}: {program}"
+            bad.update(dict.fromkeys(rows.tolist(), verdict))
+
+    def _program(self, key: bytes) -> Program | UnusableSchemaError | None:
+        """The program of a schema key, why there is none, or None for an unknown key."""
+        found = self._programs.get(key)
+        if found is not None:
+            return found
+        asked = self._unknown.get(key)
+        if asked is not None and self._batches - asked < ASK_AGAIN_AFTER_BATCHES:
+            return None
+        schema = self._lookup(key)
+        if schema is None and key == single_object_prefix("customer_event"):
+            schema = schema_json("customer_event")
+        if schema is None:
+            self._unknown.pop(key, None)
+            _put_bounded(self._unknown, key, self._batches)
+            return None
+        try:
+            found = event_program(schema)
+        except UnusableSchemaError as error:
+            found = error
+        _put_bounded(self._programs, key, found)
+        return found
+
+
+def refused_value(reason: str, original: bytes) -> bytes:
+    """A value that no schema can decode: its dead letter has this reason and the original bytes.
+
+    For sources that find a record broken before it is Avro (a line that is not JSON).
+    """
+    said = reason.encode(errors="backslashreplace")
+    return REFUSED_MAGIC + len(said).to_bytes(4, "big") + said + original
+
+
+def split_block(program: Program, block: bytes, count: int, prefix: bytes) -> list[bytes]:
+    """The `count` records of an Avro file's block, each after `prefix`.
+
+    program: `skip_program` of the file's schema. Where a record is broken, or bytes are left over,
+    the rest of the block stays one record, which will not decode.
+    """
+    most = max(0, min(count, len(block) + k.FREE_ITEMS))
+    errors, none = k.outcome(most), np.empty((0, 5), np.int64)
+    limits = np.full(most, len(block), np.int64)
+    k.run(
+        np.frombuffer(block, np.uint8).copy(), limits, limits, np.arange(most), True,
+        program.tables(0), k.columns(0), errors, none,
+    )  # fmt: skip
+    broken = np.flatnonzero(errors.error != OK)[:1]
+    whole = int(broken[0]) if len(broken) else most
+    ends = errors.at[:whole].tolist()
+    if whole == count and ends:
+        ends[-1] = len(block)
+    elif whole < count or block:
+        ends.append(len(block))
+    starts = [0, *ends[:-1]]
+    return [prefix + block[s:e] for s, e in zip(starts, ends, strict=True)]
+
+
+def _run(
+    tables: k.Tables,
+    buffer: UInt8,
+    starts: Int64,
+    ends: Int64,
+    rows: Int64,
+    out: k.Columns,
+    attributes: UInt8,
+) -> tuple[k.Outcome, UInt8]:
+    """Decode `rows` into `out`; the errors, and `attributes` with maps that had to be rewritten."""
+    errors = k.outcome(len(starts))
+    none = np.empty((0, 5), np.int64)
+    entries = k.run(buffer, starts, ends, rows, False, tables, out, errors, none)
+    if not entries:
+        return errors, attributes
+    odd = rows[(errors.error[rows] == OK) & (out.lengths[k.ATTRIBUTES, rows] == k.REWRITE)]
+    pairs = np.empty((entries, 5), np.int64)
+    entries = k.run(buffer, starts, ends, odd, False, tables, out, errors, pairs)
+    maps, map_ends = write_maps(buffer, pairs[:entries], odd)
+    map_starts = np.concatenate(([0], map_ends[:-1])) if len(odd) else map_ends
+    out.starts[k.ATTRIBUTES, odd] = len(attributes) + map_starts
+    out.lengths[k.ATTRIBUTES, odd] = map_ends - map_starts
+    return errors, np.concatenate((attributes, maps))
+
+
+def _with_constants(buffer: UInt8, programs: list[Program]) -> tuple[UInt8, list[int]]:
+    """The buffer with the programs' constants behind it, and where each program's are."""
+    places, end, parts = [], len(buffer), [buffer]
+    for program in programs:
+        places.append(end)
+        parts.append(np.frombuffer(program.constants, np.uint8))
+        end += len(program.constants)
+    joined = np.concatenate(parts)
+    return joined, places
+
+
+def _equal_rows(kinds: UInt8, keys: Int64, rows: Int64) -> Iterator[Int64]:
+    """`rows` split into those of equal kind and key."""
+    if not len(rows):
+        return
+    if (kinds[rows] == kinds[rows[0]]).all() and (keys[rows] == keys[rows[0]]).all():
+        yield rows
+        return
+    for kind in np.unique(kinds[rows]):
+        same = rows[kinds[rows] == kind]
+        _, group = np.unique(keys[same], return_inverse=True)
+        order = np.argsort(group, kind="stable")
+        cuts = np.flatnonzero(np.diff(group[order])) + 1
+        yield from np.split(same[order], cuts)
+
+
+@nb.njit(cache=True, nogil=True)
+def _frames(buffer: UInt8, starts: Int64, ends: Int64) -> tuple[UInt8, Int64]:
+    """The kind of each value's frame and its schema id or fingerprint."""
+    n = len(starts)
+    kinds = np.empty(n, np.uint8)
+    keys = np.zeros(n, np.int64)
+    for row in range(n):
+        start, length = starts[row], ends[row] - starts[row]
+        if length == 0:
+            kinds[row] = _EMPTY
+        elif buffer[start] == 0:
+            kinds[row] = _CONFLUENT if length >= CONFLUENT_PREFIX_BYTES else _CUT_SHORT
+            stop = CONFLUENT_PREFIX_BYTES if length >= CONFLUENT_PREFIX_BYTES else 0
+            for i in range(1, stop):
+                keys[row] = (keys[row] << 8) | buffer[start + i]
+        elif buffer[start] == 0xC3 and (length == 1 or buffer[start + 1] == 0x01):
+            kinds[row] = _SINGLE_OBJECT if length >= SINGLE_OBJECT_PREFIX_BYTES else _CUT_SHORT
+            stop = SINGLE_OBJECT_PREFIX_BYTES if length >= SINGLE_OBJECT_PREFIX_BYTES else 0
+            for i in range(2, stop):
+                keys[row] = (keys[row] << 8) | buffer[start + i]
+        else:
+            kinds[row] = _BAD_MAGIC
+    return kinds, keys
+
+
+def _prefix_bytes(kind: int) -> int:
+    return CONFLUENT_PREFIX_BYTES if kind == _CONFLUENT else SINGLE_OBJECT_PREFIX_BYTES
+
+
+def _unframed(value: bytes, kind: int) -> tuple[Reason, str]:
+    if kind == _EMPTY:
+        return Reason.EMPTY_VALUE, "the record has no value"
+    if kind == _CUT_SHORT:
+        return Reason.UNDECODABLE, f"the record ends inside its frame, at byte {len(value)}"
+    if value.startswith(REFUSED_MAGIC):
+        return Reason.UNDECODABLE, _refusal(value)[0]
+    return Reason.UNDECODABLE, f"no Avro frame: it starts with {value[:8]!r}"
+
+
+def _refusal(value: bytes) -> tuple[str, bytes]:
+    """The reason and the original bytes that `refused_value` joined."""
+    at = len(REFUSED_MAGIC) + 4
+    end = at + int.from_bytes(value[len(REFUSED_MAGIC) : at], "big")
+    return value[at:end].decode(errors="replace"), value[end:]
+
+
+def _letters(records: RecordBatch, bad: dict[int, tuple[Reason, str]]) -> list[DeadLetter]:
+    letters = [records.dead_letter(row, *bad[row]) for row in sorted(bad)]
+    return [
+        replace(letter, value=_refusal(letter.value)[1])
+        if letter.value is not None and letter.value.startswith(REFUSED_MAGIC)
+        else letter
+        for letter in letters
+    ]
+
+
+def _shown(key: bytes) -> str:
+    if key.startswith(CONFLUENT_MAGIC):
+        return f"schema id {int.from_bytes(key[1:], 'big')}"
+    return f"schema fingerprint {key[len(SINGLE_OBJECT_MAGIC) :][::-1].hex()}"
+
+
+def _put_bounded(table: dict[bytes, T], key: bytes, value: T) -> None:
+    """Keep `value`; the oldest entry makes room."""
+    if len(table) >= MAX_SCHEMAS:
+        del table[next(iter(table))]
+    table[key] = value
+
+
+def _events(
+    records: RecordBatch, out: k.Columns, buffer: UInt8, attributes: UInt8, good: Bool
+) -> EventBatch:
+    """The rows of `out` that are good."""
+    if good.all():
+        rows = np.arange(len(good))
+        kept = out
+        index, offsets = records.partition_index, records.offsets
+    else:
+        rows = np.flatnonzero(good)
+        kept = k.Columns(
+            out.starts[:, rows], out.lengths[:, rows], out.value[rows], out.has_value[rows],
+            out.occurred_ms[rows],
+        )  # fmt: skip
+        index, offsets = records.partition_index[rows], records.offsets[rows]
+    texts = [
+        StringColumn(attributes if slot == k.ATTRIBUTES else buffer, starts, lengths)
+        for slot, starts, lengths in zip(range(k.SLOTS), kept.starts, kept.lengths, strict=True)
+    ]
+    return EventBatch(
+        texts[k.EVENT_ID], texts[k.CUSTOMER_ID], texts[k.EVENT_TYPE], texts[k.CATEGORY_ID],
+        texts[k.PRODUCT_ID], kept.value, kept.has_value, kept.occurred_ms, texts[k.ATTRIBUTES],
+        records.partitions, index, offsets, rows,
+    )  # fmt: skip

@@ -1,0 +1,341 @@
+"""A compiled interpreter that walks Avro records and puts the wanted fields into columns.
+
+Lives here: the instruction set and the numba loop that runs it. Must not live here: schemas
+(writer_program.py makes the instructions) and frames (avro_decoder.py).
+
+How it works: a program is an int32 array (P, 5) of rows (op, a, b, c, label). The loop has no types
+of its own, only a position, a program counter and a short stack for blocks and nested records.
+Every read is checked against the record's end, so hostile bytes end in an error code with its
+position, never in a wild read. Work is bounded too: an item of an array or map costs ITEM_COST and
+a nested record 1 of a budget that grows with the record's length, and the stack is MAX_DEPTH deep.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.avro.attributes import canonical_map
+from stream_scorer.core.avro.primitives import (
+    BAD_BLOCK_SIZE,
+    BAD_BOOLEAN,
+    BAD_BRANCH,
+    BAD_SYMBOL,
+    OK,
+    OUT_OF_INT,
+    REFUSED,
+    TOO_DEEP,
+    TOO_MANY_ITEMS,
+    TRAILING,
+    TRUNCATED,
+    get_length,
+    get_long,
+    get_text,
+)
+from stream_scorer.core.events.batch import NULL, Bool, Float64, Int32, Int64, UInt8
+from stream_scorer.jit import bytes_of
+
+# Instructions, with their operands a, b and c.
+(
+    END,  # the record is complete
+    STRING,  # a: slot
+    ENUM,  # a: first symbol; b: number of symbols; c: slot
+    NULL_STRING,  # a: slot
+    DOUBLE, FLOAT, LONG_VALUE, INT_VALUE, NULL_VALUE,  # into the value column
+    TIME,  # a: divisor to milliseconds; b: 1 where the writer's type is int
+    MAP,  # a: where to go on; falls through to the general loop where the map is not canonical
+    EMPTY_MAP,
+    KEY,  # a map key, and the row's map must be rewritten
+    PAIR,  # key and value are complete
+    UNION,  # a: first row of the jump table; b: number of branches
+    JUMP,  # a: where to
+    CALL, RETURN,  # a: where to
+    BLOCKS,  # start of an array or map
+    NEXT,  # a: where to go on when there is no further item
+    SKIP_BOOLEAN, SKIP_INT, SKIP_LONG, SKIP_BYTES,
+    SKIP_FIXED,  # a: bytes
+    SKIP_ENUM,  # b: number of symbols
+    REFUSE,  # this branch of a union does not resolve
+) = range(27)  # fmt: skip
+
+# Slots of the string columns; the writer's fields of the same names end here.
+EVENT_ID, CUSTOMER_ID, EVENT_TYPE, CATEGORY_ID, PRODUCT_ID, ATTRIBUTES, MAP_VALUE = range(7)
+SLOTS = 7
+
+# Nested records and containers within one record. Real schemas need fewer than ten.
+MAX_DEPTH = 256
+# An item of zero bytes (array of nulls) is legal, a billion of them in three bytes is an attack.
+FREE_ITEMS = 1024
+ITEM_COST = 64
+
+# Length of an attributes span that must be rewritten in canonical form.
+REWRITE = -2
+
+
+class Tables(NamedTuple):
+    """A program: code (P, 5) int32; jumps int32; symbols as spans of the buffer."""
+
+    code: Int32
+    jumps: Int32
+    symbol_starts: Int64
+    symbol_lengths: Int32
+    empty_map_at: int
+
+
+class Columns(NamedTuple):
+    """What `run` fills. starts (SLOTS, n) int64 and lengths (SLOTS, n) int32 are spans of the
+    buffer; value, has_value and occurred_ms (n,).
+    """
+
+    starts: Int64
+    lengths: Int32
+    value: Float64
+    has_value: Bool
+    occurred_ms: Int64
+
+
+class Outcome(NamedTuple):
+    """For each record its error, where in the buffer it lies, and the label of its field."""
+
+    error: Int32
+    at: Int64
+    label: Int32
+
+
+def columns(n: int) -> Columns:
+    """Room for n records."""
+    return Columns(
+        np.empty((SLOTS, n), np.int64), np.empty((SLOTS, n), np.int32), np.empty(n),
+        np.empty(n, np.bool_), np.empty(n, np.int64),
+    )  # fmt: skip
+
+
+def outcome(n: int) -> Outcome:
+    """Room for the errors of n records; OK at first."""
+    return Outcome(np.zeros(n, np.int32), np.zeros(n, np.int64), np.zeros(n, np.int32))
+
+
+@nb.njit(cache=True, nogil=True)
+def _bits(data: Any, pos: Any, size: Any) -> Any:
+    """`size` little-endian bytes at pos as an integer."""
+    bits = np.uint64(0)
+    for i in range(size):
+        bits |= np.uint64(data[pos + i]) << np.uint64(8 * i)
+    return bits
+
+
+@nb.njit(cache=True, nogil=True)
+def run(
+    buffer: UInt8,
+    starts: Int64,
+    ends: Int64,
+    rows: Int64,
+    chained: bool,
+    tables: Tables,
+    out: Columns,
+    errors: Outcome,
+    pairs: Int64,
+) -> Any:
+    """Run the program over the records `rows` (r,) int64, into `out` and `errors`.
+
+    Record `row` is buffer[starts[row]:ends[row]]. Where `chained`, each record instead starts where
+    the one before it ended, `errors.at` is its end, and the first broken one is the last. Returns
+    how many map entries belong to maps that must be rewritten; `pairs` (p, 5) int64 takes the first
+    p of them: row, key start, key length, value start, value length.
+    """
+    code, jumps, symbol_starts, symbol_lengths, empty_map_at = tables
+    slot_starts, slot_lengths, value, has_value, occurred_ms = out
+    row_error, row_at, row_label = errors
+    data = bytes_of(buffer)
+    stack = np.empty((MAX_DEPTH, 2), np.int64)
+    bits = np.zeros(1, np.uint64)
+    doubles, floats = bits.view(np.float64), bits.view(np.float32)
+    pair_count = 0
+    pos = np.int64(0)
+    for row in rows:
+        end = ends[row]
+        if not chained:
+            pos = starts[row]
+        error, at, label = OK, pos, np.int32(0)
+        top = -1
+        key_start, key_length = np.int64(0), np.int64(0)
+        budget = ITEM_COST * (end - pos + FREE_ITEMS)
+        pc = 0
+        while True:
+            op, a, b, label = code[pc, 0], code[pc, 1], code[pc, 2], code[pc, 4]
+            pc += 1
+            if op == STRING:
+                length, at, error = get_text(data, pos, end)
+                if error != OK:
+                    break
+                slot_starts[a, row] = at - length
+                slot_lengths[a, row] = length
+                pos = at
+            elif op == UNION:
+                branch, at, error = get_long(data, pos, end)
+                if error == OK and (branch < 0 or branch >= b):
+                    error, at = BAD_BRANCH, pos
+                if error != OK:
+                    break
+                pc = jumps[a + branch]
+                pos = at
+            elif op == JUMP:
+                pc = a
+            elif op == NULL_STRING:
+                slot_starts[a, row] = pos
+                slot_lengths[a, row] = NULL
+            elif op in (DOUBLE, FLOAT):
+                size = 8 if op == DOUBLE else 4
+                if end - pos < size:
+                    error, at = TRUNCATED, pos
+                    break
+                bits[0] = _bits(data, pos, size)
+                if op == DOUBLE:
+                    value[row] = doubles[0]
+                else:
+                    value[row] = floats[0]
+                has_value[row] = True
+                pos += size
+            elif op in (TIME, LONG_VALUE, INT_VALUE):
+                number, at, error = get_long(data, pos, end)
+                is_int = op == INT_VALUE or (op == TIME and b == 1)
+                if error == OK and is_int and (number < -(2**31) or number >= 2**31):
+                    error, at = OUT_OF_INT, pos
+                if error != OK:
+                    break
+                if op == TIME:
+                    occurred_ms[row] = number if a == 1 else number // a
+                else:
+                    value[row] = np.float64(number)
+                    has_value[row] = True
+                pos = at
+            elif op == NULL_VALUE:
+                value[row] = 0.0
+                has_value[row] = False
+            elif op == MAP:
+                canonical, at, error = canonical_map(data, pos, end)
+                if error != OK:
+                    break
+                if canonical:
+                    slot_starts[ATTRIBUTES, row] = pos
+                    slot_lengths[ATTRIBUTES, row] = at - pos
+                    pos = at
+                    pc = a
+            elif op == EMPTY_MAP:
+                slot_starts[ATTRIBUTES, row] = empty_map_at
+                slot_lengths[ATTRIBUTES, row] = 1
+            elif op in (ENUM, SKIP_ENUM):
+                symbol, at, error = get_long(data, pos, end)
+                if error == OK and (symbol < 0 or symbol >= b):
+                    error, at = BAD_SYMBOL, pos
+                if error != OK:
+                    break
+                if op == ENUM:
+                    slot = code[pc - 1, 3]
+                    slot_starts[slot, row] = symbol_starts[a + symbol]
+                    slot_lengths[slot, row] = symbol_lengths[a + symbol]
+                pos = at
+            elif op == SKIP_BYTES:
+                length, at, error = get_length(data, pos, end)
+                if error != OK:
+                    break
+                pos = at + length
+            elif op in (SKIP_INT, SKIP_LONG):
+                number, at, error = get_long(data, pos, end)
+                if error == OK and op == SKIP_INT and (number < -(2**31) or number >= 2**31):
+                    error, at = OUT_OF_INT, pos
+                if error != OK:
+                    break
+                pos = at
+            elif op == SKIP_FIXED:
+                if end - pos < a:
+                    error, at = TRUNCATED, pos
+                    break
+                pos += a
+            elif op == SKIP_BOOLEAN:
+                if pos >= end:
+                    error, at = TRUNCATED, pos
+                    break
+                if data[pos] > 1:
+                    error, at = BAD_BOOLEAN, pos
+                    break
+                pos += 1
+            elif op in (BLOCKS, CALL):
+                budget -= 1
+                top += 1
+                if top >= MAX_DEPTH:
+                    error, at = TOO_DEEP, pos
+                    break
+                if budget < 0:
+                    error, at = TOO_MANY_ITEMS, pos
+                    break
+                stack[top, 0] = 0 if op == BLOCKS else pc
+                stack[top, 1] = -1
+                if op == CALL:
+                    pc = a
+            elif op == RETURN:
+                pc = stack[top, 0]
+                top -= 1
+            elif op == NEXT:
+                left = stack[top, 0]
+                if left == 0:
+                    if stack[top, 1] >= 0 and stack[top, 1] != pos:
+                        error, at = BAD_BLOCK_SIZE, pos
+                        break
+                    left, at, error = get_long(data, pos, end)
+                    if error != OK:
+                        break
+                    stack[top, 1] = -1
+                    if left == -(2**63):
+                        error, at = TOO_MANY_ITEMS, pos
+                        break
+                    if left < 0:
+                        size, at, error = get_long(data, at, end)
+                        if error == OK and (size < 0 or size > end - at):
+                            error, at = BAD_BLOCK_SIZE, pos
+                        if error != OK:
+                            break
+                        stack[top, 1] = at + size
+                        left = -left
+                    pos = at
+                if left == 0:
+                    top -= 1
+                    pc = a
+                else:
+                    budget -= ITEM_COST
+                    if budget < 0:
+                        error, at = TOO_MANY_ITEMS, pos
+                        break
+                    stack[top, 0] = left - 1
+            elif op == KEY:
+                key_length, at, error = get_text(data, pos, end)
+                if error != OK:
+                    break
+                key_start = at - key_length
+                slot_lengths[ATTRIBUTES, row] = REWRITE
+                pos = at
+            elif op == PAIR:
+                p = pair_count
+                if p < len(pairs):
+                    pairs[p, 0] = row
+                    pairs[p, 1] = key_start
+                    pairs[p, 2] = key_length
+                    pairs[p, 3] = slot_starts[MAP_VALUE, row]
+                    pairs[p, 4] = slot_lengths[MAP_VALUE, row]
+                pair_count = p + 1
+            elif op == REFUSE:
+                error, at = REFUSED, pos
+                break
+            else:
+                error, at = OK, pos
+                break
+        if error == OK and not chained and pos != end:
+            error, at = TRAILING, pos
+        row_error[row] = error
+        row_at[row] = at
+        row_label[row] = label
+        if chained and error != OK:
+            break
+    return pair_count

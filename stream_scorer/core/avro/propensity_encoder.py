@@ -1,0 +1,314 @@
+"""Propensity records: many at once to Avro bytes, and back to columns for readers.
+
+Lives here: `PropensityEncoder` and `decode_propensities`. Must not live here: what is worth
+publishing (propensities.py) and topics (io/).
+
+How it works: within a batch all records share the moment of scoring, the texts of model version and
+fingerprint, and few source partitions and category names. These are encoded once; a compiled loop
+then puts all records together in one buffer, which is cut into values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import fastavro
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from stream_scorer.core.avro.event_encoder import cut
+from stream_scorer.core.avro.primitives import put_bytes, put_long
+from stream_scorer.core.avro.schemas import frame_bytes, parsed, single_object_prefix
+from stream_scorer.core.events.batch import Int32, Int64, TopicPartition, UInt8
+from stream_scorer.errors import InputError
+from stream_scorer.jit import bytes_of
+
+Float32 = npt.NDArray[np.float32]
+
+# The longest varint.
+LONG_BYTES = 10
+
+
+class _Pieces(NamedTuple):
+    """n byte strings: piece i is buffer[at[i]:at[i + 1]]."""
+
+    buffer: UInt8
+    at: Int64
+
+    @classmethod
+    def of(cls, pieces: Sequence[bytes]) -> _Pieces:
+        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        at = np.concatenate(([0], np.cumsum(lengths)))
+        return cls(np.frombuffer(b"".join(pieces), np.uint8), at)
+
+
+class PropensityEncoder:
+    """Output records of one model version.
+
+    categories: the model's, in its order; classes: C of its scores; fingerprint_hex: 16 digits;
+    prefix: the frame, None for single-object encoding. In both methods: customer_ids B UTF-8 texts;
+    as_of_ms (B,) int64; the newest event of row b stands in partitions[partition_index[b]] (-1: in
+    none) at offsets[b]; partition_index (B,) int32, offsets (B,) int64.
+    """
+
+    def __init__(
+        self,
+        categories: Sequence[str],
+        classes: int,
+        model_version: str,
+        fingerprint_hex: str,
+        prefix: bytes | None = None,
+    ) -> None:
+        self.categories, self.classes = tuple(categories), classes
+        self._prefix = single_object_prefix("category_propensities") if prefix is None else prefix
+        self._model = _text(model_version) + _text(fingerprint_hex)
+        self._names = _Pieces.of([_text(name) for name in categories])
+
+    @property
+    def values_per_record(self) -> int:
+        """K of a record published in full: N for two classes, else N * C."""
+        n = len(self.categories)
+        return n if self.classes == 2 else n * self.classes
+
+    def encode_all(
+        self,
+        customer_ids: Sequence[bytes],
+        as_of_ms: Int64,
+        scored_at_ms: int,
+        partitions: Sequence[TopicPartition],
+        partition_index: Int32,
+        offsets: Int64,
+        probabilities: Float32,
+    ) -> list[bytes]:
+        """Records with every probability: (B, K) float32, K = `values_per_record`."""
+        if probabilities.shape != (len(customer_ids), self.values_per_record):
+            raise ValueError(f"probabilities {probabilities.shape}: not (B, K)")
+        out, ends = _write_full(
+            *self._heads(customer_ids, as_of_ms, scored_at_ms, partitions),
+            partition_index, offsets, np.ascontiguousarray(probabilities, "<f4").view(np.uint8),
+        )  # fmt: skip
+        return cut(out, ends)
+
+    def encode_entries(
+        self,
+        customer_ids: Sequence[bytes],
+        as_of_ms: Int64,
+        scored_at_ms: int,
+        partitions: Sequence[TopicPartition],
+        partition_index: Int32,
+        offsets: Int64,
+        indptr: Int64,
+        category: Int32,
+        klass: Int32,
+        probability: Float32,
+    ) -> list[bytes]:
+        """Records with chosen entries: row b has those of indptr[b] to indptr[b + 1], best first.
+
+        indptr (B + 1,) int64; category (E,) int32 into `categories`; klass (E,) int32; probability
+        (E,) float32.
+        """
+        if len(indptr) != len(customer_ids) + 1:
+            raise ValueError(f"indptr of {len(indptr)} for {len(customer_ids)} records")
+        if len(category) and not 0 <= category.min() <= category.max() < len(self.categories):
+            raise ValueError("an entry's category is not one of the encoder's")
+        out, ends = _write_entries(
+            *self._heads(customer_ids, as_of_ms, scored_at_ms, partitions),
+            partition_index, offsets, self._names, indptr, category, klass,
+            np.ascontiguousarray(probability, "<f4").view(np.uint8),
+        )  # fmt: skip
+        return cut(out, ends)
+
+    def _heads(
+        self,
+        customer_ids: Sequence[bytes],
+        as_of_ms: Int64,
+        scored_at_ms: int,
+        partitions: Sequence[TopicPartition],
+    ) -> tuple[UInt8, _Pieces, Int64, UInt8, _Pieces]:
+        """What a record starts with: frame, customer, as-of time, model, source partition."""
+        sources = [_text(topic) + _long(partition) for topic, partition in partitions]
+        return (
+            np.frombuffer(self._prefix, np.uint8),
+            _Pieces.of(customer_ids),
+            as_of_ms,
+            np.frombuffer(_long(scored_at_ms) + self._model, np.uint8),
+            _Pieces.of([*sources, _text("") + _long(-1)]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPropensities:
+    """B records read back, in the order given.
+
+    as_of_ms, scored_at_ms, offset (B,) int64; partition (B,) int32. probabilities
+    (B, K) float32, in the category order of the model version, where every record was published in
+    full with the same K, else None. entries[b]: (category_id, class, probability), best first;
+    empty for a record published in full.
+    """
+
+    customer_ids: list[str]
+    as_of_ms: Int64
+    scored_at_ms: Int64
+    model_versions: list[str]
+    fingerprints: list[str]
+    topics: list[str]
+    partition: Int32
+    offset: Int64
+    probabilities: Float32 | None
+    entries: list[list[tuple[str, int, float]]]
+
+    def __len__(self) -> int:
+        return len(self.customer_ids)
+
+
+def decode_propensities(values: Sequence[bytes]) -> PublishedPropensities:
+    """Records that `PropensityEncoder` made, in any frame, as columns. Raises InputError."""
+    rows = [_propensity_row(value) for value in values]
+    full = [row["probabilities"] for row in rows]
+    probabilities = None
+    if full and all(p is not None and len(p) == len(full[0]) for p in full):
+        probabilities = np.frombuffer(b"".join(full), "<f4").reshape(len(full), -1)
+    return PublishedPropensities(
+        [row["customer_id"] for row in rows],
+        np.array([row["as_of"] for row in rows], np.int64),
+        np.array([row["scored_at"] for row in rows], np.int64),
+        [row["model_version"] for row in rows],
+        [row["fingerprint"] for row in rows],
+        [row["source"]["topic"] for row in rows],
+        np.array([row["source"]["partition"] for row in rows], np.int32),
+        np.array([row["source"]["offset"] for row in rows], np.int64),
+        probabilities,
+        [[(e["category_id"], e["class"], e["probability"]) for e in row["propensities"]]
+         for row in rows],
+    )  # fmt: skip
+
+
+def _propensity_row(value: bytes) -> Any:
+    try:
+        stream = BytesIO(value[frame_bytes(value) :])
+        return fastavro.schemaless_reader(stream, parsed("category_propensities"), None)
+    except (EOFError, IndexError, ValueError) as error:
+        raise InputError("propensities", value[:40], f"not one of our records: {error}") from error
+
+
+def _long(value: int) -> bytes:
+    """A zigzag varint."""
+    n = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while n >= 128:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def _text(value: str) -> bytes:
+    return _long(len(value.encode())) + value.encode()
+
+
+@nb.njit(cache=True, nogil=True)
+def _head_bytes(prefix: UInt8, ids: _Pieces, model: UInt8, sources: _Pieces) -> int:
+    """No head of a record is longer than this."""
+    longest = 0
+    for pieces in (ids, sources):
+        most = 0
+        for i in range(len(pieces.at) - 1):
+            most = max(most, pieces.at[i + 1] - pieces.at[i])
+        longest += most
+    return longest + len(prefix) + len(model) + 3 * LONG_BYTES
+
+
+@nb.njit(cache=True, nogil=True)
+def _put_head(  # type: ignore[no-untyped-def]
+    data, at, row, prefix, ids, as_of_ms, model, sources, partition_index, offsets
+):
+    """All fields up to the source's offset."""
+    at = put_bytes(data, at, bytes_of(prefix), 0, len(prefix))
+    length = ids.at[row + 1] - ids.at[row]
+    at = put_long(data, at, length)
+    at = put_bytes(data, at, bytes_of(ids.buffer), ids.at[row], length)
+    at = put_long(data, at, as_of_ms[row])
+    at = put_bytes(data, at, bytes_of(model), 0, len(model))
+    source = partition_index[row]
+    if source < 0:
+        source = len(sources.at) - 2
+    start = sources.at[source]
+    at = put_bytes(data, at, bytes_of(sources.buffer), start, sources.at[source + 1] - start)
+    return put_long(data, at, offsets[row])
+
+
+@nb.njit(cache=True, nogil=True)
+def _write_full(
+    prefix: UInt8,
+    ids: _Pieces,
+    as_of_ms: Int64,
+    model: UInt8,
+    sources: _Pieces,
+    partition_index: Int32,
+    offsets: Int64,
+    full: UInt8,
+) -> tuple[UInt8, Int64]:
+    """Records one after another, and their ends (B,)."""
+    n, width = full.shape
+    out = np.empty(
+        n * (_head_bytes(prefix, ids, model, sources) + width + 2 + LONG_BYTES), np.uint8
+    )
+    ends = np.empty(n, np.int64)
+    data, source = bytes_of(out), bytes_of(full)
+    at: Any = 0
+    for row in range(n):
+        at = _put_head(
+            data, at, row, prefix, ids, as_of_ms, model, sources, partition_index, offsets
+        )
+        data[at] = 0  # no entries
+        data[at + 1] = 2  # bytes, not null
+        at = put_long(data, at + 2, width)
+        at = put_bytes(data, at, source, row * width, width)
+        ends[row] = at
+    return out[:at], ends
+
+
+@nb.njit(cache=True, nogil=True)
+def _write_entries(
+    prefix: UInt8,
+    ids: _Pieces,
+    as_of_ms: Int64,
+    model: UInt8,
+    sources: _Pieces,
+    partition_index: Int32,
+    offsets: Int64,
+    names: _Pieces,
+    indptr: Int64,
+    category: Int32,
+    klass: Int32,
+    probability: UInt8,
+) -> tuple[UInt8, Int64]:
+    """Records one after another, and their ends (B,)."""
+    n = len(indptr) - 1
+    size = n * (_head_bytes(prefix, ids, model, sources) + 2 + LONG_BYTES)
+    for c in category:
+        size += names.at[c + 1] - names.at[c] + 4 + LONG_BYTES
+    out = np.empty(size, np.uint8)
+    ends = np.empty(n, np.int64)
+    data, name, bits = bytes_of(out), bytes_of(names.buffer), bytes_of(probability)
+    at: Any = 0
+    for row in range(n):
+        at = _put_head(
+            data, at, row, prefix, ids, as_of_ms, model, sources, partition_index, offsets
+        )
+        if indptr[row + 1] > indptr[row]:
+            at = put_long(data, at, indptr[row + 1] - indptr[row])
+        for e in range(indptr[row], indptr[row + 1]):
+            start = names.at[category[e]]
+            at = put_bytes(data, at, name, start, names.at[category[e] + 1] - start)
+            at = put_long(data, at, klass[e])
+            at = put_bytes(data, at, bits, 4 * e, 4)
+        data[at] = 0  # end of the array
+        data[at + 1] = 0  # null
+        at += 2
+        ends[row] = at
+    return out[:at], ends

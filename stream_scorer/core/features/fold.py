@@ -1,0 +1,169 @@
+"""How events change customers' vectors.
+
+Lives here: `apply`, which folds a batch of events into states, and its two steps: `stream_of` needs
+no states, `apply_stream` does. Must not live here: the loop over events (fold_kernel.py), what a
+feature means (feature_space.py), where states are kept (io/).
+
+Theory of operation. Exponential decay adds, so a record keeps forward-decayed sums (Cormode,
+Shkapenyuk, Srivastava, Xu, "Forward decay", ICDE 2009): an event of weight w at time e adds
+w * 2^((e - L) / h), where the landmark L is the customer's newest event time rounded down to
+a whole multiple of the half-life h. An event touches only its own columns. With e / h = k + r (k
+whole, 0 <= r < 1) the addend is ldexp(w * exp2(r), k - L / h), so moving L forward by one half-life
+halves a range, which is exact in floating point. Everything is done one event at a time in stream
+order, in float32, inside one compiled loop; the result is a function of the sequence of events, bit
+for bit, however the sequence was cut into batches. Entries that fell below `FADED` are dropped only
+when a landmark moves, which is such a function too; an entry of exactly 0 is the same as none.
+
+Recency and latest are stamps: (column, value, event time), where the greatest time wins and a tie
+goes to the greater (column, value), so order does not matter.
+
+Each record also holds the offset of the last event applied for each (topic, partition) that fed it:
+an event at or below it is skipped. With `remember_event_ids` = k the 64-bit hashes of the last k
+event ids are kept and an event id among them is not counted again.
+
+Customers don't touch each other, so their order and the number of threads change nothing.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.events.batch import Bool, EventBatch, Int32, Int64, StringColumn, UInt8
+from stream_scorer.core.features.fold_kernel import fold_range
+from stream_scorer.core.features.fold_plan import Stream, plan_of, work_for
+from stream_scorer.core.features.keys import keys_of
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import (
+    CustomerStates,
+    StateArrays,
+    UInt64,
+    joined,
+    topic_hash,
+)
+
+APPLIED, REDELIVERED, DUPLICATE_ID = 0, 1, 2
+
+EVENTS_PER_THREAD = 10_000  # fewer are not worth a thread
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` did: new states, outcome (n,) uint8 of each event, changed (B,) rows to save."""
+
+    states: CustomerStates
+    outcome: UInt8
+    changed: Bool
+
+
+def apply(
+    states: CustomerStates,
+    events: EventBatch,
+    customer: Int32,
+    space: FeatureSpace,
+    *,
+    remember_event_ids: int = 0,
+    threads: int = 1,
+) -> Applied:
+    """Fold events into states.
+
+    customer (n,) int32: the row of `states` that each event belongs to; events of one partition are
+    in offset order. Returns new states; the given ones are untouched. threads: at most so many,
+    each with customers of its own.
+    """
+    stream, order = stream_of(events, customer, space, remember_event_ids)
+    applied = apply_stream(states, stream, space, threads=threads)
+    outcome = np.empty_like(applied.outcome)
+    outcome[order] = applied.outcome
+    return replace(applied, outcome=outcome)
+
+
+def stream_of(
+    events: EventBatch, customer: Int32, space: FeatureSpace, remember_event_ids: int
+) -> tuple[Stream, Int64]:
+    """The columns that each event touches, and all else of it that a vector depends on.
+
+    Ordered by customer, so that the fold reads on and on; and (n,) which event is at each place.
+    """
+    keys = keys_of(space, events)
+    partitions = events.partitions or [("", 0)]
+    stream = Stream(
+        customer,
+        events.partition_index,
+        np.array([topic_hash(topic) for topic, _ in partitions], np.uint32),
+        np.array([number for _, number in partitions], np.int32),
+        events.offsets, events.occurred_at_ms,
+        keys.key, keys.slot, keys.constant, keys.numbers, keys.number,
+        _hash64(events.event_id) if remember_event_ids else np.empty(0, np.uint64),
+        remember_event_ids,
+    )  # fmt: skip
+    order: Int64 = _by_customer(customer, int(customer.max(initial=-1)) + 1)
+    return stream.take(order), order
+
+
+def apply_stream(
+    states: CustomerStates, stream: Stream, space: FeatureSpace, *, threads: int = 1
+) -> Applied:
+    """As `apply`, of events by customer; outcome in the order of the stream."""
+    events = len(stream.customer)
+    plan, bounds = plan_of(space), np.searchsorted(stream.customer, np.arange(len(states) + 1))
+    outcome, changed = np.zeros(events, np.uint8), np.zeros(len(states), np.bool_)
+
+    def fold(first: int, last: int) -> StateArrays:
+        found = fold_range(
+            states.arrays, plan, stream, bounds, first, last, outcome, changed, work_for(plan)
+        )  # fmt: skip
+        return StateArrays(*found)
+
+    cuts = _cuts(bounds, min(threads, events // EVENTS_PER_THREAD))
+    if len(cuts) == 2:
+        arrays = fold(0, len(states))
+    else:
+        with ThreadPoolExecutor(len(cuts) - 1) as pool:
+            arrays = joined(list(pool.map(fold, cuts[:-1], cuts[1:])))
+    return Applied(CustomerStates(states.customer_ids, arrays), outcome, changed)
+
+
+@nb.njit(cache=True, nogil=True)
+def _by_customer(customer: Int32, customers: int) -> Any:
+    """Events (n,) by customer, in stream order each: a counting sort."""
+    following = np.zeros(customers + 1, np.int64)
+    for c in customer:
+        following[c + 1] += 1
+    for c in range(customers):
+        following[c + 1] += following[c]
+    order = np.empty(len(customer), np.int64)
+    for e in range(len(customer)):
+        c = customer[e]
+        order[following[c]] = e
+        following[c] += 1
+    return order
+
+
+def _cuts(bounds: Int64, pieces: int) -> list[int]:
+    """Where to cut customers 0..B so that each piece has about as many events."""
+    customers = len(bounds) - 1
+    shares = np.arange(1, pieces) * (int(bounds[-1]) / max(pieces, 1))
+    inner = np.searchsorted(bounds, shares).tolist()
+    return [0, *sorted({c for c in inner if 0 < c < customers}), customers]
+
+
+@nb.njit(cache=True, nogil=True)
+def _hash64_spans(buffer: UInt8, starts: Int64, lengths: Int32) -> Any:
+    out = np.empty(len(starts), np.uint64)
+    for i in range(len(starts)):
+        h = np.uint64(14695981039346656037)
+        for j in range(starts[i], starts[i] + max(lengths[i], 0)):
+            h = (h ^ np.uint64(buffer[j])) * np.uint64(1099511628211)
+        out[i] = h
+    return out
+
+
+def _hash64(column: StringColumn) -> UInt64:
+    """FNV-1a, 64 bits, of each string."""
+    hashes: UInt64 = _hash64_spans(column.buffer, column.starts, column.lengths)
+    return hashes

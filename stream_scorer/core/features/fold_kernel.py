@@ -1,0 +1,268 @@
+"""The compiled loop that folds events into records; fold.py has the theory.
+
+Lives here: arithmetic and movement of one batch's records. Must not live here: what a feature means
+(feature_space.py).
+
+How it works: customers are taken one after another. A customer's sums are laid out in tables
+(fold_sums.py); afterwards they are gathered behind those of the customer before. What depends on an
+event's time alone (its whole half-lives and 2^remainder) is computed once for each distinct
+half-life, and not again for the next event of the same moment. Where a key or stamp was last seen
+is remembered by the low bits of its column; that place is tried before a search.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.events.batch import Bool, Int64, UInt8
+from stream_scorer.core.features.fold_plan import MOST_HALVINGS, STAMP_OF_BLOCK, Plan, Stream, Work
+from stream_scorer.core.features.fold_sums import add_key, fade, gather, lay_out, search, spread
+from stream_scorer.core.features.state import NEVER, StateArrays
+from stream_scorer.jit import bytes_of
+
+
+@nb.njit(cache=True, nogil=True)
+def fold_range(
+    old: StateArrays,
+    plan: Plan,
+    stream: Stream,
+    bounds: Int64,
+    first: int,
+    last: int,
+    outcome: UInt8,
+    changed: Bool,
+    work: Work,
+) -> Any:
+    """The new records of customers first..last; `outcome` and `changed` are filled in for them."""
+    customers, n = last - first, bounds[last] - bounds[first]
+    # Numba counts references each time that a field of a tuple is taken: once is enough.
+    kinds, first_block, sum_start, sum_stop, decay, half_life, stamp_start, stamp_stop = plan[:8]
+    group_first, member, group, group_column, stamped = plan[8:]
+    source, topics, partitions, offset, occurred_ms, key, slot = stream[1:8]
+    constant, numbers, number, ids, remember = stream[8:]
+    slots, blocks, halves = key.shape[1], len(sum_start), len(half_life)
+    groups = len(group_column)
+    stamps = len(stamped)
+    newest_ms = old.newest_ms[first:last].copy()
+    source_at = np.zeros(customers + 1, np.int64)
+    sum_at = np.zeros(customers + 1, np.int64)
+    stamp_at = np.zeros(customers + 1, np.int64)
+    recent_at = np.zeros(customers + 1, np.int64)
+    room = old.source_at[last] - old.source_at[first] + n
+    source_topic = np.empty(room, np.uint32)
+    source_partition = np.empty(room, np.int32)
+    source_offset = np.empty(room, np.int64)
+    room = old.sum_at[last] - old.sum_at[first] + blocks * n + 1  # `gather` looks one ahead
+    sum_column = np.empty(room, np.uint32)
+    sum_value = np.empty(room, np.float32)
+    room = old.stamp_at[last] - old.stamp_at[first] + stamps * n
+    stamp_column = np.empty(room, np.uint32)
+    stamp_value = np.empty(room, np.float32)
+    stamp_ms = np.empty(room, np.int64)
+    room = old.recent_at[last] - old.recent_at[first] + (n if remember else 0)
+    recent_id = np.empty(room, np.uint64)
+    power, landmark, whole, part, scale, moved, entry_at, lane_at, key_at, keys, place = work
+    mask = np.uint32(len(place) - 1)
+    arrived = np.empty(1024, np.int32)
+    ascending = np.empty(1024, np.int32)
+    place_of = np.empty(1024, np.int32)
+    values = np.empty(8192, np.float32)
+    # Bare pointers for the innermost loop; what they point to is the caller's.
+    kinds_, constant_, number_ = bytes_of(kinds), bytes_of(constant), bytes_of(number)
+    key_, slot_ = bytes_of(key), bytes_of(slot)
+    first_block_, decay_ = bytes_of(first_block), bytes_of(decay)
+    group_first_, member_, group_column_ = (
+        bytes_of(group_first), bytes_of(member), bytes_of(group_column)
+    )  # fmt: skip
+    lane_at_, key_at_, keys_, place_ = (
+        bytes_of(lane_at), bytes_of(key_at), bytes_of(keys), bytes_of(place)
+    )  # fmt: skip
+    part_, scale_ = bytes_of(part), bytes_of(scale)
+    for row in range(customers):
+        c = first + row
+        s0, u0, t0, r0 = source_at[row], sum_at[row], stamp_at[row], recent_at[row]
+        s1, u1, t1, r1 = s0, u0, t0, r0
+        for i in range(old.source_at[c], old.source_at[c + 1]):
+            source_topic[s1] = old.source_topic[i]
+            source_partition[s1] = old.source_partition[i]
+            source_offset[s1] = old.source_offset[i]
+            s1 += 1
+        for i in range(old.stamp_at[c], old.stamp_at[c + 1]):
+            place[old.stamp_column[i] & mask] = t1 - t0
+            stamp_column[t1] = old.stamp_column[i]
+            stamp_value[t1] = old.stamp_value[i]
+            stamp_ms[t1] = old.stamp_ms[i]
+            t1 += 1
+        for i in range(old.recent_at[c], old.recent_at[c + 1]):
+            recent_id[r1] = old.recent_id[i]
+            r1 += 1
+        begin, end = old.sum_at[c], old.sum_at[c + 1]
+        events = bounds[c + 1] - bounds[c]
+        if events == 0:
+            for i in range(end - begin):
+                sum_column[u1 + i] = old.sum_column[begin + i]
+                sum_value[u1 + i] = old.sum_value[begin + i]
+            source_at[row + 1], sum_at[row + 1] = s1, u1 + end - begin
+            stamp_at[row + 1], recent_at[row + 1] = t1, r1
+            continue
+        keys_room, values_room = lay_out(
+            old.sum_column, begin, end, events, sum_start, sum_stop, group,
+            entry_at, lane_at, key_at,
+        )  # fmt: skip
+        if keys_room > len(arrived):
+            arrived = np.empty(2 * keys_room, np.int32)
+            ascending = np.empty(2 * keys_room, np.int32)
+            place_of = np.empty(2 * keys_room, np.int32)
+        if values_room > len(values):
+            values = np.empty(2 * values_room, np.float32)
+        spread(
+            old.sum_column, old.sum_value, sum_start, group, entry_at, lane_at, key_at,
+            keys, arrived, ascending, place_of, values, place,
+        )  # fmt: skip
+        arrived_, ascending_ = bytes_of(arrived), bytes_of(ascending)
+        place_of_, values_ = bytes_of(place_of), bytes_of(values)
+        newest = newest_ms[row]
+        if newest != NEVER:
+            for d in range(halves):
+                landmark[d] = newest // half_life[d]
+        at_ms = NEVER
+        for e in range(bounds[c], bounds[c + 1]):
+            # Skip what this record already holds, by offset.
+            topic = topics[source[e]]
+            partition = partitions[source[e]]
+            s = s0
+            while s < s1 and not (source_topic[s] == topic and source_partition[s] == partition):
+                s += 1
+            if s < s1:
+                if offset[e] <= source_offset[s]:
+                    outcome[e] = 1
+                    continue
+            else:
+                source_topic[s] = topic
+                source_partition[s] = partition
+                s1 += 1
+            source_offset[s] = offset[e]
+            changed[c] = True
+            # Skip what its producer sent twice, by event id.
+            if remember:
+                seen = False
+                for i in range(r0, r1):
+                    if recent_id[i] == ids[e]:
+                        seen = True
+                        break
+                if seen:
+                    outcome[e] = 2
+                    continue
+                if r1 - r0 >= remember:
+                    kept = remember - 1
+                    for i in range(kept):
+                        recent_id[r0 + i] = recent_id[r1 - kept + i]
+                    r1 = r0 + kept
+                recent_id[r1] = ids[e]
+                r1 += 1
+            ms = occurred_ms[e]
+            if ms != at_ms:
+                at_ms = ms
+                for d in range(halves):
+                    h = half_life[d]
+                    whole[d] = ms // h
+                    part[d] = np.exp2((ms - whole[d] * h) / h)
+                if ms > newest:
+                    any_moved = False
+                    for d in range(halves):
+                        moved[d] = whole[d] - landmark[d] if newest != NEVER else 0
+                        any_moved |= moved[d] > 0
+                        landmark[d] = whole[d]
+                    newest = ms
+                    for b in range(blocks if any_moved else 0):
+                        by = moved[decay[b]]
+                        if by <= 0:
+                            continue
+                        factor = np.float32(0.0) if by > MOST_HALVINGS else power[by]
+                        fade(values, lane_at[b], lane_at[b] + keys[group[b]], factor)
+                for d in range(halves):
+                    behind = landmark[d] - whole[d]
+                    scale[d] = np.float32(0.0) if behind > MOST_HALVINGS else power[behind]
+            for g in range(groups):
+                k = np.int32(-1)
+                for m in range(group_first_[g], group_first_[g + 1]):
+                    k = max(k, key_[e * slots + slot_[member_[m]]])
+                if k < 0:
+                    continue
+                base, known = key_at_[g], keys_[g]
+                spot = np.uint32(group_column_[g] + k) & mask
+                p = place_[spot]
+                if p >= known or arrived_[base + p] != k:
+                    rank = search(ascending_, base, base + known, k)
+                    if rank < base + known and ascending_[rank] == k:
+                        p = place_of_[rank]
+                    else:
+                        add_key(
+                            k, g, rank, base, known, group, lane_at,
+                            arrived_, ascending_, place_of_, values_,
+                        )  # fmt: skip
+                        p = np.int32(known)
+                        keys_[g] = known + 1
+                    place_[spot] = p
+                for m in range(group_first_[g], group_first_[g + 1]):
+                    f = member_[m]
+                    w = numbers[e, number_[f]] if number_[f] >= 0 else constant_[f]
+                    if key_[e * slots + slot_[f]] < 0 or np.isnan(w):
+                        continue
+                    for b in range(first_block_[f], first_block_[f + 1]):
+                        d = decay_[b]
+                        values_[lane_at_[b] + p] += np.float32(np.float32(w * part_[d]) * scale_[d])
+            for m in range(stamps):
+                f = stamped[m]
+                k = key_[e * slots + slot_[f]]
+                kind, w = kinds_[f], constant_[f]
+                if number_[f] >= 0:
+                    w = numbers[e, number_[f]]
+                if k < 0 or np.isnan(w):
+                    continue
+                column = np.uint32(stamp_start[f] + k)
+                value = np.float32(w)
+                if kind == STAMP_OF_BLOCK:
+                    at = search(stamp_column, t0, t1, stamp_start[f])
+                    found = at < t1 and stamp_column[at] < stamp_stop[f]
+                else:
+                    at = t0 + place_[column & mask]
+                    if at >= t1 or stamp_column[at] != column:
+                        at = search(stamp_column, t0, t1, column)
+                    found = at < t1 and stamp_column[at] == column
+                later = True
+                if not found:
+                    for i in range(t1, at, -1):
+                        stamp_column[i] = stamp_column[i - 1]
+                        stamp_value[i] = stamp_value[i - 1]
+                        stamp_ms[i] = stamp_ms[i - 1]
+                        place_[stamp_column[i] & mask] = i - t0
+                    place_[column & mask] = at - t0
+                    t1 += 1
+                elif ms == stamp_ms[at]:
+                    later = column > stamp_column[at]
+                    later |= column == stamp_column[at] and value > stamp_value[at]
+                else:
+                    later = ms > stamp_ms[at]
+                if later:
+                    stamp_column[at] = column
+                    stamp_value[at] = value
+                    stamp_ms[at] = ms
+        newest_ms[row] = newest
+        u1 = gather(
+            sum_start, group, lane_at, key_at, keys, ascending, place_of, values,
+            sum_column, sum_value, u0,
+        )  # fmt: skip
+        source_at[row + 1], sum_at[row + 1] = s1, u1
+        stamp_at[row + 1], recent_at[row + 1] = t1, r1
+    s1, u1, t1, r1 = source_at[-1], sum_at[-1], stamp_at[-1], recent_at[-1]
+    return StateArrays(
+        newest_ms,
+        source_at, source_topic[:s1], source_partition[:s1], source_offset[:s1],
+        sum_at, sum_column[:u1], sum_value[:u1],
+        stamp_at, stamp_column[:t1], stamp_value[:t1], stamp_ms[:t1],
+        recent_at, recent_id[:r1],
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""Feature vectors of many customers, as columns.
+
+Lives here: `CustomerStates` and how to take rows of it. Must not live here: how events change it
+(fold.py), its stored bytes (state_record.py), how it looks at a moment (csr.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from stream_scorer.core.events.batch import Int32, Int64, TopicPartition
+
+UInt32 = npt.NDArray[np.uint32]
+UInt64 = npt.NDArray[np.uint64]
+Float32 = npt.NDArray[np.float32]
+
+NEVER = np.iinfo(np.int64).min
+
+
+class StateArrays(NamedTuple):
+    """B customers' records as ragged columns; row b's part of x is x[x_at[b] : x_at[b + 1]].
+
+    newest_ms (B,) int64, `NEVER` for a customer without events. Sources: source_topic uint32 (xxh32
+    of its name), source_partition int32, source_offset int64. Sums: sum_column uint32 ascending,
+    sum_value float32 relative to the landmark. Stamps: stamp_column, stamp_value, stamp_ms.
+    recent_id uint64.
+    """
+
+    newest_ms: Int64
+    source_at: Int64
+    source_topic: UInt32
+    source_partition: Int32
+    source_offset: Int64
+    sum_at: Int64
+    sum_column: UInt32
+    sum_value: Float32
+    stamp_at: Int64
+    stamp_column: UInt32
+    stamp_value: Float32
+    stamp_ms: Int64
+    recent_at: Int64
+    recent_id: UInt64
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerStates:
+    """Records of B customers; row b belongs to customer_ids[b]."""
+
+    customer_ids: list[str]
+    arrays: StateArrays
+
+    def __len__(self) -> int:
+        return len(self.customer_ids)
+
+
+def topic_hash(topic: str) -> int:
+    """The 32-bit name of a topic in records."""
+    return xxhash.xxh32_intdigest(topic.encode())
+
+
+def take(states: CustomerStates, rows: Int64) -> CustomerStates:
+    """Only `rows` (k,) int64, in that order; all in their own order are `states` itself."""
+    if np.array_equal(rows, np.arange(len(states))):
+        return states
+    a = states.arrays
+
+    def ragged(at: Int64) -> tuple[Int64, Int64]:
+        lengths = at[rows + 1] - at[rows]
+        new = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return new, np.arange(new[-1]) + np.repeat(at[rows] - new[:-1], lengths)
+
+    source_at, source = ragged(a.source_at)
+    sum_at, sums = ragged(a.sum_at)
+    stamp_at, stamp = ragged(a.stamp_at)
+    recent_at, recent = ragged(a.recent_at)
+    arrays = StateArrays(
+        a.newest_ms[rows],
+        source_at, a.source_topic[source], a.source_partition[source], a.source_offset[source],
+        sum_at, a.sum_column[sums], a.sum_value[sums],
+        stamp_at, a.stamp_column[stamp], a.stamp_value[stamp], a.stamp_ms[stamp],
+        recent_at, a.recent_id[recent],
+    )  # fmt: skip
+    return CustomerStates([states.customer_ids[i] for i in rows.tolist()], arrays)
+
+
+def concatenate(first: CustomerStates, second: CustomerStates) -> CustomerStates:
+    """The rows of `first`, then those of `second`."""
+    arrays = joined([first.arrays, second.arrays])
+    return CustomerStates(first.customer_ids + second.customer_ids, arrays)
+
+
+def joined(parts: Sequence[StateArrays]) -> StateArrays:
+    """The customers of all parts, of which there is at least one, in order."""
+    columns: list[npt.NDArray[Any]] = []
+    for name, *of in zip(StateArrays._fields, *parts, strict=True):
+        if not name.endswith("_at"):
+            columns.append(np.concatenate(of))
+            continue
+        before = np.cumsum([at[-1] for at in of])
+        moved = [at[1:] + b for at, b in zip(of[1:], before[:-1], strict=True)]
+        columns.append(np.concatenate([of[0], *moved]))
+    return StateArrays(*columns)
+
+
+def source_positions(
+    states: CustomerStates, partitions: list[TopicPartition]
+) -> tuple[Int32, Int64]:
+    """Where each customer's record stands: index (B,) int32 into partitions, offset (B,) int64.
+
+    Of several partitions that fed a customer, the one with the highest offset; -1 where none did.
+    """
+    a = states.arrays
+    index = np.full(len(a.source_offset), -1, np.int32)
+    for i, (topic, partition) in enumerate(partitions):
+        index[(a.source_topic == topic_hash(topic)) & (a.source_partition == partition)] = i
+    row = np.repeat(np.arange(len(states)), np.diff(a.source_at))
+    known = np.flatnonzero(index >= 0)
+    order = known[np.lexsort((a.source_offset[known], row[known]))]
+    best = np.full(len(states), -1, np.int64)
+    best[row[order]] = order  # the last of equal rows stays: the highest offset
+    found = best >= 0
+    where = np.where(found, index[best], -1).astype(np.int32)
+    return where, np.where(found, a.source_offset[best], -1)

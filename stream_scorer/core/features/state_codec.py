@@ -1,0 +1,235 @@
+"""The stored form of a customer's record, and the way between it and `CustomerStates`.
+
+Lives here: the binary format, `pack` and `unpack`, of single byte strings and of joined words. Must
+not live here: what the numbers mean (customer_state.py) or where records are kept (io/).
+
+The record, a public contract: a sequence of little-endian 32-bit words.
+  0      version (1)
+  1..4   counts: sources S, sums N, stamps M, event ids K
+  5..6   fingerprint of the feature declaration, low word first
+  7..8   newest event time, ms since 1970, signed, low word first
+  then   S x (xxh32 of the topic name, partition, offset low, offset high)
+         N x column, N x float32 value                               columns ascend
+         M x column, M x float32 value, M x (time low, time high)    columns ascend
+         K x (event id hash low, high)                               oldest first
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.state import NEVER, CustomerStates, StateArrays, UInt32
+from stream_scorer.errors import FingerprintMismatch
+
+RECORD_VERSION = 1
+HEADER_WORDS = 9
+
+assert sys.byteorder == "little", "the record format is read in place"
+
+
+def empty_states(customer_ids: list[str]) -> CustomerStates:
+    """States of customers who never did anything."""
+    return unpack(customer_ids, [None] * len(customer_ids), 0)
+
+
+def pack(states: CustomerStates, fingerprint: int) -> list[bytes]:
+    """One record for each customer, in the format of the module's head."""
+    words = np.empty(packed_words(states), np.uint32)
+    cuts = (pack_into(words, states, fingerprint) * 4).tolist()
+    data = words.tobytes()
+    return [data[a:b] for a, b in pairwise(cuts)]
+
+
+def packed_words(states: CustomerStates) -> int:
+    """The length of all records together."""
+    a = states.arrays
+    words = HEADER_WORDS * len(states) + 4 * len(a.source_offset)
+    return words + 2 * len(a.sum_column) + 4 * len(a.stamp_column) + 2 * len(a.recent_id)
+
+
+def pack_into(words: UInt32, states: CustomerStates, fingerprint: int) -> Int64:
+    """All records one after another into `words`; where each begins and the last ends (B + 1,)."""
+    at: Int64 = _pack(words, states.arrays, np.uint64(fingerprint))
+    return at
+
+
+def unpack(
+    customer_ids: list[str], records: Sequence[bytes | None], fingerprint: int
+) -> CustomerStates:
+    """States from records; row i is customer_ids[i], None is a customer without a record.
+
+    Raises FingerprintMismatch where a record is damaged, of another version, or was written under
+    another feature declaration.
+    """
+    lengths = np.array([0 if r is None else len(r) for r in records], np.int64)
+    odd = np.flatnonzero((lengths % 4 != 0) | ((lengths > 0) & (lengths < 4 * HEADER_WORDS)))
+    if len(odd):
+        raise _mismatch(customer_ids[int(odd[0])], "is damaged")
+    words = np.frombuffer(b"".join(r for r in records if r), np.uint32)
+    lengths //= 4
+    return unpack_words(customer_ids, words, np.cumsum(lengths) - lengths, lengths, fingerprint)
+
+
+def unpack_words(
+    customer_ids: list[str], words: UInt32, starts: Int64, lengths: Int64, fingerprint: int
+) -> CustomerStates:
+    """As `unpack`, of records words[starts[i] : starts[i] + lengths[i]]; no words: no record."""
+    bad, arrays = _unpack(words, starts, lengths, np.uint64(fingerprint))
+    if bad >= 0:
+        start = int(starts[bad])
+        found = int(words[start + 5]) | int(words[start + 6]) << 32
+        what = "is damaged or of another version"
+        if found != fingerprint:
+            what = f"was written under feature declaration {found:016x}, not {fingerprint:016x}"
+        raise _mismatch(customer_ids[int(bad)], what)
+    return CustomerStates(customer_ids, arrays)
+
+
+def _mismatch(customer_id: str, what: str) -> FingerprintMismatch:
+    remedy = "set store.namespace to a new name and replay the events into it"
+    return FingerprintMismatch("stored record of customer", customer_id, f"it {what}; {remedy}")
+
+
+@nb.njit(cache=True, nogil=True)
+def _put64(words, at, value):  # type: ignore[no-untyped-def]
+    bits = np.uint64(value)
+    words[at] = np.uint32(bits & np.uint64(0xFFFFFFFF))
+    words[at + 1] = np.uint32(bits >> np.uint64(32))
+
+
+@nb.njit(cache=True, nogil=True)
+def _get64(words, at):  # type: ignore[no-untyped-def]
+    return np.uint64(words[at]) | (np.uint64(words[at + 1]) << np.uint64(32))
+
+
+@nb.njit(cache=True, nogil=True)
+def lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
+    """Whether the record at word `at` holds an offset beyond those of this row of StateArrays."""
+    w = at + HEADER_WORDS
+    for _ in range(words[at + 1]):
+        newest = np.int64(-1)
+        for i in range(a.source_at[row], a.source_at[row + 1]):
+            same = a.source_topic[i] == words[w]
+            if same and np.uint32(a.source_partition[i]) == words[w + 1]:
+                newest = a.source_offset[i]
+                break
+        if newest < np.int64(_get64(words, w + 2)):
+            return True
+        w += 4
+    return False
+
+
+@nb.njit(cache=True, nogil=True)
+def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
+    customers = len(a.newest_ms)
+    starts = np.zeros(customers + 1, np.int64)
+    sum_bits, stamp_bits = a.sum_value.view(np.uint32), a.stamp_value.view(np.uint32)
+    at = 0
+    for c in range(customers):
+        s0, s1 = a.source_at[c], a.source_at[c + 1]
+        u0, u1 = a.sum_at[c], a.sum_at[c + 1]
+        t0, t1 = a.stamp_at[c], a.stamp_at[c + 1]
+        r0, r1 = a.recent_at[c], a.recent_at[c + 1]
+        words[at] = RECORD_VERSION
+        words[at + 1] = s1 - s0
+        words[at + 2] = u1 - u0
+        words[at + 3] = t1 - t0
+        words[at + 4] = r1 - r0
+        _put64(words, at + 5, fingerprint)
+        _put64(words, at + 7, a.newest_ms[c])
+        at += HEADER_WORDS
+        for i in range(s0, s1):
+            words[at] = a.source_topic[i]
+            words[at + 1] = np.uint32(a.source_partition[i])
+            _put64(words, at + 2, a.source_offset[i])
+            at += 4
+        n = u1 - u0
+        words[at : at + n] = a.sum_column[u0:u1]
+        words[at + n : at + 2 * n] = sum_bits[u0:u1]
+        at += 2 * n
+        n = t1 - t0
+        words[at : at + n] = a.stamp_column[t0:t1]
+        words[at + n : at + 2 * n] = stamp_bits[t0:t1]
+        at += 2 * n
+        for i in range(t0, t1):
+            _put64(words, at, a.stamp_ms[i])
+            at += 2
+        for i in range(r0, r1):
+            _put64(words, at, a.recent_id[i])
+            at += 2
+        starts[c + 1] = at
+    return starts
+
+
+@nb.njit(cache=True, nogil=True)
+def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def]
+    customers = len(starts)
+    source_at = np.zeros(customers + 1, np.int64)
+    sum_at = np.zeros(customers + 1, np.int64)
+    stamp_at = np.zeros(customers + 1, np.int64)
+    recent_at = np.zeros(customers + 1, np.int64)
+    newest = np.full(customers, NEVER, np.int64)
+    bad = -1
+    for c in range(customers):
+        w, length = starts[c], lengths[c]
+        s, u, t, r = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        if length > 0:
+            s, u = np.int64(words[w + 1]), np.int64(words[w + 2])
+            t, r = np.int64(words[w + 3]), np.int64(words[w + 4])
+            whole = HEADER_WORDS + 4 * s + 2 * u + 4 * t + 2 * r
+            same = _get64(words, w + 5) == fingerprint
+            if words[w] != RECORD_VERSION or not same or whole != length:
+                bad = c
+                s, u, t, r = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+            newest[c] = np.int64(_get64(words, w + 7))
+        source_at[c + 1] = source_at[c] + s
+        sum_at[c + 1] = sum_at[c] + u
+        stamp_at[c + 1] = stamp_at[c] + t
+        recent_at[c + 1] = recent_at[c] + r
+        if bad >= 0:
+            source_at[:], sum_at[:], stamp_at[:], recent_at[:] = 0, 0, 0, 0
+            break
+    source_topic = np.empty(source_at[-1], np.uint32)
+    source_partition = np.empty(source_at[-1], np.int32)
+    source_offset = np.empty(source_at[-1], np.int64)
+    sum_column = np.empty(sum_at[-1], np.uint32)
+    sum_bits = np.empty(sum_at[-1], np.uint32)
+    stamp_column = np.empty(stamp_at[-1], np.uint32)
+    stamp_bits = np.empty(stamp_at[-1], np.uint32)
+    stamp_ms = np.empty(stamp_at[-1], np.int64)
+    recent_id = np.empty(recent_at[-1], np.uint64)
+    for c in range(customers if bad < 0 else 0):
+        w = starts[c] + HEADER_WORDS
+        for i in range(source_at[c], source_at[c + 1]):
+            source_topic[i] = words[w]
+            source_partition[i] = np.int32(words[w + 1])
+            source_offset[i] = np.int64(_get64(words, w + 2))
+            w += 4
+        n = sum_at[c + 1] - sum_at[c]
+        sum_column[sum_at[c] : sum_at[c + 1]] = words[w : w + n]
+        sum_bits[sum_at[c] : sum_at[c + 1]] = words[w + n : w + 2 * n]
+        w += 2 * n
+        n = stamp_at[c + 1] - stamp_at[c]
+        stamp_column[stamp_at[c] : stamp_at[c + 1]] = words[w : w + n]
+        stamp_bits[stamp_at[c] : stamp_at[c + 1]] = words[w + n : w + 2 * n]
+        w += 2 * n
+        for i in range(stamp_at[c], stamp_at[c + 1]):
+            stamp_ms[i] = np.int64(_get64(words, w))
+            w += 2
+        for i in range(recent_at[c], recent_at[c + 1]):
+            recent_id[i] = _get64(words, w)
+            w += 2
+    arrays = StateArrays(
+        newest,
+        source_at, source_topic, source_partition, source_offset,
+        sum_at, sum_column, sum_bits.view(np.float32),
+        stamp_at, stamp_column, stamp_bits.view(np.float32), stamp_ms,
+        recent_at, recent_id,
+    )  # fmt: skip
+    return bad, arrays

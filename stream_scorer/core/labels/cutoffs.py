@@ -1,0 +1,79 @@
+"""What was known at past moments: rows of features with their labels, from an ordered log.
+
+Lives here: folding a log up to each cut-off. Must not live here: files (io/) or how labels are
+found (labels.py).
+
+How it works: events are in time order. Those before a cut-off are folded, the customers seen so far
+become rows, and folding goes on; no row can see an event at or after its cut-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from stream_scorer.core.events.batch import EventBatch
+from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import NEVER, take
+from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.core.labels.labels import LabelCollector, LabelledRows
+
+Moment = Literal["cutoff", "newest_event"]
+
+
+def rows_at_cutoffs(
+    events: EventBatch,
+    space: FeatureSpace,
+    labels: LabelCollector,
+    cutoffs_ms: Sequence[int],
+    moment: Moment = "cutoff",
+    *,
+    threads: int = 1,
+) -> Iterator[LabelledRows]:
+    """For each ascending cut-off one LabelledRows of customers with events before it.
+
+    moment "cutoff": every customer seen so far, as of the cut-off. "newest_event": the customers
+    with an event since the cut-off before, as of 1 ms after their newest event, as a streaming
+    consumer scores them. The label window starts at the as-of time. Raises ValueError where events
+    are not in time order.
+    """
+    at_ms = events.occurred_at_ms
+    if (np.diff(at_ms) < 0).any():
+        raise ValueError("events must be in time order")
+    events = _renumbered(events)
+    customer, ids = events.customer_id.intern()
+    states = empty_states(ids)
+    start = 0
+    for cutoff in cutoffs_ms:
+        stop = int(np.searchsorted(at_ms, cutoff))
+        rows = np.arange(start, stop)
+        states = fold.apply(
+            states, events.take(rows), customer[rows], space, threads=threads
+        ).states
+        known = states.arrays.newest_ms != NEVER
+        if moment == "newest_event":
+            known &= np.bincount(customer[rows], minlength=len(ids)) > 0
+        start = stop
+        seen = take(states, np.flatnonzero(known))
+        as_of = np.full(len(seen), cutoff, np.int64)
+        if moment == "newest_event":
+            as_of = seen.arrays.newest_ms + 1
+        matrix = csr.build(seen, space, as_of)
+        yield LabelledRows(
+            seen.customer_ids, as_of, matrix, *labels.labels(seen.customer_ids, as_of)
+        )
+
+
+def _renumbered(events: EventBatch) -> EventBatch:
+    """As if read from one partition in this order: folding skips what lies at a lower offset."""
+    rows = len(events)
+    return replace(
+        events,
+        partitions=[("", 0)],
+        partition_index=np.zeros(rows, np.int32),
+        offsets=np.arange(rows, dtype=np.int64),
+    )

@@ -1,0 +1,117 @@
+"""Customer ids on disk, parted by hash: who belongs to which shard.
+
+Lives here: adding ids as a scan finds them, and giving them back a part at a time. Must not live
+here: the scan (redis_store.py), what is done with customers (jobs/export.py).
+
+How it works: xxHash64 of the id modulo the number of buckets chooses a file, to which ids are
+appended as JSON lists, one a line. `save` notes how long each file is and how far the scan is, so
+that what a crash left half written is cut off. An id that came twice is twice in one bucket, and
+once in what `ids` gives. So memory is one flush of ids, or the ids of one part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from stream_scorer.io.files.snapshot_shards import flush
+
+STATE_FILE = "listing.json"
+IDS_PER_FLUSH = 200_000  # held in memory: some 20 MB
+
+Part = tuple[int, int]  # first bucket, bucket after the last
+
+
+class CustomerLists:
+    """Lists in `folder`, which it makes; new ones have so many `buckets`.
+
+    `cursor` is where the scan goes on; None: it is complete.
+    """
+
+    def __init__(self, folder: Path, buckets: int, ids_per_flush: int = IDS_PER_FLUSH) -> None:
+        self._folder, self._ids_per_flush = folder, ids_per_flush
+        folder.mkdir(exist_ok=True)
+        state: dict[str, Any] = {"cursor": 0, "bytes": [0] * buckets, "ids": [0] * buckets}
+        if (folder / STATE_FILE).exists():
+            state = json.loads((folder / STATE_FILE).read_bytes())
+        self.cursor: int | None = state["cursor"]
+        self._bytes: list[int] = state["bytes"]
+        self._counts: list[int] = state["ids"]
+        self._waiting: list[list[str]] = [[] for _ in self._bytes]
+        self._held = 0
+        for bucket, length in enumerate(self._bytes):
+            if self._file(bucket).exists():
+                os.truncate(self._file(bucket), length)
+
+    def __len__(self) -> int:
+        """How many ids it was given."""
+        return sum(self._counts) + self._held
+
+    def add(self, customer_ids: Sequence[str], cursor: int | None) -> None:
+        """Take in ids; `cursor` is where the scan goes on after them."""
+        for i in customer_ids:
+            self._waiting[xxhash.xxh64_intdigest(i.encode()) % len(self._bytes)].append(i)
+        self._held += len(customer_ids)
+        self.cursor = cursor
+        if self._held >= self._ids_per_flush or cursor is None:
+            self._save()
+
+    def begin_again(self) -> None:
+        """Forget all ids."""
+        self.cursor, self._held = 0, 0
+        self._bytes, self._counts = [0] * len(self._bytes), [0] * len(self._bytes)
+        self._waiting = [[] for _ in self._bytes]
+        for bucket in range(len(self._bytes)):
+            self._file(bucket).unlink(missing_ok=True)
+        self._save()
+
+    def parts(self, most_ids: int) -> list[Part]:
+        """All buckets, neighbours together up to about `most_ids`; at least one part."""
+        found: list[Part] = []
+        first, held = 0, 0
+        for bucket, count in enumerate(self._counts):
+            if held and held + count > most_ids:
+                found.append((first, bucket))
+                first, held = bucket, 0
+            held += count
+        return [*found, (first, len(self._counts))]
+
+    def count(self, part: Part) -> int:
+        """How many ids a part was given."""
+        return sum(self._counts[slice(*part)])
+
+    def ids(self, part: Part) -> list[str]:
+        """The customers of a part, each once, in order of their ids."""
+        found: set[str] = set()
+        for bucket in range(*part):
+            if self._counts[bucket]:
+                for line in self._file(bucket).read_text(encoding="ascii").splitlines():
+                    found.update(json.loads(line))
+        return sorted(found)
+
+    def _save(self) -> None:
+        for bucket, ids in enumerate(self._waiting):
+            if not ids:
+                continue
+            line = json.dumps(ids, separators=(",", ":")).encode("ascii") + b"\n"
+            with self._file(bucket).open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            self._bytes[bucket] += len(line)
+            self._counts[bucket] += len(ids)
+        self._waiting = [[] for _ in self._bytes]
+        self._held = 0
+        state = {"cursor": self.cursor, "bytes": self._bytes, "ids": self._counts}
+        work = self._folder / f"{STATE_FILE}.part"
+        work.write_text(json.dumps(state), encoding="ascii")
+        flush(work)
+        work.rename(self._folder / STATE_FILE)
+
+    def _file(self, bucket: int) -> Path:
+        return self._folder / f"bucket-{bucket:04d}.jsonl"

@@ -1,0 +1,63 @@
+"""Events as Arrow rows, to be sent from worker to worker, and back.
+
+Lives here: the columns. Must not live here: where they travel (spark/), files (event_files.py).
+
+Columns: customer_id string; occurred_at int64, ms; file int32 and position int64, the event's place
+in the log; event binary, the whole event in single-object encoding. Valid events only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_event_batch
+from stream_scorer.core.events.batch import NO_TIMESTAMP, EventBatch, RecordBatch
+
+SCHEMA = pa.schema(
+    [
+        ("customer_id", pa.string()),
+        ("occurred_at", pa.int64()),
+        ("file", pa.int32()),
+        ("position", pa.int64()),
+        ("event", pa.binary()),
+    ]
+)
+
+
+def to_batch(events: EventBatch, file: int) -> pa.RecordBatch:
+    """Rows of `SCHEMA`; file: the number of the file in which offsets are positions."""
+    codes, ids = events.customer_id.intern()
+    columns = [
+        pa.array(ids, pa.string()).take(pa.array(codes)),
+        pa.array(events.occurred_at_ms),
+        pa.array(np.full(len(events), file, np.int32)),
+        pa.array(events.offsets),
+        pa.array(encode_event_batch(events), pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def in_order(batches: Sequence[pa.RecordBatch]) -> EventBatch | None:
+    """All their events in order of time, those of one moment in the order of the log.
+
+    None where there are none.
+    """
+    table = pa.Table.from_batches(batches) if batches else SCHEMA.empty_table()
+    if not table.num_rows:
+        return None
+    order = np.lexsort([table[name].to_numpy() for name in ("position", "file", "occurred_at")])
+    values = table["event"].to_pylist()
+    rows = len(values)
+    records = RecordBatch(
+        values, [None] * rows, [("", 0)], np.zeros(rows, np.int32), np.arange(rows),
+        np.full(rows, NO_TIMESTAMP, np.int64),
+    )  # fmt: skip
+    longest = max(map(len, values))
+    events, refused = Decoder(lambda _: None, max_record_bytes=longest).decode(records)
+    if refused:
+        raise ValueError(f"an event that was valid does not decode: {refused[0].detail}")
+    return events.take(order)

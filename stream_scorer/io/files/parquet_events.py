@@ -1,0 +1,287 @@
+"""Parquet rows as framed Avro records of our event schema.
+
+Lives here: Arrow columns of any suitable type to those of an EventBatch. Must not live here: other
+formats and the order of files (event_files.py).
+
+How it works: columns stay columns. Arrow's string buffers become spans as they are, maps and
+structs of attributes are written as Avro maps by a compiled loop, and nothing is encoded unless
+bytes are asked for. A row that can't be an event (a required field is null) becomes a value that
+does not decode; then, and where a text is not UTF-8, the rows around it are encoded, too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stream_scorer.core.avro.attributes import write_maps
+from stream_scorer.core.avro.column_values import ColumnValues
+from stream_scorer.core.avro.decoder import refused_value
+from stream_scorer.core.avro.event_encoder import encode_event_batch
+from stream_scorer.core.events.batch import (
+    NULL,
+    Bool,
+    EventBatch,
+    Int32,
+    Int64,
+    StringColumn,
+    UInt8,
+)
+from stream_scorer.errors import EventFileError
+
+REQUIRED = ("event_id", "customer_id", "event_type", "occurred_at")
+OPTIONAL = ("category_id", "product_id", "value", "attributes")
+TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id")
+
+# (multiplier, divisor) to milliseconds of Arrow's units.
+_UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
+
+
+def parquet_chunks(path: Path, rows: int) -> Iterator[list[bytes] | ColumnValues]:
+    """The file's events as framed records, at most `rows` at a time. Raises EventFileError."""
+    # Arrow's own allocator gives each chunk's memory back, and the next one is a fault per page.
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+        _check(path, schema)
+        names = [name for name in (*REQUIRED, *OPTIONAL) if name in schema.names]
+        with pq.ParquetFile(path, read_dictionary=_repetitive(schema)) as file:
+            # One row group after another: pyarrow can't join the dictionaries of two in a struct.
+            for group in range(file.num_row_groups):
+                # Arrow's own threads cost more than they bring: whoever folds needs the cores.
+                for table in file.iter_batches(
+                    rows, row_groups=[group], columns=names, use_threads=False
+                ):
+                    yield _values(table)
+    except (pa.ArrowException, OSError) as error:
+        message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise EventFileError(
+            "events", path, f"not readable as Parquet ({message}); write or copy it again"
+        ) from error
+
+
+def _repetitive(schema: pa.Schema) -> list[str]:
+    """Texts to read as dictionaries: of each distinct one the bytes come once."""
+    names = [name for name in TEXTS if name in schema.names and name != "event_id"]
+    if "attributes" in schema.names and pa.types.is_struct(
+        given := schema.field("attributes").type
+    ):
+        names += [f"attributes.{field.name}" for field in given]
+    return names
+
+
+def _check(path: Path, schema: pa.Schema) -> None:
+    for name in REQUIRED:
+        if name not in schema.names:
+            raise EventFileError("events", path, f"the file lacks the column {name}")
+    moment = schema.field("occurred_at").type
+    if pa.types.is_timestamp(moment) and moment.tz is None:
+        raise EventFileError("events", path, "occurred_at has no time zone; write it with one")
+    if not (pa.types.is_timestamp(moment) or pa.types.is_integer(moment)):
+        raise EventFileError(
+            "events", path, f"occurred_at is {moment}; give a timestamp with a zone, or ms"
+        )
+    if "value" in schema.names:
+        number = schema.field("value").type
+        kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+        if not any(is_kind(number) for is_kind in kinds):
+            raise EventFileError("events", path, f"value is {number}; give numbers")
+    if "attributes" in schema.names:
+        given = schema.field("attributes").type
+        if not (pa.types.is_map(given) or pa.types.is_struct(given) or pa.types.is_null(given)):
+            raise EventFileError("events", path, f"attributes is {given}; give a map or a struct")
+
+
+def _values(table: pa.RecordBatch) -> list[bytes] | ColumnValues:
+    n = len(table)
+    texts = {name: _text_column(table, name) for name in TEXTS}
+    moments, has_moment = _numbers(table, "occurred_at", pa.int64())
+    value, has_value = _numbers(table, "value", pa.float64())
+    good = has_moment.copy()
+    for name in ("event_id", "customer_id", "event_type"):
+        good &= texts[name].lengths != NULL
+    events = EventBatch(
+        texts["event_id"], texts["customer_id"], texts["event_type"], texts["category_id"],
+        texts["product_id"], value, has_value, moments, _attributes(table),
+        [("", 0)], np.zeros(n, np.int32), np.arange(n), np.arange(n),
+    )  # fmt: skip
+    if good.all():
+        return ColumnValues(events) if _is_sound(table) else encode_event_batch(events)
+    encoded = iter(encode_event_batch(events.take(good)))
+    return [next(encoded) if ok else _refused(table, row) for row, ok in enumerate(good.tolist())]
+
+
+def _is_sound(table: pa.RecordBatch) -> bool:
+    """Whether all texts are UTF-8, which Parquet does not promise; a decoder finds those that are
+    not."""
+    try:
+        for array in table.columns:
+            _check_texts(array)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _check_texts(array: pa.Array) -> None:
+    """Raises ArrowInvalid for a text that is not UTF-8; of a dictionary each once."""
+    if pa.types.is_dictionary(array.type):
+        array.dictionary.validate(full=True)
+    elif pa.types.is_struct(array.type):
+        for field in array.flatten():
+            _check_texts(field)
+    elif not (
+        pa.types.is_primitive(array.type) or (pa.types.is_string(array.type) and _is_ascii(array))
+    ):
+        array.validate(full=True)
+
+
+def _is_ascii(array: pa.StringArray) -> bool:
+    """Seen ten times as fast as Arrow sees that it is UTF-8."""
+    _, offsets, data = array.buffers()
+    if data is None or offsets is None:
+        return True
+    ends = np.frombuffer(offsets, np.int32)
+    used = np.frombuffer(data, np.uint8)[ends[array.offset] : ends[array.offset + len(array)]]
+    return int(used.max(initial=0)) < 128
+
+
+def _refused(table: pa.RecordBatch, row: int) -> bytes:
+    fields = table.slice(row, 1).to_pylist()[0]
+    missing = [name for name in REQUIRED if fields[name] is None]
+    original = json.dumps(fields, default=str).encode()
+    return refused_value(f"null in {', '.join(missing)}", original)
+
+
+def _text_column(table: pa.RecordBatch, name: str) -> StringColumn:
+    if name not in table.schema.names:
+        return _strings(pa.nulls(len(table), pa.string()))
+    return _strings(table.column(name))
+
+
+def _strings(array: pa.Array) -> StringColumn:
+    """Any column that Arrow can show as text."""
+    if pa.types.is_dictionary(array.type):
+        codes = _codes(array)
+        texts = _strings(array.dictionary)
+        starts, lengths = np.append(texts.starts, 0), np.append(texts.lengths, np.int32(NULL))
+        return StringColumn(texts.buffer, starts[codes], lengths[codes])
+    array = pc.cast(array, pa.large_string())
+    _, offsets, data = array.buffers()
+    if data is None or offsets is None:
+        buffer, ends = np.empty(0, np.uint8), np.zeros(len(array) + 1, np.int64)
+    else:
+        buffer = np.frombuffer(data, np.uint8)
+        ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    lengths = np.diff(ends).astype(np.int32)
+    if array.null_count:
+        lengths[array.is_null().to_numpy(zero_copy_only=False)] = NULL
+    return StringColumn(buffer, ends[:-1], lengths)
+
+
+def _codes(array: pa.DictionaryArray) -> Int32 | Int64:
+    """Positions in its dictionary, `NULL` for null."""
+    if not array.null_count and array.indices.type == pa.int32():
+        return np.asarray(array.indices)
+    codes = pc.fill_null(array.indices.cast(pa.int64()), NULL)
+    return np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _numbers(table: pa.RecordBatch, name: str, wanted: pa.DataType) -> tuple[Any, Bool]:
+    """(values, where they are not null); moments in ms."""
+    n = len(table)
+    if name not in table.schema.names:
+        return np.zeros(n, wanted.to_pandas_dtype()), np.zeros(n, np.bool_)
+    array = table.column(name)
+    multiplier, divisor = 1, 1
+    if pa.types.is_timestamp(array.type):
+        multiplier, divisor = _UNITS[array.type.unit]
+    numbers = pc.fill_null(
+        pc.cast(array, wanted, safe=not pa.types.is_floating(wanted)), 0
+    ).to_numpy(zero_copy_only=False)
+    if multiplier != divisor:
+        numbers = numbers * multiplier // divisor
+    return numbers, array.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _attributes(table: pa.RecordBatch) -> StringColumn:
+    """Avro maps of the column: map entries or struct fields that are not null, as text."""
+    n = len(table)
+    array = table.column("attributes") if "attributes" in table.schema.names else pa.nulls(n)
+    if pa.types.is_map(array.type):
+        return _maps(n, *_map_pairs(array))
+    if pa.types.is_struct(array.type):
+        rows, same = _distinct_rows(array)
+        return _maps(len(rows), *_struct_pairs(array.take(rows))).take(same)
+    return _maps(n, np.empty((0, 5), np.int64), np.empty(0, np.uint8))
+
+
+def _maps(n: int, pairs: Int64, buffer: UInt8) -> StringColumn:
+    maps, ends = write_maps(buffer, pairs, np.arange(n))
+    starts = np.concatenate(([0], ends[:-1])) if n else ends
+    return StringColumn(maps, starts, (ends - starts).astype(np.int32))
+
+
+def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
+    """Rows (d,) among which every combination of values is, and which of them each row equals.
+
+    Where the fields are no dictionaries, or their combinations too many, all rows.
+    """
+    rows = np.arange(len(array))
+    fields = array.flatten()
+    sizes = [len(f.dictionary) + 1 for f in fields if pa.types.is_dictionary(f.type)]
+    if len(sizes) < len(fields) or math.prod(sizes) > 4 * len(rows):
+        return rows, rows
+    combined = np.zeros(len(rows), np.int64)
+    for field, size in zip(fields, sizes, strict=True):
+        combined = combined * size + _codes(field) + 1
+    place = np.full(math.prod(sizes), NULL, np.int64)
+    place[combined] = rows
+    chosen = place[place != NULL]
+    place[place != NULL] = np.arange(len(chosen))
+    return chosen, place[combined]
+
+
+def _map_pairs(array: pa.MapArray) -> tuple[Int64, UInt8]:
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    first, last = int(offsets[0]), int(offsets[-1])
+    keys, values = _strings(array.keys), _strings(array.items)
+    rows = np.repeat(np.arange(len(array)), np.diff(offsets))
+    shift = len(keys.buffer)
+    pairs = np.stack(
+        [
+            rows,
+            keys.starts[first:last], keys.lengths[first:last],
+            values.starts[first:last] + shift, values.lengths[first:last],
+        ],
+        axis=1,
+    )  # fmt: skip
+    missing = array.is_null().to_numpy(zero_copy_only=False)[rows]
+    kept = pairs[(pairs[:, 4] != NULL) & (pairs[:, 2] != NULL) & ~missing]
+    return kept, np.concatenate([keys.buffer, values.buffer])
+
+
+def _struct_pairs(array: pa.StructArray) -> tuple[Int64, UInt8]:
+    parts, buffers, end = [], [], 0
+    for field, child in zip(array.type, array.flatten(), strict=True):
+        name, values = np.frombuffer(field.name.encode(), np.uint8), _strings(child)
+        rows = np.flatnonzero(values.lengths != NULL)
+        part = np.empty((len(rows), 5), np.int64)
+        part[:, 0], part[:, 1], part[:, 2] = rows, end, len(name)
+        part[:, 3] = values.starts[rows] + end + len(name)
+        part[:, 4] = values.lengths[rows]
+        parts.append(part)
+        buffers += [name, values.buffer]
+        end += len(name) + len(values.buffer)
+    if not parts:
+        return np.empty((0, 5), np.int64), np.empty(0, np.uint8)
+    pairs = np.concatenate(parts)
+    return pairs[np.argsort(pairs[:, 0], kind="stable")], np.concatenate(buffers)

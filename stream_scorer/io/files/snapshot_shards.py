@@ -1,0 +1,110 @@
+"""One shard of a snapshot on disk.
+
+Lives here: writing it in row groups, its SHA-256. Must not live here: which rows go into it, the
+manifest (snapshots.py), the columns (snapshot_tables.py).
+
+How it works: rows wait until they fill a row group; then they go to the file. So memory is one row
+group, however many rows a shard has, and the bytes do not depend on how the rows arrived.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from stream_scorer.core.labels.labels import LabelledRows, concatenate
+from stream_scorer.errors import SnapshotError
+from stream_scorer.io.files.snapshot_tables import SCHEMA, to_table
+
+ROWS_PER_GROUP = 8_192
+HASH_BLOCK_BYTES = 1 << 20
+WRITE_AGAIN = "copy or write the snapshot again"
+
+
+class ShardFile:
+    """A new shard; `write` rows, then `finish`. Raises OSError where the disk refuses."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
+        self._waiting: list[LabelledRows] = []
+        self.rows = 0
+
+    def write(self, rows: LabelledRows) -> None:
+        """Add rows; whole row groups go to disk at once."""
+        self.rows += len(rows)
+        self._waiting.append(rows)
+        if sum(map(len, self._waiting)) < ROWS_PER_GROUP:
+            return
+        held = concatenate(self._waiting)
+        whole = len(held) - len(held) % ROWS_PER_GROUP
+        for start in range(0, whole, ROWS_PER_GROUP):
+            self._write_group(held.take(np.arange(start, start + ROWS_PER_GROUP)))
+        self._waiting = [held.take(np.arange(whole, len(held)))] if whole < len(held) else []
+
+    def finish(self) -> dict[str, Any]:
+        """Have it on disk; what the manifest says of it: name, rows, bytes, sha256."""
+        if self._waiting:
+            self._write_group(concatenate(self._waiting))
+        self._waiting = []
+        self._writer.close()
+        flush(self._file)
+        return {
+            "name": self._file.name,
+            "rows": self.rows,
+            "bytes": self._file.stat().st_size,
+            "sha256": sha256(self._file),
+        }
+
+    def abandon(self) -> None:
+        """Close it without its last rows."""
+        try:
+            self._writer.close()
+        except OSError:
+            return  # its disk refuses, which is why it is abandoned
+
+    def _write_group(self, rows: LabelledRows) -> None:
+        self._writer.write_table(to_table(rows), row_group_size=ROWS_PER_GROUP)
+
+
+def check_shard(file: Path, said: Mapping[str, Any]) -> None:
+    """Raises SnapshotError where the shard is not what the manifest said of it."""
+    try:
+        size = file.stat().st_size
+        right = size == said["bytes"] and sha256(file) == said["sha256"]
+    except FileNotFoundError:
+        raise SnapshotError("snapshot", file, f"is missing; {WRITE_AGAIN}") from None
+    except OSError as error:
+        raise SnapshotError("snapshot", file, f"can't be read: {error.strerror}") from None
+    if not right:
+        remedy = f"its SHA-256 is not the manifest's; {WRITE_AGAIN}"
+        raise SnapshotError("snapshot", file, remedy)
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes, a block at a time."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Have the file's or directory's contents on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def unwritable(path: Path, error: OSError) -> SnapshotError:
+    """What to raise where `path` can't be written."""
+    return SnapshotError("snapshot", path, f"can't be written: {error.strerror or error}")

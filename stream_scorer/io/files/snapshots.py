@@ -1,0 +1,335 @@
+"""Snapshots: customers' vectors at a moment, with labels, as a directory of Parquet shards.
+
+Lives here: the format, `SnapshotWriter` and `Snapshot`. Must not live here: where rows come from
+(jobs), what they mean (core/), one shard's bytes (snapshot_shards.py), what is written in several
+sittings (unfinished_snapshot.py).
+
+The directory (others may read it):
+    part-00000.parquet ...  rows, as snapshot_tables.py says
+    manifest.json           format, fingerprint, features (the declaration), categories, labels (the
+                            rule, null where no labels are known yet), as_of_ms (the rows' moments;
+                            of more than 1,000 the first and the last), source_offsets and
+                            source_offsets_end (see `SnapshotInfo`), rows, shards (name, rows,
+                            bytes, sha256), checksum of all that
+
+How it works: shards are written as rows arrive, into a new directory beside the target, which is
+renamed when all is flushed: a reader sees a whole snapshot or none. Opening one checks every byte
+against the manifest, a block at a time. Readers hold one shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule
+from stream_scorer.errors import ConfigError, FingerprintMismatch, SnapshotError
+from stream_scorer.io.files.snapshot_shards import (
+    WRITE_AGAIN,
+    ShardFile,
+    check_shard,
+    flush,
+    unwritable,
+)
+from stream_scorer.io.files.snapshot_tables import from_table
+
+FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+ROWS_PER_SHARD = 65_536  # 65,536 rows of 500 entries: 260 MB in memory
+MOST_MOMENTS = 1_000  # that a manifest lists
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """What a snapshot is of.
+
+    labels: the rule that its labels follow, None where they are not known yet. label_field: whose
+    vocabulary the label categories are. source_offsets: for each topic and partition, every event
+    before this offset went in. source_offsets_end: no event from this offset on went in; empty
+    where that is the same offset, or not known.
+    """
+
+    space: FeatureSpace
+    label_field: str
+    labels: LabelRule | None
+    source_offsets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    source_offsets_end: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The vocabulary of the label field."""
+        return self.space.vocabularies[self.label_field]
+
+
+class SnapshotWriter:
+    """Writes the new snapshot `path`. A context manager: leaving it by an error leaves nothing.
+
+    Raises SnapshotError where `path` exists or can't be written.
+    """
+
+    def __init__(
+        self, path: Path, info: SnapshotInfo, rows_per_shard: int = ROWS_PER_SHARD
+    ) -> None:
+        refuse_existing(path)
+        self._path, self._info, self._rows_per_shard = path, info, rows_per_shard
+        self._shard: ShardFile | None = None
+        self._shards: list[dict[str, Any]] = []
+        self._moments: set[int] = set()
+        self._many_moments = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            self._work.chmod(0o755)
+        except OSError as error:
+            raise unwritable(path, error) from None
+
+    def __enter__(self) -> SnapshotWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._shard is not None:
+            self._shard.abandon()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def write(self, rows: LabelledRows) -> None:
+        """Add rows; whole row groups go to disk at once."""
+        self._note_moments(rows)
+        at = 0
+        while at < len(rows):
+            shard = self._open_shard()
+            stop = min(len(rows), at + self._rows_per_shard - shard.rows)
+            part = rows if stop - at == len(rows) else rows.take(np.arange(at, stop))
+            try:
+                shard.write(part)
+                if shard.rows == self._rows_per_shard:
+                    self._close_shard(shard)
+            except OSError as error:
+                raise unwritable(self._path, error) from None
+            at = stop
+
+    def finish(self) -> Snapshot:
+        """Write what is left and the manifest, and give the snapshot its name."""
+        try:
+            if self._shard is not None or not self._shards:
+                self._close_shard(self._open_shard())
+            moments = sorted(self._moments)
+            if self._many_moments:
+                moments = [moments[0], moments[-1]]
+            publish(self._work, self._path, manifest_of(self._info, moments, self._shards))
+        except OSError as error:
+            raise unwritable(self._path, error) from None
+        return Snapshot(self._path, _read_manifest(self._path))
+
+    def _open_shard(self) -> ShardFile:
+        if self._shard is None:
+            self._shard = ShardFile(self._work / shard_name(len(self._shards)))
+        return self._shard
+
+    def _close_shard(self, shard: ShardFile) -> None:
+        self._shards.append(shard.finish())
+        self._shard = None
+
+    def _note_moments(self, rows: LabelledRows) -> None:
+        self._moments.update(np.unique(rows.as_of_ms).tolist())
+        if len(self._moments) > MOST_MOMENTS:
+            self._moments = {min(self._moments), max(self._moments)}
+            self._many_moments = True
+
+
+def shard_name(number: int) -> str:
+    """The file name of shard `number`."""
+    return f"part-{number:05d}.parquet"
+
+
+def manifest_of(
+    info: SnapshotInfo, as_of_ms: Sequence[int], shards: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The manifest, without its checksum; shards: what `ShardFile.finish` said of each."""
+    return {
+        "format": FORMAT,
+        "fingerprint": info.space.fingerprint_hex,
+        "features": info.space.declaration(),
+        "label_field": info.label_field,
+        "categories": list(info.categories),
+        "labels": None if info.labels is None else asdict(info.labels),
+        "as_of_ms": list(as_of_ms),
+        "source_offsets": {t: dict(p) for t, p in info.source_offsets.items()},
+        "source_offsets_end": {t: dict(p) for t, p in info.source_offsets_end.items()},
+        "rows": sum(s["rows"] for s in shards),
+        "shards": list(shards),
+    }
+
+
+def publish(work: Path, path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest beside the shards in `work` and rename it to `path`. Raises OSError."""
+    _write_manifest(work / MANIFEST_FILE, manifest)
+    flush(work)
+    work.rename(path)
+    flush(path.parent)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises SnapshotError where `path` is there already."""
+    if path.exists():
+        remedy = "already exists; choose another path or delete it"
+        raise SnapshotError("snapshot", path, remedy)
+
+
+class Snapshot:
+    """A snapshot on disk. `open` one; `shards` reads it."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path, self.manifest = path, manifest
+        self.info = info_of(manifest, path / MANIFEST_FILE)
+
+    @classmethod
+    def open(cls, path: Path, expected_fingerprint: int | None = None) -> Snapshot:
+        """The snapshot in `path`, checked byte by byte.
+
+        Raises SnapshotError where something is missing, altered or from the future, and
+        FingerprintMismatch where it has other features than `expected_fingerprint`.
+        """
+        snapshot = cls(path, _read_manifest(path))
+        if expected_fingerprint is not None:
+            check_fingerprint(snapshot.manifest, path, expected_fingerprint)
+        for shard in snapshot.manifest["shards"]:
+            check_shard(path / shard["name"], shard)
+        return snapshot
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return int(self.manifest["rows"])
+
+    def shards(self) -> Shards:
+        """Its rows, a shard at a time, as often as asked for."""
+        return Shards([self])
+
+
+class Shards(Sequence[LabelledRows]):
+    """The shards of snapshots of one kind, read from disk each time one is asked for.
+
+    Raises SnapshotError where the snapshots have different features, categories or label rules.
+    """
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self.snapshots = tuple(snapshots)
+        first = snapshots[0]
+        for other in snapshots[1:]:
+            for name in ("fingerprint", "label_field", "labels"):
+                if other.manifest[name] != first.manifest[name]:
+                    remedy = f"its {name} is not that of {first.path}; give snapshots of one kind"
+                    raise SnapshotError("snapshot", other.path, remedy)
+        self._space = first.info.space
+        self._categories = len(first.info.categories)
+        self._files = [s.path / shard["name"] for s in snapshots for shard in s.manifest["shards"]]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, number: int) -> LabelledRows: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[LabelledRows]: ...
+    def __getitem__(self, number: int | slice) -> LabelledRows | Sequence[LabelledRows]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        file = self._files[number]
+        try:
+            return from_table(pq.read_table(file), self._space.width, self._categories)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise SnapshotError("snapshot", file, f"{reason}; {WRITE_AGAIN}") from None
+
+
+def check_fingerprint(manifest: Mapping[str, Any], path: object, expected: int) -> None:
+    """Raises FingerprintMismatch where the snapshot `path` has other features."""
+    wanted, found = f"{expected:016x}", manifest["fingerprint"]
+    if wanted != found:
+        remedy = f"the model's or configuration's features have {wanted}: replay or export again"
+        raise FingerprintMismatch(f"snapshot {path}: fingerprint", found, remedy)
+
+
+def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
+    """What a manifest says; `where` names it in the SnapshotError where it contradicts itself."""
+    try:
+        space = FeatureSpace.from_declaration(manifest["features"])
+        rule = manifest["labels"]
+        labels = None
+        if rule is not None:
+            actions = tuple(tuple(group) for group in rule["actions"])
+            labels = LabelRule(str(rule["by"]), actions, int(rule["horizon_ms"]))
+        info = SnapshotInfo(
+            space, manifest["label_field"], labels, manifest["source_offsets"],
+            manifest.get("source_offsets_end", {}),
+        )  # fmt: skip
+        agrees = info.categories == tuple(manifest["categories"])
+    except (KeyError, TypeError, ConfigError) as error:
+        reason = f"contradicts itself ({error}); {WRITE_AGAIN}"
+        raise SnapshotError("snapshot", where, reason) from None
+    if not agrees or space.fingerprint_hex != manifest["fingerprint"]:
+        remedy = f"features, categories and fingerprint do not belong together; {WRITE_AGAIN}"
+        raise SnapshotError("snapshot", where, remedy)
+    return info
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    where = path / MANIFEST_FILE
+    try:
+        content = where.read_bytes()
+    except FileNotFoundError:
+        raise SnapshotError("snapshot", where, f"is missing; {WRITE_AGAIN}") from None
+    except OSError as error:
+        raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
+    return parse_manifest(content, where)
+
+
+def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
+    """The manifest in these bytes, without its checksum; `where` names it in the SnapshotError."""
+    try:
+        raw = json.loads(content)
+    except ValueError as error:
+        raise SnapshotError("snapshot", where, f"not JSON ({error}); {WRITE_AGAIN}") from None
+    written = raw.get("format") if isinstance(raw, dict) else None
+    if not isinstance(written, int):
+        raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
+    if written > FORMAT:
+        remedy = f"format {written}; this program reads up to {FORMAT}: upgrade stream-scorer"
+        raise SnapshotError("snapshot", where, remedy)
+    manifest: dict[str, Any] = raw
+    if manifest.pop("checksum", None) != _checksum(manifest):
+        raise SnapshotError("snapshot", where, f"was altered after it was written; {WRITE_AGAIN}")
+    return manifest
+
+
+def manifest_content(manifest: Mapping[str, Any]) -> bytes:
+    """The file's bytes, with the checksum."""
+    text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=1, sort_keys=True)
+    return (text + "\n").encode()
+
+
+def _write_manifest(file: Path, manifest: Mapping[str, Any]) -> None:
+    file.write_bytes(manifest_content(manifest))
+    flush(file)
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

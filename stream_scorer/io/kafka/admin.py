@@ -1,0 +1,173 @@
+"""Questions to Kafka about itself: which topics there are, how they are set, how far a group is.
+
+Lives here: the admin client. Must not live here: what the topics ought to be like (jobs/topics.py,
+jobs/doctor.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+)
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-exports them
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+)
+
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.errors import BusUnavailable
+from stream_scorer.io.kafka.errors import in_our_words
+
+REQUEST_SECONDS = 10.0
+ANSWER_SECONDS = 5.0  # how long a server may take to answer at all
+RETRY_SECONDS = 0.2
+IDENTITY_SECONDS = 2.0  # asked between micro-batches
+NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"  # brokers before 2.8
+
+_COORDINATOR_STARTS = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic: its number of partitions, and its settings by Kafka's own names."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPosition:
+    """Of one partition: the log's first offset, the one after its last, the committed one."""
+
+    first: int
+    end: int
+    committed: int | None
+
+    @property
+    def lag(self) -> int:
+        """Records that the group has not committed."""
+        return self.end - (self.first if self.committed is None else self.committed)
+
+
+class KafkaAdmin:
+    """properties: librdkafka's. Every method raises BusUnavailable or Halt."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._properties = dict(properties)
+        self._client = AdminClient(self._properties, logger=logging.getLogger("librdkafka"))
+
+    def brokers(self) -> list[str]:
+        """Addresses of the brokers, as they give them."""
+        return [f"{b.host}:{b.port}" for b in self._metadata().brokers.values()]
+
+    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Those of `names` that exist."""
+        known = {n: t for n, t in self._metadata().topics.items() if t.error is None}
+        wanted = [name for name in names if name in known]
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
+        configs = self._client.describe_configs(resources) if resources else {}
+        answers = {r.name: _answer(f, "reading topic settings") for r, f in configs.items()}
+        return {
+            name: Topic(
+                name,
+                len(known[name].partitions),
+                {key: entry.value for key, entry in answers[name].items()},
+            )
+            for name in wanted
+        }
+
+    def create(
+        self, name: str, partitions: int, replication_factor: int, config: Mapping[str, str]
+    ) -> bool:
+        """Make a topic; False where it exists. replication_factor 0: the broker's default."""
+        topic = NewTopic(
+            name,
+            num_partitions=partitions,
+            replication_factor=replication_factor or -1,
+            config=dict(config),
+        )
+        try:
+            self._client.create_topics([topic], operation_timeout=REQUEST_SECONDS)[name].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise in_our_words(error.args[0], f"creating {name}") from error
+        until = time.monotonic() + REQUEST_SECONDS
+        while name not in self.topics([name]) and time.monotonic() < until:
+            time.sleep(RETRY_SECONDS)  # until the brokers know of it
+        return True
+
+    def positions(self, group: str, topic: Topic) -> dict[TopicPartition, GroupPosition]:
+        """How far `group` is in every partition of `topic`."""
+        partitions = [KafkaPartition(topic.name, p) for p in range(topic.partitions)]
+        answer = self._group_offsets(group, partitions)
+        committed = {p.partition: p.offset for p in answer if p.offset >= 0}
+        first = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        end = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return {
+            (topic.name, p): GroupPosition(first[p], end[p], committed.get(p)) for p in sorted(end)
+        }
+
+    def identity(self, topic: str) -> str:
+        """What tells `topic` from an earlier one of that name; "" where brokers keep none."""
+        request = TopicCollection([topic])
+        future = self._client.describe_topics(request, request_timeout=IDENTITY_SECONDS)[topic]
+        identity = str(_answer(future, f"asking what {topic} is").topic_id)
+        return "" if identity == NO_IDENTITY else identity
+
+    def _group_offsets(self, group: str, partitions: list[KafkaPartition]) -> list[KafkaPartition]:
+        # By a consumer that never joins: librdkafka 2.16's admin client ends the process where the
+        # group's coordinator moves while it is asked.
+        properties = {**self._properties, "group.id": group, "isolation.level": "read_uncommitted"}
+        consumer = Consumer(properties, logger=logging.getLogger("librdkafka"))
+        until = time.monotonic() + REQUEST_SECONDS
+        try:
+            while True:
+                try:
+                    return list(consumer.committed(partitions, REQUEST_SECONDS))
+                except KafkaException as error:
+                    # A broker that has just started is still loading the groups.
+                    if error.args[0].code() not in _COORDINATOR_STARTS or time.monotonic() > until:
+                        raise in_our_words(error.args[0], "reading the group's offsets") from error
+                time.sleep(RETRY_SECONDS)
+        finally:
+            consumer.close()
+
+    def _offsets(self, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[int, int]:
+        futures = self._client.list_offsets(dict.fromkeys(partitions, spec))
+        answers = {p.partition: _answer(f, "reading a log's range") for p, f in futures.items()}
+        return {partition: answer.offset for partition, answer in answers.items()}
+
+    def _metadata(self) -> Any:
+        try:
+            return self._client.list_topics(timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            raise in_our_words(error.args[0], "asking for topics") from error
+
+
+def _answer(future: Future[Any], doing: str) -> Any:
+    try:
+        return future.result(REQUEST_SECONDS)
+    except KafkaException as error:
+        raise in_our_words(error.args[0], doing) from error
+    except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
+        raise BusUnavailable(f"Kafka, {doing}: no answer in {REQUEST_SECONDS:g} s") from None

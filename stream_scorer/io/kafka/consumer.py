@@ -1,0 +1,371 @@
+"""Events from Kafka: group membership, where to start, and offsets.
+
+Lives here: the consumer client and every decision about offsets. Must not live here: what records
+mean, and the order of saving, publishing and committing (pipeline.py).
+
+How it works: a rebalance callback only notes what came and went. Partitions that came are read from
+once `poll` has found where to start (core/start_offset.py), outside the callback, where an error
+can be raised and the attempt repeated. `auto.offset.reset` is "error", so that nothing is skipped
+silently. Offsets are committed by `commit`, which the pipeline calls last; a commit that a
+rebalance interrupted is tried again before its partition is given up. Where the group has none yet,
+the start itself is committed before anything is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream_scorer.core.events.batch import RecordBatch, TopicPartition
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt, HistoryGone
+from stream_scorer.io.kafka.errors import Teller, ask, in_our_words
+from stream_scorer.io.kafka.membership import Membership
+from stream_scorer.io.kafka.messages import partition_of, record_batch
+from stream_scorer.io.kafka.start_offset import FRESH_START, check_in_log, start_offset
+
+log = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 10.0  # one question to a broker; well below max.poll.interval.ms
+WAIT_SLICE_SECONDS = 0.1  # how often a waiting member looks after its membership
+UNKNOWN_EPOCH = -1
+
+FIXED_PROPERTIES: dict[str, str | int] = {
+    "enable.auto.commit": "false",
+    "enable.auto.offset.store": "false",
+    "auto.offset.reset": "error",
+    "partition.assignment.strategy": "cooperative-sticky",
+}
+# The commit did not happen because the group is changing; the next owner reads the same again.
+_MOVED = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._ASSIGNMENT_LOST,
+    KafkaError._NO_OFFSET,
+}
+
+
+class Positions(Protocol):
+    """Up to where the store has everything; a store's own methods."""
+
+    def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+    def begin(self, offsets: dict[TopicPartition, int]) -> None: ...
+    def release(self, partitions: list[TopicPartition]) -> None: ...
+
+
+class KafkaSource:
+    """Records of one topic's partitions that the group gives to this member.
+
+    properties: librdkafka's, with group.id. commits False where a transaction carries the offsets.
+    on_error is told each transient error's name, for counting.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        topic: str,
+        positions: Positions,
+        *,
+        max_events: int,
+        max_age_ms: int,
+        commits: bool = True,
+        on_error: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        self._positions = positions
+        self._max_events, self._max_age_seconds = max_events, max_age_ms / 1000
+        self._commits, self._on_error = commits, on_error
+        self._next: dict[TopicPartition, int] = {}  # of each partition read from: what comes next
+        self._pending: set[TopicPartition] = set()  # given to this member, start not yet known
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._epochs: dict[TopicPartition, int] = {}  # leader epoch of the last record read
+        self._held: list[Message] = []  # came while waiting
+        self._failure: Exception | None = None
+        self._membership = Membership()
+        self._teller = Teller()
+        self._closed = False
+        config = {**properties, **FIXED_PROPERTIES, "error_cb": self._on_client_error}
+        self._topic, self._joined = topic, False
+        self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
+
+    def join(self) -> None:
+        """Ask the group for partitions, where `poll` has not done so yet."""
+        if not self._joined:
+            self._joined = True
+            self._consumer.subscribe(
+                [self._topic],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+
+    def poll(self) -> RecordBatch:
+        """Up to max_events records, or what came within max_age_ms; may be empty.
+
+        Records of partitions that went away meanwhile are left out. Raises BusUnavailable,
+        StoreUnavailable (call again), HistoryGone, Halt.
+        """
+        self.join()
+        self._start_pending()
+        held, self._held = self._held, []
+        messages = held + self._consume(self._max_events - len(held), self._max_age_seconds)
+        self._raise_failure()
+        return self._batch(messages)
+
+    def owned(self, records: RecordBatch) -> RecordBatch:
+        """Of the batch that `poll` gave last, the records whose partitions are still read here."""
+        mine = {
+            tp
+            for tp, following in records.next_offsets().items()
+            if self._next.get(tp) == following
+        }
+        keep = np.array([tp in mine for tp in records.partitions], np.bool_)
+        rows = keep[records.partition_index] if len(records) else np.zeros(0, np.bool_)
+        if rows.all():
+            return records
+        return records.take(np.flatnonzero(rows))
+
+    def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
+        """Commit, and wait for the answer; only partitions still held. Raises BusUnavailable.
+
+        Where the group is changing the offsets are kept, and committed with the next ones or when
+        their partition is given up.
+        """
+        if not self._commits:
+            return
+        self._uncommitted |= {tp: o for tp, o in next_offsets.items() if tp in self._next}
+        self._commit_now(list(self._uncommitted))
+
+    def seek(self, next_offsets: dict[TopicPartition, int]) -> None:
+        """Read on from `next_offsets`; partitions not held are ignored. Raises HistoryGone."""
+        mine = {tp: o for tp, o in next_offsets.items() if tp in self._next}
+        for tp, offset in mine.items():
+            check_in_log(tp, offset, self._log_range(tp))
+        self._held = [m for m in self._held if partition_of(m) not in mine]
+        for tp in mine:
+            self._uncommitted.pop(tp, None)
+        # Taking the partition anew also drops what was fetched but not yet handed out.
+        ask("seeking", self._consumer.incremental_unassign, [KafkaPartition(*tp) for tp in mine])
+        self._read_from(mine)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass without reading, but stay in the group."""
+        assigned = [KafkaPartition(*tp) for tp in self._next]
+        ask("pausing", self._consumer.pause, assigned)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            # Partitions that come meanwhile are not read before `poll` starts them.
+            self._held += self._consume(1, min(left, WAIT_SLICE_SECONDS))
+        still = [p for p in assigned if (p.topic, p.partition) in self._next]
+        ask("resuming", self._consumer.resume, still)
+        self._held = [m for m in self._held if partition_of(m) in self._next]
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """For each partition read from, how many records the log holds beyond the last one read."""
+        found = {}
+        for tp, following in self._next.items():
+            _, end = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
+            found[tp] = max(end - following, 0)
+        return found
+
+    def group_metadata(self) -> bytes:
+        """What a transaction needs to commit offsets of what `poll` gave. Raises BusUnavailable."""
+        return self._membership.metadata()
+
+    def close(self) -> None:
+        """Leave the group. Nothing is committed that `commit` was not told."""
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+
+    def _consume(self, most: int, seconds: float) -> list[Message]:
+        if most <= 0:
+            return []
+        messages = ask("consuming", self._consumer.consume, most, seconds)
+        records = []
+        for message in messages:
+            trouble = message.error()
+            if trouble is None:
+                records.append(message)
+            elif trouble.code() != KafkaError._PARTITION_EOF:
+                self._on_message_error(message, trouble)
+        return records
+
+    def _batch(self, messages: list[Message]) -> RecordBatch:
+        """Columns of what is still owned; a record may be stale where its partition moved."""
+        batch = record_batch(messages)
+        top = np.iinfo(np.int64).max
+        least = np.array([self._next.get(tp, top) for tp in batch.partitions], np.int64)
+        fresh = batch.offsets >= least[batch.partition_index]
+        if not fresh.all():
+            rows = np.flatnonzero(fresh)
+            batch, messages = batch.take(rows), [messages[i] for i in rows.tolist()]
+        self._next |= batch.next_offsets()
+        for number, tp in enumerate(batch.partitions):
+            rows = np.flatnonzero(batch.partition_index == number)
+            if len(rows):
+                epoch = messages[int(rows[-1])].leader_epoch()
+                self._epochs[tp] = UNKNOWN_EPOCH if epoch is None else epoch
+        return batch
+
+    def _start_pending(self) -> None:
+        """Find where to start the partitions that came, and read from there."""
+        partitions = sorted(self._pending)
+        if not partitions:
+            return
+        marks = self._positions.watermarks(partitions)
+        committed = self._committed(partitions)
+        starts = {tp: self._start(tp, committed.get(tp), marks.get(tp)) for tp in partitions}
+        self._positions.begin(starts)
+        self._commit_starts({tp: o for tp, o in starts.items() if tp not in committed})
+        self._read_from(starts)
+        self._pending.clear()
+
+    def _start(self, tp: TopicPartition, committed: int | None, mark: int | None) -> int:
+        start = start_offset(tp, committed, mark, self._log_range(tp))
+        if committed is not None and start < committed:
+            log.warning(
+                "%s[%d]: reading from %d, %d records below the committed offset: the store lacks "
+                "its newest writes, or is a namespace that a replay built up to there",
+                *tp, start, committed - start,
+            )  # fmt: skip
+        else:
+            log.info("%s[%d]: reading from %d", *tp, start)
+        return start
+
+    def _commit_starts(self, starts: dict[TopicPartition, int]) -> None:
+        """A group's first offsets, before anything is read.
+
+        Else a crash between the first save and the first commit would leave the watermark alone to
+        start from, past events whose propensities and dead letters nobody has published.
+        """
+        self._uncommitted |= starts
+        self._commit_now(list(starts))
+        if not self._uncommitted.keys().isdisjoint(starts):
+            raise BusUnavailable("the group is changing: its first offsets are not committed yet")
+
+    def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
+        partitions = [
+            KafkaPartition(*tp, offset, leader_epoch=self._epochs.get(tp, UNKNOWN_EPOCH))
+            for tp, offset in starts.items()
+        ]
+        ask("assigning", self._consumer.incremental_assign, partitions)
+        self._next |= starts
+
+    def _committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        asked = [KafkaPartition(*tp) for tp in partitions]
+        doing = "reading committed offsets"
+        answers = ask(doing, self._consumer.committed, asked, REQUEST_SECONDS)
+        for answer in answers:
+            if answer.error is not None:
+                raise in_our_words(answer.error, doing)
+        return {(a.topic, a.partition): a.offset for a in answers if a.offset >= 0}
+
+    def _log_range(self, tp: TopicPartition) -> tuple[int, int]:
+        query = self._consumer.get_watermark_offsets
+        low, high = ask("reading a log's range", query, KafkaPartition(*tp), REQUEST_SECONDS)
+        return low, high
+
+    def _commit_now(self, partitions: Iterable[TopicPartition]) -> None:
+        offsets = [
+            KafkaPartition(
+                *tp, self._uncommitted[tp], leader_epoch=self._epochs.get(tp, UNKNOWN_EPOCH)
+            )
+            for tp in partitions
+        ]
+        if not offsets:
+            return
+        try:
+            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
+            errors = [a.error for a in answers if a.error is not None]
+            done = [(a.topic, a.partition) for a in answers if a.error is None]
+        except KafkaException as error:
+            errors, done = [error.args[0]], []
+        for tp in done:
+            self._uncommitted.pop(tp, None)
+        for trouble in errors:
+            if trouble.code() in _MOVED:
+                log.info("commit left for later: %s", trouble.str())
+            else:
+                raise in_our_words(trouble, "committing")
+
+    def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        # An empty assignment ends the rebalance; `_start_pending` adds the real ones.
+        consumer.incremental_assign([])
+        self._renew_membership(consumer)
+        self._pending |= {(p.topic, p.partition) for p in partitions}
+        log.info("assigned: %s", _listing(partitions))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        self._renew_membership(consumer)
+        mine = [(p.topic, p.partition) for p in partitions]
+        try:
+            self._commit_now([tp for tp in mine if tp in self._uncommitted])
+        except (BusUnavailable, Halt) as error:
+            log.warning("the next owner will read some events again: %s", error)
+        self._give_up(consumer, mine)
+        log.info("revoked: %s", _listing(partitions))
+
+    def _on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        self._give_up(consumer, [(p.topic, p.partition) for p in partitions])
+        log.warning("lost, without a chance to commit: %s", _listing(partitions))
+
+    def _renew_membership(self, consumer: Consumer) -> None:
+        if self._closed:  # leaving: nothing will be read or committed under another name
+            return
+        if self._membership.renew(consumer) and self._next:
+            # The group gives them back as if nothing had been: others may have read on meanwhile.
+            held = list(self._next)
+            log.warning("the group had forgotten this member: %d partitions start anew", len(held))
+            self._give_up(consumer, held)
+            self._pending |= set(held)
+
+    def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        reading = [tp for tp in partitions if tp in self._next]
+        for tp in partitions:
+            self._pending.discard(tp)
+            self._uncommitted.pop(tp, None)
+            self._next.pop(tp, None)
+            self._epochs.pop(tp, None)
+        left = [KafkaPartition(*tp) for tp in reading]
+        try:
+            consumer.resume(left)  # a pause by `wait` would last until they come back, and beyond
+            consumer.incremental_unassign(left)
+            self._positions.release(partitions)
+        except Exception as error:  # it must not cross librdkafka; `poll` raises it
+            self._failure = error
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        failure = in_our_words(error, "consuming")
+        if isinstance(failure, Halt | ClientLost):
+            self._failure = failure
+        else:
+            self._on_error(error.name())
+            self._teller.tell(error, "consuming")
+
+    def _on_message_error(self, message: Message, error: KafkaError) -> None:
+        where = f"{message.topic()}[{message.partition()}]"
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._failure = HistoryGone(
+                f"{where}: Kafka no longer holds offset {message.offset()}, which comes next: "
+                "events were deleted before they were read, or the topic was deleted and created "
+                "again; give the topic more retention, and " + FRESH_START
+            )
+        elif error.code() == KafkaError._LOG_TRUNCATION:
+            self._failure = Halt(f"{where}: {error.str()}; the log lost records that were read")
+        else:
+            self._on_client_error(error)
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+
+def _listing(partitions: list[KafkaPartition]) -> str:
+    return ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(partitions)) or "nothing"

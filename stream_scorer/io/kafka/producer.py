@@ -1,0 +1,298 @@
+"""Records to Kafka, confirmed: propensities, dead letters, published events.
+
+Lives here: the producer client, and what is done about records that a topic refuses. Must not live
+here: what is published, and when offsets may be committed (pipeline.py).
+
+How it works: `deliver` returns only when the brokers have confirmed every record; nothing after it
+happens before, so the queue never holds more than one micro-batch. Idempotence keeps the order
+within a partition through retries. With `delivery = "exactly_once"` records and offsets are one
+transaction (kafka_transaction.py). A record too large for the output topic becomes a dead letter,
+a dead letter too large for its topic keeps fewer of its original bytes: neither stops the consumer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
+from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, TopicPartition
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt
+from stream_scorer.io.kafka.errors import Teller, ask, in_our_words
+from stream_scorer.io.kafka.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+FIXED_PROPERTIES: dict[str, str | bool] = {
+    "enable.idempotence": "true",
+    "acks": "all",
+    # Python hears of failures alone: a callback for each record costs more than sending it.
+    "delivery.report.only.error": True,
+}
+DEFAULT_PROPERTIES: dict[str, str | int] = {
+    # Java's default, so that a customer's records meet in one partition whoever wrote them.
+    "partitioner": "murmur2_random",
+    "compression.type": "lz4",
+    # A micro-batch is tens of megabytes at most; librdkafka's own default is a gigabyte.
+    "queue.buffering.max.kbytes": 131_072,
+}
+GRACE_SECONDS = 5.0  # beyond delivery.timeout.ms, by which librdkafka has given every verdict
+FULL_QUEUE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A record that its topic did not take.
+
+    certain: the record itself is too large; else the broker refused a request of several records,
+    as it does where they are too large together.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    certain: bool
+
+
+class ConfirmedProducer:
+    """A producer whose records are all confirmed when `settle` returns."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        config = {**DEFAULT_PROPERTIES, **properties, **FIXED_PROPERTIES}
+        timeout_ms = int(config.get("delivery.timeout.ms", 300_000))
+        self._settle_seconds = timeout_ms / 1000 + GRACE_SECONDS
+        self._failures: list[KafkaError] = []
+        self._teller = Teller()
+        self._oversized: list[Oversized] = []
+        self.client = Producer(
+            {**config, "error_cb": self._on_client_error}, logger=logging.getLogger("librdkafka")
+        )
+
+    def send(
+        self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]
+    ) -> None:
+        """Queue records, key i with value i; waits while the queue is full."""
+        waiting: list[dict[str, Any]] = [
+            {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
+        ]
+        deadline = time.monotonic() + self._settle_seconds
+        while waiting:
+            queued = self.client.produce_batch(topic, waiting, on_delivery=self._on_failure)
+            if queued == len(waiting):
+                return
+            waiting = self._refused(topic, waiting)
+            if waiting:
+                ask("producing", self.client.poll, FULL_QUEUE_SECONDS)
+            if time.monotonic() > deadline:
+                raise BusUnavailable(f"Kafka takes no records for {topic}")
+
+    def settle(self) -> list[Oversized]:
+        """Wait until every record is confirmed; those that are too large.
+
+        Raises BusUnavailable or Halt where any other record failed.
+        """
+        left = ask("delivering", self.client.flush, self._settle_seconds)
+        failures, self._failures = self._failures, []
+        oversized, self._oversized = self._oversized, []
+        if failures:
+            raise in_our_words(failures[0], f"delivering {len(failures)} records")
+        if left:
+            raise BusUnavailable(f"Kafka did not confirm {left} records")
+        return oversized
+
+    def send_alone(self, topic: str, key: bytes | None, value: bytes) -> list[Oversized]:
+        """One record in a request of its own, confirmed; call it when all else is settled."""
+        self.send(topic, [key], [value])
+        return [replace(refused, certain=True) for refused in self.settle()]
+
+    def close(self) -> None:
+        """Give what is still queued its time, no more."""
+        try:
+            ask("delivering what is left", self.client.flush, GRACE_SECONDS)
+        except (BusUnavailable, Halt) as error:
+            log.warning("%s", error)
+
+    def _refused(self, topic: str, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of a batch that was not queued whole, what is to be tried again."""
+        again = []
+        for record in batch:
+            error: KafkaError | None = record.pop("_error", None)
+            if error is None:
+                continue
+            if error.code() == KafkaError._QUEUE_FULL:
+                again.append(record)
+            elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                self._oversized.append(Oversized(topic, record["key"], record["value"], True))
+            else:
+                self._failures.append(error)
+        return again
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._oversized.append(
+                Oversized(message.topic() or "", message.key(), message.value() or b"", False)
+            )
+        else:
+            self._failures.append(error)
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        self._teller.tell(error, "producing")
+
+
+class KafkaSink:
+    """Propensities to the output topic, dead letters to theirs.
+
+    properties: librdkafka's; with transactional.id, `group_metadata` must be the source's, and the
+    source must not commit itself.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        output_topic: str,
+        dead_letter_topic: str,
+        *,
+        max_dead_letter_bytes: int,
+        clock_ms: Callable[[], int],
+        group_metadata: Callable[[], bytes] | None = None,
+    ) -> None:
+        self._output_topic, self._dead_letter_topic = output_topic, dead_letter_topic
+        # The original bytes that a dead letter keeps: less where its topic refuses it.
+        self._kept_bytes = (max_dead_letter_bytes, max_dead_letter_bytes // 16, 0)
+        self._clock_ms = clock_ms
+        self._producer = ConfirmedProducer(properties)
+        self._transaction = (
+            None if group_metadata is None else Transaction(self._producer.client, group_metadata)
+        )
+
+    def deliver(
+        self,
+        keys: list[bytes],
+        values: list[bytes],
+        dead_letters: list[DeadLetter],
+        next_offsets: dict[TopicPartition, int],
+    ) -> None:
+        """Propensity record i is keys[i], values[i]. Returns when all is confirmed.
+
+        A propensity record that the output topic does not take becomes a dead letter. Raises
+        BusUnavailable (do the batch again), ClientLost (the group's offsets tell whether) or Halt.
+        """
+        items = [self._dead(letter, 0) for letter in dead_letters]
+        refused = self._attempt(keys, values, items, next_offsets)
+        if refused:
+            pairs = zip(keys, values, strict=True)
+            items += [_Item(self._output_topic, key, value) for key, value in pairs]
+        while refused:
+            items = self._instead(items, refused)
+            refused = self._attempt_again(items, next_offsets)
+
+    def close(self) -> None:
+        """Stop. What `deliver` did not finish is not delivered."""
+        if self._transaction is not None:
+            self._transaction.close()
+            if self._transaction.stuck:
+                return
+        self._producer.close()
+
+    def _attempt(
+        self,
+        keys: list[bytes],
+        values: list[bytes],
+        items: list[_Item],
+        next_offsets: dict[TopicPartition, int],
+    ) -> list[Oversized]:
+        """Send all. Where some records are too large, which; then a transaction is undone."""
+        if self._transaction is None:
+            return self._send(keys, values, items)
+        with self._transaction.begun():
+            refused = self._send(keys, values, items)
+            if refused:
+                self._transaction.abort()
+            else:
+                self._transaction.commit(next_offsets)
+            return refused
+
+    def _attempt_again(
+        self, items: list[_Item], next_offsets: dict[TopicPartition, int]
+    ) -> list[Oversized]:
+        # The broker never saw the sequence numbers of what it refused, so the next transaction may
+        # fail once by that gap; aborting it begins a new epoch.
+        try:
+            return self._attempt([], [], items, next_offsets)
+        except ClientLost:
+            raise
+        except BusUnavailable as error:
+            if self._transaction is None:
+                raise
+            log.info("%s; once more", error)
+            return self._attempt([], [], items, next_offsets)
+
+    def _send(self, keys: list[bytes], values: list[bytes], items: list[_Item]) -> list[Oversized]:
+        self._producer.send(self._output_topic, keys, values)
+        for topic in (self._output_topic, self._dead_letter_topic):
+            group = [i for i in items if i.topic == topic and not i.alone]
+            self._producer.send(topic, [i.key for i in group], [i.value for i in group])
+        refused = self._producer.settle()
+        for item in items:
+            # What follows a refusal in a transaction could not be sent: it must be undone.
+            if item.alone and not (refused and self._transaction):
+                refused += self._producer.send_alone(item.topic, item.key, item.value)
+        return refused
+
+    def _instead(self, items: list[_Item], refused: list[Oversized]) -> list[_Item]:
+        """What to send next: the refused ones in another way, with a transaction the rest too."""
+        certain = {(r.topic, r.key, r.value): r.certain for r in refused}
+        out = []
+        for item in items:
+            verdict = certain.get((item.topic, item.key, item.value))
+            if verdict:
+                out.append(self._smaller(item))
+            elif verdict is not None:
+                out.append(replace(item, alone=True))
+            elif self._transaction is not None:
+                out.append(item)
+        return out
+
+    def _smaller(self, item: _Item) -> _Item:
+        """For propensities a dead letter, for a dead letter one with fewer original bytes."""
+        if item.letter is None:
+            log.warning("%s refuses a record of %d bytes", item.topic, len(item.value))
+            return self._dead(_as_dead_letter(item), 0)
+        size = item.size + 1
+        if size == len(self._kept_bytes):
+            raise Halt(
+                f"{item.topic} refuses a record of {len(item.value)} bytes; raise its "
+                "max.message.bytes"
+            )
+        keyless = replace(item.letter, key=None)
+        return self._dead(item.letter if self._kept_bytes[size] else keyless, size)
+
+    def _dead(self, letter: DeadLetter, size: int) -> _Item:
+        (value,) = encode_dead_letters([letter], self._clock_ms(), self._kept_bytes[size])
+        return _Item(self._dead_letter_topic, letter.key, value, letter=letter, size=size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One record on its way; alone: in a request of its own; of a dead letter, how far cut."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    alone: bool = False
+    letter: DeadLetter | None = None
+    size: int = 0
+
+
+def _as_dead_letter(item: _Item) -> DeadLetter:
+    detail = f"a propensity record of {len(item.value)} bytes; raise the topic's max.message.bytes"
+    return DeadLetter(
+        item.topic, -1, -1, NO_TIMESTAMP, Reason.OVERSIZED, detail, item.key, item.value
+    )

@@ -1,0 +1,146 @@
+"""Where writer schemas come from: .avsc files and Confluent's schema registry.
+
+Lives here: `SchemaLookup`, which answers core's Decoder. Must not live here: what a schema means.
+
+How it works: a single-object key is the fingerprint of a schema, so files answer it; a Confluent
+key is an id that only the registry knows. A registry that does not answer is `BusUnavailable`, so
+the batch waits: an event is a dead letter only when the registry says that it has no such schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
+from stream_scorer.errors import BusUnavailable, ConfigError, Halt
+
+# The client's own defaults wait for ever for an answer, and seven seconds between tries.
+CLIENT_DEFAULTS = {"timeout": 5, "max.retries": 2, "retries.wait.ms": 200}
+
+
+class SchemaLookup:
+    """Callable: schema key (frame prefix) -> writer schema as JSON text, or None where unknown.
+
+    schemas: .avsc files, or directories of them; registry: properties of confluent_kafka's
+    SchemaRegistryClient, None for no registry. Raises ConfigError where a file is no schema or a
+    property is wrong.
+    """
+
+    def __init__(
+        self, schemas: Sequence[Path] = (), registry: Mapping[str, object] | None = None
+    ) -> None:
+        self._by_key = dict(_keyed(file) for path in schemas for file in _listed(path))
+        self._client: Any = None
+        if registry is not None:
+            self._url = str(registry.get("url", "")).rpartition("@")[2]
+            try:
+                self._client = SchemaRegistryClient({**CLIENT_DEFAULTS, **registry})
+            except (ValueError, TypeError, OSError) as error:
+                raise ConfigError("schema_registry.url", self._url, str(error)) from error
+
+    def __call__(self, key: bytes) -> str | None:
+        """The writer schema. Raises BusUnavailable, or Halt where the registry refuses us."""
+        if self._client is None or not key.startswith(CONFLUENT_MAGIC):
+            return self._by_key.get(key)
+        schema_id = int.from_bytes(key[len(CONFLUENT_MAGIC) :], "big")
+        try:
+            schema = self._client.get_schema(schema_id)
+            definitions: dict[str, str] = {}
+            if schema.schema_type == "AVRO":
+                self._collect(schema.references or (), definitions)
+        except SchemaRegistryError as error:
+            # Without an error code of the registry's own, a 404 comes from something else there.
+            if error.http_status_code == 404 and error.error_code not in (None, -1):
+                return None
+            raise self._in_our_words(error, f"schema id {schema_id}") from error
+        except Exception as error:  # the HTTP client's own tree, of one of two packages
+            raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
+        return _with_definitions(str(schema.schema_str), definitions)
+
+    def register(self, subject: str, schema: str) -> int:
+        """The id of the schema (JSON text) under `subject`, registered if it was not yet.
+
+        Raises ConfigError without a registry, BusUnavailable, Halt where it refuses.
+        """
+        if self._client is None:
+            raise ConfigError("schema_registry.url", "", "give the registry to register with")
+        try:
+            return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
+        except SchemaRegistryError as error:
+            raise self._in_our_words(error, f"subject {subject}") from error
+        except Exception as error:  # as above
+            raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
+
+    def close(self) -> None:
+        """Close connections to the registry."""
+        if self._client is not None:
+            self._client.close()
+
+    def _in_our_words(self, error: SchemaRegistryError, about: str) -> Halt | BusUnavailable:
+        said = f"schema registry {self._url}, {about}: {error}"
+        if error.http_status_code in (401, 403):
+            return Halt(f"{said}; check schema_registry.username and password")
+        if error.http_status_code == 404:
+            return BusUnavailable(f"{said}; is schema_registry.url a schema registry?")
+        if error.http_status_code in (408, 429) or error.http_status_code >= 500:
+            return BusUnavailable(said)
+        return Halt(said)
+
+    def _collect(self, references: Iterable[Any], definitions: dict[str, str]) -> None:
+        """The schemas of all types that are referred to, by name."""
+        for reference in references:
+            if reference.name not in definitions:
+                schema = self._client.get_version(reference.subject, reference.version).schema
+                definitions[reference.name] = str(schema.schema_str)
+                self._collect(schema.references or (), definitions)
+
+
+def _listed(path: Path) -> list[Path]:
+    return sorted(path.glob("*.avsc")) if path.is_dir() else [path]
+
+
+def _keyed(file: Path) -> tuple[bytes, str]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return fingerprint_prefix(text), text
+    except OSError as error:
+        raise ConfigError("events.schema_directory", file, f"can't be read: {error}") from error
+    except Exception as error:  # fastavro raises almost anything for an invalid schema
+        raise ConfigError(
+            "events.schema_directory", file, f"not an Avro schema: {error!r}"
+        ) from error
+
+
+def _with_definitions(schema: str, definitions: dict[str, str]) -> str:
+    """The schema's text with the types that it refers to put in where they are first used."""
+    if not definitions:
+        return schema
+    return json.dumps(_inlined(json.loads(schema), "", dict(definitions)))
+
+
+def _inlined(schema: Any, namespace: str, definitions: dict[str, str]) -> Any:
+    """`schema` with names of `definitions` replaced at their first use; used ones are removed."""
+    if isinstance(schema, str):
+        for name in (f"{namespace}.{schema}", schema):
+            if name in definitions:
+                return _inlined(json.loads(definitions.pop(name)), "", definitions)
+        return schema
+    if isinstance(schema, list):
+        return [_inlined(branch, namespace, definitions) for branch in schema]
+    namespace = schema.get("namespace") or schema.get("name", "").rpartition(".")[0] or namespace
+    replaced = dict(schema)
+    if "fields" in schema:
+        replaced["fields"] = [
+            {**field, "type": _inlined(field["type"], namespace, definitions)}
+            for field in schema["fields"]
+        ]
+    for part in ("items", "values", "type"):
+        if part in schema and not (part == "type" and "fields" in schema):
+            replaced[part] = _inlined(schema[part], namespace, definitions)
+    return replaced

@@ -1,0 +1,58 @@
+"""Where a consumer starts to read a partition.
+
+Lives here: the decision alone. Must not live here: asking Kafka or the store (kafka_consumer.py).
+
+How it works: the store must get every event that it lacks, whatever the group has committed, and
+an event read twice counts once. So reading starts at the lower of the committed offset and the
+store's watermark:
+
+  committed  watermark   start
+  no         no          the log's start: a new topic, group or partition
+  no or yes  yes         the lower one; below the committed offset, the store lost writes
+  yes        no          0: the store was emptied
+
+Where the group has no offset the consumer commits the start before it reads: a watermark says what
+the store holds, not what was published, so only a namespace that was built elsewhere (`replay
+--into`) or a group whose offsets expired begins at the watermark.
+
+Where the log no longer has that offset, by retention or because the store was emptied and the log
+does not begin at 0, nothing is skipped silently: `HistoryGone` says what to do.
+"""
+
+from __future__ import annotations
+
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.errors import Halt, HistoryGone
+
+FRESH_START = "set store.namespace and kafka.group_id to new names"
+
+
+def start_offset(
+    partition: TopicPartition, committed: int | None, watermark: int | None, log: tuple[int, int]
+) -> int:
+    """The offset to read from; `log` is the log's first offset and the one after its last.
+
+    Raises HistoryGone, or Halt where the log ends before that offset.
+    """
+    if committed is None and watermark is None:
+        return log[0]
+    store_needs = 0 if watermark is None else watermark
+    start = store_needs if committed is None else min(committed, store_needs)
+    check_in_log(partition, start, log)
+    return start
+
+
+def check_in_log(partition: TopicPartition, offset: int, log: tuple[int, int]) -> None:
+    """Raises HistoryGone or Halt where reading can't go on from `offset`."""
+    name, (first, end) = f"{partition[0]}[{partition[1]}]", log
+    if offset < first:
+        raise HistoryGone(
+            f"{name}: the store needs events from offset {offset}, but Kafka's log begins at "
+            f"{first}: restore a newer copy of the store; or {FRESH_START} and replay older events "
+            "from their files"
+        )
+    if offset > end:
+        raise Halt(
+            f"{name}: this group or store is at offset {offset}, but Kafka's log ends at {end}: "
+            "the topic was deleted and created again, or lost its newest records; " + FRESH_START
+        )

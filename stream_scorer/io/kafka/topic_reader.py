@@ -1,0 +1,177 @@
+"""What a topic holds now, or of two moments between: read from start to end.
+
+Lives here: reading a whole topic outside any group. Must not live here: the consumer that stays and
+shares partitions (kafka_consumer.py), what records mean.
+
+How it works: the end of each partition is asked for once, when the reader is made; what is written
+later is not read, so reading ends however busy the topic is. Partitions are read one after another
+and batches are full, so that two readings are the same. Partitions are assigned, never subscribed:
+no group is joined, nothing is committed. Only committed transactions are seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream_scorer.core.events.batch import RecordBatch, TopicPartition
+from stream_scorer.errors import BusUnavailable, Halt, InputError
+from stream_scorer.io.kafka.errors import ask, in_our_words
+from stream_scorer.io.kafka.messages import record_batch
+
+log = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 10.0
+POLL_SECONDS = 0.05
+SILENT_SECONDS = 30.0  # without a record before the end, the brokers count as away
+
+Range = tuple[int, int]
+
+FIXED_PROPERTIES: dict[str, str | bool | int] = {
+    "enable.auto.commit": "false",
+    "enable.auto.offset.store": "false",
+    "enable.partition.eof": True,  # an end without records of its own: compacted, or aborted
+    "auto.offset.reset": "earliest",  # where retention deletes while we read
+    "fetch.wait.max.ms": 10,  # what is read is there; a wait would hold up the next partition
+}
+
+
+class TopicReader:
+    """The records from `ranges[tp][0]` up to, without, `ranges[tp][1]` of each partition.
+
+    A context manager; each iteration reads all again. properties: librdkafka's, with a group.id,
+    which is asked for by the client alone. batch_records: records of a batch, fewer in the last.
+    from_ms, to_ms: each partition from its first record of that time or later, and up to it; record
+    times, which need not ascend. Raises InputError where there is no such topic, BusUnavailable,
+    Halt; so does iteration.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        topic: str,
+        *,
+        batch_records: int,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+    ) -> None:
+        self._topic, self._batch_records = topic, batch_records
+        self._failure: Halt | None = None
+        config = {**properties, **FIXED_PROPERTIES, "error_cb": self._on_client_error}
+        self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
+        try:
+            self.ranges = self._ranges(from_ms, to_ms)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def most_records(self) -> int:
+        """No iteration gives more; fewer where offsets are missing."""
+        return sum(end - first for first, end in self.ranges.values())
+
+    def __iter__(self) -> Iterator[RecordBatch]:
+        held: list[Message] = []
+        for tp, (first, end) in self.ranges.items():
+            for messages in self._partition(tp, first, end):
+                held += messages
+                while len(held) >= self._batch_records:
+                    yield record_batch(held[: self._batch_records])
+                    held = held[self._batch_records :]
+        if held:
+            yield record_batch(held)
+
+    def _partition(self, tp: TopicPartition, first: int, end: int) -> Iterator[list[Message]]:
+        """The records of one partition from `first` up to `end`."""
+        if first >= end:
+            return
+        what = f"reading {self._topic}"
+        ask("assigning", self._consumer.assign, [KafkaPartition(*tp, first)])
+        try:
+            deadline = time.monotonic() + SILENT_SECONDS
+            following = first
+            while following < end:
+                messages = ask(what, self._consumer.consume, self._batch_records, POLL_SECONDS)
+                if self._failure is not None:
+                    raise self._failure
+                following = max(following, self._following(messages))
+                if messages:
+                    deadline = time.monotonic() + SILENT_SECONDS
+                elif time.monotonic() > deadline:
+                    raise BusUnavailable(f"Kafka, {what}: no answer for {SILENT_SECONDS:.0f} s")
+                yield [m for m in messages if m.error() is None and (m.offset() or 0) < end]
+        finally:
+            ask("unassigning", self._consumer.unassign)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._consumer.close()
+
+    def __enter__(self) -> TopicReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ranges(self, from_ms: int | None, to_ms: int | None) -> dict[TopicPartition, Range]:
+        found = ask("asking for topics", self._consumer.list_topics, None, REQUEST_SECONDS)
+        topic = found.topics.get(self._topic)
+        if topic is None or not topic.partitions:
+            remedy = "no such topic; make it with `stream-scorer topics create`"
+            raise InputError("topic", self._topic, remedy)
+        query = self._consumer.get_watermark_offsets
+        partitions = [(self._topic, number) for number in sorted(topic.partitions)]
+        ranges = {
+            tp: ask("reading a log's range", query, KafkaPartition(*tp), REQUEST_SECONDS)
+            for tp in partitions
+        }
+        starts, ends = self._offsets_at(partitions, from_ms), self._offsets_at(partitions, to_ms)
+        return {
+            tp: (
+                low if from_ms is None else min(starts.get(tp, high), high),
+                high if to_ms is None else min(ends.get(tp, high), high),
+            )
+            for tp, (low, high) in ranges.items()
+        }
+
+    def _offsets_at(
+        self, partitions: list[TopicPartition], moment_ms: int | None
+    ) -> dict[TopicPartition, int]:
+        """The first offset of a record of that time or later, where there is one."""
+        if moment_ms is None:
+            return {}
+        asked = [KafkaPartition(*tp, moment_ms) for tp in partitions]
+        query = self._consumer.offsets_for_times
+        answers = ask("asking for offsets by time", query, asked, REQUEST_SECONDS)
+        for answer in answers:
+            if answer.error is not None:
+                raise in_our_words(answer.error, "asking for offsets by time")
+        return {(a.topic, a.partition): a.offset for a in answers if a.offset >= 0}
+
+    def _following(self, messages: list[Message]) -> int:
+        """The offset after the last of `messages`; an end of the partition counts as reached."""
+        following = -1
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise in_our_words(error, f"reading {self._topic}")
+            following = max(following, (message.offset() or 0) + (error is None))
+        return following
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        failure = in_our_words(error, f"reading {self._topic}")
+        if isinstance(failure, Halt):
+            self._failure = failure
+        else:
+            log.warning("%s", failure)

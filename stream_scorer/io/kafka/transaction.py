@@ -1,0 +1,125 @@
+"""Propensities and offsets in one Kafka transaction.
+
+Lives here: the states of a transaction and what each error means for it. Must not live here: what
+is sent in it (kafka_producer.py).
+
+How it works: begin, records, offsets, commit. What fails before the commit is aborted, and the
+batch is done again. Whether a commit that failed has happened, its client can't tell: an abort
+would be answered as if it had not; and an abort that failed may fail for ever. Then `ClientLost` is
+raised: the next client of the same id waits until the transaction is over, one way or the other,
+and the group's offsets tell what to read next. A member whose partitions went to another is refused
+by the group's generation when it sends offsets; one whose transactional id was taken over is fenced
+and stops.
+
+librdkafka may wait for ever for a group coordinator that restarted, past any time limit given to it
+(librdkafka issues 5456 and 5511). So offsets are sent on a thread; where it does not come back the
+client is left to itself, `ClientLost` is raised, and the next client of this id fences it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt, StreamScorerError
+from stream_scorer.io.kafka.errors import ask, in_our_words
+
+log = logging.getLogger(__name__)
+
+# Below transaction.timeout.ms (60 s), after which the broker aborts by itself.
+REQUEST_SECONDS = 15.0
+COMMIT_SECONDS = 40.0
+OVERDUE_SECONDS = REQUEST_SECONDS + 1.0
+
+
+class Transaction:
+    """One transaction at a time of `client`, which has a transactional.id."""
+
+    def __init__(self, client: Producer, group_metadata: Callable[[], bytes]) -> None:
+        self._client, self._group_metadata = client, group_metadata
+        self._open = False
+        self.stuck = False  # a call never came back: this client may not be touched any more
+        # Fences an older producer of the same id, and waits until its transaction is over.
+        ask("starting transactions", client.init_transactions, COMMIT_SECONDS)
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """A transaction; aborted where what happens in it raises before the commit."""
+        ask("beginning a transaction", self._client.begin_transaction)
+        self._open = True
+        try:
+            yield
+        except Halt:
+            self.close()
+            raise
+        except StreamScorerError:
+            if self._open:
+                self.abort()
+            raise
+
+    def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
+        """Send the offsets and commit. Raises BusUnavailable, ClientLost or Halt."""
+        offsets = [KafkaPartition(*tp, offset) for tp, offset in next_offsets.items()]
+        send = self._client.send_offsets_to_transaction
+        metadata = self._group_metadata()
+        self._in_time(
+            lambda: ask("sending offsets", send, offsets, metadata, REQUEST_SECONDS),
+            "Kafka, sending offsets: the client does not come back",
+        )
+        self._commit()
+
+    def abort(self) -> None:
+        """Undo what was sent since `begun`. Raises ClientLost or Halt."""
+        self._open = False
+        try:
+            ask("aborting a transaction", self._client.abort_transaction, REQUEST_SECONDS)
+        except BusUnavailable as error:
+            raise ClientLost(str(error)) from error
+
+    def close(self) -> None:
+        """Undo what is not committed."""
+        if self._open:
+            try:
+                self.abort()
+            except StreamScorerError as error:
+                log.warning("%s", error)
+
+    def _in_time(self, call: Callable[[], object], overdue: str) -> None:
+        """Do `call`. Raises what it raises, or ClientLost where it takes too long."""
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run, name="transaction", daemon=True)
+        thread.start()
+        thread.join(OVERDUE_SECONDS)
+        if thread.is_alive():
+            self._open, self.stuck = False, True
+            raise ClientLost(overdue)
+        if failures:
+            raise failures[0]
+
+    def _commit(self) -> None:
+        self._open = False  # whatever comes of it: it is not this client's to abort any more
+        deadline = time.monotonic() + COMMIT_SECONDS
+        while True:
+            try:
+                self._client.commit_transaction(REQUEST_SECONDS)
+            except KafkaException as error:
+                cause = error.args[0]
+                if cause.retriable() and time.monotonic() < deadline:
+                    continue
+                failure = in_our_words(cause, "committing a transaction")
+                raise failure if isinstance(failure, Halt) else ClientLost(str(failure)) from error
+            return

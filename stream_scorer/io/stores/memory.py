@@ -1,0 +1,143 @@
+"""Customers' records in this process: the store of replays and backtests.
+
+Same behaviour as redis_store.py, checked by the same contract tests; nothing is lost here but with
+the process.
+
+How it works: all records lie one after another in one array of words, as Redis would hold them
+(core/state_record.py), so that many are read and written by one compiled call. A new record goes to
+the end; when more is outdated than in use, what is in use moves to a new array. So memory is at
+most about four times the records, and depends on customers, not on events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numba as nb
+import numpy as np
+
+from stream_scorer.core.events.batch import Bool, Int64, TopicPartition
+from stream_scorer.core.features.state import CustomerStates, take
+from stream_scorer.core.features.state_codec import (
+    lacks_an_offset,
+    pack_into,
+    packed_words,
+    unpack_words,
+)
+
+FIRST_WORDS = 1 << 16
+FIRST_CUSTOMERS = 1024
+
+
+class MemoryStore:
+    """Records by customer id."""
+
+    def __init__(self, fingerprint: int) -> None:
+        self._fingerprint = fingerprint
+        self._number: dict[str, int] = {}
+        self._words = np.empty(FIRST_WORDS, np.uint32)
+        self._used = self._live = 0  # words written, and those of them that are not outdated
+        self._start = np.zeros(FIRST_CUSTOMERS, np.int64)  # by customer number
+        self._length = np.zeros(FIRST_CUSTOMERS, np.int64)
+        self._watermarks: dict[TopicPartition, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._number)
+
+    @property
+    def record_bytes(self) -> int:
+        """Of all customers' records together."""
+        return 4 * self._live
+
+    @property
+    def resident_bytes(self) -> int:
+        """Of the arrays that hold them, without customer ids."""
+        return self._words.nbytes + self._start.nbytes + self._length.nbytes
+
+    def load(self, customer_ids: list[str]) -> CustomerStates:
+        """States of these customers, row i is customer_ids[i]."""
+        where = self._where(self._numbers(customer_ids))
+        return unpack_words(customer_ids, self._words, *where, self._fingerprint)
+
+    def save(self, states: CustomerStates, rows: Int64) -> Int64:
+        """Write `rows` (k,) int64 of states; the rows refused because the store has newer ones."""
+        numbers = self._numbers([states.customer_ids[i] for i in rows.tolist()])
+        refused = _behind(states.arrays, rows, self._words, *self._where(numbers))
+        self._write(take(states, rows[~refused]), numbers[~refused])
+        return rows[refused]
+
+    def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offset that the store needs of each partition that it knows."""
+        return {tp: self._watermarks[tp] for tp in partitions if tp in self._watermarks}
+
+    def begin(self, offsets: dict[TopicPartition, int]) -> None:
+        """A partition new to the store starts at its offset."""
+        for tp, offset in offsets.items():
+            self._watermarks.setdefault(tp, offset)
+
+    def release(self, partitions: list[TopicPartition]) -> None:
+        """This owner no longer reads these partitions."""
+
+    def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
+        """Everything below `next_offsets` is saved."""
+        for tp, offset in next_offsets.items():
+            self._watermarks[tp] = max(offset, self._watermarks.get(tp, -1))
+
+    def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:
+        """All customers in the order of their ids, a batch at a time."""
+        ids = sorted(self._number)
+        for i in range(0, len(ids), batch_customers):
+            yield self.load(ids[i : i + batch_customers])
+
+    def _numbers(self, customer_ids: list[str]) -> Int64:
+        """(B,) numbers of customers, -1 for those without a record."""
+        get = self._number.get
+        return np.fromiter((get(i, -1) for i in customer_ids), np.int64, len(customer_ids))
+
+    def _where(self, numbers: Int64) -> tuple[Int64, Int64]:
+        """Where their records start, and how many words they have; none is of no words."""
+        return self._start[numbers], np.where(numbers >= 0, self._length[numbers], 0)
+
+    def _write(self, states: CustomerStates, numbers: Int64) -> None:
+        """As the records of customers `numbers`, which are -1 for new ones."""
+        for i in np.flatnonzero(numbers < 0).tolist():
+            numbers[i] = self._number.setdefault(states.customer_ids[i], len(self._number))
+        while len(self._number) > len(self._start):
+            self._start = np.concatenate([self._start, np.zeros_like(self._start)])
+            self._length = np.concatenate([self._length, np.zeros_like(self._length)])
+        needed = packed_words(states)
+        self._live += needed - int(self._length[numbers].sum())
+        if self._used + needed > len(self._words):
+            self._make_room(numbers, needed)
+        at = pack_into(self._words[self._used : self._used + needed], states, self._fingerprint)
+        self._start[numbers], self._length[numbers] = self._used + at[:-1], np.diff(at)
+        self._used += needed
+
+    def _make_room(self, outdated: Int64, needed: int) -> None:
+        """Move what stays in use to an array with room for as much again."""
+        self._length[outdated] = 0
+        words, at = _taken(self._words, self._start, self._length)
+        self._words = np.empty(max(FIRST_WORDS, 2 * (len(words) + needed)), np.uint32)
+        self._words[: len(words)] = words
+        self._start, self._used = at[:-1].copy(), len(words)
+
+
+@nb.njit(cache=True, nogil=True)
+def _taken(words, start, length):  # type: ignore[no-untyped-def]
+    """The spans start[i], length[i] of `words`, joined, and where each begins and the last ends."""
+    at = np.zeros(len(start) + 1, np.int64)
+    for i in range(len(start)):
+        at[i + 1] = at[i] + length[i]
+    out = np.empty(at[-1], np.uint32)
+    for i in range(len(start)):
+        out[at[i] : at[i + 1]] = words[start[i] : start[i] + length[i]]
+    return out, at
+
+
+@nb.njit(cache=True, nogil=True)
+def _behind(arrays, rows, words, start, length) -> Bool:  # type: ignore[no-untyped-def]
+    """Which of `rows` lack an offset that the record words[start : start + length] has."""
+    found = np.zeros(len(rows), np.bool_)
+    for i in range(len(rows)):
+        found[i] = length[i] > 0 and lacks_an_offset(arrays, rows[i], words, start[i])
+    return found

@@ -1,0 +1,192 @@
+"""The consumer's parts, built from settings.
+
+Lives here: which source, store, engine and sink a config means, and how they are warmed up. Must
+not live here: what they do, and for how long (jobs/run.py, demo/).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
+from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, RecordBatch, TopicPartition
+from stream_scorer.core.features.preparation import Preparation
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.errors import BusUnavailable
+from stream_scorer.io.kafka.admin import KafkaAdmin
+from stream_scorer.io.kafka.consumer import KafkaSource
+from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.io.kafka.schema_registry import SchemaLookup
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.live.pipeline import Pipeline, Rules, Sink, Source, Store
+from stream_scorer.model import artefact
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.settings.tree import Settings
+
+log = logging.getLogger(__name__)
+
+
+def clock_ms() -> int:
+    """Now, in ms since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def open_store(settings: Settings, space: FeatureSpace) -> RedisStore:
+    """The store of the settings' namespace."""
+    # The loop tries again, between which it polls and may be asked to stop; the client's own ten
+    # attempts would hide a restarted server, and its lost writes, from the store.
+    once = Retry(NoBackoff(), 0)
+    client = redis.Redis.from_url(settings.redis.url, retry=once, **settings.redis.client_options())
+    return RedisStore(
+        client,
+        settings.store.namespace,
+        space.fingerprint,
+        settings.store.time_to_live_seconds or None,
+    )
+
+
+def lookup_of(settings: Settings) -> SchemaLookup:
+    """Where writer schemas are looked up."""
+    directory = settings.events.schema_directory
+    registry = settings.schema_registry
+    return SchemaLookup(
+        [directory] if directory else [], registry.client_properties() if registry.url else None
+    )
+
+
+class Consumer:
+    """Source, store, engine, sink and the pipeline that joins them; a context manager.
+
+    Building it checks everything that can be checked without joining the group: the declaration,
+    the model and its fingerprint, Redis and the namespace. Raises InputError or Unavailable.
+    on_kafka_error is told the name of each error that passes by itself.
+    """
+
+    def __init__(
+        self, settings: Settings, on_kafka_error: Callable[[str], None] = lambda _name: None
+    ) -> None:
+        self.settings, self._on_kafka_error = settings, on_kafka_error
+        self.space = settings.feature_space()
+        self.model = artefact.load(settings.model.path, self.space.fingerprint)
+        self.engine = open_engine(self.model, settings.model.engine)
+        self.store = open_store(settings, self.space)
+        self._closing, self._membership = ExitStack(), ExitStack()
+        self._topics: KafkaAdmin | None = KafkaAdmin(settings.kafka.client_properties())
+        self._topic_told = False
+        self.lookup = lookup_of(settings)
+        self._closing.callback(self.lookup.close)
+        self._closing.callback(self.leave)
+        self.store.claim()
+
+    def join(self) -> None:
+        """Join the group: from now on `source` must be polled. Raises BusUnavailable or Halt."""
+        self.leave()
+        kafka, batch = self.settings.kafka, self.settings.batch
+        exactly_once = kafka.delivery == "exactly_once"
+        self.source = KafkaSource(
+            kafka.consumer_properties(), kafka.input_topic, self.store,
+            max_events=batch.max_events, max_age_ms=batch.max_age_ms, commits=not exactly_once,
+            on_error=self._on_kafka_error,
+        )  # fmt: skip
+        self._membership.callback(self.source.close)
+        sink = KafkaSink(
+            kafka.producer_properties(), kafka.output_topic, kafka.dead_letter_topic,
+            max_dead_letter_bytes=self.settings.publish.max_dead_letter_bytes, clock_ms=clock_ms,
+            group_metadata=self.source.group_metadata if exactly_once else None,
+        )  # fmt: skip
+        self._membership.callback(sink.close)
+        self.pipeline = self._pipeline(self.source, self.store, sink)
+
+    def verify(self) -> None:
+        """Raises StoreRewound, StoreUnavailable, or Halt where the topic is not the store's."""
+        topic = self.settings.kafka.input_topic
+        identity = ""
+        try:
+            if self._topics is not None:
+                identity = self._topics.identity(topic)
+                self._topic_told = self._topic_told or bool(identity)
+        except BusUnavailable as error:
+            log.debug("%s", error)
+        if identity:
+            self.store.recognise(topic, identity)
+        elif not self._topic_told:
+            self._topics = None  # such brokers keep no identities: asking again is of no use
+        self.store.verify()
+
+    def leave(self) -> None:
+        """Leave the group; what is not committed is dropped, its next owner reads it again."""
+        self._membership.close()
+
+    def warm_up(self) -> None:
+        """Compile kernels and bind the model by a rehearsal, before the group waits for us."""
+        self.engine.warm_up(self.settings.batch.max_events)
+        rehearsal = _Rehearsal(self.settings.events.event_types[0])
+        self._pipeline(rehearsal, MemoryStore(self.space.fingerprint), rehearsal).step()
+
+    def _pipeline(self, source: Source, store: Store, sink: Sink) -> Pipeline:
+        settings = self.settings
+        return Pipeline(
+            source, store, self.engine, sink,
+            rules=Rules(self.space, settings.publish_policy()),
+            preparation=Preparation(
+                Decoder(self.lookup, max_record_bytes=settings.events.max_record_bytes),
+                settings.event_rules(), self.space, settings.events.remember_event_ids,
+            ),
+            encoder=PropensityEncoder(
+                self.engine.categories, self.engine.classes, self.engine.model_version,
+                self.space.fingerprint_hex,
+            ),
+            clock_ms=clock_ms,
+        )  # fmt: skip
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._closing.close()
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """A source of one event and a sink that keeps nothing."""
+
+    event_type: str
+
+    def poll(self) -> RecordBatch:
+        event = {"event_id": "1", "customer_id": "1", "event_type": self.event_type,
+                 "value": 1.0, "occurred_at": 0}  # fmt: skip
+        (value,) = encode_events([event])
+        return RecordBatch(
+            [value], [b"1"], [("rehearsal", 0)], np.zeros(1, np.int32), np.zeros(1, np.int64),
+            np.full(1, NO_TIMESTAMP, np.int64),
+        )  # fmt: skip
+
+    def owned(self, records: RecordBatch) -> RecordBatch:
+        return records
+
+    def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
+        """Nothing to commit."""
+
+    def deliver(
+        self, keys: list[bytes], values: list[bytes], dead_letters: list[DeadLetter],
+        next_offsets: dict[TopicPartition, int],
+    ) -> None:  # fmt: skip
+        """Keep nothing."""

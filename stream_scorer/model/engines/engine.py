@@ -1,0 +1,54 @@
+"""Which engine scores: the one that the settings name.
+
+Lives here: what every engine is, and the choice. Must not live here: arithmetic. MXNet is imported
+only where it is chosen.
+"""
+
+# ruff: noqa: PLC0415 - an engine's module is imported when it is chosen
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, get_args
+
+from scipy import sparse
+
+from stream_scorer.core.features.state import Float32
+from stream_scorer.errors import InputError
+from stream_scorer.model.artefact import Artefact
+
+EngineName = Literal["mxnet", "native"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+class Engine(Protocol):
+    """Scores (B, F) float32 CSR to (B, N, C) float32; N `categories`, C `classes`."""
+
+    categories: tuple[str, ...]
+    classes: int
+    model_version: str
+    fingerprint: int
+
+    def score(self, matrix: sparse.csr_matrix) -> Float32: ...
+    def warm_up(self, batch_rows: int) -> None: ...
+
+
+def engine_name(given: str) -> EngineName:
+    """`given`, if it names an engine; else raises InputError."""
+    if given in ENGINES:
+        return given
+    raise InputError("model engine", given, f"choose {' or '.join(ENGINES)}")
+
+
+def open_engine(artefact: Artefact, name: EngineName, threads: int | None = None) -> Engine:
+    """The engine `name` on a checked artefact.
+
+    threads: of the native engine, None for as many as this process has cores; MXNet takes
+    OMP_NUM_THREADS. Raises ConfigError where MXNet can't be imported.
+    """
+    if name == "native":
+        from stream_scorer.model.engines.native import NativeEngine
+
+        return NativeEngine(artefact, threads)
+    from stream_scorer.model.engines.mxnet import MxnetEngine
+
+    return MxnetEngine(artefact)

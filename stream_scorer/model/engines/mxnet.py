@@ -1,0 +1,86 @@
+"""Scores with MXNet: the reference that the native engine is held to.
+
+Lives here: `MxnetEngine`. Must not live here: any arithmetic of the model; it is in the symbol.
+
+How it works: MXNet binds a network to a batch size. Sizes are powers of two up to `MAX_BATCH_ROWS`;
+a batch is filled up with empty rows to the next one, and a larger batch is scored in pieces. Each
+size is bound when first needed and kept; all share the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from stream_scorer.core.features.state import Float32
+from stream_scorer.model.artefact import Artefact
+from stream_scorer.model.batches import csr_ndarray
+from stream_scorer.model.mxnet_loader import mx
+
+MIN_BATCH_ROWS = 8
+MAX_BATCH_ROWS = 1024
+
+
+class MxnetEngine:
+    """Scores the artefact's network. Not thread-safe: one owner."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        manifest = artefact.manifest
+        self.categories: tuple[str, ...] = manifest.categories
+        self.classes: int = manifest.classes
+        self.model_version: str = manifest.model_version
+        self.fingerprint: int = artefact.fingerprint
+        self._columns = artefact.layout.columns
+        self._symbol = mx.sym.load_json(artefact.symbol_json)
+        self._parameters = {
+            name: mx.nd.array(artefact.parameters[name], dtype=np.float32)
+            for name in self._symbol.list_arguments()
+            if name != "data"
+        }
+        self._bound: dict[int, Any] = {}
+
+    def score(self, matrix: sparse.csr_matrix) -> Float32:
+        """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
+
+        Raises ValueError where the matrix has another width.
+        """
+        rows, columns = matrix.shape
+        if columns != self._columns:
+            raise ValueError(f"a matrix of {columns} columns, the model has {self._columns}")
+        scores = np.empty((rows, len(self.categories), self.classes), np.float32)
+        for start in range(0, rows, MAX_BATCH_ROWS):
+            stop = min(start + MAX_BATCH_ROWS, rows)
+            piece = matrix if stop - start == rows else matrix[start:stop]
+            scores[start:stop] = self._score_piece(piece)[: stop - start]
+        return scores
+
+    def warm_up(self, batch_rows: int) -> None:
+        """Bind and run once for batches of this size, so that the first is as fast as the rest."""
+        self.score(sparse.csr_matrix((batch_rows, self._columns), dtype=np.float32))
+
+    def _score_piece(self, piece: sparse.csr_matrix) -> Float32:
+        size = max(MIN_BATCH_ROWS, 1 << (piece.shape[0] - 1).bit_length())
+        if size not in self._bound:
+            self._bound[size] = self._bind(size)
+        executor = self._bound[size]
+        csr_ndarray(_padded(piece, size)).copyto(executor.arg_dict["data"])
+        (scores,) = executor.forward(is_train=False)
+        found: Float32 = scores.asnumpy()
+        return found
+
+    def _bind(self, rows: int) -> Any:
+        data = mx.nd.sparse.zeros("csr", (rows, self._columns))
+        return self._symbol.bind(mx.cpu(), {**self._parameters, "data": data}, grad_req="null")
+
+
+def _padded(matrix: sparse.csr_matrix, rows: int) -> sparse.csr_matrix:
+    """With empty rows after it, up to `rows`."""
+    missing = rows - matrix.shape[0]
+    if not missing:
+        return matrix
+    indptr = np.pad(matrix.indptr, (0, missing), mode="edge")
+    return sparse.csr_matrix(
+        (matrix.data, matrix.indices, indptr), shape=(rows, matrix.shape[1]), copy=False
+    )

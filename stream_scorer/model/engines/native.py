@@ -1,0 +1,177 @@
+"""Scores with numpy, scipy and numba: no MXNet, and faster.
+
+Lives here: `NativeEngine`. Must not live here: compiled loops (native_kernels.py), mxnet.
+
+How it works: the same sums as the symbol (network.py says what the paths are), laid out for one
+machine. A column's role says at once whether it is some category's own, customer-wide or neither,
+so a walk over a row's entries feeds each path, and a category without entries costs nothing there.
+Threads share the rows of the loops; matrix products are left to BLAS, which has its own. It agrees
+with the MXNet engine to 1e-5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from scipy import sparse
+
+from stream_scorer.core.events.batch import Int32
+from stream_scorer.core.features.state import Float32
+from stream_scorer.model.artefact import Artefact
+from stream_scorer.model.engines import native_kernels as kernels
+from stream_scorer.runtime import usable_cores
+
+MAX_BATCH_ROWS = 1024  # its logits and scores stay in cache for a few hundred categories
+SHARED_ROWS = 32  # rows that are worth waking a thread for
+
+
+class NativeEngine:
+    """Scores the artefact's network. Safe for several threads."""
+
+    def __init__(self, artefact: Artefact, threads: int | None = None) -> None:
+        """threads: for the compiled loops; None for as many as this process has cores."""
+        manifest, p, layout = artefact.manifest, artefact.parameters, artefact.layout
+        self.categories: tuple[str, ...] = manifest.categories
+        self.classes: int = manifest.classes
+        self.model_version: str = manifest.model_version
+        self.fingerprint: int = artefact.fingerprint
+        self._layout, self._spec, self._p = layout, manifest.network, p
+        self._threads = threads or usable_cores()
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        n, m = layout.categories, layout.actions
+        self._own_slots = len(layout.own) * n
+        self._role = self._roles()
+        # Outputs class by class rather than category by category: rows of categories stay together.
+        head = p["head_weight"].reshape(n, m, -1).transpose(1, 0, 2).reshape(m * n, -1)
+        self._head_weight = np.ascontiguousarray(head.T)
+        self._head_bias = np.ascontiguousarray(p["head_bias"].reshape(n, m).T.reshape(-1))
+        self._scale = -np.ascontiguousarray(p["calibration_scale"].reshape(1, 1, n))
+        self._shift = -np.ascontiguousarray(p["calibration_shift"].reshape(n, m).T)
+        if "own_weight" in p:
+            self._own_weight = np.ascontiguousarray(p["own_weight"].transpose(2, 1, 0))
+        if "pooled_out_weight" in p:
+            first = len(p["pooled_own_weight"])
+            bias = p["pooled_category_bias"].reshape(n, first)
+            self._pooled_bias = np.ascontiguousarray(bias.T)
+            self._pooled_own = np.ascontiguousarray(p["pooled_own_weight"].T)
+            later = range(1, len(self._spec.pooled))
+            self._pooled_sizes = np.array(self._spec.pooled, np.int64)
+            self._pooled_weights = _flat([p[f"pooled{i}_weight"] for i in later])
+            self._pooled_biases = _flat([p[f"pooled{i}_bias"] for i in later])
+
+    def score(self, matrix: sparse.csr_matrix) -> Float32:
+        """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
+
+        Raises ValueError where the matrix has another width.
+        """
+        rows, columns = matrix.shape
+        if columns != self._layout.columns:
+            raise ValueError(f"a matrix of {columns} columns, the model has {self._layout.columns}")
+        scores = np.empty((rows, self._layout.categories, self.classes), np.float32)
+        for start in range(0, rows, MAX_BATCH_ROWS):
+            stop = min(start + MAX_BATCH_ROWS, rows)
+            piece = matrix if stop - start == rows else matrix[start:stop]
+            self._score_piece(piece, scores[start:stop])
+        return scores
+
+    def warm_up(self, batch_rows: int) -> None:
+        """Compile, or read compiled loops from disk, and run once for batches of this size."""
+        self.score(sparse.csr_matrix((batch_rows, self._layout.columns), dtype=np.float32))
+
+    def _score_piece(self, piece: sparse.csr_matrix, scores: Float32) -> None:
+        rows = piece.shape[0]
+        entries = (
+            piece.indptr.astype(np.int32, copy=False),
+            piece.indices.astype(np.int32, copy=False),
+            piece.data.astype(np.float32, copy=False),
+        )
+        context = self._context(rows, entries)
+        logits = context @ self._head_weight
+        logits += self._head_bias
+        logits = logits.reshape(rows, self._layout.actions, self._layout.categories)
+        pooled = "pooled_out_weight" in self._p
+        from_context = np.zeros((0, 0), np.float32)
+        if pooled:
+            from_context = context @ self._p["pooled_context_weight"][0].T
+
+        def finish(first: int, last: int) -> None:
+            if "own_weight" in self._p:
+                kernels.own_path(first, last, *entries, self._role, self._own_weight, logits)
+            if pooled:
+                kernels.pooled_path(
+                    first, last, *entries, self._role, from_context, self._pooled_bias,
+                    self._pooled_own, self._pooled_sizes, self._pooled_weights, self._pooled_biases,
+                    self._p["pooled_out_weight"], logits,
+                )  # fmt: skip
+            self._write(logits[first:last], scores[first:last])
+
+        self._shared(rows, finish)
+
+    def _context(self, rows: int, entries: tuple[Int32, Int32, Float32]) -> Float32:
+        """(B, X): the customer-wide columns, then the last hidden layer."""
+        p, parts = self._p, []
+        if self._layout.customer:
+            wide = np.zeros((rows, self._layout.customer_columns), np.float32)
+            kernels.customer_columns(*entries, self._role, self._own_slots, wide)
+            parts.append((wide - p["customer_mean"]) * p["customer_scale"])
+        if self._spec.hidden:
+            hidden = np.repeat(p["input_bias"], rows, axis=0)
+            self._shared(
+                rows,
+                lambda first, last: kernels.gather(
+                    first, last, *entries, p["input_weight"], hidden
+                ),
+            )
+            np.maximum(hidden, 0, out=hidden)
+            for i in range(1, len(self._spec.hidden)):
+                hidden = hidden @ p[f"hidden{i}_weight"].T + p[f"hidden{i}_bias"]
+                np.maximum(hidden, 0, out=hidden)
+            parts.append(hidden)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _write(self, logits: Float32, scores: Float32) -> None:
+        """Calibrated probabilities (R, N, C) of logits (R, M, N), which are overwritten."""
+        logits *= self._scale
+        logits += self._shift
+        # Here they are minus the logits. exp may overflow to inf, whose probability is rightly 0.
+        if self.classes == 2:
+            with np.errstate(over="ignore"):
+                np.exp(logits, out=logits)
+            kernels.write_two_classes(logits[:, 0], scores)
+            return
+        top = np.minimum(logits.min(axis=1, keepdims=True), 0)
+        np.exp(top - logits, out=logits)
+        nothing = np.exp(top)
+        total = logits.sum(axis=1, keepdims=True) + nothing
+        scores[:, :, :1] = (nothing / total).transpose(0, 2, 1)
+        scores[:, :, 1:] = (logits / total).transpose(0, 2, 1)
+
+    def _roles(self) -> Int32:
+        """(F,): block * N + category of an own column, own slots + place of a customer-wide one."""
+        layout = self._layout
+        role = np.full(layout.columns, kernels.NO_ROLE, np.int32)
+        index = np.array(layout.category_index, np.int64)
+        for block, (start, _) in enumerate(layout.own):
+            role[start + index] = block * layout.categories + np.arange(layout.categories)
+        place = self._own_slots
+        for start, stop in layout.customer:
+            role[start:stop] = np.arange(place, place + stop - start)
+            place += stop - start
+        return role
+
+    def _shared(self, rows: int, work: Callable[[int, int], None]) -> None:
+        """Do `work` on all rows, in as many threads as are worth it."""
+        if self._pool is None or rows < 2 * SHARED_ROWS:
+            work(0, rows)
+            return
+        size = max(SHARED_ROWS, -(-rows // (4 * self._threads)))
+        starts = range(0, rows, size)
+        jobs = [self._pool.submit(work, start, min(start + size, rows)) for start in starts]
+        for job in jobs:
+            job.result()
+
+
+def _flat(arrays: list[Float32]) -> Float32:
+    return np.concatenate([np.zeros(0, np.float32), *(a.reshape(-1) for a in arrays)])

@@ -1,0 +1,259 @@
+"""What a model is made of: network, training options, where its inputs stand, and its manifest.
+
+Lives here: plain data and its checks. Must not live here: MXNet and files (model/), how networks
+are computed (model/network.py, model/native_engine.py).
+
+How it works: `Layout` is derived from the feature declaration, the label rule and the chosen
+categories; with `NetworkSpec` it fixes the name, shape and order of every parameter, so that two
+engines and a third to come can read the same artefact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.labels.labels import LabelRule
+from stream_scorer.errors import ArtefactError, ConfigError
+
+FORMAT = 1
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The network's shape.
+
+    hidden: sizes of the deep path over all columns; () leaves it out. dropout: share of its units
+    dropped in training. own_path: weights of each category for its own columns. pooled: layer sizes
+    of the small network that all categories share, over a category's own columns, the
+    customer-wide columns and an embedding of the category; () leaves it out.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+
+    hidden: tuple[int, ...] = (32, 16)
+    dropout: float = 0.3
+    own_path: bool = True
+    pooled: tuple[int, ...] = (16, 16)
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "pooled"):
+            if any(size < 1 for size in getattr(self, name)):
+                raise ConfigError(f"training.network.{name}", getattr(self, name), "sizes are >= 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("training.network.dropout", self.dropout, "choose 0 to below 1")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a model is trained.
+
+    min_customers: a category needs so many training customers that acted on it. epochs: passes over
+    the rows, more where they would make fewer than min_steps steps. patience: epochs without a
+    better validation log loss before training stops. learning_rate: of Adam, falling by a cosine to
+    a fiftieth; the input layer's is input_learning_rate of it. class_weights: one per class, () for
+    none. shuffle_rows: rows held in memory to be shuffled.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
+
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    min_customers: int = 20
+    seed: int = 0
+    batch_rows: int = 256
+    epochs: int = 4
+    min_steps: int = 800
+    patience: int = 2
+    learning_rate: float = 0.005
+    input_learning_rate: float = 0.3
+    weight_decay: float = 0.0
+    class_weights: tuple[float, ...] = ()
+    calibrate: bool = True
+    shuffle_rows: int = 65_536
+
+    def __post_init__(self) -> None:
+        for name in ("min_customers", "batch_rows", "epochs", "patience", "shuffle_rows"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name}", getattr(self, name), "choose 1 or more")
+        for name in ("seed", "min_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"training.{name}", getattr(self, name), "choose 0 or more")
+        for name in ("learning_rate", "input_learning_rate"):
+            if not 0 < getattr(self, name) < 100:
+                raise ConfigError(f"training.{name}", getattr(self, name), "choose above 0")
+        if any(weight <= 0 for weight in self.class_weights):
+            raise ConfigError("training.class_weights", self.class_weights, "choose above 0")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a network's inputs stand among the F columns, and what it answers.
+
+    category_index: the N categories as indices into a vocabulary of `vocabulary` entries. own: the
+    K ranges in which column i belongs to vocabulary entry i. customer: ranges of customer-wide
+    columns (totals and calendar), adjoining ones merged.
+    """
+
+    columns: int
+    vocabulary: int
+    category_index: tuple[int, ...]
+    classes: int
+    own: tuple[Range, ...]
+    customer: tuple[Range, ...]
+
+    @classmethod
+    def of(cls, space: FeatureSpace, rule: LabelRule, category_index: Int64) -> Layout:
+        """The layout of a model for these categories."""
+        if rule.by not in space.vocabularies:
+            raise ConfigError("labels.by", rule.by, f"list its values in vocabularies.{rule.by}")
+        own = [b for b in space.blocks if b.fields == (rule.by,) and not b.buckets]
+        customer: list[Range] = []
+        for b in space.blocks:
+            if b.fields and b.kind != "calendar":
+                continue
+            if customer and customer[-1][1] == b.start:
+                customer[-1] = (customer[-1][0], b.stop)
+            else:
+                customer.append((b.start, b.stop))
+        return cls(
+            space.width,
+            len(space.vocabularies[rule.by]),
+            tuple(category_index.tolist()),
+            rule.classes,
+            tuple((b.start, b.stop) for b in own),
+            tuple(customer),
+        )
+
+    @property
+    def categories(self) -> int:
+        """N."""
+        return len(self.category_index)
+
+    @property
+    def actions(self) -> int:
+        """M: logits for each category; class 0 is the reference, its logit always 0."""
+        return self.classes - 1
+
+    @property
+    def whole_vocabulary(self) -> bool:
+        """Whether category n is vocabulary entry n for every entry."""
+        return self.category_index == tuple(range(self.vocabulary))
+
+    @property
+    def customer_columns(self) -> int:
+        """W."""
+        return sum(stop - start for start, stop in self.customer)
+
+    def context_width(self, spec: NetworkSpec) -> int:
+        """X: the customer-wide columns and the last hidden layer, side by side."""
+        return self.customer_columns + (spec.hidden[-1] if spec.hidden else 0)
+
+    def shapes(self, spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter of the network, by name. Raises ConfigError if it has none.
+
+        The order of outputs is category by category, within it class 1 to class C - 1.
+        """
+        n, m, k, x = self.categories, self.actions, len(self.own), self.context_width(spec)
+        if not x:
+            remedy = "a network without hidden layers needs customer-wide features"
+            raise ConfigError("training.network.hidden", spec.hidden, remedy)
+        shapes: dict[str, tuple[int, ...]] = {}
+        if spec.hidden:
+            shapes["input_weight"] = (self.columns, spec.hidden[0])
+            shapes["input_bias"] = (1, spec.hidden[0])
+            for i, (a, b) in enumerate(zip(spec.hidden, spec.hidden[1:], strict=False), start=1):
+                shapes[f"hidden{i}_weight"] = (b, a)
+                shapes[f"hidden{i}_bias"] = (b,)
+        if self.customer:
+            shapes["customer_mean"] = shapes["customer_scale"] = (1, self.customer_columns)
+        shapes["head_weight"] = (n * m, x)
+        shapes["head_bias"] = (n * m,)
+        if self.own and (spec.own_path or spec.pooled) and not self.whole_vocabulary:
+            shapes["category_index"] = (n,)
+        if self.own and spec.own_path:
+            shapes["own_weight"] = (n, k, m)
+        if self.own and spec.pooled:
+            first = spec.pooled[0]
+            shapes["pooled_own_weight"] = (first, k)
+            shapes["pooled_context_weight"] = (1, first, x)
+            shapes["pooled_category_bias"] = (n * first,)
+            for i, (a, b) in enumerate(zip(spec.pooled, spec.pooled[1:], strict=False), start=1):
+                shapes[f"pooled{i}_weight"] = (b, a)
+                shapes[f"pooled{i}_bias"] = (b,)
+            shapes["pooled_out_weight"] = (m, spec.pooled[-1])
+        shapes["calibration_scale"] = (1, n, 1)
+        shapes["calibration_shift"] = (1, n, m)
+        return shapes
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json of a model artefact.
+
+    fingerprint: 16 hexadecimal digits. files: SHA-256 of each other file. model_version: a hash of
+    all that changes a score, so the same training gives the same version. training, versions,
+    metrics and calibration are for people: nothing is computed from them.
+    """
+
+    format: int
+    model_version: str
+    fingerprint: str
+    features: dict[str, Any]
+    categories: tuple[str, ...]
+    category_index: tuple[int, ...]
+    labels: LabelRule
+    classes: int
+    network: NetworkSpec
+    training: dict[str, Any]
+    versions: dict[str, str]
+    metrics: dict[str, Any]
+    calibration: dict[str, Any]
+    files: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: object, where: str) -> Manifest:
+        """The manifest that `to_dict` wrote; `where` names it in the ArtefactError."""
+        if not isinstance(raw, dict):
+            raise ArtefactError(where, type(raw).__name__, "not a manifest; train again")
+        written = raw.get("format")
+        if not isinstance(written, int) or written < 1:
+            raise ArtefactError(f"{where}: format", written, "not a manifest; train again")
+        if written > FORMAT:
+            remedy = f"this program reads up to {FORMAT}; upgrade stream-scorer"
+            raise ArtefactError(f"{where}: format", written, remedy)
+        kinds = {
+            "model_version": str, "fingerprint": str, "features": dict, "categories": list,
+            "category_index": list, "labels": dict, "classes": int, "network": dict,
+            "training": dict, "versions": dict, "metrics": dict, "calibration": dict,
+            "files": dict,
+        }  # fmt: skip
+        for name, kind in kinds.items():
+            if not isinstance(raw.get(name), kind):
+                remedy = f"should be a {kind.__name__}; train again"
+                raise ArtefactError(f"{where}: {name}", raw.get(name), remedy)
+        values = {name: raw[name] for name in kinds}
+        values["categories"] = tuple(values["categories"])
+        values["category_index"] = tuple(values["category_index"])
+        try:
+            values["labels"] = _label_rule(values["labels"])
+            values["network"] = NetworkSpec(**_tuples(values["network"]))
+        except (TypeError, KeyError, ConfigError) as error:
+            raise ArtefactError(where, error, "not a manifest of ours; train again") from None
+        return cls(format=written, **values)
+
+
+def _label_rule(raw: Mapping[str, Any]) -> LabelRule:
+    actions = tuple(tuple(group) for group in raw["actions"])
+    return LabelRule(str(raw["by"]), actions, int(raw["horizon_ms"]))
+
+
+def _tuples(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}

@@ -1,0 +1,240 @@
+"""One typed tree of settings, from a TOML file and the environment, checked once when loaded.
+
+Lives here: every setting with its default and limits, checks across sections, and what the rest is
+built from (event rules, the feature space). Must not live here: how servers are reached
+(connections.py), how sources are read and errors worded (config_sources.py).
+
+How it works: `Settings.load(path)` merges file and environment (the environment wins), validates
+all of it, and raises one ConfigError with a line for each wrong field. The tree is frozen. Every
+setting is explained in deploy/stream_scorer.toml.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+
+from stream_scorer.core.events.batch import EventRules
+from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
+from stream_scorer.core.labels.labels import LabelRule
+from stream_scorer.core.propensities import PublishPolicy
+from stream_scorer.errors import ConfigError
+from stream_scorer.model.spec import TrainingOptions
+from stream_scorer.settings import sources as config_sources
+from stream_scorer.settings.connections import (
+    Count,
+    CountOrNone,
+    KafkaSettings,
+    Name,
+    RedisSettings,
+    SchemaRegistrySettings,
+    Section,
+    existing_file,
+)
+
+
+def _existing_directory(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("no such directory")
+    return path
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration_ms(text)
+    except ConfigError as error:
+        raise ValueError(error.remedy) from None
+    return text
+
+
+def _words(value: object) -> object:
+    if not isinstance(value, str | Path):
+        return value
+    path = existing_file(Path(value))
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"can't be read: {error}") from None
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+class StoreSettings(Section):
+    """How records are kept in Redis."""
+
+    namespace: Name = "stream-scorer"
+    time_to_live_seconds: CountOrNone = 34_560_000
+
+
+class EventSettings(Section):
+    """What is accepted as an event."""
+
+    event_types: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "view", "click", "cart", "purchase",
+    )  # fmt: skip
+    max_record_bytes: Count = 1_000_000
+    allowed_skew_seconds: CountOrNone = 300
+    refuse_unknown_category: bool = False
+    remember_event_ids: Annotated[int, Field(ge=0, le=1000)] = 0
+    schema_directory: Annotated[Path, AfterValidator(_existing_directory)] | None = None
+
+
+class LabelSettings(Section):
+    """What the model learns to foresee."""
+
+    by: str = "category_id"
+    actions: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] = (("purchase",),)
+    horizon: Duration = "14d"
+
+
+class BatchSettings(Section):
+    """When a micro-batch is due: by count or by age, whichever comes first."""
+
+    # librdkafka hands out at most a million messages at once.
+    max_events: Annotated[int, Field(gt=0, le=1_000_000)] = 5_000
+    max_age_ms: Annotated[int, Field(gt=0, le=10_000)] = 100
+
+
+class PublishSettings(Section):
+    """Which propensities are worth publishing."""
+
+    mode: Literal["top_k", "threshold", "all"] = "top_k"
+    top_k: CountOrNone = 10
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_dead_letter_bytes: Count = 500_000
+
+
+class DeadLetterSettings(Section):
+    """When dead letters say that a schema or a setting is wrong, not the events."""
+
+    max_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    window_records: Count = 10_000
+
+
+class ModelSettings(Section):
+    """Which model artefact scores, and by which engine."""
+
+    path: Path = Path("model")
+    engine: Literal["mxnet", "native"] = "mxnet"
+
+
+class TelemetrySettings(Section):
+    """Metrics for Prometheus (port 0: none) and the log."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+
+class Settings(Section):
+    """The whole tree. Build it with `load`."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
+    redis: RedisSettings = RedisSettings()
+    store: StoreSettings = StoreSettings()
+    events: EventSettings = EventSettings()
+    vocabularies: dict[str, Words] = Field(default_factory=dict)
+    features: tuple[Feature, ...] = ()
+    labels: LabelSettings = LabelSettings()
+    batch: BatchSettings = BatchSettings()
+    publish: PublishSettings = PublishSettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingOptions = TrainingOptions()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | None,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Settings:
+        """Settings from `path` (None: defaults), `environment` over it, `overrides` over both.
+
+        Raises ConfigError with a line for each wrong field.
+        """
+        data = {} if path is None else config_sources.read_toml(path)
+        if path is not None:
+            _anchor(data, path.parent)
+        config_sources.merge(data, config_sources.read_environment(environment))
+        config_sources.merge(data, overrides or {})
+        try:
+            settings = cls.model_validate(data)
+        except ValidationError as error:
+            wrong = config_sources.explain(error, cls, environment)
+        else:
+            wrong = settings._problems()
+        config_sources.raise_all(wrong)
+        return settings
+
+    def event_rules(self) -> EventRules:
+        """What `core.events.validate` accepts."""
+        categories = self.vocabularies.get("category_id")
+        return EventRules(
+            frozenset(self.events.event_types),
+            None if categories is None else frozenset(categories),
+            self.events.refuse_unknown_category,
+            self.events.allowed_skew_seconds * 1000,
+        )
+
+    def label_rule(self) -> LabelRule:
+        """What a label is. Raises ConfigError."""
+        horizon_ms = parse_duration_ms(self.labels.horizon)
+        if horizon_ms is None:
+            raise ConfigError("labels.horizon", self.labels.horizon, "must end, such as 14d")
+        return LabelRule(self.labels.by, self.labels.actions, horizon_ms)
+
+    def publish_policy(self) -> PublishPolicy:
+        """What `core.propensities.select` chooses by."""
+        return PublishPolicy(self.publish.mode, self.publish.top_k, self.publish.threshold)
+
+    def feature_space(self) -> FeatureSpace:
+        """The compiled declaration. Raises ConfigError, also where nothing is declared."""
+        return FeatureSpace.compile(self.features, self.vocabularies, self.events.event_types)
+
+    def _problems(self) -> list[ConfigError]:
+        """What does not fit together, within sections and across them."""
+        wrong = self.kafka.problems() + self.redis.problems() + self.schema_registry.problems()
+        for action in {a for group in self.labels.actions for a in group}:
+            if action not in self.events.event_types:
+                remedy = "declare it in events.event_types"
+                wrong.append(ConfigError("labels.actions", action, remedy))
+        if self.events.refuse_unknown_category and "category_id" not in self.vocabularies:
+            remedy = "list the categories in vocabularies.category_id, or set this to false"
+            wrong.append(ConfigError("events.refuse_unknown_category", True, remedy))
+        if self.publish.mode == "top_k" and self.publish.top_k == 0:
+            remedy = "must be 1 or more where publish.mode is top_k"
+            wrong.append(ConfigError("publish.top_k", 0, remedy))
+        if self.features:
+            if self.labels.by not in self.vocabularies:
+                remedy = f"list its values in vocabularies.{self.labels.by}"
+                wrong.append(ConfigError("labels.by", self.labels.by, remedy))
+            try:
+                self.label_rule()
+                self.feature_space()
+            except ConfigError as error:
+                wrong.append(error)
+        return wrong
+
+
+def _anchor(data: dict[str, Any], directory: Path) -> None:
+    """Make the file's paths relative to its directory, the model's default path too."""
+    model = data.setdefault("model", {})
+    if isinstance(model, dict):
+        model.setdefault("path", "model")
+    config_sources.anchor_paths(data, Settings, directory)
+    vocabularies = data.get("vocabularies")
+    if isinstance(vocabularies, dict):
+        for field, value in vocabularies.items():
+            if isinstance(value, str):
+                vocabularies[field] = str(directory / value)

@@ -1,0 +1,239 @@
+"""KafkaSource on librdkafka's mock cluster: where it starts, what it hands out, what it commits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream_scorer.core.events.batch import RecordBatch, TopicPartition
+from stream_scorer.errors import Halt, HistoryGone, StoreUnavailable
+from stream_scorer.io.kafka.consumer import KafkaSource
+
+MOST_POLLS = 200  # of 100 ms each: an answer that takes longer than this is a failure
+
+
+@dataclass
+class Marks:
+    """The watermarks of a store, kept by hand."""
+
+    marks: dict[TopicPartition, int] = field(default_factory=dict)
+    failures: int = 0
+    begun: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("not now")
+        return {tp: self.marks[tp] for tp in partitions if tp in self.marks}
+
+    def begin(self, offsets: dict[TopicPartition, int]) -> None:
+        self.begun |= offsets
+
+    def release(self, partitions: list[TopicPartition]) -> None:
+        for tp in partitions:
+            self.begun.pop(tp, None)
+
+
+@dataclass
+class Scenario:
+    """A topic of its own, with so many records in partition 0, and a source that reads it."""
+
+    topic: str
+    address: str
+    marks: Marks
+    source: KafkaSource
+
+    def read(self, count: int) -> RecordBatch:
+        """The batch that completes `count` records."""
+        total = 0
+        for _ in range(MOST_POLLS):
+            batch = self.source.poll()
+            total += len(batch)
+            if total >= count:
+                return batch
+        raise AssertionError(f"{total} of {count} records came")
+
+    def first_batch(self) -> RecordBatch:
+        return self.read(1)
+
+    def produce(self, *values: bytes) -> None:
+        producer = Producer({"bootstrap.servers": self.address})
+        for value in values:
+            producer.produce(self.topic, value=value, partition=0)
+        assert producer.flush(10) == 0
+
+    def committed(self) -> int:
+        probe = Consumer({"bootstrap.servers": self.address, "group.id": self.topic})
+        offset = probe.committed([KafkaPartition(self.topic, 0)], 10)[0].offset
+        probe.close()
+        return offset
+
+
+@pytest.fixture(scope="module")
+def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
+    """All at once, since a new group's first join takes the mock cluster three seconds."""
+    logger = logging.getLogger("librdkafka")
+    producer = Producer({"bootstrap.servers": mock_kafka}, logger=logger)
+    started = {}
+
+    def start(
+        topic: str, *, values: int = 10, committed: int | None = None, mark: int | None = None,
+        value_bytes: int = 1, failures: int = 0, commits: bool = True,
+    ) -> None:  # fmt: skip
+        for _ in range(values):
+            producer.produce(topic, value=b"v" * value_bytes, key=b"k", partition=0)
+        assert producer.flush(20) == 0
+        if committed is not None:
+            probe = Consumer({"bootstrap.servers": mock_kafka, "group.id": topic})
+            probe.commit(offsets=[KafkaPartition(topic, 0, committed)], asynchronous=False)
+            probe.close()
+        marks = Marks({} if mark is None else {(topic, 0): mark}, failures)
+        properties = {"bootstrap.servers": mock_kafka, "group.id": topic}
+        source = KafkaSource(
+            properties, topic, marks, max_events=1000, max_age_ms=100, commits=commits
+        )
+        source.join()
+        started[topic] = Scenario(topic, mock_kafka, marks, source)
+
+    start("new", values=0)
+    start("mark-below-commit", committed=7, mark=4)
+    start("mark-above-commit", committed=3, mark=8)
+    start("mark-alone", mark=6)
+    start("emptied-store", committed=7)
+    start("gone", values=12, value_bytes=900_000, mark=2)
+    start("emptied-store-gone", values=12, value_bytes=900_000, committed=12)
+    start("recreated", committed=50, mark=50)
+    start("store-away", failures=1)
+    start("commit")
+    start("transactional", commits=False)
+    start("seek")
+    start("seek-gone", values=12, value_bytes=900_000)
+    start("wait")
+    start("lost")
+    yield started
+    for scenario in started.values():
+        scenario.source.close()
+    producer.close()
+
+
+def test_tombstones_null_keys_and_timestamps_are_carried_through(
+    scenarios: dict[str, Scenario], mock_kafka: str
+) -> None:
+    producer = Producer({"bootstrap.servers": mock_kafka})
+    producer.produce("new", value=b"a", key=None, partition=1, timestamp=1234)
+    producer.produce("new", value=None, key=b"k", partition=1, timestamp=1235)
+    producer.produce("new", value=b"", key=b"", partition=1, timestamp=1236)
+    assert producer.flush(10) == 0
+    batch = scenarios["new"].read(3)
+    assert batch.values == [b"a", None, b""]
+    assert batch.keys == [None, b"k", b""]
+    assert batch.timestamps_ms.tolist() == [1234, 1235, 1236]
+    assert batch.offsets.tolist() == [0, 1, 2]
+    assert batch.partitions == [("new", 1)]
+    assert (batch.partition_index.dtype, batch.offsets.dtype) == (np.int32, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("mark-below-commit", 4), ("mark-above-commit", 3), ("mark-alone", 6), ("emptied-store", 0)],
+)
+def test_reading_starts_at_the_lower_of_committed_offset_and_watermark(
+    scenarios: dict[str, Scenario], name: str, start: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = scenarios[name].first_batch()
+    assert batch.first_offsets() == {(name, 0): start}
+    assert scenarios[name].marks.begun[(name, 0)] == start
+    assert name != "mark-alone" or scenarios[name].committed() == start
+    went_back = name in ("mark-below-commit", "emptied-store")
+    assert ("lacks its newest writes" in caplog.text) == went_back
+
+
+@pytest.mark.parametrize("name", ["gone", "emptied-store-gone"])
+def test_offsets_that_kafka_no_longer_holds_are_not_skipped(
+    scenarios: dict[str, Scenario], name: str
+) -> None:
+    with pytest.raises(HistoryGone, match=r"needs events from offset \d.*restore"):
+        scenarios[name].first_batch()
+
+
+def test_topic_that_was_created_again_is_noticed(scenarios: dict[str, Scenario]) -> None:
+    with pytest.raises(Halt, match="at offset 50, but Kafka's log ends at 10: the topic was del"):
+        scenarios["recreated"].first_batch()
+
+
+def test_store_that_is_away_at_assignment_is_asked_again(scenarios: dict[str, Scenario]) -> None:
+    with pytest.raises(StoreUnavailable):
+        scenarios["store-away"].first_batch()
+    assert len(scenarios["store-away"].read(10))
+
+
+def test_only_commit_commits_more_than_the_start(scenarios: dict[str, Scenario]) -> None:
+    scenario = scenarios["commit"]
+    batch = scenario.read(10)
+    # The start: without it the next owner would begin at the watermark, past what is not published.
+    assert scenario.committed() == 0
+    scenario.source.commit(batch.next_offsets() | {("commit", 99): 5})
+    assert scenario.committed() == 10
+    assert scenario.source.lag()[("commit", 0)] == 0
+
+
+def test_source_of_a_transactional_sink_leaves_offsets_alone(
+    scenarios: dict[str, Scenario],
+) -> None:
+    scenario = scenarios["transactional"]
+    scenario.source.commit(scenario.read(10).next_offsets())
+    assert scenario.committed() == 0
+
+
+def test_seek_reads_again_and_ignores_partitions_of_others(scenarios: dict[str, Scenario]) -> None:
+    scenario = scenarios["seek"]
+    scenario.read(10)
+    scenario.source.seek({("seek", 0): 4, ("seek", 99): 0})
+    assert scenario.first_batch().offsets.tolist() == [4, 5, 6, 7, 8, 9]
+
+
+def test_seek_to_what_kafka_no_longer_holds_halts(scenarios: dict[str, Scenario]) -> None:
+    scenarios["seek-gone"].first_batch()
+    with pytest.raises(HistoryGone):
+        scenarios["seek-gone"].source.seek({("seek-gone", 0): 0})
+
+
+def test_nothing_is_lost_or_doubled_while_waiting(scenarios: dict[str, Scenario]) -> None:
+    scenario = scenarios["wait"]
+    scenario.read(10)
+    scenario.produce(b"before")
+    scenario.source.wait(0.3)
+    scenario.produce(b"after")
+    batches = [scenario.read(1)]
+    while sum(map(len, batches)) < 2:
+        batches.append(scenario.read(1))
+    assert [v for b in batches for v in b.values] == [b"before", b"after"]
+
+
+def test_lost_partition_is_neither_kept_nor_committed(scenarios: dict[str, Scenario]) -> None:
+    scenario = scenarios["lost"]
+    batch = scenario.read(10)
+    assert scenario.source.owned(batch) is batch
+    # What librdkafka calls when another member has the partitions already.
+    lost = [KafkaPartition("lost", p) for p in range(4)]
+    scenario.source._on_lost(scenario.source._consumer, lost)
+    assert len(scenario.source.owned(batch)) == 0
+    scenario.source.commit(batch.next_offsets())
+    assert scenario.committed() == 0
+    assert scenario.marks.begun == {}
+    assert len(scenario.source.poll()) == 0
+
+
+def test_owned_keeps_the_records_of_partitions_still_held(scenarios: dict[str, Scenario]) -> None:
+    source = scenarios["commit"].source
+    batch = RecordBatch(
+        [b"mine", b"theirs"], [None, None], [("commit", 0), ("other", 0)],
+        np.array([0, 1], np.int32), np.array([9, 9], np.int64), np.array([1, 1], np.int64),
+    )  # fmt: skip
+    assert source.owned(batch).values == [b"mine"]

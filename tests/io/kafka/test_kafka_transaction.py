@@ -1,0 +1,117 @@
+"""Transaction and Membership: what each failure means, of clients made to fail as they seldom do.
+
+The errors are librdkafka's own; how a broker brings them about is tested in tests/containers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt
+from stream_scorer.io.kafka.membership import Membership
+from stream_scorer.io.kafka.transaction import Transaction
+
+TIMED_OUT = KafkaError(KafkaError._TIMED_OUT, retriable=True)
+REFUSED = KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
+UNKNOWN = KafkaError(KafkaError.UNKNOWN, txn_requires_abort=True)
+FENCED = KafkaError(KafkaError._FENCED, fatal=True)
+
+
+class Failing:
+    """A transactional client that raises what it is told, once each, and keeps what was asked."""
+
+    def __init__(self, **failures: KafkaError) -> None:
+        self.failures = failures
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def answer(*_arguments: object) -> None:
+            self.asked.append(name)
+            if name in self.failures:
+                raise KafkaException(self.failures.pop(name))
+
+        return answer
+
+
+def commit(client: Failing) -> Transaction:
+    transaction = Transaction(client, lambda: b"generation 1")
+    with transaction.begun():
+        transaction.commit({("in", 0): 10})
+    return transaction
+
+
+def test_commit_that_timed_out_is_asked_for_again() -> None:
+    client = Failing(commit_transaction=TIMED_OUT)
+    commit(client)
+    assert client.asked.count("commit_transaction") == 2
+    assert "abort_transaction" not in client.asked
+
+
+def test_commit_of_unknown_outcome_is_neither_undone_nor_done_again() -> None:
+    client = Failing(commit_transaction=UNKNOWN)
+    with pytest.raises(ClientLost, match="committing a transaction"):
+        commit(client)
+    assert client.asked[-1] == "commit_transaction"
+
+
+def test_refused_offsets_undo_what_was_sent() -> None:
+    client = Failing(send_offsets_to_transaction=REFUSED)
+    with pytest.raises(BusUnavailable, match="sending offsets") as raised:
+        commit(client)
+    assert not isinstance(raised.value, ClientLost)
+    assert client.asked[-1] == "abort_transaction"
+
+
+def test_transaction_that_cannot_be_undone_takes_a_new_client() -> None:
+    client = Failing(send_offsets_to_transaction=REFUSED, abort_transaction=TIMED_OUT)
+    with pytest.raises(ClientLost, match="aborting a transaction"):
+        commit(client)
+
+
+def test_member_that_was_fenced_halts() -> None:
+    client = Failing(commit_transaction=FENCED)
+    with pytest.raises(Halt, match="another member took over"):
+        commit(client)
+
+
+class Group:
+    """The two answers of a consumer that a membership asks for."""
+
+    def __init__(self, member_id: str | None, metadata: bytes | None) -> None:
+        self.member_id, self.metadata = member_id, metadata
+
+    def memberid(self) -> str | None:
+        return self.member_id
+
+    def consumer_group_metadata(self) -> bytes:
+        if self.metadata is None:
+            raise RuntimeError("Consumer group metadata not available")
+        return self.metadata
+
+
+def test_metadata_is_of_the_rebalance_that_was_handled_last() -> None:
+    membership, group = Membership(), Group("m1", b"group 4 m1")
+    assert not membership.renew(group)
+    group.metadata = b"group 5 m1"
+    assert membership.metadata() == b"group 4 m1"
+    assert not membership.renew(group)
+    assert membership.metadata() == b"group 5 m1"
+
+
+@pytest.mark.parametrize("metadata", [None, b"group -1 "])
+def test_without_a_member_id_nothing_may_be_committed(metadata: bytes | None) -> None:
+    membership = Membership()
+    membership.renew(Group("m1", b"group 4 m1"))
+    assert membership.renew(Group(None, metadata))
+    with pytest.raises(BusUnavailable, match="not in the group"):
+        membership.metadata()
+
+
+def test_new_member_id_tells_that_the_group_had_forgotten() -> None:
+    membership = Membership()
+    assert not membership.renew(Group("m1", b"group 4 m1"))
+    assert membership.renew(Group("m2", b"group 6 m2"))
+    assert not membership.renew(Group("m2", b"group 7 m2"))

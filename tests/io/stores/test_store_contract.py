@@ -1,0 +1,233 @@
+"""One contract for both stores: Redis (a real server) and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.features.state import CustomerStates
+from stream_scorer.core.features.state_codec import empty_states, pack
+from stream_scorer.demo.embedded import EmbeddedRedis
+from stream_scorer.errors import FingerprintMismatch, Halt, StoreRewound, StoreUnavailable
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.io.stores.redis import RECORDS_PER_SCRIPT, RedisStore
+
+SPACE = FeatureSpace.compile([Feature("events", half_lives=("1d", "inf"))], {})
+MARK = {("events", 0): 10}
+Store = RedisStore | MemoryStore
+Folded = Callable[..., CustomerStates]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis() as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[Any]:
+    with redis.Redis(port=server.port) as connection:
+        connection.flushall()
+        yield connection
+
+
+@pytest.fixture(params=["redis", "memory"])
+def store(request: pytest.FixtureRequest, client: Any) -> Store:
+    if request.param == "memory":
+        return MemoryStore(SPACE.fingerprint)
+    return RedisStore(client, "test", SPACE.fingerprint)
+
+
+@pytest.fixture
+def folded(make_events: Any) -> Folded:
+    """States of customers after one event each at an offset of partition 0."""
+
+    def fold_one(ids: list[str], offset: int, states: CustomerStates | None = None) -> Any:
+        events = make_events([{"customer": c, "at": 1000 + offset, "offset": offset} for c in ids])
+        customer = np.arange(len(ids), dtype=np.int32)
+        return fold.apply(states or empty_states(ids), events, customer, SPACE).states
+
+    return fold_one
+
+
+def rows(states: CustomerStates) -> Any:
+    return np.arange(len(states))
+
+
+def test_what_was_saved_is_loaded(store: Store, folded: Folded) -> None:
+    ids = [f"customer {i}" for i in range(2 * RECORDS_PER_SCRIPT + 7)] + ["zoë", "a:b*c"]
+    states = folded(ids, 3)
+    assert len(store.save(states, rows(states))) == 0
+    loaded = store.load([*ids[::-1], "stranger"])
+    assert pack(loaded, 1)[:-1] == pack(states, 1)[::-1]
+    assert pack(loaded, 1)[-1] == pack(empty_states(["stranger"]), 1)[0]
+    found = {i for batch in store.scan(100) for i in batch.customer_ids}
+    assert found == set(ids)
+
+
+def test_only_the_given_rows_are_saved(store: Store, folded: Folded) -> None:
+    states = folded(["a", "b", "c"], 3)
+    store.save(states, np.array([2, 0]))
+    assert [i for batch in store.scan() for i in sorted(batch.customer_ids)] == ["a", "c"]
+
+
+def test_rows_may_come_in_any_order(store: Store, folded: Folded) -> None:
+    older = folded(["a", "b", "c"], 3)
+    newer = folded(["a", "b"], 8, older)
+    store.save(newer, np.array([1]))
+    assert store.save(older, np.array([2, 1, 0])).tolist() == [1]
+    stored = dict(zip("abc", pack(store.load(["a", "b", "c"]), 1), strict=True))
+    assert stored == dict(zip("abc", pack(older, 1), strict=True)) | {"b": pack(newer, 1)[1]}
+
+
+def test_an_older_record_is_refused_and_a_newer_one_is_not(store: Store, folded: Folded) -> None:
+    older = folded(["a", "b"], 3)
+    newer = folded(["a", "b"], 8, older)
+    store.save(newer, np.array([1]))
+    assert store.save(older, rows(older)).tolist() == [1]
+    assert store.save(newer, rows(newer)).tolist() == []
+    assert pack(store.load(["a", "b"]), 1) == pack(newer, 1)
+
+
+def test_a_record_that_lacks_a_stored_partition_is_refused(
+    store: Store, folded: Folded, make_events: Any
+) -> None:
+    stored = folded(["a"], 3)
+    other = make_events([{"customer": "a", "at": 1, "partition": p, "offset": 9} for p in range(6)])
+    both = fold.apply(stored, other, np.zeros(6, np.int32), SPACE).states
+    store.save(both, rows(both))
+    assert store.save(stored, rows(stored)).tolist() == [0]
+
+
+def test_watermarks_begin_once_and_only_rise(store: Store) -> None:
+    tp = ("events", 0)
+    assert store.watermarks([tp]) == {}
+    store.begin({tp: 5})
+    store.begin({tp: 2})
+    assert store.watermarks([tp, ("events", 1)]) == {tp: 5}
+    store.advance({tp: 9})
+    store.advance({tp: 7})
+    assert store.watermarks([tp]) == {tp: 9}
+
+
+def test_lost_writes_are_noticed_before_anything_is_written(client: Any, folded: Folded) -> None:
+    store = RedisStore(client, "test", SPACE.fingerprint)
+    store.begin(MARK)
+    store.advance({("events", 0): 20})
+    client.set("test:watermark:events:0", 15)  # as a restored backup would
+    states = folded(["a"], 25)
+    with pytest.raises(StoreRewound, match="from 15") as rewound:
+        store.save(states, rows(states))
+    assert rewound.value.offsets == {("events", 0): 15}
+    assert client.get("test:c:a") is None
+    assert len(store.save(states, rows(states))) == 0  # read again from 15: all is well
+    store.advance({("events", 0): 30})
+    client.flushall()
+    with pytest.raises(StoreRewound) as flushed:
+        store.advance({("events", 0): 31})
+    assert flushed.value.offsets == {("events", 0): 0}
+
+
+def test_a_save_lost_before_the_watermark_moved_is_noticed(client: Any, folded: Folded) -> None:
+    store = RedisStore(client, "test", SPACE.fingerprint)
+    store.begin(MARK)
+    before = {key: client.dump(key) for key in client.scan_iter()}
+    ids = [f"{i}" for i in range(RECORDS_PER_SCRIPT + 1)]
+    states = folded(ids, 10)
+    store.save(states, rows(states))
+    client.flushall()  # a restart: all that was there before the save is back, and some of the save
+    for key, value in before.items():
+        client.restore(key, 0, value)
+    store.load(["0"])
+    with pytest.raises(StoreUnavailable, match="confirmed"):
+        store.advance({("events", 0): 11})
+    assert store.watermarks(list(MARK)) == MARK
+    store.save(states, rows(states))
+    store.advance({("events", 0): 11})
+    assert store.watermarks(list(MARK)) == {("events", 0): 11}
+
+
+def test_lost_writes_are_noticed_without_writing(client: Any) -> None:
+    store = RedisStore(client, "test", SPACE.fingerprint)
+    store.begin(MARK)
+    store.verify()
+    client.flushall()
+    with pytest.raises(StoreRewound) as flushed:
+        store.verify()
+    assert flushed.value.offsets == {("events", 0): 0}
+
+
+def test_a_restart_that_forgets_scripts_is_survived(client: Any, folded: Folded) -> None:
+    store = RedisStore(client, "test", SPACE.fingerprint)
+    states = folded(["a"], 1)
+    store.save(states, rows(states))
+    client.script_flush()
+    assert len(store.save(states, rows(states))) == 0
+
+
+def test_records_live_as_long_as_the_settings_say(client: Any, folded: Folded) -> None:
+    states = folded(["a"], 1)
+    RedisStore(client, "mortal", SPACE.fingerprint, 60).save(states, rows(states))
+    RedisStore(client, "immortal", SPACE.fingerprint).save(states, rows(states))
+    assert 0 < client.pttl("mortal:c:a") <= 60_000
+    assert client.pttl("immortal:c:a") == -1
+
+
+def test_a_namespace_of_another_declaration_is_refused(client: Any, folded: Folded) -> None:
+    RedisStore(client, "test", SPACE.fingerprint).claim()
+    RedisStore(client, "test", SPACE.fingerprint).claim()
+    other = RedisStore(client, "test", SPACE.fingerprint ^ 1)
+    with pytest.raises(FingerprintMismatch, match=r"store\.namespace.*replay"):
+        other.claim()
+    states = folded(["a"], 1)
+    RedisStore(client, "test", SPACE.fingerprint).save(states, rows(states))
+    with pytest.raises(FingerprintMismatch, match="replay"):
+        other.save(states, rows(states))
+    with pytest.raises(FingerprintMismatch, match="replay"):
+        other.load(["a"])
+
+
+def test_a_namespace_of_another_topic_of_that_name_is_refused(client: Any) -> None:
+    store = RedisStore(client, "test", SPACE.fingerprint)
+    store.recognise("events", "one")
+    store.recognise("events", "one")
+    store.recognise("other", "two")
+    with pytest.raises(Halt, match=r"events: the topic was deleted and created again.*namespace"):
+        RedisStore(client, "test", SPACE.fingerprint).recognise("events", "two")
+
+
+def test_a_server_out_of_memory_is_unavailable_not_an_end(folded: Folded) -> None:
+    with EmbeddedRedis("--maxmemory", "1mb", "--maxmemory-policy", "noeviction") as small:
+        store = RedisStore(redis.Redis(port=small.port), "test", SPACE.fingerprint)
+        states = folded([f"{i:064d}" for i in range(50_000)], 1)
+        with pytest.raises(StoreUnavailable, match="OOM"):
+            store.save(states, rows(states))
+        small.kill()
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            store.load(["a"])
+
+
+def test_records_in_memory_survive_every_move(folded: Folded) -> None:
+    """Records grow and outdated ones make room, many times over."""
+    store = MemoryStore(SPACE.fingerprint)
+    draw = np.random.default_rng(3)
+    newest: dict[str, bytes] = {}
+    for offset in range(400):
+        ids = [f"c{i}" for i in draw.choice(1500, 60, replace=False).tolist()]
+        states = folded(ids, offset, store.load(ids))
+        assert len(store.save(states, rows(states))) == 0
+        newest |= dict(zip(ids, pack(states, SPACE.fingerprint), strict=True))
+    found = [
+        (i, r)
+        for s in store.scan()
+        for i, r in zip(s.customer_ids, pack(s, SPACE.fingerprint), strict=True)
+    ]
+    assert found == sorted(newest.items())
+    assert store.record_bytes == sum(map(len, newest.values()))
+    assert len(store) == len(newest)

@@ -1,0 +1,319 @@
+"""The order of things: what one step does, and what is left when it is cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.avro.propensity_encoder import (
+    PropensityEncoder,
+    PublishedPropensities,
+    decode_propensities,
+)
+from stream_scorer.core.events.batch import DeadLetter, EventRules, Reason, RecordBatch
+from stream_scorer.core.features.preparation import Preparation
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.features.state_codec import pack
+from stream_scorer.core.labels.labels import LabelRule
+from stream_scorer.core.propensities import PublishPolicy
+from stream_scorer.errors import BusUnavailable, StoreUnavailable
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.live.pipeline import Pipeline, Rules
+from stream_scorer.model import artefact, network
+from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.engines.native import NativeEngine
+from stream_scorer.model.spec import Layout, NetworkSpec
+
+NOW_MS = 1_700_000_000_000
+CATEGORIES = ("soup", "bread", "milk", "tea")
+SPACE = FeatureSpace.compile(
+    [
+        Feature("bought", by=("category_id",), half_lives=("2d", "14d")),
+        Feature("total", half_lives=("7d",)),
+    ],
+    {"category_id": CATEGORIES},
+)
+RULES = EventRules(frozenset({"view", "purchase"}), frozenset(CATEGORIES), True, 60_000)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
+    """A model of random parameters."""
+    path: Path = tmp_path_factory.mktemp("model") / "m"
+    rule, spec = LabelRule("category_id", (("purchase",),), 1), NetworkSpec((4,), 0.0, True, (3,))
+    index = np.arange(len(CATEGORIES))
+    layout, draw = Layout.of(SPACE, rule, index), np.random.default_rng(1)
+    parameters = {
+        name: draw.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in layout.shapes(spec).items()
+    }
+    symbol = network.inference_symbol(layout, spec).tojson()
+    artefact.save(TrainedModel(SPACE, rule, index, spec, parameters, symbol), path)
+    return NativeEngine(artefact.load(path, SPACE.fingerprint))
+
+
+def event(customer: str, category: str | None = "soup", **fields: Any) -> dict[str, Any]:
+    at = fields.pop("at", NOW_MS - 1000)
+    return {"event_id": "e", "customer_id": customer, "event_type": "purchase",
+            "category_id": category, "occurred_at": at, **fields}  # fmt: skip
+
+
+def batch(values: Sequence[bytes | None], first_offset: int = 0, partition: int = 0) -> RecordBatch:
+    n = len(values)
+    return RecordBatch(
+        list(values), [b"key"] * n, [("events", partition)], np.zeros(n, np.int32),
+        np.arange(first_offset, first_offset + n), np.full(n, NOW_MS),
+    )  # fmt: skip
+
+
+class Log:
+    """A source of given batches and a sink in one: what was delivered and committed, in order."""
+
+    def __init__(self, *batches: RecordBatch) -> None:
+        self._batches: Iterator[RecordBatch] = iter(batches)
+        self.story: list[str] = []
+        self.values: list[bytes] = []
+        self.dead_letters: list[DeadLetter] = []
+        self.failures: list[Exception] = []
+        self.lost: set[int] = set()
+
+    def poll(self) -> RecordBatch:
+        return next(self._batches, batch([]))
+
+    def owned(self, records: RecordBatch) -> RecordBatch:
+        return batch([]) if records.partitions[0][1] in self.lost else records
+
+    def commit(self, next_offsets: dict[tuple[str, int], int]) -> None:
+        self.story.append(f"commit {next_offsets['events', 0]}")
+
+    def deliver(self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.story.append(f"deliver {len(values)}")
+        self.values += values
+        self.dead_letters += dead_letters
+
+    @property
+    def published(self) -> PublishedPropensities:
+        return decode_propensities(self.values)
+
+
+def pipeline(log: Log, store: Any, engine: NativeEngine, mode: Any = "all") -> Pipeline:
+    return Pipeline(
+        log, store, engine, log,
+        rules=Rules(SPACE, PublishPolicy(mode, top_k=2)),
+        preparation=Preparation(Decoder(lambda _key: None, max_record_bytes=1000), RULES, SPACE),
+        encoder=PropensityEncoder(engine.categories, 2, engine.model_version, "f" * 16),
+        clock_ms=lambda: NOW_MS,
+    )  # fmt: skip
+
+
+def records_of(store: MemoryStore) -> list[bytes]:
+    return [r for states in store.scan() for r in pack(states, SPACE.fingerprint)]
+
+
+def test_a_customer_with_several_events_in_a_batch_is_scored_once(engine: NativeEngine) -> None:
+    events = [event("ann", at=5000), event("bob")]
+    events += [event("ann", "milk", at=9000), event("ann", None, at=7000)]
+    log, store = Log(batch(encode_events(events), 10)), MemoryStore(SPACE.fingerprint)
+    report = pipeline(log, store, engine).step()
+    assert (report.records, report.applied, report.customers) == (4, 4, 2)
+    assert log.story == ["deliver 2", "commit 14"]
+    assert log.published.customer_ids == ["ann", "bob"]
+    assert log.published.as_of_ms.tolist() == [9000, NOW_MS - 1000]
+    assert log.published.offset.tolist() == [13, 11]
+    assert log.published.probabilities.shape == (2, 4)
+    assert set(report.seconds) == {"poll", "decode", "load", "apply", "save", "csr", "score",
+                                   "encode", "publish", "commit"}  # fmt: skip
+
+
+def test_top_k_publishes_the_best_first(engine: NativeEngine) -> None:
+    records = batch(encode_events([event("ann")]))
+    full, top = Log(records), Log(records)
+    pipeline(full, MemoryStore(SPACE.fingerprint), engine).step()
+    pipeline(top, MemoryStore(SPACE.fingerprint), engine, "top_k").step()
+    every = dict(zip(engine.categories, full.published.probabilities[0].tolist(), strict=True))
+    best = sorted(every.items(), key=lambda pair: -pair[1])[:2]
+    assert top.published.entries[0] == [(c, 1, p) for c, p in best]
+
+
+def test_nothing_to_do_commits_nothing(engine: NativeEngine) -> None:
+    log = Log()
+    assert pipeline(log, MemoryStore(SPACE.fingerprint), engine).step().records == 0
+    assert log.story == []
+
+
+def test_offsets_are_committed_only_after_delivery(engine: NativeEngine) -> None:
+    log, store = Log(batch(encode_events([event("ann")]))), MemoryStore(SPACE.fingerprint)
+    log.failures = [BusUnavailable("no broker")]
+    line = pipeline(log, store, engine)
+    with pytest.raises(BusUnavailable):
+        line.step()
+    saved = records_of(store)
+    assert log.story == []
+    report = line.step()  # the same batch again, to the end
+    assert (report.applied, report.duplicates) == (1, 0)  # though applied by the first attempt
+    assert log.story == ["deliver 1", "commit 1"]
+    assert records_of(store) == saved
+
+
+def test_a_crash_between_save_and_publish_loses_no_score(engine: NativeEngine) -> None:
+    values = encode_events([event("ann"), event("bob")])
+    store, first, second = MemoryStore(SPACE.fingerprint), Log(batch(values)), Log(batch(values))
+    first.failures = [BusUnavailable("no broker")]
+    with pytest.raises(BusUnavailable):
+        pipeline(first, store, engine).step()
+    saved = records_of(store)
+    report = pipeline(second, store, engine).step()  # another process reads from the same offset
+    assert report.duplicates == 2
+    assert second.published.customer_ids == ["ann", "bob"]
+    assert records_of(store) == saved
+
+
+def test_a_partition_that_left_meanwhile_is_not_finished(engine: NativeEngine) -> None:
+    log = Log(batch(encode_events([event("ann")])))
+    log.failures = [BusUnavailable("no broker")]
+    line = pipeline(log, MemoryStore(SPACE.fingerprint), engine)
+    with pytest.raises(BusUnavailable):
+        line.step()
+    log.lost = {0}
+    assert line.step().records == 0
+    assert log.story == []
+
+
+class Overtaken(MemoryStore):
+    """Another owner writes the whole stream just before our first save."""
+
+    def __init__(self, theirs: MemoryStore, times: int) -> None:
+        super().__init__(SPACE.fingerprint)
+        self._theirs, self._times = theirs, times
+
+    def save(self, states: Any, rows: Any) -> Any:
+        if self._times:
+            self._times -= 1
+            for newer in self._theirs.scan():
+                super().save(newer, np.arange(len(newer)))
+        return super().save(states, rows)
+
+
+def test_a_newer_record_of_another_owner_wins(engine: NativeEngine) -> None:
+    values = encode_events([event("ann", at=1000 * i) for i in range(1, 7)])
+    theirs = MemoryStore(SPACE.fingerprint)
+    pipeline(Log(batch(values)), theirs, engine).step()
+    log = Log(batch(values[:3]))
+    report = pipeline(log, store := Overtaken(theirs, 1), engine).step()
+    assert (report.applied, report.duplicates, report.refused_writes) == (0, 3, 1)
+    assert records_of(store) == records_of(theirs)
+    assert log.story == ["deliver 0", "commit 3"]  # whoever reads up to offset 5 publishes it
+
+
+def test_refused_writes_are_reported_though_the_batch_fails_later(engine: NativeEngine) -> None:
+    values = encode_events([event("ann", at=1000 * i) for i in range(1, 7)])
+    theirs = MemoryStore(SPACE.fingerprint)
+    pipeline(Log(batch(values)), theirs, engine).step()
+    log = Log(batch(values[:3]))
+    log.failures = [BusUnavailable("fenced")]
+    line = pipeline(log, Overtaken(theirs, 1), engine)
+    with pytest.raises(BusUnavailable):
+        line.step()
+    assert line.step().refused_writes == 1
+
+
+def test_a_record_ahead_of_its_batch_is_published_once_when_it_is_reached(
+    engine: NativeEngine,
+) -> None:
+    values = encode_events([event("ann", at=1000 * i) for i in range(1, 7)])
+    store = MemoryStore(SPACE.fingerprint)
+    before = Log(batch(values))
+    before.failures = [BusUnavailable("no broker")]
+    with pytest.raises(BusUnavailable):
+        pipeline(before, store, engine).step()  # saved, never published
+    log = Log(batch(values[:2]), batch(values[2:4], 2), batch(values[4:], 4))
+    line = pipeline(log, store, engine)
+    assert [line.step().customers for _ in range(3)] == [0, 0, 1]
+    assert log.published.as_of_ms.tolist() == [6000]
+    assert log.published.offset.tolist() == [5]
+
+
+def test_a_tug_of_war_ends_in_a_pause(engine: NativeEngine) -> None:
+    class Refusing(MemoryStore):
+        def save(self, states: Any, rows: Any) -> Any:
+            return rows
+
+    log = Log(batch(encode_events([event("ann")])))
+    with pytest.raises(StoreUnavailable, match="overwriting"):
+        pipeline(log, Refusing(SPACE.fingerprint), engine).step()
+
+
+BAD = {
+    Reason.UNDECODABLE: encode_events([event("ann")])[0][:-3],
+    Reason.UNKNOWN_SCHEMA: b"\0\0\0\0\x07whatever",
+    Reason.EMPTY_VALUE: None,
+    Reason.OVERSIZED: encode_events([event("ann", attributes={"a": "x" * 1000})])[0],
+    Reason.MISSING_CUSTOMER_ID: encode_events([event("")])[0],
+    Reason.UNKNOWN_EVENT_TYPE: encode_events([event("ann", event_type="sneeze")])[0],
+    Reason.UNKNOWN_CATEGORY: encode_events([event("ann", "shoes")])[0],
+    Reason.VALUE_NOT_FINITE: encode_events([event("ann", value=float("nan"))])[0],
+    Reason.TIME_NEGATIVE: encode_events([event("ann", at=-1)])[0],
+    Reason.TIME_IN_FUTURE: encode_events([event("ann", at=NOW_MS + 60_001)])[0],
+}
+
+
+def test_every_reason_has_its_case() -> None:
+    assert set(BAD) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_record_reaches_the_dead_letter_topic(engine: NativeEngine, reason: Reason) -> None:
+    good = encode_events([event("ann"), event("bob", at=NOW_MS + 60_000)])
+    log = Log(batch([good[0], BAD[reason], good[1]], 40))
+    report = pipeline(log, MemoryStore(SPACE.fingerprint), engine).step()
+    assert (report.applied, len(report.dead_letters)) == (2, 1)
+    (letter,) = log.dead_letters
+    assert (letter.reason, letter.topic, letter.partition, letter.offset) == (
+        reason,
+        "events",
+        0,
+        41,
+    )
+    assert letter.value == BAD[reason]
+    assert letter.detail
+    assert log.story == ["deliver 2", "commit 43"]
+
+
+def test_a_batch_of_bad_records_alone_is_committed(engine: NativeEngine) -> None:
+    log = Log(batch([b"junk", None]))
+    report = pipeline(log, MemoryStore(SPACE.fingerprint), engine).step()
+    assert len(report.dead_letters) == 2
+    assert log.story == ["deliver 0", "commit 2"]
+
+
+def test_replaying_the_log_in_other_batches_gives_the_same_propensities(
+    engine: NativeEngine,
+) -> None:
+    draw = np.random.default_rng(4)
+    values = encode_events(
+        [
+            event(
+                f"c{draw.integers(5)}", CATEGORIES[draw.integers(4)], at=int(draw.integers(10**9))
+            )
+            for _ in range(200)
+        ]
+    )
+    newest = []
+    for size in (200, 7, 1):
+        batches = [batch(values[i : i + size], i) for i in range(0, 200, size)]
+        log, store = Log(*batches), MemoryStore(SPACE.fingerprint)
+        line = pipeline(log, store, engine)
+        for _ in batches:
+            line.step()
+        found = log.published
+        rows = {c: found.probabilities[i].tobytes() for i, c in enumerate(found.customer_ids)}
+        newest.append((rows, records_of(store)))
+    assert newest[0] == newest[1] == newest[2]

@@ -1,0 +1,235 @@
+"""Settings: sources, limits, what is said about a wrong one, and what must never be said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream_scorer.errors import ConfigError
+from stream_scorer.settings.tree import Settings
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "stream_scorer.toml"
+SECRET = "hunter2-very-secret"
+FEATURE = '[[features]]\nname = "x"\non = ["view"]\n'
+
+
+def load(tmp_path: Path, text: str = "", **environment: str) -> Settings:
+    path = tmp_path / "scorer.toml"
+    path.write_text(text)
+    variables = {f"STREAM_SCORER__{name}": value for name, value in environment.items()}
+    return Settings.load(path, environment=variables)
+
+
+def complaint(tmp_path: Path, text: str = "", **environment: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, **environment)
+    return str(caught.value).splitlines()
+
+
+def test_defaults_work_locally() -> None:
+    settings = Settings.load(None, environment={})
+    assert settings.kafka.client_properties()["bootstrap.servers"] == "127.0.0.1:9092"
+    assert settings.redis.url == "redis://127.0.0.1:6379/0"
+
+
+def test_environment_wins_over_file_and_overrides_over_both(tmp_path: Path) -> None:
+    text = "[batch]\nmax_events = 10\nmax_age_ms = 20\n"
+    assert load(tmp_path, text, BATCH__MAX_EVENTS="11").batch.max_events == 11
+    assert load(tmp_path, text, batch__max_events="11").batch.max_age_ms == 20
+    path = tmp_path / "scorer.toml"
+    environment = {"STREAM_SCORER__BATCH__MAX_EVENTS": "11"}
+    over = {"batch": {"max_events": 12}}
+    settings = Settings.load(path, overrides=over, environment=environment)
+    assert (settings.batch.max_events, settings.batch.max_age_ms) == (12, 20)
+
+
+def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        EVENTS__EVENT_TYPES='["purchase", "refund"]',
+        KAFKA__PROPERTIES='{"client.rack": "a", "log.connection.close": false}',
+    )
+    assert settings.events.event_types == ("purchase", "refund")
+    properties = settings.kafka.client_properties()
+    assert (properties["client.rack"], properties["log.connection.close"]) == ("a", "false")
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("[batch]\nmax_events = 0", {}, r"batch.max_events: '0': must be greater than 0"),
+        ("[batch]\nmax_event = 1", {}, r"batch.max_event: '1': .*did you mean max_events\?"),
+        ("[bach]\nmax_events = 1", {}, r"bach: '\(a table\)': .*did you mean batch\?"),
+        ("batch = 3", {}, r"batch: '\(int\)': write a section"),
+        ("[batch]\nmax_events = 'x'", {}, r"batch.max_events: 'x': write a whole number"),
+        ("[kafka]\ninput_topic = 'a b'", {}, r"kafka.input_topic: 'a b': use letters"),
+        ("[store]\nnamespace = 'a b'", {}, r"store.namespace: 'a b': use letters"),
+        ("[publish]\ntop_k = 0", {}, r"publish.top_k: '0': must be 1 or more"),
+        ("[publish]\nthreshold = 1.5", {}, r"publish.threshold: '1.5': must be less"),
+        ("[publish]\nmode = 'best'", {}, r"publish.mode: 'best': use 'top_k', 'threshold' or"),
+        ("[labels]\nhorizon = '14'", {}, r"labels.horizon: '14': write a number above"),
+        ("[labels]\nactions = [['buy']]", {}, r"labels.actions: 'buy': declare it in events"),
+        ("[redis]\nurl = 'http://x'", {}, r"redis.url: 'http://x': must match pattern"),
+        ("[redis]\nssl_ca_file = 'no.pem'", {}, r"redis.ssl_ca_file: '.*no.pem': no such file"),
+        ("[vocabularies]\ncategory_id = 'no.txt'", {}, r"vocabularies.category_id: .*no such file"),
+        (FEATURE + "kindd = 'x'", {}, r"features\[0\].kindd: 'x': .*did you mean kind\?"),
+        (FEATURE + "kind = 'x'", {}, r"features\[0\].kind: 'x': use 'decayed'"),
+        ("[kafka]\nusername = 'u'", {}, r"kafka.username: 'u': set kafka.security_protocol"),
+        ("[kafka]\noutput_topic = 'customer-events'", {}, r"kafka.output_topic: .* this name too"),
+        (
+            "[kafka.properties]\n'enable.auto.commit' = true",
+            {},
+            r"kafka.properties\['enable.auto.commit'\]: .*: offsets are committed after delivery",
+        ),
+        (
+            "[events]\nrefuse_unknown_category = true",
+            {},
+            r"events.refuse_unknown_category: 'True': list the categories",
+        ),
+        ("", {"BATCH__MAX_EVENTS": "x"}, r"batch.max_events \(from STREAM_SCORER__BATCH__MAX_EVE"),
+        ("", {"BATCHES__MAX_EVENTS": "1"}, r"batches: .*did you mean batch\?"),
+        ("", {"EVENTS__EVENT_TYPES": "view"}, r"events.event_types .*'view': write a list, such"),
+        ("", {"KAFKA__PROPERTIES": '{"a"'}, r"kafka.properties .*: write a table"),
+    ],
+)
+def test_wrong_setting_is_one_line_with_field_value_and_remedy(
+    tmp_path: Path, text: str, environment: dict[str, str], expected: str
+) -> None:
+    lines = complaint(tmp_path, text, **environment)
+    assert len(lines) == 1
+    assert re.match(expected, lines[0]), lines[0]
+
+
+def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
+    lines = complaint(tmp_path, "[batch]\nmax_events = 0\n[publish]\ntop_k = -1")
+    assert [line.split(":")[0] for line in lines] == ["batch.max_events", "publish.top_k"]
+    lines = complaint(tmp_path, FEATURE + "[labels]\nactions = [['buy']]")
+    assert [line.split(":")[0] for line in lines] == ["labels.actions", "labels.by"]
+
+
+def test_wrong_toml_names_file_and_line(tmp_path: Path) -> None:
+    (line,) = complaint(tmp_path, "[batch]\nmax_events = = 1")
+    assert "scorer.toml" in line
+    assert "line 2" in line
+
+
+def test_missing_file_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"no/such\.toml.*no such file"):
+        Settings.load(Path("no/such.toml"))
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        f"[redis]\nurl = 'redis://u:{SECRET}@h/0'\n"
+        f"[kafka.properties]\n'sasl.oauthbearer.client.secret' = '{SECRET}'",
+        KAFKA__PASSWORD=SECRET,
+    )
+    assert SECRET not in repr(settings) + str(settings)
+    assert settings.redis.shown_url == "redis://h/0"
+    assert settings.kafka.client_properties()["sasl.password"] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("text", "environment"),
+    [
+        (f"[kafka]\npassword = ['{SECRET}']", {}),
+        (f"[kafka]\npasword = '{SECRET}'\npassword = 3", {}),
+        (f"[kafka.properties]\n'sasl.password' = '{SECRET}'", {}),
+        (f"[kafka.properties]\n'ssl.key.pem' = ['{SECRET}']", {}),
+        (f"[redis]\nurl = 'http://u:{SECRET}@h'", {}),
+        (f"[redis]\npassword = '{SECRET}'\npassword_file = 'secret.txt'", {}),
+        ("", {"KAFKA": SECRET}),
+        ("", {"KAFKA": f'{{"password": "{SECRET}", "x": 1}}'}),
+        ("", {"REDIS__PASSWORD": SECRET, "REDIS__TIMEOUT_SECONDS": "x"}),
+    ],
+)
+def test_complaints_hold_no_secret(tmp_path: Path, text: str, environment: dict[str, str]) -> None:
+    (tmp_path / "secret.txt").write_text(SECRET)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text.replace("pasword = ", "# "), **environment)
+    assert SECRET not in str(caught.value) + repr(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_secret_comes_from_a_file_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text(SECRET + "\n")
+    settings = load(tmp_path, "[redis]\npassword_file = 'secret.txt'")
+    assert settings.redis.client_options()["password"] == SECRET
+
+
+def test_tls_and_users_reach_the_clients(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("")
+    settings = load(
+        tmp_path,
+        "[kafka]\nsecurity_protocol = 'sasl_ssl'\nsasl_mechanism = 'PLAIN'\nusername = 'u'\n"
+        "password = 'p'\nssl_ca_file = 'ca.pem'\n"
+        "[redis]\nurl = 'rediss://h/0'\nusername = 'v'\npassword = 'q'\nssl_ca_file = 'ca.pem'",
+    )
+    kafka, redis = settings.kafka.consumer_properties(), settings.redis.client_options()
+    assert kafka["sasl.username"] == "u"
+    assert kafka["sasl.password"] == "p"
+    assert kafka["ssl.ca.location"] == redis["ssl_ca_certs"] == str(tmp_path / "ca.pem")
+    assert (redis["username"], redis["password"]) == ("v", "q")
+
+
+def test_exactly_once_makes_the_producer_transactional(tmp_path: Path) -> None:
+    text = "[kafka]\ndelivery = 'exactly_once'\nclient_id = 'pod-3'"
+    properties = load(tmp_path, text).kafka.producer_properties()
+    assert properties["transactional.id"] == "stream-scorer-pod-3"
+    assert "transactional.id" not in load(tmp_path).kafka.producer_properties()
+
+
+def test_vocabulary_comes_from_a_file_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("bread\n\nfine wine\n")
+    settings = load(tmp_path, "[vocabularies]\ncategory_id = 'words.txt'")
+    assert settings.vocabularies["category_id"] == ("bread", "fine wine")
+    assert settings.event_rules().categories == {"bread", "fine wine"}
+
+
+def test_settings_without_features_have_no_feature_space() -> None:
+    with pytest.raises(ConfigError, match="declare at least one feature"):
+        Settings.load(None, environment={}).feature_space()
+
+
+def test_example_config_is_valid_and_shows_every_setting_with_its_default() -> None:
+    settings = Settings.load(EXAMPLE, environment={})
+    assert settings.feature_space().width > 1
+    sections = _sections(EXAMPLE.read_text())
+    for name, field in Settings.model_fields.items():
+        assert name in sections, f"deploy/stream_scorer.toml lacks [{name}]"
+        default = field.get_default(call_default_factory=True)
+        for inner in _fields(default):
+            assert re.search(rf"^(# )?{inner} = ", sections[name], re.M), f"{name}.{inner}"
+        if name not in ("vocabularies", "features"):
+            assert getattr(settings, name) == _as_in_example(name, default)
+
+
+def _fields(default: Any) -> Iterator[str]:
+    """Names of all settings in a section, nested ones too."""
+    kind = type(default)
+    names = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", {})
+    for name in names:
+        if isinstance(getattr(default, name), dict):  # free names, such as librdkafka's
+            continue
+        inner = list(_fields(getattr(default, name)))
+        yield from inner or [name]
+
+
+def _as_in_example(name: str, default: Any) -> Any:
+    # The only default that depends on where the file lies.
+    if name == "model":
+        return default.model_copy(update={"path": EXAMPLE.parent / "model"})
+    return default
+
+
+def _sections(text: str) -> dict[str, str]:
+    parts = re.split(r"^\[+([a-z_.]+)\]+", text, flags=re.M)
+    found: dict[str, str] = {}
+    for name, body in zip(parts[1::2], parts[2::2], strict=True):
+        found[name.split(".")[0]] = found.get(name.split(".")[0], "") + body
+    return found
