@@ -23,6 +23,7 @@ ARCHITECTURE = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # Third-party packages and the only rooms that may import them; a folder stands for all in it.
 CLIENTS = {
     "mxnet": {"model"},
+    "numba": {"jit"},
     "confluent_kafka": {"io/kafka", "demo", "bench"},
     "redis": {"io/stores", "live", "demo", "bench"},
     "prometheus_client": {"io"},

@@ -14,15 +14,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
-import numba as nb
 import numpy as np
 
+from stream_scorer.bench.limits_kernel import add_rows
 from stream_scorer.bench.scoring import random_model
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import HIDDEN, PLAIN, Sizes, rows_of
-from stream_scorer.core.events.batch import Int32
 from stream_scorer.core.features.state import Float32
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.runtime import usable_cores
@@ -45,7 +43,7 @@ def measure(sizes: Sizes, findings: Findings) -> None:
     with ThreadPoolExecutor(usable_cores()) as pool:
 
         def fetch() -> None:
-            add = partial(_add_up, indptr, indices, weight, hidden)
+            add = partial(add_rows, indptr, indices, weight, hidden)
             list(pool.map(add, rows[:-1], rows[1:]))
 
         def multiply() -> Float32:
@@ -77,16 +75,3 @@ def measure(sizes: Sizes, findings: Findings) -> None:
 
 def _rates(rows: int, seconds: list[float]) -> list[float]:
     return [rows / s for s in seconds]
-
-
-@nb.njit(cache=True, nogil=True)
-def _add_up(
-    indptr: Int32, indices: Int32, weight: Float32, hidden: Float32, first: int, last: int
-) -> Any:
-    """hidden (B, H) += the rows of weight that are named."""
-    for row in range(first, last):
-        out = hidden[row]
-        for at in range(indptr[row], indptr[row + 1]):
-            line = weight[indices[at]]
-            for j in range(len(out)):
-                out[j] += line[j]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Int32, Int64
 from stream_scorer.core.features.state import Float32
+from stream_scorer.jit import kernel
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def select(scores: Float32, policy: PublishPolicy) -> Entries:
     )
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _select(actions, most, floor):  # type: ignore[no-untyped-def]
     """Insertion into a short sorted list: nearly every value fails the first comparison."""
     rows, width = actions.shape

@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.state import Float32
+from stream_scorer.jit import kernel
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.runtime import usable_cores
 
@@ -78,7 +78,7 @@ def _memory(array: Any, rows: int) -> Float32:
     return np.ctypeslib.as_array(at, shape) if rows else np.zeros(shape, np.float32)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _step(
     first: int, last: int, weight: Float32, mean: Float32, variance: Float32, grad: Float32,
     touched: Int64, numbers: Float32,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.avro.primitives import (
@@ -24,7 +23,7 @@ from stream_scorer.core.avro.primitives import (
     put_text,
 )
 from stream_scorer.core.events.batch import NULL, EventBatch, Int32, Int64, StringColumn, UInt8
-from stream_scorer.jit import bytes_of
+from stream_scorer.jit import bytes_of, kernel
 
 EMPTY_MAP_BYTES = b"\x00"
 
@@ -36,7 +35,7 @@ def attribute(batch: EventBatch, name: str) -> StringColumn:
     return StringColumn(maps.buffer, *_find_in_maps(maps.buffer, maps.starts, maps.lengths, key))
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def canonical_map(data: Any, pos: Any, end: Any) -> Any:
     """(whether it is at most one block of positive count, position after it, error) of the map of
     strings at pos."""
@@ -56,7 +55,7 @@ def canonical_map(data: Any, pos: Any, end: Any) -> Any:
     return count == 0, at, error
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def write_maps(buffer: UInt8, pairs: Int64, rows: Int64) -> tuple[UInt8, Int64]:
     """Canonical maps, one after another, for `rows` (r,) of the pairs (p, 5) sorted by row.
 
@@ -86,7 +85,7 @@ def write_maps(buffer: UInt8, pairs: Int64, rows: Int64) -> tuple[UInt8, Int64]:
     return out[:at], ends
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _find_in_maps(buffer: UInt8, starts: Int64, lengths: Int32, name: UInt8) -> tuple[Int64, Int32]:
     """Spans of the values of key `name`; length NULL where absent.
 

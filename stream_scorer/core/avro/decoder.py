@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.avro import interpreter as k
@@ -43,6 +42,7 @@ from stream_scorer.core.events.batch import (
     StringColumn,
     UInt8,
 )
+from stream_scorer.jit import kernel
 
 # Schema keys kept in memory. A topic has few; the limit is for keys made of corrupt bytes.
 MAX_SCHEMAS = 1024
@@ -246,7 +246,7 @@ def _equal_rows(kinds: UInt8, keys: Int64, rows: Int64) -> Iterator[Int64]:
         yield from np.split(same[order], cuts)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _frames(buffer: UInt8, starts: Int64, ends: Int64) -> tuple[UInt8, Int64]:
     """The kind of each value's frame and its schema id or fingerprint."""
     n = len(starts)

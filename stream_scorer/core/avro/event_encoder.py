@@ -15,7 +15,6 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.avro.primitives import put_bytes, put_long, put_text
@@ -31,7 +30,7 @@ from stream_scorer.core.events.batch import (
     UInt8,
 )
 from stream_scorer.errors import InputError
-from stream_scorer.jit import bytes_of
+from stream_scorer.jit import bytes_of, kernel
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 REQUIRED_TEXTS = ("event_id", "customer_id", "event_type")
@@ -151,7 +150,7 @@ def _one_buffer(columns: Sequence[StringColumn]) -> tuple[UInt8, Int64]:
     return np.concatenate(parts), starts
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _write_events(
     prefix: UInt8,
     buffer: UInt8,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.avro.attributes import canonical_map
@@ -35,7 +34,7 @@ from stream_scorer.core.avro.primitives import (
     get_text,
 )
 from stream_scorer.core.events.batch import NULL, Bool, Float64, Int32, Int64, UInt8
-from stream_scorer.jit import bytes_of
+from stream_scorer.jit import bytes_of, kernel
 
 # Instructions, with their operands a, b and c.
 (
@@ -117,7 +116,7 @@ def outcome(n: int) -> Outcome:
     return Outcome(np.zeros(n, np.int32), np.zeros(n, np.int64), np.zeros(n, np.int32))
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _bits(data: Any, pos: Any, size: Any) -> Any:
     """`size` little-endian bytes at pos as an integer."""
     bits = np.uint64(0)
@@ -126,7 +125,7 @@ def _bits(data: Any, pos: Any, size: Any) -> Any:
     return bits
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def run(
     buffer: UInt8,
     starts: Int64,

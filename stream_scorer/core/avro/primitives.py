@@ -4,17 +4,16 @@ Lives here: numba functions over a byte buffer and a position. Must not live her
 (record_kernel.py) and maps (attribute_maps.py).
 
 Readers take the position where reading must end and return an error code with the position of the
-item at fault; they never read past that end. numba's cache notices a change only in the file of the
-function that was called from Python: after a change here delete the caches of the kernels that call
-it (`find stream_scorer -name '*.nb[ic]' -delete`).
+item at fault; they never read past that end.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
+
+from stream_scorer.jit import kernel
 
 # What can be wrong with a record. ERROR_TEXTS has the words.
 (
@@ -39,7 +38,7 @@ ERROR_TEXTS = {
 }
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def get_long(data: Any, pos: Any, end: Any) -> Any:
     """(value, position after it, error) of the zigzag varint at pos."""
     if pos < end and data[pos] < 128:
@@ -60,7 +59,7 @@ def get_long(data: Any, pos: Any, end: Any) -> Any:
     return np.int64(0), pos, TRUNCATED
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def get_length(data: Any, pos: Any, end: Any) -> Any:
     """Like `get_long`, for the length of bytes that follow and must end at `end` at the latest."""
     length, at, error = get_long(data, pos, end)
@@ -72,7 +71,7 @@ def get_length(data: Any, pos: Any, end: Any) -> Any:
     return length, at, error
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def is_utf8(data: Any, start: Any, end: Any) -> Any:
     """As Python's strict decoder decides: no overlong forms, no surrogates, up to U+10FFFF."""
     seen = np.uint8(0)
@@ -109,7 +108,7 @@ def is_utf8(data: Any, start: Any, end: Any) -> Any:
     return True
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def get_text(data: Any, pos: Any, end: Any) -> Any:
     """(length, position after it, error) of the UTF-8 string at pos."""
     length, at, error = get_length(data, pos, end)
@@ -120,7 +119,7 @@ def get_text(data: Any, pos: Any, end: Any) -> Any:
     return length, at, error
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def put_long(data: Any, pos: Any, value: Any) -> Any:
     """Write `value` as a zigzag varint; the position after it."""
     n = (np.uint64(value) << np.uint64(1)) ^ np.uint64(np.int64(value) >> np.int64(63))
@@ -132,7 +131,7 @@ def put_long(data: Any, pos: Any, value: Any) -> Any:
     return pos + 1
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def put_bytes(data: Any, pos: Any, source: Any, start: Any, length: Any) -> Any:
     """Write source[start:start + length]; the position after it."""
     for i in range(length):
@@ -140,7 +139,7 @@ def put_bytes(data: Any, pos: Any, source: Any, start: Any, length: Any) -> Any:
     return pos + length
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def put_text(data: Any, pos: Any, source: Any, start: Any, length: Any) -> Any:
     """Write source[start:start + length] after its length; the position after it."""
     pos = put_long(data, pos, length)

@@ -16,7 +16,6 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import fastavro
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +24,7 @@ from stream_scorer.core.avro.primitives import put_bytes, put_long
 from stream_scorer.core.avro.schemas import frame_bytes, parsed, single_object_prefix
 from stream_scorer.core.events.batch import Int32, Int64, TopicPartition, UInt8
 from stream_scorer.errors import InputError
-from stream_scorer.jit import bytes_of
+from stream_scorer.jit import bytes_of, kernel
 
 Float32 = npt.NDArray[np.float32]
 
@@ -210,7 +209,7 @@ def _text(value: str) -> bytes:
     return _long(len(value.encode())) + value.encode()
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _head_bytes(prefix: UInt8, ids: _Pieces, model: UInt8, sources: _Pieces) -> int:
     """No head of a record is longer than this."""
     longest = 0
@@ -222,7 +221,7 @@ def _head_bytes(prefix: UInt8, ids: _Pieces, model: UInt8, sources: _Pieces) -> 
     return longest + len(prefix) + len(model) + 3 * LONG_BYTES
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _put_head(  # type: ignore[no-untyped-def]
     data, at, row, prefix, ids, as_of_ms, model, sources, partition_index, offsets
 ):
@@ -241,7 +240,7 @@ def _put_head(  # type: ignore[no-untyped-def]
     return put_long(data, at, offsets[row])
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _write_full(
     prefix: UInt8,
     ids: _Pieces,
@@ -272,7 +271,7 @@ def _write_full(
     return out[:at], ends
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _write_entries(
     prefix: UInt8,
     ids: _Pieces,

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from stream_scorer.jit import bytes_of
+from stream_scorer.jit import bytes_of, kernel
 
 SMALL_BYTES = 1 << 17
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@kernel(inline=True)
 def _word(data, at):  # type: ignore[no-untyped-def]
     """Eight bytes as an integer; compiles to one load."""
     return (
@@ -36,7 +35,7 @@ def _word(data, at):  # type: ignore[no-untyped-def]
     )
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def intern_spans(buffer: Any, starts: Any, lengths: Any) -> Any:
     """Codes (n,) int32, -1 where a length is negative, and the row that each code was first seen in
     (distinct,) int64. buffer (M,) uint8, starts (n,) int64, lengths (n,) int32.

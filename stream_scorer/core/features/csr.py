@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba as nb
 import numpy as np
 from scipy import sparse
 
@@ -20,6 +19,7 @@ from stream_scorer.core.events.batch import Int64, UInt8
 from stream_scorer.core.features.calendar import local_fields
 from stream_scorer.core.features.space import CALENDAR_WIDTHS, FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates
+from stream_scorer.jit import kernel
 
 INVISIBLE = np.float32(2.0**-20)
 DAY_MS = 86_400_000.0
@@ -78,7 +78,7 @@ def _layout(space: FeatureSpace, as_of_ms: Int64) -> tuple[_Layout, Int64]:
     ), columns
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@kernel(inline=True)
 def _shown(value, transform, scale):  # type: ignore[no-untyped-def]
     if transform == 1:
         value = np.float32(np.log1p(value) if value >= 0 else -np.log1p(-value))
@@ -87,7 +87,7 @@ def _shown(value, transform, scale):  # type: ignore[no-untyped-def]
     return np.float32(value * scale)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
     customers, blocks = len(a.newest_ms), len(layout.kind)
     most = len(a.sum_column) + len(a.stamp_column) + customers * keys.shape[1]

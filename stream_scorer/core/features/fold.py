@@ -30,7 +30,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Bool, EventBatch, Int32, Int64, StringColumn, UInt8
@@ -45,6 +44,7 @@ from stream_scorer.core.features.state import (
     joined,
     topic_hash,
 )
+from stream_scorer.jit import kernel
 
 APPLIED, REDELIVERED, DUPLICATE_ID = 0, 1, 2
 
@@ -128,7 +128,7 @@ def apply_stream(
     return Applied(CustomerStates(states.customer_ids, arrays), outcome, changed)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _by_customer(customer: Int32, customers: int) -> Any:
     """Events (n,) by customer, in stream order each: a counting sort."""
     following = np.zeros(customers + 1, np.int64)
@@ -152,7 +152,7 @@ def _cuts(bounds: Int64, pieces: int) -> list[int]:
     return [0, *sorted({c for c in inner if 0 < c < customers}), customers]
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _hash64_spans(buffer: UInt8, starts: Int64, lengths: Int32) -> Any:
     out = np.empty(len(starts), np.uint64)
     for i in range(len(starts)):

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Bool, Int64, UInt8
 from stream_scorer.core.features.fold_plan import MOST_HALVINGS, STAMP_OF_BLOCK, Plan, Stream, Work
 from stream_scorer.core.features.fold_sums import add_key, fade, gather, lay_out, search, spread
 from stream_scorer.core.features.state import NEVER, StateArrays
-from stream_scorer.jit import bytes_of
+from stream_scorer.jit import bytes_of, kernel
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def fold_range(
     old: StateArrays,
     plan: Plan,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Float64, Int32, Int64, UInt8
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import Float32, UInt32, UInt64
+from stream_scorer.jit import kernel
 
 MOST_HALVINGS = 126  # of which a float32 that matters has anything left
 
@@ -121,7 +121,7 @@ class Stream(NamedTuple):
 BY_EVENT = ("customer", "source", "offset", "occurred_ms", "key", "numbers")
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _taken(rows, customer, source, offset, occurred_ms, key, numbers):  # type: ignore[no-untyped-def]
     """`rows` of all fields in one pass: a quarter less time than numpy's, field by field."""
     n = len(rows)

@@ -15,15 +15,14 @@ block (entry_at: where its entries begin in the old record; lane_at: where its l
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
-from stream_scorer.jit import bytes_of
+from stream_scorer.jit import bytes_of, kernel
 
 FADED = np.float32(2.0**-40)
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@kernel(inline=True)
 def search(columns, start, stop, column):  # type: ignore[no-untyped-def]
     """First position in the ascending columns[start:stop] that is not below column."""
     at, left = start, stop - start
@@ -36,7 +35,7 @@ def search(columns, start, stop, column):  # type: ignore[no-untyped-def]
     return at
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def lay_out(columns, begin, end, events, sum_start, sum_stop, group, entry_at, lane_at, key_at):  # type: ignore[no-untyped-def]
     """Room for old entries columns[begin:end] and one new key of each group for each event.
 
@@ -61,7 +60,7 @@ def lay_out(columns, begin, end, events, sum_start, sum_stop, group, entry_at, l
     return keys, values
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@kernel(inline=True)
 def add_key(  # type: ignore[no-untyped-def]
     key, g, rank, base, n, group, lane_at, arrived, ascending, place_of, values
 ):
@@ -77,7 +76,7 @@ def add_key(  # type: ignore[no-untyped-def]
             values[lane_at[b] + n] = 0
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def spread(  # type: ignore[no-untyped-def]
     columns, sums, sum_start, group, entry_at, lane_at, key_at,
     keys, arrived, ascending, place_of, values, place,
@@ -133,7 +132,7 @@ def spread(  # type: ignore[no-untyped-def]
             place[np.uint32(sum_start[first] + arrived_[base + i]) & mask] = i
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def fade(values, start, stop, factor):  # type: ignore[no-untyped-def]
     """Multiply values[start:stop]; what fell below FADED is dropped."""
     for i in range(start, stop):
@@ -141,7 +140,7 @@ def fade(values, start, stop, factor):  # type: ignore[no-untyped-def]
         values[i] = value if abs(value) >= FADED else np.float32(0.0)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def gather(  # type: ignore[no-untyped-def]
     sum_start, group, lane_at, key_at, keys, ascending, place_of, values, sum_column, sum_value, to
 ):

@@ -20,12 +20,12 @@ import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.state import NEVER, CustomerStates, StateArrays, UInt32
 from stream_scorer.errors import FingerprintMismatch
+from stream_scorer.jit import kernel
 
 RECORD_VERSION = 1
 HEADER_WORDS = 9
@@ -96,20 +96,20 @@ def _mismatch(customer_id: str, what: str) -> FingerprintMismatch:
     return FingerprintMismatch("stored record of customer", customer_id, f"it {what}; {remedy}")
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _put64(words, at, value):  # type: ignore[no-untyped-def]
     bits = np.uint64(value)
     words[at] = np.uint32(bits & np.uint64(0xFFFFFFFF))
     words[at + 1] = np.uint32(bits >> np.uint64(32))
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _get64(words, at):  # type: ignore[no-untyped-def]
     return np.uint64(words[at]) | (np.uint64(words[at + 1]) << np.uint64(32))
 
 
-@nb.njit(cache=True, nogil=True)
-def lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
+@kernel
+def _lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
     """Whether the record at word `at` holds an offset beyond those of this row of StateArrays."""
     w = at + HEADER_WORDS
     for _ in range(words[at + 1]):
@@ -125,7 +125,32 @@ def lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
     return False
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
+def rows_behind(arrays, rows, words, start, length):  # type: ignore[no-untyped-def]
+    """Which of `rows` (k,) of StateArrays lack an offset that a stored record has; (k,) bool.
+
+    The stored record of rows[i] is words[start[i] : start[i] + length[i]]; none where length is 0.
+    """
+    found = np.zeros(len(rows), np.bool_)
+    for i in range(len(rows)):
+        found[i] = length[i] > 0 and _lacks_an_offset(arrays, rows[i], words, start[i])
+    return found
+
+
+@kernel
+def joined_spans(words, start, length):  # type: ignore[no-untyped-def]
+    """The records words[start[i] : start[i] + length[i]] one after another, and where each begins
+    and the last ends."""
+    at = np.zeros(len(start) + 1, np.int64)
+    for i in range(len(start)):
+        at[i + 1] = at[i] + length[i]
+    out = np.empty(at[-1], np.uint32)
+    for i in range(len(start)):
+        out[at[i] : at[i + 1]] = words[start[i] : start[i] + length[i]]
+    return out, at
+
+
+@kernel
 def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
     customers = len(a.newest_ms)
     starts = np.zeros(customers + 1, np.int64)
@@ -167,7 +192,7 @@ def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
     return starts
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def]
     customers = len(starts)
     source_at = np.zeros(customers + 1, np.int64)

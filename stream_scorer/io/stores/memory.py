@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Bool, Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import (
-    lacks_an_offset,
+    joined_spans,
     pack_into,
     packed_words,
+    rows_behind,
     unpack_words,
 )
 
@@ -62,7 +62,7 @@ class MemoryStore:
     def save(self, states: CustomerStates, rows: Int64) -> Int64:
         """Write `rows` (k,) int64 of states; the rows refused because the store has newer ones."""
         numbers = self._numbers([states.customer_ids[i] for i in rows.tolist()])
-        refused = _behind(states.arrays, rows, self._words, *self._where(numbers))
+        refused: Bool = rows_behind(states.arrays, rows, self._words, *self._where(numbers))
         self._write(take(states, rows[~refused]), numbers[~refused])
         return rows[refused]
 
@@ -116,28 +116,7 @@ class MemoryStore:
     def _make_room(self, outdated: Int64, needed: int) -> None:
         """Move what stays in use to an array with room for as much again."""
         self._length[outdated] = 0
-        words, at = _taken(self._words, self._start, self._length)
+        words, at = joined_spans(self._words, self._start, self._length)
         self._words = np.empty(max(FIRST_WORDS, 2 * (len(words) + needed)), np.uint32)
         self._words[: len(words)] = words
         self._start, self._used = at[:-1].copy(), len(words)
-
-
-@nb.njit(cache=True, nogil=True)
-def _taken(words, start, length):  # type: ignore[no-untyped-def]
-    """The spans start[i], length[i] of `words`, joined, and where each begins and the last ends."""
-    at = np.zeros(len(start) + 1, np.int64)
-    for i in range(len(start)):
-        at[i + 1] = at[i] + length[i]
-    out = np.empty(at[-1], np.uint32)
-    for i in range(len(start)):
-        out[at[i] : at[i + 1]] = words[start[i] : start[i] + length[i]]
-    return out, at
-
-
-@nb.njit(cache=True, nogil=True)
-def _behind(arrays, rows, words, start, length) -> Bool:  # type: ignore[no-untyped-def]
-    """Which of `rows` lack an offset that the record words[start : start + length] has."""
-    found = np.zeros(len(rows), np.bool_)
-    for i in range(len(rows)):
-        found[i] = length[i] > 0 and lacks_an_offset(arrays, rows[i], words, start[i])
-    return found

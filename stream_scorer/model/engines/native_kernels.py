@@ -10,16 +10,16 @@ whatever the network's sizes are. They release the GIL.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from stream_scorer.core.events.batch import Int32, Int64
 from stream_scorer.core.features.state import Float32
+from stream_scorer.jit import kernel
 
 NO_ROLE = -1
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def gather(
     first: int, last: int, indptr: Int32, indices: Int32, data: Float32, weight: Float32,
     hidden: Float32,
@@ -33,7 +33,7 @@ def gather(
                 out[j] += value * line[j]
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def customer_columns(
     indptr: Int32, indices: Int32, data: Float32, role: Int32, own_slots: int, out: Float32
 ) -> None:
@@ -45,7 +45,7 @@ def customer_columns(
                 out[row, slot - own_slots] += data[at]
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def own_path(
     first: int, last: int, indptr: Int32, indices: Int32, data: Float32, role: Int32,
     weight: Float32, logits: Float32,
@@ -61,7 +61,7 @@ def own_path(
                     logits[row, m, category] += data[at] * weight[m, block, category]
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def pooled_first(
     row: int, indptr: Int32, indices: Int32, data: Float32, role: Int32, from_context: Float32,
     bias: Float32, weight: Float32, layer: Float32,
@@ -84,7 +84,7 @@ def pooled_first(
             line[n] = max(line[n], np.float32(0))
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def pooled_next(layer: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
     """out (Q, N) = relu(weight (Q, P) times layer (P, N) + bias (Q,))."""
     categories = layer.shape[1]
@@ -97,7 +97,7 @@ def pooled_next(layer: Float32, weight: Float32, bias: Float32, out: Float32) ->
             line[n] = max(line[n], np.float32(0))
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _accumulate(layer: Float32, weight: Float32, line: Float32) -> None:
     """line (N,) += weight (P,) times layer (P, N); four units at a time save loads and stores."""
     units, categories = layer.shape
@@ -113,7 +113,7 @@ def _accumulate(layer: Float32, weight: Float32, line: Float32) -> None:
             line[n] += wa * a[n]
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def pooled_path(
     first: int, last: int, indptr: Int32, indices: Int32, data: Float32, role: Int32,
     from_context: Float32, first_bias: Float32, own_weight: Float32,
@@ -144,7 +144,7 @@ def pooled_path(
             _accumulate(layer[: sizes[-1]], out_weight[m], logits[row, m])
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def write_two_classes(grown: Float32, scores: Float32) -> None:
     """scores (R, N, 2) of grown (R, N) = exp(-logit)."""
     rows, categories = grown.shape

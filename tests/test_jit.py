@@ -1,0 +1,159 @@
+"""Compiled kernels are what their source says, wherever compiled code can or can't be kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream_scorer import jit
+
+PACKAGE = Path(jit.__file__).parent
+# Kernels of one module that call helpers of another, with a constant of a module without kernels.
+PROGRAM = """
+import numpy as np
+from stream_scorer.core.avro import attributes
+text = np.frombuffer(b"keyvalue", np.uint8)
+maps, ends = attributes.write_maps(text, np.array([[0, 0, 3, 3, 5]]), np.array([0]))
+_, lengths = attributes._find_in_maps(maps, np.array([0]), ends.astype(np.int32), text[:2])
+hits = sum(attributes._find_in_maps.stats.cache_hits.values())
+print(attributes.__file__, maps.tobytes().hex(), lengths[0], hits)
+"""
+WRITTEN = bytes([2, 6, *b"key", 10, *b"value", 0]).hex()
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of the package, whose sources a test may edit."""
+    copy = tmp_path / "copy" / "stream_scorer"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """The folder is chosen once for each process: choose again in a test, and after it."""
+    jit.cache_folder.cache_clear()
+    yield
+    jit.cache_folder.cache_clear()
+
+
+def run(copy: Path, **environment: str) -> tuple[str, str, int]:
+    """What the program prints when it runs on the copy: bytes, length, hits of the cache."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=copy.parent, env=kept | environment,
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    path, written, length, hits = done.stdout.split()
+    assert Path(path).is_relative_to(copy)
+    return written, length, int(hits)
+
+
+def edit(module: Path, old: str, new: str) -> None:
+    source = module.read_text(encoding="utf-8")
+    assert source.count(old) == 1
+    module.write_text(source.replace(old, new), encoding="utf-8")
+
+
+def test_an_edit_of_a_helper_or_constant_in_another_file_is_seen(
+    copied: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    cache = {jit.CACHE_VARIABLE: str(folder)}
+    assert run(copied, **cache) == (WRITTEN, "-1", 0)
+    assert run(copied, **cache) == (WRITTEN, "-1", 1)
+    # Same length and same time of change: only the content differs.
+    primitives = copied / "core" / "avro" / "primitives.py"
+    before = primitives.stat()
+    edit(primitives, "    data[pos] = np.uint8(n)\n", "    data[pos] = np.uint8(7)\n")
+    os.utime(primitives, ns=(before.st_atime_ns, before.st_mtime_ns))
+    written, length, hits = run(copied, **cache)
+    assert (written[:4], length, hits) == ("0707", "-1", 0)
+    edit(copied / "core" / "events" / "batch.py", "NULL = -1\n", "NULL = -5\n")
+    assert run(copied, **cache)[1:] == ("-5", 0)
+    assert len(list(folder.glob("kernels-*"))) == 3
+
+
+def test_a_damaged_cache_is_compiled_anew(copied: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    run(copied, **{jit.CACHE_VARIABLE: str(folder)})
+    kept = [path for path in folder.rglob("*.nb*") if path.is_file()]
+    assert kept
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:20])
+    assert run(copied, **{jit.CACHE_VARIABLE: str(folder)}) == (WRITTEN, "-1", 0)
+
+
+def test_where_no_home_can_be_written_to_a_private_temporary_folder_serves(
+    copied: Path, tmp_path: Path
+) -> None:
+    """The tests may run as root, who can write anywhere but below a file."""
+    temporary, no_folder = tmp_path / "temporary", tmp_path / "file"
+    temporary.mkdir()
+    no_folder.touch()
+    blocked = {
+        "HOME": str(no_folder / "home"), jit.CACHE_VARIABLE: str(no_folder / "cache"),
+        "TMPDIR": str(temporary),
+    }  # fmt: skip
+    assert run(copied, **blocked) == (WRITTEN, "-1", 0)
+    assert run(copied, **blocked) == (WRITTEN, "-1", 1)
+    (folder,) = temporary.glob("stream_scorer-*")
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_without_any_folder_kernels_are_compiled_and_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", jit.CACHE_VARIABLE):
+        monkeypatch.setenv(name, str(no_folder / "nothing"))
+    monkeypatch.setattr(tempfile, "tempdir", str(no_folder))
+    assert jit.cache_folder() is None
+
+    def twice(number: int) -> int:
+        return 2 * number
+
+    assert jit.kernel(twice)(21) == 42
+
+
+def test_a_temporary_folder_that_others_can_write_to_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    private = jit._private_temporary_folder()
+    assert private is not None
+    assert private.parent == tmp_path
+    private.chmod(0o777)
+    assert jit._private_temporary_folder() is None
+
+
+def test_folders_of_old_sources_do_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(jit.CACHE_VARIABLE, str(tmp_path))
+    (tmp_path / "of_another_program").mkdir()
+    old = [tmp_path / f"kernels-{number:032x}" for number in range(jit.KEPT_FOLDERS + 5)]
+    for age, folder in enumerate(old):
+        folder.mkdir()
+        (folder / "code.nbc").touch()
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    current = jit.cache_folder()
+    assert current is not None
+    kept = {current, tmp_path / "of_another_program", *old[: jit.KEPT_FOLDERS]}
+    assert set(tmp_path.iterdir()) == kept
+
+
+def test_an_edit_where_no_kernel_looks_does_not_compile_all_of_them_again() -> None:
+    sources = jit._kernel_sources()
+    assert {"stream_scorer.core.avro.primitives", "stream_scorer.core.events.batch"} <= set(sources)
+    rooms = {name.split(".")[1] for name in sources}
+    assert not rooms & {"io", "jobs", "cli", "settings", "live", "past", "spark"}
