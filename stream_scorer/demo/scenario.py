@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import EventBatch
-from stream_scorer.core.features.fold import apply
+from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states
@@ -90,7 +90,7 @@ def training_rows(scenario: Scenario) -> tuple[list[LabelledRows], list[Labelled
 def past_states(scenario: Scenario) -> CustomerStates:
     """Every customer's state at the start of the stream."""
     customer, ids = scenario.past.customer_id.intern()
-    return apply(empty_states(ids), scenario.past, customer, scenario.space).states
+    return fold_events(empty_states(ids), scenario.past, customer, scenario.space).states
 
 
 def _events(table: pa.Table, path: Path) -> tuple[EventBatch, list[tuple[bytes, bytes]]]:

@@ -25,7 +25,7 @@ from scipy import sparse
 
 from stream_scorer.core.evaluation import backtest_metrics as measures
 from stream_scorer.core.evaluation import metrics as evaluation
-from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate, validate
+from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate_events, validate
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, after_events, at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
@@ -192,7 +192,7 @@ def _known(
             meter.advance(len(records))
         if not sum(map(len, parts)):
             raise EventFileError("events", past.name, "has no event that can be applied")
-    everything, arrived = concatenate(parts), np.concatenate(arrivals)
+    everything, arrived = concatenate_events(parts), np.concatenate(arrivals)
     ways = [everything.occurred_at_ms, arrived]
     if when.by_arrival:
         ways.reverse()

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate
+from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate_events
 from stream_scorer.core.features import csr
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
@@ -241,5 +241,5 @@ def _read(settings: Settings, past: PastEvents, refused: Refused) -> EventBatch:
             meter.advance(len(events))
     if not sum(map(len, parts)):
         raise EventFileError("events", past.name, "has no event that can be applied")
-    events = concatenate(parts)
+    events = concatenate_events(parts)
     return events.take(np.argsort(events.occurred_at_ms, kind="stable"))

@@ -163,7 +163,7 @@ class _Recompute:
         events = events.take(np.flatnonzero((row >= 0) & (events.offsets <= limit)))
         self.events += len(events)
         customer, ids = events.customer_id.intern()
-        applied = fold.apply(
+        applied = fold.fold_events(
             self._store.load(ids), events, customer, self._space,
             remember_event_ids=self._settings.events.remember_event_ids,
         )  # fmt: skip

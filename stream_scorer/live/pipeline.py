@@ -30,7 +30,7 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import (
     CustomerStates,
     Float32,
-    concatenate,
+    concatenate_states,
     source_positions,
     take,
 )
@@ -171,9 +171,7 @@ class Pipeline:
             states = self._store.load(ids)
         for _ in range(SAVE_ATTEMPTS):
             with report.stage("apply"):
-                applied = fold.apply_stream(
-                    states, stream, self._rules.space, threads=self._threads
-                )
+                applied = fold.fold_stream(states, stream, self._rules.space, threads=self._threads)
             with report.stage("save"):
                 refused = self._store.save(applied.states, np.flatnonzero(applied.changed))
             written = ~np.isin(stream.customer, refused)
@@ -235,7 +233,7 @@ def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) ->
 
 def _replaced(states: CustomerStates, rows: Int64, by: CustomerStates) -> CustomerStates:
     """`states` with `rows` (k,) replaced by the k rows of `by`."""
-    both = concatenate(states, by)
+    both = concatenate_states(states, by)
     source = np.arange(len(states))
     source[rows] = len(states) + np.arange(len(by))
     return take(both, source)

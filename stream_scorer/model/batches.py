@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.core.events.batch import Int64
-from stream_scorer.core.labels.labels import LabelledRows, concatenate, dense_labels
+from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows, dense_labels
 from stream_scorer.model.mxnet_loader import mx
 
 CLIP = 1e-7
@@ -101,7 +101,7 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
             held = sum(map(len, pool))
             if turn < len(order) and held < max(self._shuffle_rows, self.batch_size):
                 continue
-            rows, pool = concatenate(pool), []
+            rows, pool = concatenate_rows(pool), []
             places = np.arange(held)
             if draw is not None:
                 draw.shuffle(places)

@@ -107,7 +107,7 @@ def judged(messages: list[Message]) -> tuple[RecordBatch, EventBatch, list[DeadL
 
 def folded(events: EventBatch) -> CustomerStates:
     customer, ids = events.customer_id.intern()
-    return fold.apply(empty_states(ids), events, customer, SPACE).states
+    return fold.fold_events(empty_states(ids), events, customer, SPACE).states
 
 
 def assert_same_vectors(expected: CustomerStates, stored: CustomerStates) -> int:

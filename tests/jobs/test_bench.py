@@ -101,7 +101,7 @@ def test_the_peer_computes_the_same_vectors() -> None:
         changed = vectors.update(values[1000:2000])
         customer, ids = scene.stream.customer_id.intern()
         events = scene.stream.take(np.arange(2000))
-        states = fold.apply(empty_states(ids), events, customer[:2000], scene.space).states
+        states = fold.fold_events(empty_states(ids), events, customer[:2000], scene.space).states
         rows = take(states, np.array([ids.index(i) for i in changed]))
         ours = csr.build(rows, scene.space, rows.arrays.newest_ms).toarray()
         theirs = vectors.matrix(changed).toarray()

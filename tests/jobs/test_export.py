@@ -17,7 +17,7 @@ import pytest
 
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.state_codec import empty_states
-from stream_scorer.core.labels.labels import concatenate
+from stream_scorer.core.labels.labels import concatenate_rows
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import SnapshotError, StoreUnavailable
 from stream_scorer.io.files.snapshots import Snapshot
@@ -66,7 +66,7 @@ def settings(tmp_path: Path, server: EmbeddedRedis, make_events: Any) -> Setting
     batch = make_events(events, topic)
     customer = np.arange(CUSTOMERS, dtype=np.int32)
     ids = [str(e["customer"]) for e in events]
-    states = fold.apply(empty_states(ids), batch, customer, settings.feature_space()).states
+    states = fold.fold_events(empty_states(ids), batch, customer, settings.feature_space()).states
     store.save(states, np.arange(CUSTOMERS))
     store.begin({(topic, 0): 2000, (topic, 1): 2001})
     return settings
@@ -121,7 +121,7 @@ def test_every_customer_is_there_once_with_its_vector(settings: Settings, tmp_pa
     assert report["rows"] == CUSTOMERS
     assert report["shards"] > 5
     snapshot = Snapshot.open(tmp_path / "s", settings.feature_space().fingerprint)
-    rows = concatenate(list(snapshot.shards()))
+    rows = concatenate_rows(list(snapshot.shards()))
     assert sorted(rows.customer_ids) == sorted(f"zoë {i}" for i in range(CUSTOMERS))
     states = open_store(settings, settings.feature_space()).load(rows.customer_ids)
     assert rows.as_of_ms.tolist() == (states.arrays.newest_ms + 1).tolist()
@@ -227,7 +227,7 @@ def test_a_customer_forgotten_meanwhile_is_left_out(
         client.delete(f"{settings.store.namespace}:c:zoë {i}")
     failing.pages_left = 10**9
     report = exported(settings, tmp_path / "s")
-    assert report["rows"] == len(concatenate(list(Snapshot.open(tmp_path / "s").shards())))
+    assert report["rows"] == len(concatenate_rows(list(Snapshot.open(tmp_path / "s").shards())))
     assert report["rows"] <= SHARD
 
 

@@ -23,7 +23,7 @@ from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.propensity_encoder import decode_propensities
 from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch
 from stream_scorer.core.features import csr
-from stream_scorer.core.features.fold import apply
+from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.io.kafka.producer import ConfirmedProducer
@@ -63,7 +63,7 @@ def single_pass(settings: Settings, events: list[dict[str, Any]]) -> dict[str, A
     )  # fmt: skip
     columns, _ = Decoder(lambda _key: None, max_record_bytes=10_000).decode(records)
     customer, ids = columns.customer_id.intern()
-    states = apply(empty_states(ids), columns, customer, settings.feature_space()).states
+    states = fold_events(empty_states(ids), columns, customer, settings.feature_space()).states
     return rows_of(settings, states)
 
 

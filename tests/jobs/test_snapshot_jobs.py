@@ -140,7 +140,7 @@ def test_export_equals_replay(settings: Settings, events: Path, tmp_path: Path) 
         live = settings.model_copy(update={"redis": redis})
         store = open_store(live, space)
         store.claim()
-        states = fold.apply(empty_states(ids), batch, customer, space).states
+        states = fold.fold_events(empty_states(ids), batch, customer, space).states
         store.save(states, np.arange(len(states)))
         store.begin({("customer-events", 2): 17})
         report = export(live, tmp_path / "exported", cutoff)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stream_scorer.core.labels.labels import concatenate, dense_labels
+from stream_scorer.core.labels.labels import concatenate_rows, dense_labels
 from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss
 from stream_scorer.model.mxnet_loader import mx
 
@@ -35,7 +35,7 @@ def ids_of_epoch(batches):
 
 
 def test_every_row_comes_once_with_its_features_and_labels(shards):
-    everything = concatenate(shards)
+    everything = concatenate_rows(shards)
     place = {c: i for i, c in enumerate(everything.customer_ids)}
     dense = everything.matrix.toarray()
     labels = dense_labels(everything, CATEGORIES)

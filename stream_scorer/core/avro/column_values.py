@@ -24,7 +24,7 @@ from stream_scorer.core.events.batch import (
     Int64,
     RecordBatch,
     StringColumn,
-    concatenate,
+    concatenate_events,
 )
 
 TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id", "attributes")
@@ -39,7 +39,7 @@ class ColumnValues(Sequence[bytes]):
     @classmethod
     def joined(cls, parts: Sequence[ColumnValues]) -> ColumnValues:
         """All of at least one part, in order."""
-        return parts[0] if len(parts) == 1 else cls(concatenate([p.events for p in parts]))
+        return parts[0] if len(parts) == 1 else cls(concatenate_events([p.events for p in parts]))
 
     def __len__(self) -> int:
         return len(self.events)

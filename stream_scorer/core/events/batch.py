@@ -205,7 +205,7 @@ class EventBatch:
         )  # fmt: skip
 
 
-def concatenate(parts: list[EventBatch]) -> EventBatch:
+def concatenate_events(parts: list[EventBatch]) -> EventBatch:
     """The events of all `parts`, of which there is at least one, in order; buffers copied once."""
     partitions: dict[TopicPartition, int] = {}
     columns: dict[str, list[Any]] = {f.name: [] for f in fields(EventBatch)}

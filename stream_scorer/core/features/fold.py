@@ -1,8 +1,7 @@
 """How events change customers' vectors.
 
-Lives here: `apply`, which folds a batch of events into states, and its two steps: `stream_of` needs
-no states, `apply_stream` does. Must not live here: the loop over events (fold_kernel.py), what a
-feature means (feature_space.py), where states are kept (io/).
+`fold_events` folds a batch of events into states. It has two steps: `stream_of` needs no states, so
+a replay takes it for the next batch while `fold_stream` folds this one. fold_kernel.py has the loop.
 
 Theory of operation. Exponential decay adds, so a record keeps forward-decayed sums (Cormode,
 Shkapenyuk, Srivastava, Xu, "Forward decay", ICDE 2009): an event of weight w at time e adds
@@ -53,14 +52,14 @@ EVENTS_PER_THREAD = 10_000  # fewer are not worth a thread
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What `apply` did: new states, outcome (n,) uint8 of each event, changed (B,) rows to save."""
+    """New states, the outcome (n,) uint8 of each event, and which rows (B,) must be saved."""
 
     states: CustomerStates
     outcome: UInt8
     changed: Bool
 
 
-def apply(
+def fold_events(
     states: CustomerStates,
     events: EventBatch,
     customer: Int32,
@@ -76,7 +75,7 @@ def apply(
     each with customers of its own.
     """
     stream, order = stream_of(events, customer, space, remember_event_ids)
-    applied = apply_stream(states, stream, space, threads=threads)
+    applied = fold_stream(states, stream, space, threads=threads)
     outcome = np.empty_like(applied.outcome)
     outcome[order] = applied.outcome
     return replace(applied, outcome=outcome)
@@ -105,10 +104,10 @@ def stream_of(
     return stream.take(order), order
 
 
-def apply_stream(
+def fold_stream(
     states: CustomerStates, stream: Stream, space: FeatureSpace, *, threads: int = 1
 ) -> Applied:
-    """As `apply`, of events by customer; outcome in the order of the stream."""
+    """As `fold_events`, of events by customer; outcome in the order of the stream."""
     events = len(stream.customer)
     plan, bounds = plan_of(space), np.searchsorted(stream.customer, np.arange(len(states) + 1))
     outcome, changed = np.zeros(events, np.uint8), np.zeros(len(states), np.bool_)

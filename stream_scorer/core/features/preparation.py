@@ -30,7 +30,7 @@ class PreparedEvents:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How records become events; remember_event_ids as in `fold.apply`."""
+    """How records become events; remember_event_ids as in `fold.fold_events`."""
 
     decoder: Decoder
     rules: EventRules

@@ -89,7 +89,7 @@ def take(states: CustomerStates, rows: Int64) -> CustomerStates:
     return CustomerStates([states.customer_ids[i] for i in rows.tolist()], arrays)
 
 
-def concatenate(first: CustomerStates, second: CustomerStates) -> CustomerStates:
+def concatenate_states(first: CustomerStates, second: CustomerStates) -> CustomerStates:
     """The rows of `first`, then those of `second`."""
     arrays = joined([first.arrays, second.arrays])
     return CustomerStates(first.customer_ids + second.customer_ids, arrays)

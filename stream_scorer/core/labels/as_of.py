@@ -148,5 +148,5 @@ def _rounds(  # type: ignore[no-untyped-def]
         # In the order of the log, as a consumer sees them.
         in_order = np.argsort(order[rows], kind="stable")
         events = known.events.take(order[rows][in_order])
-        states = fold.apply(states, events, owner[in_order], space).states
+        states = fold.fold_events(states, events, owner[in_order], space).states
         yield at, csr.build(states, space, moments.as_of_ms[at])

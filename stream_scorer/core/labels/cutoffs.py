@@ -51,7 +51,7 @@ def rows_at_cutoffs(
     for cutoff in cutoffs_ms:
         stop = int(np.searchsorted(at_ms, cutoff))
         rows = np.arange(start, stop)
-        states = fold.apply(
+        states = fold.fold_events(
             states, events.take(rows), customer[rows], space, threads=threads
         ).states
         known = states.arrays.newest_ms != NEVER

@@ -92,7 +92,7 @@ class LabelledRows:
         )  # fmt: skip
 
 
-def concatenate(parts: list[LabelledRows]) -> LabelledRows:
+def concatenate_rows(parts: list[LabelledRows]) -> LabelledRows:
     """The rows of all `parts`, of which there is at least one, in order."""
     if len(parts) == 1:
         return parts[0]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from stream_scorer.core.labels.labels import LabelledRows, concatenate
+from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_tables import SCHEMA, to_table
 
@@ -42,7 +42,7 @@ class ShardFile:
         self._waiting.append(rows)
         if sum(map(len, self._waiting)) < ROWS_PER_GROUP:
             return
-        held = concatenate(self._waiting)
+        held = concatenate_rows(self._waiting)
         whole = len(held) - len(held) % ROWS_PER_GROUP
         for start in range(0, whole, ROWS_PER_GROUP):
             self._write_group(held.take(np.arange(start, start + ROWS_PER_GROUP)))
@@ -51,7 +51,7 @@ class ShardFile:
     def finish(self) -> dict[str, Any]:
         """Have it on disk; what the manifest says of it: name, rows, bytes, sha256."""
         if self._waiting:
-            self._write_group(concatenate(self._waiting))
+            self._write_group(concatenate_rows(self._waiting))
         self._waiting = []
         self._writer.close()
         flush(self._file)

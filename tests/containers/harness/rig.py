@@ -18,7 +18,7 @@ from servers import QUIET_CLIENT, KafkaServer, RedisServer
 from harness.member import Member, wait_until
 from harness.stream import EVENT_TYPES, SPACE, VOCABULARIES, Stream
 from harness.verdict import Verdict, judge, single_pass
-from stream_scorer.core.features.state import CustomerStates, concatenate
+from stream_scorer.core.features.state import CustomerStates, concatenate_states
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.model import artefact
@@ -266,7 +266,7 @@ class Rig:
             for page in RedisStore(client, self.name, SPACE.fingerprint).scan():
                 assert found.keys().isdisjoint(page.customer_ids)
                 found |= dict.fromkeys(page.customer_ids, page)
-                states = concatenate(states, page)
+                states = concatenate_states(states, page)
             return states
         finally:
             client.close()

@@ -64,7 +64,7 @@ def commit_before_delivery() -> None:
 
 
 def ignore_offsets() -> None:
-    rightly = fold.apply_stream
+    rightly = fold.fold_stream
 
     def wrongly(states: CustomerStates, *rest: Any, **more: Any) -> Any:
         a = states.arrays
@@ -78,7 +78,7 @@ def ignore_offsets() -> None:
             np.maximum(span, old, out=span)
         return applied
 
-    fold.apply_stream = wrongly  # type: ignore[assignment]
+    fold.fold_stream = wrongly  # type: ignore[assignment]
     commit = KafkaSource.commit
 
     def late(self: Any, next_offsets: Any) -> None:

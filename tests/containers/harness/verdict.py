@@ -102,7 +102,7 @@ def single_pass(messages: list[Message], remember_event_ids: int = 0) -> Truth:
     now_ms = max(m.timestamp()[1] for m in messages)
     events, invalid = validate(events, records, RULES, now_ms)
     customer, ids = events.customer_id.intern()
-    states = fold.apply(
+    states = fold.fold_events(
         empty_states(ids), events, customer, SPACE, remember_event_ids=remember_event_ids
     ).states
     dead = {(letter.partition, letter.offset) for letter in undecodable + invalid}

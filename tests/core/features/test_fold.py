@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 
 from stream_scorer.core.features import csr, fold
 from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
-from stream_scorer.core.features.state import CustomerStates, concatenate, source_positions, take
+from stream_scorer.core.features.state import (
+    CustomerStates,
+    concatenate_states,
+    source_positions,
+    take,
+)
 from stream_scorer.core.features.state_codec import empty_states, pack, unpack
 from stream_scorer.errors import FingerprintMismatch
 
@@ -59,7 +64,7 @@ def fold_all(make_events: Any, stream: list[dict[str, Any]], cuts: list[int]) ->
     for a, b in itertools.pairwise(edges):
         events = make_events(numbered[a:b])
         customer = np.array([states.customer_ids.index(r["customer"]) for r in numbered[a:b]])
-        states = fold.apply(states, events, customer.astype(np.int32), SPACE).states
+        states = fold.fold_events(states, events, customer.astype(np.int32), SPACE).states
     return states
 
 
@@ -170,10 +175,10 @@ def test_threads_change_nothing(
     before = empty_states([str(i) for i in range(61)])
     found = []
     for threads in (1, 2, 3, 7, 18):
-        once = fold.apply(
+        once = fold.fold_events(
             before, events, customer, SPACE, remember_event_ids=remember, threads=threads
         )
-        rest = fold.apply(
+        rest = fold.fold_events(
             once.states, events, customer, SPACE, remember_event_ids=remember, threads=threads
         )
         found.append(
@@ -189,12 +194,14 @@ def test_a_sum_that_comes_to_nothing_is_no_entry(make_events: Any) -> None:
     space = FeatureSpace.compile([Feature("money", by=("category_id",), value="value")],
                                  VOCABULARIES)  # fmt: skip
     two, three = (
-        fold.apply(empty_states(["ann"]), events.take(np.arange(n)), np.zeros(n, np.int32), space)
+        fold.fold_events(
+            empty_states(["ann"]), events.take(np.arange(n)), np.zeros(n, np.int32), space
+        )
         for n in (2, 3)
     )
     assert two.states.arrays.sum_column.tolist() == []
     assert three.states.arrays.sum_value.tolist() == [3.0]
-    last = fold.apply(two.states, events.take(np.array([2])), np.zeros(1, np.int32), space)
+    last = fold.fold_events(two.states, events.take(np.array([2])), np.zeros(1, np.int32), space)
     assert pack(last.states, 1) == pack(three.states, 1)
 
 
@@ -205,7 +212,9 @@ def test_more_columns_than_the_table_of_places(make_events: Any) -> None:
     )
     products = [f"p{i}" for i in np.random.default_rng(2).integers(3000, size=6000)]
     events = make_events([{"customer": "a", "product": p, "at": START} for p in products])
-    arrays = fold.apply(empty_states(["a"]), events, np.zeros(6000, np.int32), space).states.arrays
+    arrays = fold.fold_events(
+        empty_states(["a"]), events, np.zeros(6000, np.int32), space
+    ).states.arrays
     sums: dict[int, int] = defaultdict(int)
     for p in products:
         sums[2**20 + xxhash.xxh64_intdigest(f"{len(p)}:{p}".encode()) % 2**20] += 1
@@ -220,8 +229,8 @@ def test_event_applied_twice_changes_nothing(make_events: Any) -> None:
         [{"customer": "ann", "category": "soup", "at": START + i} for i in range(5)]
     )
     customer = np.zeros(5, np.int32)
-    once = fold.apply(empty_states(["ann"]), events, customer, SPACE)
-    twice = fold.apply(once.states, events, customer, SPACE)
+    once = fold.fold_events(empty_states(["ann"]), events, customer, SPACE)
+    twice = fold.fold_events(once.states, events, customer, SPACE)
     assert once.outcome.tolist() == [fold.APPLIED] * 5
     assert twice.outcome.tolist() == [fold.REDELIVERED] * 5
     assert once.changed.all()
@@ -238,11 +247,11 @@ def test_offsets_are_kept_for_each_partition(make_events: Any) -> None:
         ]
     )
     customer = np.array([0, 0, 1], np.int32)
-    states = fold.apply(empty_states(["ann", "bob"]), events, customer, SPACE).states
+    states = fold.fold_events(empty_states(["ann", "bob"]), events, customer, SPACE).states
     index, offset = source_positions(states, [("events", 3), ("events", 0)])
     assert index.tolist() == [1, 0]
     assert offset.tolist() == [7, 1]
-    again = fold.apply(states, events, customer, SPACE)
+    again = fold.fold_events(states, events, customer, SPACE)
     assert again.outcome.tolist() == [fold.REDELIVERED] * 3
 
 
@@ -253,7 +262,7 @@ def test_an_event_id_among_the_last_k_is_not_counted_again(make_events: Any) -> 
     outcome = []
     for row in range(len(ids)):  # one batch each: memory is in the record, not in the batch
         one = events.take(np.array([row]))
-        applied = fold.apply(states, one, np.zeros(1, np.int32), SPACE, remember_event_ids=3)
+        applied = fold.fold_events(states, one, np.zeros(1, np.int32), SPACE, remember_event_ids=3)
         states = unpack(["ann"], pack(applied.states, 5), 5)
         outcome += applied.outcome.tolist()
     d, a = fold.DUPLICATE_ID, fold.APPLIED
@@ -264,7 +273,7 @@ def test_a_quiet_century_fades_without_noise(make_events: Any) -> None:
     stream = [{"customer": "ann", "category": "soup", "at": START, "value": None}]
     stream += [{**stream[0], "category": "bread", "at": START + 36_500 * DAY}]
     events = make_events(stream)
-    states = fold.apply(empty_states(["ann"]), events, np.zeros(2, np.int32), SPACE).states
+    states = fold.fold_events(empty_states(["ann"]), events, np.zeros(2, np.int32), SPACE).states
     matrix = csr.build(states, SPACE, states.arrays.newest_ms)
     names = {SPACE.column_name(c): v for c, v in zip(matrix.indices, matrix.data, strict=True)}
     assert names["purchases@2d[category_id=bread]"] == pytest.approx(1.0)
@@ -281,7 +290,7 @@ def test_records_survive_packing(make_events: Any, stream: list[dict[str, Any]])
     assert all(np.array_equal(a, b) for a, b in zip(states.arrays, back.arrays, strict=True))
     order = np.array([2, 0, 1])
     assert pack(take(back, order), SPACE.fingerprint) == [records[i] for i in order]
-    assert pack(concatenate(back, take(back, order[:1])), 0)[3][36:] == records[2][36:]
+    assert pack(concatenate_states(back, take(back, order[:1])), 0)[3][36:] == records[2][36:]
 
 
 @pytest.mark.parametrize("damage", [lambda r: r[:-4], lambda r: b"\2" + r[1:], lambda r: r[:3]])

@@ -15,7 +15,7 @@ from stream_scorer.core.events.batch import (
     DeadLetter,
     EventBatch,
     RecordBatch,
-    concatenate,
+    concatenate_events,
     validate,
 )
 from stream_scorer.core.features import fold
@@ -51,12 +51,12 @@ def decoded(
         parts.append(events)
         letters += [(letter.offset, letter) for letter in undecodable + invalid]
         at += size
-    return concatenate(parts), sorted(letters, key=lambda pair: pair[0])
+    return concatenate_events(parts), sorted(letters, key=lambda pair: pair[0])
 
 
 def packed(events: EventBatch) -> dict[str, bytes]:
     customer, ids = events.customer_id.intern()
-    states = fold.apply(empty_states(ids), events, customer, SPACE).states
+    states = fold.fold_events(empty_states(ids), events, customer, SPACE).states
     return dict(zip(ids, pack(states, SPACE.fingerprint), strict=True))
 
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from stream_scorer.core.features.space import Feature, FeatureSpace
-from stream_scorer.core.labels.labels import LabelledRows, LabelRule, concatenate
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule, concatenate_rows
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
 from stream_scorer.io.files import snapshots
 from stream_scorer.io.files.snapshots import Shards, Snapshot, SnapshotInfo, SnapshotWriter
@@ -82,8 +82,8 @@ def test_rows_are_read_as_written_however_they_arrived(tmp_path, splits):
     opened = Snapshot.open(tmp_path / "s", SPACE.fingerprint)
     shards = opened.shards()
     assert [len(s) for s in shards] == [10, 10, 10, 7]
-    assert_same(concatenate(list(shards)), rows)
-    assert_same(concatenate(list(shards)), rows)  # again: shards are re-iterable
+    assert_same(concatenate_rows(list(shards)), rows)
+    assert_same(concatenate_rows(list(shards)), rows)  # again: shards are re-iterable
     assert_same(shards[-1], rows.take(np.arange(30, 37)))
 
 
@@ -123,8 +123,8 @@ def test_a_snapshot_without_rows_or_labels_is_one_too(tmp_path):
 def test_snapshots_of_one_kind_are_read_as_one(tmp_path):
     one = written(tmp_path / "a", some_rows(12, 1))
     two = written(tmp_path / "b", some_rows(13, 2))
-    together = concatenate(list(Shards([one, two])))
-    assert_same(together, concatenate([some_rows(12, 1), some_rows(13, 2)]))
+    together = concatenate_rows(list(Shards([one, two])))
+    assert_same(together, concatenate_rows([some_rows(12, 1), some_rows(13, 2)]))
     other = written(tmp_path / "c", info=replace(INFO, labels=replace(RULE, horizon_ms=9)))
     with pytest.raises(SnapshotError, match="of one kind"):
         Shards([one, other])

@@ -51,7 +51,7 @@ def folded(make_events: Any) -> Folded:
     def fold_one(ids: list[str], offset: int, states: CustomerStates | None = None) -> Any:
         events = make_events([{"customer": c, "at": 1000 + offset, "offset": offset} for c in ids])
         customer = np.arange(len(ids), dtype=np.int32)
-        return fold.apply(states or empty_states(ids), events, customer, SPACE).states
+        return fold.fold_events(states or empty_states(ids), events, customer, SPACE).states
 
     return fold_one
 
@@ -100,7 +100,7 @@ def test_a_record_that_lacks_a_stored_partition_is_refused(
 ) -> None:
     stored = folded(["a"], 3)
     other = make_events([{"customer": "a", "at": 1, "partition": p, "offset": 9} for p in range(6)])
-    both = fold.apply(stored, other, np.zeros(6, np.int32), SPACE).states
+    both = fold.fold_events(stored, other, np.zeros(6, np.int32), SPACE).states
     store.save(both, rows(both))
     assert store.save(stored, rows(stored)).tolist() == [0]
 
