@@ -1,7 +1,8 @@
 """How events change customers' vectors.
 
 `fold_events` folds a batch of events into states. It has two steps: `stream_of` needs no states, so
-a replay takes it for the next batch while `fold_stream` folds this one. fold_kernel.py has the loop.
+a replay takes it for the next batch while `fold_stream` folds this one. The loop over events is in
+fold_kernel.py.
 
 Theory of operation. Exponential decay adds, so a record keeps forward-decayed sums (Cormode,
 Shkapenyuk, Srivastava, Xu, "Forward decay", ICDE 2009): an event of weight w at time e adds

@@ -93,7 +93,7 @@ def test_dense_labels_keep_only_the_models_categories():
 
 def test_rows_taken_and_joined_are_the_same_rows():
     rows = rows_of(["a", "b", "c"], np.eye(3), [[0, 2], [], [1]])
-    again = labels.concatenate([rows.take(np.array([0])), rows.take(np.array([1, 2]))])
+    again = labels.concatenate_rows([rows.take(np.array([0])), rows.take(np.array([1, 2]))])
     assert again.customer_ids == rows.customer_ids
     np.testing.assert_array_equal(again.matrix.toarray(), rows.matrix.toarray())
     for name in ("as_of_ms", "label_indptr", "label_category", "label_class"):
