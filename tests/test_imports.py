@@ -27,7 +27,7 @@ CLIENTS = {
     "confluent_kafka": {"io/kafka", "demo", "bench"},
     "redis": {"io/stores", "live", "demo", "bench"},
     "prometheus_client": {"io"},
-    "pyarrow": {"io/files", "demo"},
+    "pyarrow": {"api", "io/files", "demo"},
     "pydantic": {"settings"},
     "typer": {"cli"},
     "rich": {"demo", "progress"},

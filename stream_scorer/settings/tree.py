@@ -154,7 +154,7 @@ class Settings(Section):
     @classmethod
     def load(
         cls,
-        path: Path | None,
+        path: str | Path | None,
         *,
         overrides: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] = os.environ,
@@ -163,9 +163,9 @@ class Settings(Section):
 
         Raises ConfigError with a line for each wrong field.
         """
-        data = {} if path is None else config_sources.read_toml(path)
+        data = {} if path is None else config_sources.read_toml(Path(path))
         if path is not None:
-            _anchor(data, path.parent)
+            _anchor(data, Path(path).parent)
         config_sources.merge(data, config_sources.read_environment(environment))
         config_sources.merge(data, overrides or {})
         try:

@@ -52,7 +52,7 @@ def parquet_chunks(path: Path, rows: int) -> Iterator[list[bytes] | ColumnValues
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-        _check(path, schema)
+        check_schema(path, schema)
         names = [name for name in (*REQUIRED, *OPTIONAL) if name in schema.names]
         with pq.ParquetFile(path, read_dictionary=_repetitive(schema)) as file:
             # One row group after another: pyarrow can't join the dictionaries of two in a struct.
@@ -61,7 +61,7 @@ def parquet_chunks(path: Path, rows: int) -> Iterator[list[bytes] | ColumnValues
                 for table in file.iter_batches(
                     rows, row_groups=[group], columns=names, use_threads=False
                 ):
-                    yield _values(table)
+                    yield values_of(table)
     except (pa.ArrowException, OSError) as error:
         message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise EventFileError(
@@ -79,7 +79,7 @@ def _repetitive(schema: pa.Schema) -> list[str]:
     return names
 
 
-def _check(path: Path, schema: pa.Schema) -> None:
+def check_schema(path: Path | str, schema: pa.Schema) -> None:
     for name in REQUIRED:
         if name not in schema.names:
             raise EventFileError("events", path, f"the file lacks the column {name}")
@@ -101,7 +101,7 @@ def _check(path: Path, schema: pa.Schema) -> None:
             raise EventFileError("events", path, f"attributes is {given}; give a map or a struct")
 
 
-def _values(table: pa.RecordBatch) -> list[bytes] | ColumnValues:
+def values_of(table: pa.RecordBatch) -> list[bytes] | ColumnValues:
     n = len(table)
     texts = {name: _text_column(table, name) for name in TEXTS}
     moments, has_moment = _numbers(table, "occurred_at", pa.int64())

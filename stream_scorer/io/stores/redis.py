@@ -74,6 +74,10 @@ class RedisStore:
         self._save = _Script(client, "save_records.lua")
         self._advance = _Script(client, "advance_watermarks.lua")
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def claim(self) -> None:
         """Bind the namespace to this feature declaration. Raises FingerprintMismatch."""
         mine = f"{self._fingerprint:016x}"

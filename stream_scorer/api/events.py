@@ -1,0 +1,108 @@
+"""Events for a notebook: files to an Arrow table, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.events.batch import DeadLetter, EventBatch, EventRules, validate
+from stream_scorer.errors import EventFileError
+from stream_scorer.io.files import events as event_files
+from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of
+
+if TYPE_CHECKING:
+    from stream_scorer.settings.tree import Settings
+
+EventPaths = str | Path | Sequence[str | Path]
+
+# There is no clock here: a time is never in the future.
+LATEST_MS = int(np.iinfo(np.int64).max // 2)
+
+
+def read_events(
+    files: EventPaths, settings: Settings | None = None, *, strict: bool = True
+) -> pa.Table:
+    """The events of files and directories as one Arrow table, in the order of reading.
+
+    files: one path or several; Avro containers, Parquet or JSON lines. A directory stands for its
+    files in the order of their names.
+    settings: leave out the events that `replay` with these settings refuses, such as those of an
+    event type that is not declared. Without settings every event type is accepted.
+    strict: raise EventFileError at the first record that is not an event at all (it can't be
+    decoded, or a required field is null); False leaves such records out.
+
+    Columns: event_id, customer_id, event_type, category_id and product_id string; value float64;
+    occurred_at timestamp[ms, UTC]; attributes map of string to string. category_id, product_id and
+    value may be null. Raises EventFileError where a file can't be read.
+    """
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    most = MOST_RECORD_BYTES if settings is None else settings.events.max_record_bytes
+    opened = event_files.open_events([Path(path) for path in paths])
+    decoder = Decoder(opened.lookup, max_record_bytes=most)
+    tables = []
+    for records in opened:
+        events, letters = decoder.decode(records)
+        if strict:
+            _refuse(letters)
+        rules = _any_type(events) if settings is None else settings.event_rules()
+        events, invalid = validate(events, records, rules, LATEST_MS)
+        if strict and settings is None:
+            _refuse(invalid)
+        tables.append(table_of(events))
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def write_events(events: pa.Table, path: str | Path) -> int:
+    """Write a table of events as an event file that the command line reads; how many there are.
+
+    path: ending in .parquet or .avro. events: as `read_events` returns them; any table with columns
+    of those names will do where Arrow can read them as those types. Raises EventFileError for a row
+    that is no event and for a file that can't be written.
+    """
+    target = Path(path)
+    table = table_of(valid_batch(events))
+    if target.suffix == ".parquet":
+        try:
+            pq.write_table(table, target)
+        except OSError as error:
+            remedy = f"can't be written ({error}); check path and permissions"
+            raise EventFileError("events", target, remedy) from error
+        return int(table.num_rows)
+    if target.suffix == ".avro":
+        return event_files.write_events(target, _rows(table))
+    raise EventFileError("events", target, "end the file's name in .parquet or .avro")
+
+
+def valid_batch(events: pa.Table) -> EventBatch:
+    """The table's events as columns of numpy. Raises EventFileError for a row that is no event."""
+    batch, records, letters = events_of(events)
+    _refuse(letters)
+    batch, invalid = validate(batch, records, _any_type(batch), LATEST_MS)
+    _refuse(invalid)
+    return batch
+
+
+def _any_type(events: EventBatch) -> EventRules:
+    """Rules that accept every event type, and judge the rest as always."""
+    return EventRules(frozenset(events.event_type.intern()[1]), None, False, 0)
+
+
+def _refuse(letters: Sequence[DeadLetter]) -> None:
+    if letters:
+        first = letters[0]
+        where = f"{first.topic}, record {first.offset}"
+        more = f", and {len(letters) - 1} more" if len(letters) > 1 else ""
+        remedy = f"{first.detail} ({first.reason.value}){more}; correct the record or leave it out"
+        raise EventFileError("events", where, remedy)
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, object]]:
+    for batch in table.to_batches():
+        for row in batch.to_pylist():
+            yield {**row, "attributes": dict(row["attributes"])}

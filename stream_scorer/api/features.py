@@ -1,0 +1,69 @@
+"""Features as of past moments, from a table of events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from stream_scorer.api.events import EventPaths, read_events, valid_batch
+from stream_scorer.api.moments import Moment, Pairs, is_moment, moment_ms, pairs_of
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.labels.as_of import KnownEvents, Moments, at_cutoffs, distinct, rows_at
+
+
+def features_at(
+    events: pa.Table | EventPaths, space: FeatureSpace, moments: Moment | Pairs
+) -> tuple[sparse.csr_matrix, list[str]]:
+    """What was known of customers at past moments: (matrix (R, F) float32 CSR, R customer ids).
+
+    A row holds the customer's features as of its moment, made from the events strictly before that
+    moment: an event at the very moment, or later, changes nothing. The rows are those that `replay`
+    writes into a snapshot with that cut-off, bit for bit, because the same code makes them.
+
+    events: a table as `read_events` returns it, in any order; or paths, which are read. Events of
+    one millisecond are applied in the order of the table.
+    space: `Settings.feature_space()`, or a model's `feature_space`.
+    moments: one moment stands for every customer with an event before it, in the order of their
+    ids. A table with columns customer_id and as_of, or a sequence of (customer_id, moment) pairs,
+    gives exactly those rows, in that order; a customer without an event before its moment has no
+    history, and only calendar features can be non-zero in its row. A moment is a datetime with a
+    zone, ISO 8601 text with a zone, or integer milliseconds since 1970 UTC.
+
+    Raises InputError for a moment that can't be read and EventFileError for a row that is no event.
+    """
+    table = events if isinstance(events, pa.Table) else read_events(events)
+    batch = valid_batch(table)
+    known = KnownEvents.of(batch, batch.occurred_at_ms)
+    if is_moment(moments):
+        chosen = at_cutoffs(known, [moment_ms(moments)])
+        ids = [known.customer_ids[c] for c in chosen.customer.tolist()]
+        return _matrix(known, chosen, space), ids
+    ids, as_of_ms = pairs_of(moments)
+    known, customer = _with_strangers(known, ids)
+    chosen = distinct(customer.astype(np.int32), as_of_ms)
+    return _matrix(known, chosen, space)[chosen.find(customer.astype(np.int32), as_of_ms)], ids
+
+
+def _with_strangers(known: KnownEvents, ids: list[str]) -> tuple[KnownEvents, Int64]:
+    """Customers without any event get numbers, too; and the number of each of `ids`."""
+    number = {customer: i for i, customer in enumerate(known.customer_ids)}
+    customer = np.array([number.setdefault(c, len(number)) for c in ids], np.int64)
+    return replace(known, customer_ids=list(number)), customer
+
+
+def _matrix(known: KnownEvents, moments: Moments, space: FeatureSpace) -> sparse.csr_matrix:
+    """The rows of all moments, in their order."""
+    positions, parts = [np.zeros(0, np.int64)], []
+    for at, rows in rows_at(known, moments, space):
+        positions.append(at)
+        parts.append(rows)
+    if not parts:
+        return sparse.csr_matrix((0, space.width), dtype=np.float32)
+    stacked = sparse.vstack(parts, format="csr", dtype=np.float32)
+    matrix = stacked[np.argsort(np.concatenate(positions))]
+    matrix.has_sorted_indices = True
+    return matrix

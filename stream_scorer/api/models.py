@@ -1,0 +1,124 @@
+"""Models: scores, propensities in words, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import Float32
+from stream_scorer.core.propensities import PublishPolicy, select
+from stream_scorer.errors import InputError
+from stream_scorer.jobs import evaluate as evaluate_job
+from stream_scorer.model import artefact
+from stream_scorer.model.engines.engine import engine_name, open_engine
+
+
+class Model:
+    """A checked model that scores rows of features. Open one with `load_model`."""
+
+    def __init__(self, loaded: artefact.Artefact, engine: str) -> None:
+        self._artefact = loaded
+        self._engine = open_engine(loaded, engine_name(engine))
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({str(self.path)!r}, version {self.model_version}, "
+            f"{len(self.categories)} categories, {self.classes} classes)"
+        )
+
+    @property
+    def path(self) -> Path:
+        """The directory that it was read from."""
+        return self._artefact.path
+
+    @property
+    def model_version(self) -> str:
+        """16 hexadecimal digits: a hash of all that changes a score or its meaning."""
+        return self._engine.model_version
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The N categories, in the order of the scores."""
+        return self._engine.categories
+
+    @property
+    def classes(self) -> int:
+        """C: nothing, and the groups of `labels.actions`."""
+        return self._engine.classes
+
+    @cached_property
+    def feature_space(self) -> FeatureSpace:
+        """The features that it was trained on; `features_at` makes rows of them."""
+        return self._artefact.feature_space()
+
+    def score(self, matrix: sparse.csr_matrix) -> Float32:
+        """Probabilities (B, N, C) float32 of rows (B, F) float32 CSR.
+
+        [b, n, k] is the probability that customer b does class k with category n within the
+        horizon; the C classes of one category add up to 1. Raises InputError where the matrix does
+        not have F columns.
+        """
+        if matrix.shape[1] != self.feature_space.width:
+            remedy = f"the model has {self.feature_space.width}: make rows of model.feature_space"
+            raise InputError("matrix", f"{matrix.shape[1]} columns", remedy)
+        rows = sparse.csr_matrix(matrix, dtype=np.float32)
+        rows.sort_indices()
+        return self._engine.score(rows)
+
+    def propensities(self, matrix: sparse.csr_matrix, top_k: int = 10) -> pa.Table:
+        """The top_k most probable (category, class) of each row, as the consumer publishes them.
+
+        Columns: row int64, the row of the matrix; category_id string; class int32, 1 and up;
+        probability float32. Rows ascend; within a row the most probable comes first. Raises
+        InputError for a top_k below 1, and as `score`.
+        """
+        if top_k < 1:
+            raise InputError("top_k", top_k, "give 1 or more")
+        chosen = select(self.score(matrix), PublishPolicy("top_k", top_k))
+        return pa.table(
+            {
+                "row": np.repeat(np.arange(matrix.shape[0]), np.diff(chosen.indptr)),
+                "category_id": pa.array(self.categories, pa.string()).take(
+                    pa.array(chosen.category)
+                ),
+                "class": chosen.klass,
+                "probability": chosen.probability,
+            }
+        )
+
+
+def load_model(path: str | Path, engine: str = "native") -> Model:
+    """The model in a directory that `train` wrote, every byte checked against its manifest.
+
+    engine: "native", or "mxnet", the reference, where MXNet is installed; their scores agree to
+    1e-5. Raises ArtefactError where something is missing or altered, and InputError for another
+    engine.
+    """
+    return Model(artefact.load(Path(path)), engine)
+
+
+def evaluate(
+    model: Model | str | Path,
+    snapshots: str | Path | Sequence[str | Path],
+    *,
+    baseline: Sequence[str | Path] = (),
+) -> dict[str, Any]:
+    """How good a model is on labelled snapshots, as `stream-scorer evaluate --json` reports it.
+
+    Keys, among others: rows, categories, metrics {log_loss, macro_auc, recall_at_10, ...},
+    baselines {name: metrics}, intervals. baseline: snapshots to fit the logistic baseline on;
+    without them the model's training snapshots, where they are still there. Raises InputError where
+    model and snapshots do not fit together.
+    """
+    path = model.path if isinstance(model, Model) else Path(model)
+    given = [snapshots] if isinstance(snapshots, str | Path) else snapshots
+    return evaluate_job.evaluate(
+        path, [Path(s) for s in given], baseline=[Path(b) for b in baseline]
+    )

@@ -1,0 +1,131 @@
+"""Labelled rows, and models trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from stream_scorer.api.models import Model, load_model
+from stream_scorer.api.moments import Moment, moment_ms
+from stream_scorer.core.labels.labels import MAX_CLASSES, LabelledRows
+from stream_scorer.errors import ArtefactError, InputError
+from stream_scorer.io.files.snapshots import Snapshot
+from stream_scorer.jobs import train as train_job
+from stream_scorer.model import artefact
+from stream_scorer.settings.tree import Settings
+
+SnapshotPaths = str | Path | Sequence[str | Path]
+
+
+def open_snapshot(path: str | Path) -> Snapshot:
+    """The snapshot in a directory, every byte checked against its manifest.
+
+    `snapshot.shards()` is a sequence of `LabelledRows`, each read when it is asked for;
+    `snapshot.info` says which features, categories and label rule they have. Raises SnapshotError
+    where something is missing or altered.
+    """
+    return Snapshot.open(Path(path))
+
+
+def labelled_rows(
+    matrix: sparse.spmatrix,
+    labels: sparse.spmatrix | npt.NDArray[Any],
+    customer_ids: Sequence[str],
+    as_of: Moment | Sequence[Moment],
+) -> LabelledRows:
+    """Rows of one's own to train on.
+
+    matrix: (R, F) features, as `features_at` returns them. labels: (R, V) the class of each row and
+    category, 0 for nothing and 1 to C - 1 for the groups of `labels.actions`; V is the length of
+    the vocabulary of `labels.by`, in its order. customer_ids: R ids. as_of: the moment of each row,
+    or one for all. Raises InputError where these do not fit together.
+    """
+    rows = matrix.shape[0]
+    moments = [as_of] * rows if isinstance(as_of, str) or not isinstance(as_of, Sequence) else as_of
+    for name, length in (
+        ("labels", labels.shape[0]), ("customer_ids", len(customer_ids)), ("as_of", len(moments)),
+    ):  # fmt: skip
+        if length != rows:
+            raise InputError(name, f"{length} rows", f"give one for each of the {rows} of matrix")
+    classes = sparse.csr_matrix(labels)
+    classes.eliminate_zeros()
+    classes.sort_indices()
+    worst = classes.data[(classes.data < 0) | (classes.data > MAX_CLASSES)]
+    if len(worst) or (classes.data != classes.data.astype(np.int64)).any():
+        wrong = worst[0] if len(worst) else "(not whole)"
+        raise InputError("labels", wrong, "give whole class numbers: 0 for nothing, 1 and up")
+    features = sparse.csr_matrix(matrix, dtype=np.float32)
+    features.sort_indices()
+    return LabelledRows(
+        [str(customer) for customer in customer_ids],
+        np.array([moment_ms(moment, "as_of") for moment in moments], np.int64),
+        features,
+        classes.indptr.astype(np.int64),
+        classes.indices.astype(np.uint32),
+        classes.data.astype(np.uint8),
+    )
+
+
+def train(
+    settings: Settings,
+    data: SnapshotPaths | LabelledRows,
+    out: str | Path,
+    *,
+    validation: SnapshotPaths | LabelledRows | None = None,
+) -> Model:
+    """Train a model, write it to the new directory `out`, and open it.
+
+    data: labelled snapshots (paths), or rows in memory (`labelled_rows`). validation: later data of
+    the same kind; with it training stops early and probabilities are calibrated. Features, label
+    rule and network are those of `settings`. Needs MXNet.
+
+    Raises InputError where the data do not fit the settings, where label windows of training reach
+    into validation, and where `out` exists.
+    """
+    target = Path(out)
+    if isinstance(data, LabelledRows):
+        if validation is not None and not isinstance(validation, LabelledRows):
+            raise InputError("validation", type(validation).__name__, "give rows, as for data")
+        _train_rows(settings, data, validation, target)
+    else:
+        if isinstance(validation, LabelledRows):
+            raise InputError("validation", "rows", "give paths of snapshots, as for data")
+        later = [] if validation is None else _paths(validation)
+        train_job.train(settings, _paths(data), target, validation=later)
+    return load_model(target)
+
+
+def _train_rows(
+    settings: Settings, rows: LabelledRows, validation: LabelledRows | None, out: Path
+) -> None:
+    from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
+
+    if out.exists():
+        raise ArtefactError("out", out, "already exists; choose another path or delete it")
+    space, rule = settings.feature_space(), settings.label_rule()
+    for name, given in (("data", rows), ("validation", validation)):
+        if given is not None and given.matrix.shape[1] != space.width:
+            remedy = f"the settings' features have {space.width}; make the rows with the same ones"
+            raise InputError(f"{name}.matrix", f"{given.matrix.shape[1]} columns", remedy)
+        top = 0 if given is None else int(given.label_class.max(initial=0))
+        if top >= rule.classes:
+            remedy = f"labels.actions has classes up to {rule.classes - 1}; add a group or relabel"
+            raise InputError(f"{name}.labels", top, remedy)
+        words = len(space.vocabularies[rule.by])
+        last = 0 if given is None else int(given.label_category.max(initial=0))
+        if last >= words:
+            remedy = f"the vocabulary of {rule.by} has {words} entries; give as many label columns"
+            raise InputError(f"{name}.labels", f"column {last}", remedy)
+    later = None if validation is None else [validation]
+    model = training.train([rows], later, space, rule, settings.training)
+    prior = train_job.prior([rows], model.category_index).tolist()
+    artefact.save(model, out, {"prior": prior})
+
+
+def _paths(given: SnapshotPaths) -> list[Path]:
+    return [Path(p) for p in ([given] if isinstance(given, str | Path) else given)]
