@@ -17,6 +17,10 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 INNER_TARGETS = {"clean"}
 
 
+# Folders of the top level that ship as packages, by package-dir.
+OUTSIDE_PACKAGES = {"stream_scorer.schemas", "stream_scorer.deploy"}
+
+
 def verbs() -> list[str]:
     """Every command as typed: "run", "topics create", ..."""
     root = typer.main.get_command(cli.app)
@@ -58,4 +62,4 @@ def test_every_package_is_shipped() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     listed = re.findall(r'"(.+)",', re.search(r"^packages = \[\n(.+?)^\]", project, re.M | re.S)[1])
     folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("stream_scorer/**/*.py")}
-    assert set(listed) == {".".join(f.parts) for f in folders} | {"stream_scorer.schemas"}
+    assert set(listed) == {".".join(f.parts) for f in folders} | OUTSIDE_PACKAGES

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 
-from stream_scorer.cli import models, past, streaming  # noqa: F401 - each adds its verbs
+from stream_scorer.cli import models, past, starter, streaming  # noqa: F401 - each adds verbs
 from stream_scorer.cli.application import app, spread
 
 

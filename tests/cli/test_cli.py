@@ -18,7 +18,7 @@ from stream_scorer.cli.application import moment_ms, verb
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt, InputError, StreamScorerError
 
 VERBS = [
-    ["demo"], ["run"], ["publish"], ["topics", "create"], ["topics", "check"],
+    ["demo"], ["init"], ["run"], ["publish"], ["topics", "create"], ["topics", "check"],
     ["dead-letters", "list"], ["dead-letters", "replay"], ["export"],
     ["replay"], ["verify"], ["backtest"],
     ["train"], ["evaluate"], ["score"], ["doctor"], ["bench"],
