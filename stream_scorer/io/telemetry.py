@@ -1,7 +1,7 @@
 """What the consumer tells about itself: metrics for Prometheus, and log lines.
 
 Lives here: every metric's name, kind and meaning, the HTTP endpoint, how logging is set up. Must
-not live here: when something is measured (pipeline.py, jobs/run.py).
+not live here: when something is measured (live/).
 
 How it works: `Metrics` holds typed metrics on a registry of its own; `observe` is told of each
 micro-batch, once. Names are `stream_scorer_NOUN_UNIT`; labels have few values. Logging goes to
@@ -16,29 +16,16 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from threading import Thread
-from typing import Protocol
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from stream_scorer.core.events.batch import DeadLetter, TopicPartition
+from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import ConfigError
+from stream_scorer.io.batch_report import BatchReport
 
 SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-
-
-class BatchReport(Protocol):
-    """What is told of one micro-batch; pipeline.BatchReport is one."""
-
-    records: int
-    applied: int
-    duplicates: int
-    refused_writes: int
-    customers: int
-    propensities: int
-    dead_letters: list[DeadLetter]
-    seconds: dict[str, float]
 
 
 class Metrics:

@@ -1,177 +1,17 @@
-"""`stream-scorer run`: the long-running consumer.
-
-Lives here: when a step is taken, what is done when a server is away or the store lost writes, and
-how it stops. Must not live here: what a step is (pipeline.py).
-
-How it works: SIGTERM and SIGINT set a flag that is looked at between micro-batches, so the current
-one is finished, published and committed; then the group is left. While Redis or Kafka is away the
-batch is kept and tried again, ever more slowly, and the source keeps its membership alive. Where
-the store came back without its newest writes, the source reads them again.
-"""
+"""`stream-scorer run`: the long-running consumer. The loop itself is live/loop.py."""
 
 from __future__ import annotations
 
 import logging
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
-from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Unavailable
 from stream_scorer.io.telemetry import Metrics, MetricsEndpoint
 from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.loop import Loop, Stop
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
-
-FIRST_WAIT_SECONDS = 0.1
-LONGEST_WAIT_SECONDS = 5.0
-WAIT_SLICE_SECONDS = 0.25  # how soon a wait notices that it is to stop
-LAG_SECONDS = 5.0
-VERIFY_SECONDS = 5.0
-TELL_SECONDS = 60.0
-
-
-@dataclass
-class Stop:
-    """Whether the consumer was asked to stop."""
-
-    asked: bool = False
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """While in here, SIGTERM and SIGINT ask; a second one ends the process as usual."""
-        signals = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.getsignal(number) for number in signals}
-
-        def ask(number: int, _frame: object) -> None:
-            log.info("%s: finishing this micro-batch", signal.Signals(number).name)
-            self.asked = True
-            signal.signal(number, before[signal.Signals(number)])
-
-        for number in signals:
-            signal.signal(number, ask)
-        try:
-            yield
-        finally:
-            for number in signals:
-                signal.signal(number, before[number])
-
-
-@dataclass
-class Totals:
-    """What was done since the start."""
-
-    records: int = 0
-    applied: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    propensities: int = 0
-    batches: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For reports."""
-        counts = {k: v for k, v in vars(self).items() if k != "started"}
-        return counts | {"seconds": round(time.monotonic() - self.started, 3)}
-
-
-class Loop:
-    """Steps of one consumer until it is asked to stop."""
-
-    def __init__(
-        self, consumer: Consumer, window: DeadLetterWindow, metrics: Metrics, stop: Stop
-    ) -> None:
-        self._consumer, self._metrics, self._stop = consumer, metrics, stop
-        self._window = window
-        self._read_again: dict[TopicPartition, int] = {}
-        self._wait_seconds = FIRST_WAIT_SECONDS
-        self._next_lag = self._next_tell = self._next_verify = 0.0
-        self.totals = Totals()
-
-    def run(self) -> None:
-        """Until asked to stop. Raises Halt and InputError."""
-        while not self._stop.asked:
-            try:
-                self._verify()
-                self._step()
-                self._wait_seconds = FIRST_WAIT_SECONDS
-            except StoreRewound as rewound:
-                log.warning("%s", rewound)
-                self._metrics.store_rewinds.inc()
-                self._read_again |= rewound.offsets
-            except ClientLost as error:
-                self._join_anew(error)
-            except Unavailable as error:
-                self._wait_for(error)
-            if not self._stop.asked:
-                self._tell()
-
-    def _step(self) -> None:
-        consumer = self._consumer
-        if self._read_again:
-            consumer.store.claim()  # an emptied store has forgotten whose it is
-            consumer.source.seek(self._read_again)
-            self._read_again = {}
-        report = consumer.pipeline.step()
-        if not report.records:
-            return
-        self._metrics.observe(report)
-        totals = self.totals
-        totals.records += report.records
-        totals.applied += report.applied
-        totals.duplicates += report.duplicates
-        totals.dead_letters += len(report.dead_letters)
-        totals.propensities += report.propensities
-        totals.batches += 1
-        self._window.add(report.records, report.dead_letters)
-
-    def _verify(self) -> None:
-        """At first and now and then: store and topic still belong together, and nothing is lost.
-
-        Without events no write would notice it.
-        """
-        if time.monotonic() >= self._next_verify:
-            self._consumer.verify()
-            self._next_verify = time.monotonic() + VERIFY_SECONDS
-
-    def _join_anew(self, error: Unavailable) -> None:
-        """With new clients, which know nothing of this batch: the group's offsets do."""
-        self._read_again = {}
-        while not self._stop.asked:
-            log.warning("%s; joining the group anew in %.1f s", error, self._wait_seconds)
-            until = time.monotonic() + self._wait_seconds
-            while not self._stop.asked and (left := until - time.monotonic()) > 0:
-                time.sleep(min(left, WAIT_SLICE_SECONDS))
-            self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
-            try:
-                self._consumer.join()
-                return
-            except Unavailable as again:
-                error = again
-
-    def _wait_for(self, error: Unavailable) -> None:
-        server = "redis" if isinstance(error, StoreUnavailable) else "kafka"
-        self._metrics.waits.labels(server).inc()
-        log.warning("%s; trying again in %.1f s", error, self._wait_seconds)
-        until = time.monotonic() + self._wait_seconds
-        while not self._stop.asked and (left := until - time.monotonic()) > 0:
-            self._consumer.source.wait(min(left, WAIT_SLICE_SECONDS))
-        self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
-
-    def _tell(self) -> None:
-        now = time.monotonic()
-        if now >= self._next_lag:
-            self._next_lag = now + LAG_SECONDS
-            self._metrics.observe_lag(self._consumer.source.lag())
-        if now >= self._next_tell:
-            self._next_tell = now + TELL_SECONDS
-            lag = sum(self._consumer.source.lag().values())
-            log.info("%s events, %s behind", f"{self.totals.records:,}", f"{lag:,}")
 
 
 def run(settings: Settings, stop: Stop | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The consumer's parts, built from settings.
 
 Lives here: which source, store, engine and sink a config means, and how they are warmed up. Must
-not live here: what they do, and for how long (jobs/run.py, demo/).
+not live here: what they do, and for how long (loop.py, demo/).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from stream_scorer.io.kafka.producer import KafkaSink
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.live.pipeline import Pipeline, Rules, Sink, Source, Store
+from stream_scorer.io.stores.store import Store
+from stream_scorer.live.pipeline import Pipeline, Rules, Sink, Source
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.settings.tree import Settings

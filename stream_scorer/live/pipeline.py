@@ -13,14 +13,11 @@ resumes the same batch.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import sparse
 
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.events.batch import DeadLetter, Int64, RecordBatch, TopicPartition
@@ -36,6 +33,9 @@ from stream_scorer.core.features.state import (
 )
 from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
 from stream_scorer.errors import StoreUnavailable
+from stream_scorer.io.batch_report import BatchReport
+from stream_scorer.io.stores.store import Store
+from stream_scorer.model.engines.engine import Engine
 
 SAVE_ATTEMPTS = 5
 
@@ -48,24 +48,10 @@ class Source(Protocol):
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None: ...
 
 
-class Store(Protocol):
-    """Where customers' records are kept: Redis, or this process."""
-
-    def load(self, customer_ids: list[str]) -> CustomerStates: ...
-    def save(self, states: CustomerStates, rows: Int64) -> Int64: ...
-    def advance(self, next_offsets: dict[TopicPartition, int]) -> None: ...
-
-
 class Prepares(Protocol):
     """What turns records into events by customer: a Preparation, or one that did so ahead."""
 
     def prepare(self, records: RecordBatch, now_ms: int) -> PreparedEvents: ...
-
-
-class Engine(Protocol):
-    """What scores: MXNet, or native."""
-
-    def score(self, matrix: sparse.csr_matrix) -> Float32: ...
 
 
 class Sink(Protocol):
@@ -78,27 +64,6 @@ class Sink(Protocol):
         dead_letters: list[DeadLetter],
         next_offsets: dict[TopicPartition, int],
     ) -> None: ...
-
-
-@dataclass
-class BatchReport:
-    """What one step did. `seconds` is by stage."""
-
-    records: int = 0
-    applied: int = 0
-    duplicates: int = 0
-    refused_writes: int = 0
-    customers: int = 0
-    propensities: int = 0
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pytest
 
 from stream_scorer.core.events.batch import DeadLetter, Reason
 from stream_scorer.errors import ConfigError
+from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry import Metrics, MetricsEndpoint, log_to_stderr
-from stream_scorer.live.pipeline import BatchReport
 
 
 @pytest.fixture

@@ -1,0 +1,39 @@
+"""What one micro-batch did: counts, dead letters, and seconds by stage.
+
+The pipeline and replays fill it in; metrics, the loop and `bench` read it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from stream_scorer.core.events.batch import DeadLetter, TopicPartition
+
+
+@dataclass
+class BatchReport:
+    """records: read from the source. applied, duplicates: events that changed a customer's record,
+    and events that the record already held. refused_writes: records that the store did not take
+    because another consumer had written newer ones. next_offsets: of each partition the offset
+    after its last record. seconds: by stage.
+    """
+
+    records: int = 0
+    applied: int = 0
+    duplicates: int = 0
+    refused_writes: int = 0
+    customers: int = 0
+    propensities: int = 0
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside this context to `seconds[name]`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,54 @@
+"""What every store of customers' records can do. Redis and memory implement it.
+
+A store holds one record for each customer and, for each partition, a watermark: the offset of the
+next event that the store does not hold yet. All records of one store belong to one feature
+declaration, which the store was opened with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from stream_scorer.core.events.batch import Int64, TopicPartition
+from stream_scorer.core.features.state import CustomerStates
+
+
+class Store(Protocol):
+    """Customers' records and the watermarks of the partitions that fed them.
+
+    A store that does not answer, or refuses to write, raises StoreUnavailable: the same call can be
+    made again. One that lost writes it had confirmed raises StoreRewound.
+    """
+
+    def load(self, customer_ids: list[str]) -> CustomerStates:
+        """States of these customers: row i is customer_ids[i], empty for an unknown customer."""
+        ...
+
+    def save(self, states: CustomerStates, rows: Int64) -> Int64:
+        """Write `rows` (k,) int64 of states. Returns the rows that were refused, as int64.
+
+        The store holds newer records of these: load them, and apply what they lack.
+        """
+        ...
+
+    def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The watermark of each of these partitions that the store knows."""
+        ...
+
+    def begin(self, offsets: dict[TopicPartition, int]) -> None:
+        """This owner reads on from `offsets`. They are the watermarks of partitions that are new to
+        the store; known ones keep theirs."""
+        ...
+
+    def release(self, partitions: list[TopicPartition]) -> None:
+        """This owner no longer reads these partitions."""
+        ...
+
+    def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
+        """Move watermarks: every event below `next_offsets` is saved."""
+        ...
+
+    def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:
+        """Every customer, about batch_customers at a time."""
+        ...
