@@ -22,6 +22,7 @@ import numpy as np
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.events.batch import DeadLetter, Int64, RecordBatch, TopicPartition
 from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.fold_plan import APPLIED
 from stream_scorer.core.features.preparation import PreparedEvents
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import (
@@ -140,7 +141,7 @@ class Pipeline:
             with report.stage("save"):
                 refused = self._store.save(applied.states, np.flatnonzero(applied.changed))
             written = ~np.isin(stream.customer, refused)
-            fresh = applied.outcome[written] == fold.APPLIED
+            fresh = applied.outcome[written] == APPLIED
             self._applied += int(fresh.sum())
             report.applied += int(fresh.sum())
             report.duplicates += int((~fresh).sum())

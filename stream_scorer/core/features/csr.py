@@ -1,8 +1,5 @@
 """Customers' vectors as one CSR matrix, as they look at a moment.
 
-Lives here: `build`. Must not live here: how vectors change (customer_state.py) or what columns mean
-(feature_space.py).
-
 How it works: blocks ascend in columns and so do a record's entries, so one walk over the blocks
 writes a row with sorted indices. A decayed block is multiplied by 2^-((t - L) / h) once per row:
 with t / h = k + r that is ldexp(exp2(-r), L / h - k). Entries below `INVISIBLE` are left out.
@@ -18,21 +15,30 @@ from scipy import sparse
 from stream_scorer.core.events.batch import Int64, UInt8
 from stream_scorer.core.features.calendar import local_fields
 from stream_scorer.core.features.space import CALENDAR_WIDTHS, FeatureSpace
-from stream_scorer.core.features.state import NEVER, CustomerStates
+from stream_scorer.core.features.state import NEVER, CustomerStates, Float32
 from stream_scorer.jit import kernel
 
 INVISIBLE = np.float32(2.0**-20)
 DAY_MS = 86_400_000.0
 
+KINDS = "decayed", "recency", "latest", "calendar"
+DECAYED, RECENCY, LATEST, CALENDAR = range(4)
+TRANSFORMS = "none", "log1p", "binary"
+NONE, LOG1P, BINARY = range(3)
+
 
 class _Layout(NamedTuple):
-    kind: UInt8  # per block: 0 decayed, 1 recency, 2 latest, 3 calendar
-    stop: Int64
+    """The blocks of a space (S,): kind, one of KINDS; columns start to stop; half-life in ms, 0 for
+    one that never ends; transform, one of TRANSFORMS; scale; for a calendar block which column of
+    the calendar keys it shows."""
+
+    kind: UInt8
     start: Int64
-    half_life: Int64
-    transform: UInt8  # 0 none, 1 log1p, 2 binary
-    scale: np.ndarray  # type: ignore[type-arg]
-    calendar: Int64  # per block: column of the calendar keys, -1 where none
+    stop: Int64
+    half_life_ms: Int64
+    transform: UInt8
+    scale: Float32
+    calendar: Int64
 
 
 def build(states: CustomerStates, space: FeatureSpace, as_of_ms: Int64) -> sparse.csr_matrix:
@@ -43,8 +49,10 @@ def build(states: CustomerStates, space: FeatureSpace, as_of_ms: Int64) -> spars
     newest = states.arrays.newest_ms
     if ((newest != NEVER) & (as_of_ms < newest)).any():
         raise ValueError("as_of_ms lies before a customer's newest event")
-    layout, keys = _layout(space, as_of_ms)
-    data, indices, indptr = _build(states.arrays, layout, keys, as_of_ms.astype(np.int64))
+    data, indices, indptr = _build(
+        states.arrays, space.derived(_layout), _calendar_keys(space, as_of_ms),
+        as_of_ms.astype(np.int64),
+    )  # fmt: skip
     matrix = sparse.csr_matrix(
         (data, indices, indptr), shape=(len(states), space.width), copy=False
     )
@@ -52,43 +60,45 @@ def build(states: CustomerStates, space: FeatureSpace, as_of_ms: Int64) -> spars
     return matrix
 
 
-def _layout(space: FeatureSpace, as_of_ms: Int64) -> tuple[_Layout, Int64]:
-    kinds = {"decayed": 0, "recency": 1, "latest": 2, "calendar": 3}
-    transforms = {"none": 0, "log1p": 1, "binary": 2}
-    calendar = np.full(len(space.blocks), -1, np.int64)
+def _layout(space: FeatureSpace) -> _Layout:
+    blocks = space.blocks
+    is_calendar = np.array([b.kind == "calendar" for b in blocks])
+    return _Layout(
+        kind=np.array([KINDS.index(b.kind) for b in blocks], np.uint8),
+        start=np.array([b.start for b in blocks], np.int64),
+        stop=np.array([b.stop for b in blocks], np.int64),
+        half_life_ms=np.array([b.half_life_ms or 0 for b in blocks], np.int64),
+        transform=np.array([TRANSFORMS.index(b.transform) for b in blocks], np.uint8),
+        scale=np.array([b.scale for b in blocks], np.float32),
+        calendar=np.cumsum(is_calendar) - 1,
+    )
+
+
+def _calendar_keys(space: FeatureSpace, as_of_ms: Int64) -> Int64:
+    """(B, K) int64: the key of each of the K calendar blocks at as_of_ms (B,)."""
     keys: list[Int64] = []
-    for i, block in enumerate(space.blocks):
+    for block in space.blocks:
         if block.kind == "calendar":
             key = np.zeros(len(as_of_ms), np.int64)
-            zone = space.features[block.feature].time_zone
+            fields = local_fields(as_of_ms, space.features[block.feature].time_zone)
             for field in block.fields:
-                key = key * CALENDAR_WIDTHS[field] + local_fields(as_of_ms, zone)[field]
-            calendar[i] = len(keys)
+                key = key * CALENDAR_WIDTHS[field] + fields[field]
             keys.append(key)
-    columns = np.stack(keys, 1) if keys else np.zeros((len(as_of_ms), 0), np.int64)
-    blocks = space.blocks
-    return _Layout(
-        np.array([kinds[b.kind] for b in blocks], np.uint8),
-        np.array([b.stop for b in blocks], np.int64),
-        np.array([b.start for b in blocks], np.int64),
-        np.array([b.half_life_ms or 0 for b in blocks], np.int64),
-        np.array([transforms[b.transform] for b in blocks], np.uint8),
-        np.array([b.scale for b in blocks], np.float32),
-        calendar,
-    ), columns
+    return np.stack(keys, 1) if keys else np.zeros((len(as_of_ms), 0), np.int64)
 
 
 @kernel(inline=True)
-def _shown(value, transform, scale):  # type: ignore[no-untyped-def]
-    if transform == 1:
+def _transformed(value, transform, scale):  # type: ignore[no-untyped-def]
+    if transform == LOG1P:
         value = np.float32(np.log1p(value) if value >= 0 else -np.log1p(-value))
-    elif transform == 2:
+    elif transform == BINARY:
         value = np.float32(1.0)
     return np.float32(value * scale)
 
 
 @kernel
 def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
+    """data, indices and indptr; a: StateArrays of B customers, keys (B, K), as_of (B,) ms."""
     customers, blocks = len(a.newest_ms), len(layout.kind)
     most = len(a.sum_column) + len(a.stamp_column) + customers * keys.shape[1]
     data = np.empty(most, np.float32)
@@ -100,8 +110,8 @@ def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
         t, t1 = a.stamp_at[c], a.stamp_at[c + 1]
         now, newest = as_of[c], a.newest_ms[c]
         for b in range(blocks):
-            kind, h, stop = layout.kind[b], layout.half_life[b], layout.stop[b]
-            if kind == 0:
+            kind, h, stop = layout.kind[b], layout.half_life_ms[b], layout.stop[b]
+            if kind == DECAYED:
                 factor = np.float32(1.0)
                 if h > 0 and u < u1 and a.sum_column[u] < stop:
                     whole = now // h
@@ -111,10 +121,10 @@ def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
                     value = a.sum_value[u] * factor
                     if abs(value) >= INVISIBLE:
                         indices[at] = a.sum_column[u]
-                        data[at] = _shown(value, layout.transform[b], layout.scale[b])
+                        data[at] = _transformed(value, layout.transform[b], layout.scale[b])
                         at += 1
                     u += 1
-            elif kind == 3:
+            elif kind == CALENDAR:
                 indices[at] = layout.start[b] + keys[c, layout.calendar[b]]
                 data[at] = layout.scale[b]
                 at += 1
@@ -122,14 +132,14 @@ def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
                 while t < t1 and a.stamp_column[t] < stop:
                     value = a.stamp_value[t]
                     visible: Any = True
-                    if kind == 1 and h > 0:
+                    if kind == RECENCY and h > 0:
                         value = np.float32(np.exp2(-((now - a.stamp_ms[t]) / h)))
                         visible = value >= INVISIBLE
-                    elif kind == 1:
+                    elif kind == RECENCY:
                         value = np.float32((now - a.stamp_ms[t]) / DAY_MS)
                     if visible:
                         indices[at] = a.stamp_column[t]
-                        data[at] = _shown(value, layout.transform[b], layout.scale[b])
+                        data[at] = _transformed(value, layout.transform[b], layout.scale[b])
                         at += 1
                     t += 1
         indptr[c + 1] = at

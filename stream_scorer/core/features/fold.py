@@ -46,8 +46,6 @@ from stream_scorer.core.features.state import (
 )
 from stream_scorer.jit import kernel
 
-APPLIED, REDELIVERED, DUPLICATE_ID = 0, 1, 2
-
 EVENTS_PER_THREAD = 10_000  # fewer are not worth a thread
 
 
@@ -110,14 +108,15 @@ def fold_stream(
 ) -> Applied:
     """As `fold_events`, of events by customer; outcome in the order of the stream."""
     events = len(stream.customer)
-    plan, bounds = plan_of(space), np.searchsorted(stream.customer, np.arange(len(states) + 1))
+    plan = space.derived(plan_of)
+    bounds = np.searchsorted(stream.customer, np.arange(len(states) + 1))
     outcome, changed = np.zeros(events, np.uint8), np.zeros(len(states), np.bool_)
 
     def fold(first: int, last: int) -> StateArrays:
-        found = fold_range(
+        folded: StateArrays = fold_range(
             states.arrays, plan, stream, bounds, first, last, outcome, changed, work_for(plan)
         )  # fmt: skip
-        return StateArrays(*found)
+        return folded
 
     cuts = _cuts(bounds, min(threads, events // EVENTS_PER_THREAD))
     if len(cuts) == 2:

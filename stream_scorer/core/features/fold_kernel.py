@@ -1,13 +1,10 @@
 """The compiled loop that folds events into records; fold.py has the theory.
 
-Lives here: arithmetic and movement of one batch's records. Must not live here: what a feature means
-(feature_space.py).
-
 How it works: customers are taken one after another. A customer's sums are laid out in tables
 (fold_sums.py); afterwards they are gathered behind those of the customer before. What depends on an
 event's time alone (its whole half-lives and 2^remainder) is computed once for each distinct
 half-life, and not again for the next event of the same moment. Where a key or stamp was last seen
-is remembered by the low bits of its column; that place is tried before a search.
+is remembered by the low bits of its column; that position is tried before a search.
 """
 
 from __future__ import annotations
@@ -17,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from stream_scorer.core.events.batch import Bool, Int64, UInt8
-from stream_scorer.core.features.fold_plan import MOST_HALVINGS, STAMP_OF_BLOCK, Plan, Stream, Work
+from stream_scorer.core.features.fold_plan import (
+    DUPLICATE_ID,
+    MOST_HALVINGS,
+    REDELIVERED,
+    STAMP_OF_BLOCK,
+    Plan,
+    Stream,
+    Work,
+)
 from stream_scorer.core.features.fold_sums import add_key, fade, gather, lay_out, search, spread
 from stream_scorer.core.features.state import NEVER, StateArrays
 from stream_scorer.jit import bytes_of, kernel
@@ -37,14 +42,15 @@ def fold_range(
 ) -> Any:
     """The new records of customers first..last; `outcome` and `changed` are filled in for them."""
     customers, n = last - first, bounds[last] - bounds[first]
-    # Numba counts references each time that a field of a tuple is taken: once is enough.
-    kinds, first_block, sum_start, sum_stop, decay, half_life, stamp_start, stamp_stop = plan[:8]
-    group_first, member, group, group_column, stamped = plan[8:]
-    source, topics, partitions, offset, occurred_ms, key, slot = stream[1:8]
-    constant, numbers, number, ids, remember = stream[8:]
-    slots, blocks, halves = key.shape[1], len(sum_start), len(half_life)
-    groups = len(group_column)
-    stamps = len(stamped)
+    # numba counts references each time that a field of a tuple is taken, so not within the loops.
+    half_life, blocks = plan.half_life_ms, plan.blocks
+    stamp_start, stamp_stop, stamped = plan.stamp_start, plan.stamp_stop, plan.stamped
+    source, topics, partitions = stream.source, stream.topic, stream.partition
+    offset, occurred_ms, ids = stream.offset, stream.occurred_ms, stream.ids
+    numbers, remember = stream.numbers, stream.remember
+    decay, group = blocks.decay, blocks.group
+    slots, halves, stamps = stream.key.shape[1], len(half_life), len(stamped)
+    groups = len(plan.group_column)
     newest_ms = old.newest_ms[first:last].copy()
     source_at = np.zeros(customers + 1, np.int64)
     sum_at = np.zeros(customers + 1, np.int64)
@@ -54,7 +60,7 @@ def fold_range(
     source_topic = np.empty(room, np.uint32)
     source_partition = np.empty(room, np.int32)
     source_offset = np.empty(room, np.int64)
-    room = old.sum_at[last] - old.sum_at[first] + blocks * n + 1  # `gather` looks one ahead
+    room = old.sum_at[last] - old.sum_at[first] + len(decay) * n + 1  # `gather` looks one ahead
     sum_column = np.empty(room, np.uint32)
     sum_value = np.empty(room, np.float32)
     room = old.stamp_at[last] - old.stamp_at[first] + stamps * n
@@ -63,21 +69,22 @@ def fold_range(
     stamp_ms = np.empty(room, np.int64)
     room = old.recent_at[last] - old.recent_at[first] + (n if remember else 0)
     recent_id = np.empty(room, np.uint64)
-    power, landmark, whole, part, scale, moved, entry_at, lane_at, key_at, keys, place = work
-    mask = np.uint32(len(place) - 1)
-    arrived = np.empty(1024, np.int32)
-    ascending = np.empty(1024, np.int32)
-    place_of = np.empty(1024, np.int32)
-    values = np.empty(8192, np.float32)
+    power, landmark, whole = work.decay.power, work.decay.landmark, work.decay.whole
+    part, scale, moved = work.decay.part, work.decay.scale, work.decay.moved
+    tables = work.sums
+    hint, lane_at, keys = tables.hint, tables.lane_at, tables.keys
+    mask = np.uint32(len(hint) - 1)
     # Bare pointers for the innermost loop; what they point to is the caller's.
-    kinds_, constant_, number_ = bytes_of(kinds), bytes_of(constant), bytes_of(number)
-    key_, slot_ = bytes_of(key), bytes_of(slot)
-    first_block_, decay_ = bytes_of(first_block), bytes_of(decay)
-    group_first_, member_, group_column_ = (
-        bytes_of(group_first), bytes_of(member), bytes_of(group_column)
+    kinds_, constant_, number_ = (
+        bytes_of(plan.kind), bytes_of(stream.constant), bytes_of(stream.number)
     )  # fmt: skip
-    lane_at_, key_at_, keys_, place_ = (
-        bytes_of(lane_at), bytes_of(key_at), bytes_of(keys), bytes_of(place)
+    key_, slot_ = bytes_of(stream.key), bytes_of(stream.slot)
+    first_block_, decay_ = bytes_of(plan.first_block), bytes_of(decay)
+    group_first_, member_, group_column_ = (
+        bytes_of(plan.group_first), bytes_of(plan.member), bytes_of(plan.group_column)
+    )  # fmt: skip
+    lane_at_, key_at_, keys_, hint_ = (
+        bytes_of(lane_at), bytes_of(tables.key_at), bytes_of(keys), bytes_of(hint)
     )  # fmt: skip
     part_, scale_ = bytes_of(part), bytes_of(scale)
     for row in range(customers):
@@ -90,7 +97,7 @@ def fold_range(
             source_offset[s1] = old.source_offset[i]
             s1 += 1
         for i in range(old.stamp_at[c], old.stamp_at[c + 1]):
-            place[old.stamp_column[i] & mask] = t1 - t0
+            hint[old.stamp_column[i] & mask] = t1 - t0
             stamp_column[t1] = old.stamp_column[i]
             stamp_value[t1] = old.stamp_value[i]
             stamp_ms[t1] = old.stamp_ms[i]
@@ -107,22 +114,12 @@ def fold_range(
             source_at[row + 1], sum_at[row + 1] = s1, u1 + end - begin
             stamp_at[row + 1], recent_at[row + 1] = t1, r1
             continue
-        keys_room, values_room = lay_out(
-            old.sum_column, begin, end, events, sum_start, sum_stop, group,
-            entry_at, lane_at, key_at,
-        )  # fmt: skip
-        if keys_room > len(arrived):
-            arrived = np.empty(2 * keys_room, np.int32)
-            ascending = np.empty(2 * keys_room, np.int32)
-            place_of = np.empty(2 * keys_room, np.int32)
-        if values_room > len(values):
-            values = np.empty(2 * values_room, np.float32)
-        spread(
-            old.sum_column, old.sum_value, sum_start, group, entry_at, lane_at, key_at,
-            keys, arrived, ascending, place_of, values, place,
-        )  # fmt: skip
-        arrived_, ascending_ = bytes_of(arrived), bytes_of(ascending)
-        place_of_, values_ = bytes_of(place_of), bytes_of(values)
+        tables = lay_out(old.sum_column, begin, end, events, blocks, tables)
+        spread(old.sum_column, old.sum_value, blocks, tables)
+        values = tables.values
+        # `gather` names the tables after the last use of these pointers, so they stay valid.
+        arrived_, ascending_ = bytes_of(tables.arrived), bytes_of(tables.ascending)
+        position_of_, values_ = bytes_of(tables.position_of), bytes_of(values)
         newest = newest_ms[row]
         if newest != NEVER:
             for d in range(halves):
@@ -137,7 +134,7 @@ def fold_range(
                 s += 1
             if s < s1:
                 if offset[e] <= source_offset[s]:
-                    outcome[e] = 1
+                    outcome[e] = REDELIVERED
                     continue
             else:
                 source_topic[s] = topic
@@ -153,7 +150,7 @@ def fold_range(
                         seen = True
                         break
                 if seen:
-                    outcome[e] = 2
+                    outcome[e] = DUPLICATE_ID
                     continue
                 if r1 - r0 >= remember:
                     kept = remember - 1
@@ -176,7 +173,7 @@ def fold_range(
                         any_moved |= moved[d] > 0
                         landmark[d] = whole[d]
                     newest = ms
-                    for b in range(blocks if any_moved else 0):
+                    for b in range(len(decay) if any_moved else 0):
                         by = moved[decay[b]]
                         if by <= 0:
                             continue
@@ -193,19 +190,19 @@ def fold_range(
                     continue
                 base, known = key_at_[g], keys_[g]
                 spot = np.uint32(group_column_[g] + k) & mask
-                p = place_[spot]
+                p = hint_[spot]
                 if p >= known or arrived_[base + p] != k:
                     rank = search(ascending_, base, base + known, k)
                     if rank < base + known and ascending_[rank] == k:
-                        p = place_of_[rank]
+                        p = position_of_[rank]
                     else:
                         add_key(
                             k, g, rank, base, known, group, lane_at,
-                            arrived_, ascending_, place_of_, values_,
+                            arrived_, ascending_, position_of_, values_,
                         )  # fmt: skip
                         p = np.int32(known)
                         keys_[g] = known + 1
-                    place_[spot] = p
+                    hint_[spot] = p
                 for m in range(group_first_[g], group_first_[g + 1]):
                     f = member_[m]
                     w = numbers[e, number_[f]] if number_[f] >= 0 else constant_[f]
@@ -228,7 +225,7 @@ def fold_range(
                     at = search(stamp_column, t0, t1, stamp_start[f])
                     found = at < t1 and stamp_column[at] < stamp_stop[f]
                 else:
-                    at = t0 + place_[column & mask]
+                    at = t0 + hint_[column & mask]
                     if at >= t1 or stamp_column[at] != column:
                         at = search(stamp_column, t0, t1, column)
                     found = at < t1 and stamp_column[at] == column
@@ -238,8 +235,8 @@ def fold_range(
                         stamp_column[i] = stamp_column[i - 1]
                         stamp_value[i] = stamp_value[i - 1]
                         stamp_ms[i] = stamp_ms[i - 1]
-                        place_[stamp_column[i] & mask] = i - t0
-                    place_[column & mask] = at - t0
+                        hint_[stamp_column[i] & mask] = i - t0
+                    hint_[column & mask] = at - t0
                     t1 += 1
                 elif ms == stamp_ms[at]:
                     later = column > stamp_column[at]
@@ -251,10 +248,7 @@ def fold_range(
                     stamp_value[at] = value
                     stamp_ms[at] = ms
         newest_ms[row] = newest
-        u1 = gather(
-            sum_start, group, lane_at, key_at, keys, ascending, place_of, values,
-            sum_column, sum_value, u0,
-        )  # fmt: skip
+        u1 = gather(blocks, tables, sum_column, sum_value, u0)
         source_at[row + 1], sum_at[row + 1] = s1, u1
         stamp_at[row + 1], recent_at[row + 1] = t1, r1
     s1, u1, t1, r1 = source_at[-1], sum_at[-1], stamp_at[-1], recent_at[-1]

@@ -1,22 +1,19 @@
-"""One customer's sums, laid out for the events of a batch.
+"""One customer's sums, laid out in tables for the events of a batch.
 
-Lives here: the scratch area of the fold's loop. Must not live here: what events do to it
-(fold_kernel.py).
-
-How it works: features of sums by the same fields, a group (fold_tables.py), see an event at the
-same key. So each group has a table: a place for each key, in order of arrival, and for each of its
-blocks a lane of values, one for each place, 0 where the block has no such entry. An event looks for
-the place of its key once for each group. Beside them the keys are kept ascending, each with its
-place; by these the lanes are gathered to a record, block by block, without the zeros.
-
-Arrays are by group (key_at: where its part of the keys begins; keys: how many there are) or by
-block (entry_at: where its entries begin in the old record; lane_at: where its lane begins).
+How it works: the features of a group (fold_plan.Plan) see an event at the same key. So each group
+has a table: a position for each key, in order of arrival, and for each of its blocks a lane of
+values, one for each position, 0 where the block has no such entry. An event looks for the position
+of its key once for each group. Beside them the keys are kept in ascending order, each with its
+position; in that order the lanes are gathered to a record, block by block, without the zeros.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from stream_scorer.core.features.fold_plan import SumTables
 from stream_scorer.jit import bytes_of, kernel
 
 FADED = np.float32(2.0**-40)
@@ -36,40 +33,53 @@ def search(columns, start, stop, column):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def lay_out(columns, begin, end, events, sum_start, sum_stop, group, entry_at, lane_at, key_at):  # type: ignore[no-untyped-def]
-    """Room for old entries columns[begin:end] and one new key of each group for each event.
+def lay_out(columns, begin, end, events, blocks, tables):  # type: ignore[no-untyped-def]
+    """Room for the old entries columns[begin:end] and one new key of each group for each event.
 
-    Fills in entry_at, lane_at and key_at; how many keys and how many values that makes.
+    Fills in entry_at, lane_at and key_at. Returns the tables, larger ones where they were too
+    small; what they held is then lost.
     """
-    blocks, groups = len(sum_start), len(key_at)
+    entry_at, lane_at, key_at = tables.entry_at, tables.lane_at, tables.key_at
+    start, stop, group = blocks.start, blocks.stop, blocks.group
     key_at[:] = events
     at = begin
-    for b in range(blocks):
+    for b in range(len(start)):
         entry_at[b] = at
-        at = search(columns, at, end, sum_stop[b])
+        at = search(columns, at, end, stop[b])
         key_at[group[b]] += at - entry_at[b]
-    entry_at[blocks] = end
-    keys, values = np.int64(0), np.int64(0)
-    for b in range(blocks):
+    entry_at[len(start)] = end
+    keys: Any = np.int64(0)
+    values: Any = np.int64(0)
+    for b in range(len(start)):
         lane_at[b] = values
-        values += min(key_at[group[b]], sum_stop[b] - sum_start[b])
-    for g in range(groups):
+        values += min(key_at[group[b]], stop[b] - start[b])
+    for g in range(len(key_at)):
         room = key_at[g]
         key_at[g] = keys
         keys += room
-    return keys, values
+    if keys <= len(tables.arrived) and values <= len(tables.values):
+        return tables
+    keys = max(2 * keys, len(tables.arrived))
+    return SumTables(
+        entry_at, lane_at, key_at, tables.keys,
+        np.empty(keys, np.int32), np.empty(keys, np.int32), np.empty(keys, np.int32),
+        np.empty(max(2 * values, len(tables.values)), np.float32), tables.hint,
+    )  # fmt: skip
 
 
 @kernel(inline=True)
 def add_key(  # type: ignore[no-untyped-def]
-    key, g, rank, base, n, group, lane_at, arrived, ascending, place_of, values
+    key, g, rank, base, n, group, lane_at, arrived, ascending, position_of, values
 ):
-    """A key that group g has not, after the n that it has; `rank` is its place when ascending."""
+    """A key that group g has not, after the n that it has; `rank` is where it is in ascending.
+
+    The arrays may be given as bare pointers, which a named tuple can't hold.
+    """
     for r in range(base + n, rank, -1):
         ascending[r] = ascending[r - 1]
-        place_of[r] = place_of[r - 1]
+        position_of[r] = position_of[r - 1]
     ascending[rank] = key
-    place_of[rank] = n
+    position_of[rank] = n
     arrived[base + n] = key
     for b in range(len(group)):
         if group[b] == g:
@@ -77,18 +87,17 @@ def add_key(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def spread(  # type: ignore[no-untyped-def]
-    columns, sums, sum_start, group, entry_at, lane_at, key_at,
-    keys, arrived, ascending, place_of, values, place,
-):  # fmt: skip
-    """The old record's entries into the tables; fills in `keys`."""
-    blocks, mask = len(sum_start), np.uint32(len(place) - 1)
-    arrived_, ascending_ = bytes_of(arrived), bytes_of(ascending)
-    place_of_, values_ = bytes_of(place_of), bytes_of(values)
+def spread(columns, sums, blocks, tables):  # type: ignore[no-untyped-def]
+    """The entries of the old record into the tables; fills in tables.keys and hint."""
+    start, group, hint = blocks.start, blocks.group, tables.hint
+    entry_at, lane_at, key_at = tables.entry_at, tables.lane_at, tables.key_at
+    mask = np.uint32(len(hint) - 1)
+    arrived, ascending = bytes_of(tables.arrived), bytes_of(tables.ascending)
+    position_of, values = bytes_of(tables.position_of), bytes_of(tables.values)
     for g in range(len(key_at)):
         first = -1
         fullest = -1
-        for b in range(blocks):
+        for b in range(len(start)):
             if group[b] == g:
                 first = b if first < 0 else first
                 if fullest < 0 or (
@@ -98,38 +107,38 @@ def spread(  # type: ignore[no-untyped-def]
         base, at = key_at[g], entry_at[fullest]
         n = entry_at[fullest + 1] - at
         for i in range(n):
-            key = np.int32(columns[at + i] - sum_start[fullest])
-            arrived_[base + i] = key
-            ascending_[base + i] = key
-            place_of_[base + i] = i
+            key = np.int32(columns[at + i] - start[fullest])
+            arrived[base + i] = key
+            ascending[base + i] = key
+            position_of[base + i] = i
         full = n
-        for b in range(blocks):
+        for b in range(len(start)):
             if group[b] != g:
                 continue
-            at, lane, start = entry_at[b], lane_at[b], sum_start[b]
+            at, lane, from_column = entry_at[b], lane_at[b], start[b]
             same = entry_at[b + 1] - at == full
             for i in range(full if same else 0):
-                same &= columns[at + i] - start == arrived_[base + i]
+                same &= columns[at + i] - from_column == arrived[base + i]
             for i in range(full if same else 0):  # as most do
-                values_[lane + i] = sums[at + i]
+                values[lane + i] = sums[at + i]
             for i in range(full if same else 0, n):
-                values_[lane + i] = 0
+                values[lane + i] = 0
             rank = base
             for i in range(0 if same else entry_at[b + 1] - at):
-                key = np.int32(columns[at + i] - start)
-                while rank < base + n and ascending_[rank] < key:
+                key = np.int32(columns[at + i] - from_column)
+                while rank < base + n and ascending[rank] < key:
                     rank += 1
-                if rank == base + n or ascending_[rank] != key:
+                if rank == base + n or ascending[rank] != key:
                     add_key(
                         key, g, rank, base, n, group, lane_at,
-                        arrived_, ascending_, place_of_, values_,
+                        arrived, ascending, position_of, values,
                     )  # fmt: skip
                     n += 1
-                values_[lane + place_of_[rank]] = sums[at + i]
+                values[lane + position_of[rank]] = sums[at + i]
                 rank += 1
-        keys[g] = n
+        tables.keys[g] = n
         for i in range(n):
-            place[np.uint32(sum_start[first] + arrived_[base + i]) & mask] = i
+            hint[np.uint32(start[first] + arrived[base + i]) & mask] = i
 
 
 @kernel
@@ -141,19 +150,22 @@ def fade(values, start, stop, factor):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def gather(  # type: ignore[no-untyped-def]
-    sum_start, group, lane_at, key_at, keys, ascending, place_of, values, sum_column, sum_value, to
-):
-    """The tables as a record's entries, from position `to` of sum_column, sum_value; its end."""
-    ascending_, place_of_, values_ = bytes_of(ascending), bytes_of(place_of), bytes_of(values)
-    column_, value_ = bytes_of(sum_column), bytes_of(sum_value)
-    for b in range(len(sum_start)):
+def gather(blocks, tables, sum_column, sum_value, to):  # type: ignore[no-untyped-def]
+    """The tables as a record's entries, from position `to` of sum_column, sum_value; its end.
+
+    Both need room for one entry more: a 0 is written, and overwritten by the next entry.
+    """
+    start, group, lane_at = blocks.start, blocks.group, tables.lane_at
+    key_at, keys = tables.key_at, tables.keys
+    ascending, position_of = bytes_of(tables.ascending), bytes_of(tables.position_of)
+    values = bytes_of(tables.values)
+    columns, sums = bytes_of(sum_column), bytes_of(sum_value)
+    for b in range(len(start)):
         g = group[b]
-        base, lane, start = key_at[g], lane_at[b], np.uint32(sum_start[b])
+        base, lane, from_column = key_at[g], lane_at[b], np.uint32(start[b])
         for rank in range(base, base + keys[g]):
-            value = values_[lane + place_of_[rank]]
-            # A 0 is overwritten by the next entry: no branch.
-            column_[to] = start + np.uint32(ascending_[rank])
-            value_[to] = value
-            to += value != 0
+            value = values[lane + position_of[rank]]
+            columns[to] = from_column + np.uint32(ascending[rank])
+            sums[to] = value
+            to += value != 0  # no branch, which would often be mispredicted
     return to

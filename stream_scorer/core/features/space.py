@@ -15,14 +15,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import xxhash
 
 from stream_scorer.errors import ConfigError
+
+T = TypeVar("T")
 
 Kind = Literal["decayed", "recency", "latest", "calendar"]
 Transform = Literal["none", "log1p", "binary"]
@@ -108,6 +110,7 @@ class FeatureSpace:
             field: {word: i for i, word in enumerate(words)}
             for field, words in self.vocabularies.items()
         }
+        self._derived: dict[Callable[[FeatureSpace], Any], Any] = {}
 
     @classmethod
     def compile(
@@ -169,6 +172,13 @@ class FeatureSpace:
             ],
             "vocabularies": {k: list(v) for k, v in sorted(self.vocabularies.items()) if k in used},
         }
+
+    def derived(self, make: Callable[[FeatureSpace], T]) -> T:
+        """make(self), made once and kept with the space: tables that every micro-batch needs."""
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        made: T = self._derived[make]
+        return made
 
     @property
     def width(self) -> int:

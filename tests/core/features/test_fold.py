@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.fold_plan import APPLIED, DUPLICATE_ID, REDELIVERED, plan_of
 from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.features.state import (
     CustomerStates,
@@ -231,8 +232,8 @@ def test_event_applied_twice_changes_nothing(make_events: Any) -> None:
     customer = np.zeros(5, np.int32)
     once = fold.fold_events(empty_states(["ann"]), events, customer, SPACE)
     twice = fold.fold_events(once.states, events, customer, SPACE)
-    assert once.outcome.tolist() == [fold.APPLIED] * 5
-    assert twice.outcome.tolist() == [fold.REDELIVERED] * 5
+    assert once.outcome.tolist() == [APPLIED] * 5
+    assert twice.outcome.tolist() == [REDELIVERED] * 5
     assert once.changed.all()
     assert not twice.changed.any()
     assert pack(twice.states, 1) == pack(once.states, 1)
@@ -252,7 +253,7 @@ def test_offsets_are_kept_for_each_partition(make_events: Any) -> None:
     assert index.tolist() == [1, 0]
     assert offset.tolist() == [7, 1]
     again = fold.fold_events(states, events, customer, SPACE)
-    assert again.outcome.tolist() == [fold.REDELIVERED] * 3
+    assert again.outcome.tolist() == [REDELIVERED] * 3
 
 
 def test_an_event_id_among_the_last_k_is_not_counted_again(make_events: Any) -> None:
@@ -265,7 +266,7 @@ def test_an_event_id_among_the_last_k_is_not_counted_again(make_events: Any) -> 
         applied = fold.fold_events(states, one, np.zeros(1, np.int32), SPACE, remember_event_ids=3)
         states = unpack(["ann"], pack(applied.states, 5), 5)
         outcome += applied.outcome.tolist()
-    d, a = fold.DUPLICATE_ID, fold.APPLIED
+    d, a = DUPLICATE_ID, APPLIED
     assert outcome == [a, a, d, a, a, a]  # the last "a" fell out of the three remembered
 
 
@@ -316,3 +317,9 @@ def test_landmarks_move_exactly(make_events: Any) -> None:
     assert values[0] == values[1] > 0
     assert math.isclose(values[0], 2 ** (-40 / 14), rel_tol=1e-6)
     assert parse_duration_ms("14d") == 14 * DAY
+
+
+def test_the_plan_is_made_once_for_a_space() -> None:
+    """A micro-batch must not pay for the declaration again."""
+    assert SPACE.derived(plan_of) is SPACE.derived(plan_of)
+    assert SPACE.derived(lambda space: space.width) == SPACE.width
