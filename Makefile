@@ -46,9 +46,10 @@ images: ## build the test images locally where no image registry is reached
 	bash tests/images/build
 
 lint: $(READY) ## ruff and mypy
-	$(BIN)/ruff check stream_scorer tests
-	$(BIN)/ruff format --check stream_scorer tests
+	$(BIN)/ruff check stream_scorer tests examples
+	$(BIN)/ruff format --check stream_scorer tests examples
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -12,6 +12,7 @@ modulo `buckets`.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -22,7 +23,7 @@ from typing import Any, Literal, TypeVar
 
 import xxhash
 
-from stream_scorer.errors import ConfigError
+from stream_scorer.errors import ConfigError, InputError
 
 T = TypeVar("T")
 
@@ -33,6 +34,8 @@ CALENDAR_WIDTHS = {"hour_of_day": 24, "day_of_week": 7}
 EVENT_FIELDS = ("category_id", "product_id", "event_type")
 ATTRIBUTE = "attributes."
 MAX_COLUMNS = 2**31 - 1
+SEVERAL = -1  # in place of a column: its name is not unique
+MOST_COMPARED_NAMES = 10_000  # when a name is wrong and one like it is looked for
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -196,10 +199,40 @@ class FeatureSpace:
         """The fingerprint as 16 hexadecimal digits."""
         return f"{self.fingerprint:016x}"
 
+    def names(self) -> tuple[str, ...]:
+        """All F columns in words, in order: names()[c] is `column_name(c)`; `column` goes back."""
+        return self._names
+
+    def column(self, name: str) -> int:
+        """The column of this name, as `names` has it. Raises InputError where there is none."""
+        column = self._column_of.get(name)
+        if column is None:
+            near = difflib.get_close_matches(name, self._names[:MOST_COMPARED_NAMES], n=1)
+            remedy = f"is no column; did you mean {near[0]!r}?" if near else "is no column"
+            raise InputError("column", name, f"{remedy}; names() lists all")
+        if column == SEVERAL:
+            remedy = "is the name of several columns; give the features or values other names"
+            raise InputError("column", name, remedy)
+        return column
+
     def column_name(self, column: int) -> str:
         """A column in words, for people: "purchases@14d[category_id=SOUP]"."""
         block = next(b for b in self.blocks if b.start <= column < b.stop)
-        key = column - block.start
+        return self._name_in(block, column - block.start)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._name_in(b, key) for b in self.blocks for key in range(b.stop - b.start))
+
+    @cached_property
+    def _column_of(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for column, name in enumerate(self._names):
+            found[name] = SEVERAL if name in found else column
+        return found
+
+    def _name_in(self, block: Block, key: int) -> str:
+        """Key `key` of a block in words."""
         if not block.fields:
             return block.name
         if block.buckets:
