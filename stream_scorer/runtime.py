@@ -1,15 +1,32 @@
-"""What this process may use of the machine: its cores, and memory that it was given before.
-
-Must not live here: anything that knows what the work is.
-"""
+"""What this process may use of the machine: its cores, and memory that it was given before."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _KEPT_BYTES = 1 << 30
+
+Piece = TypeVar("Piece")
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """At most `count` threads, for compiled work that releases the interpreter's lock."""
+
+    count: int
+
+    def map(
+        self, work: Callable[[int, int], Piece], first: list[int], last: list[int]
+    ) -> Iterable[Piece]:
+        """work(first[i], last[i]) for each i, all at the same time, results in order."""
+        with ThreadPoolExecutor(min(self.count, len(first))) as pool:
+            return list(pool.map(work, first, last))
 
 
 def usable_cores() -> int:

@@ -36,12 +36,18 @@ CLIENTS = {
     "pyspark": {"spark"},
     "py4j": {"spark"},
 }
+# Clocks, environment, sockets, files, logs, randomness; threads and processes; files of packages.
 IMPURE_MODULES = {
-    "asyncio", "http", "logging", "os", "pathlib", "random", "secrets", "socket",
-    "subprocess", "tempfile", "time", "urllib", "uuid", "warnings",
+    "asyncio", "http", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess",
+    "tempfile", "time", "urllib", "uuid", "warnings",
+    "_thread", "concurrent", "multiprocessing", "queue", "sched", "signal", "threading",
+    "importlib", "pkgutil",
 }  # fmt: skip
 IMPURE_NAMES = {"sys.argv", "sys.stdin", "sys.stdout", "sys.stderr"}
-IMPURE_CALLS = {"open", "print", "input", "datetime.now", "datetime.utcnow", "date.today"}
+IMPURE_CALLS = {
+    "open", "print", "input", "datetime.now", "datetime.utcnow", "date.today", "__import__",
+    "np.fromfile", "np.load", "np.loadtxt", "np.memmap", "np.save", "np.savez",
+}  # fmt: skip
 
 
 def imports(node: ast.AST) -> Iterator[str]:
@@ -121,20 +127,70 @@ def test_clients_stay_in_their_rooms(module: str) -> None:
         assert inside, f"{module} imports {name}"
 
 
+def impurities(tree: ast.Module) -> Iterator[str]:
+    """What in a module depends on more than its arguments, as `line: what`."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            outside = [n for n in imports(node) if n.split(".")[0] in IMPURE_MODULES]
+            yield from (f"{node.lineno}: imports {name}" for name in outside)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in IMPURE_NAMES:
+            yield f"{node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in IMPURE_CALLS:
+                yield f"{node.lineno}: calls {called}"
+            if "np.random." in called and not (called == "np.random.default_rng" and node.args):
+                yield f"{node.lineno}: draws without a seed"
+
+
 @pytest.mark.parametrize("module", [m for m in MODULES if is_in(m, "core")])
-def test_core_reads_no_clock_environment_file_or_unseeded_random(module: str) -> None:
-    impure = {n for n in all_imports(module) if n.split(".")[0] in IMPURE_MODULES}
-    assert not impure
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.Attribute):
-            assert ast.unparse(node) not in IMPURE_NAMES, f"{module}:{node.lineno}"
-        if not isinstance(node, ast.Call):
-            continue
-        called = ast.unparse(node.func)
-        assert called not in IMPURE_CALLS, f"{module}:{node.lineno} calls {called}"
-        if "np.random." in called:
-            seeded = called == "np.random.default_rng" and node.args
-            assert seeded, f"{module}:{node.lineno} draws without a seed"
+def test_core_depends_on_its_arguments_alone(module: str) -> None:
+    assert not list(impurities(tree_of(module)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import threading",
+        "from concurrent.futures import ThreadPoolExecutor",
+        "import multiprocessing.pool",
+        "from queue import Queue",
+        "from importlib.resources import files",
+        "from importlib import resources",
+        "import os",
+        "from os import environ",
+        "import time",
+        "from pathlib import Path",
+        "import logging",
+        "import socket",
+        "open('a')",
+        "print(1)",
+        "np.random.default_rng()",
+        "np.random.rand(3)",
+        "import sys; sys.argv[1]",
+        "datetime.now()",
+    ],
+)
+def test_what_core_may_not_do_is_seen(source: str) -> None:
+    assert list(impurities(ast.parse(source)))
+
+
+# Of modules at the root of the package and of the repository as a whole; and generated records,
+# which core/features and containers share.
+AT_THE_TOP = {"conftest", "fuzz_records", "test_counts", "test_docs", "test_imports", "test_jit"}
+# Folders of tests/ that test no room: servers and other languages, and what stands beside the code.
+OTHER_TESTS = {"containers", "docs", "examples", "images", "jvm", "quality"}
+
+
+def test_the_folders_of_tests_are_rooms() -> None:
+    tests = Path(__file__).parent
+    with_tests = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    folders = {folder.as_posix() for folder in with_tests if folder.parts}
+    rooms = {room_of(module) for module in MODULES}
+    strange = {f for f in folders if f not in rooms and f.split("/")[0] not in OTHER_TESTS}
+    assert not strange, f"tests/{sorted(strange)} are neither rooms nor in OTHER_TESTS"
+    loose = sorted(path.name for path in tests.glob("*.py") if path.stem not in AT_THE_TOP)
+    assert not loose, f"tests/{loose} belong into the folder of the room that they test"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from stream_scorer.past.sources import (
 )
 from stream_scorer.past.vectors import BATCH_RECORDS, PastFold
 from stream_scorer.progress import progress
-from stream_scorer.runtime import usable_cores
+from stream_scorer.runtime import Threads, usable_cores
 from stream_scorer.settings.tree import Settings
 
 REDIS_BATCH_RECORDS = 10_000
@@ -89,7 +89,7 @@ def replay(
     info = SnapshotInfo(space, rule.by, rule, offsets)
     with SnapshotWriter(out, info) as writer, progress("cut-offs", len(cutoffs)) as meter:
         for rows in rows_at_cutoffs(
-            events, space, labels, cutoffs, threads=threads or usable_cores()
+            events, space, labels, cutoffs, workers=Threads(threads or usable_cores())
         ):
             if len(rows):
                 writer.write(rows)

@@ -37,6 +37,7 @@ from stream_scorer.errors import StoreUnavailable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.model.engines.engine import Engine
+from stream_scorer.runtime import Threads
 
 SAVE_ATTEMPTS = 5
 
@@ -93,7 +94,7 @@ class Pipeline:
     ) -> None:
         self._source, self._store, self._engine, self._sink = source, store, engine, sink
         self._rules, self._preparation, self._encoder = rules, preparation, encoder
-        self._clock_ms, self._threads = clock_ms, threads
+        self._clock_ms, self._workers = clock_ms, Threads(threads)
         self._unfinished: RecordBatch | None = None
         self._refused_writes = 0  # not yet reported: a refused batch often fails later on
         self._applied = 0  # events of the unfinished batch, by all attempts
@@ -137,7 +138,7 @@ class Pipeline:
             states = self._store.load(ids)
         for _ in range(SAVE_ATTEMPTS):
             with report.stage("apply"):
-                applied = fold.fold_stream(states, stream, self._rules.space, threads=self._threads)
+                applied = fold.fold_stream(states, stream, self._rules.space, workers=self._workers)
             with report.stage("save"):
                 refused = self._store.save(applied.states, np.flatnonzero(applied.changed))
             written = ~np.isin(stream.customer, refused)

@@ -1,7 +1,6 @@
 """The three record schemas and the frames that name a record's schema on the wire.
 
-Lives here: schema texts (read once from the package), fingerprints and frame prefixes. Must not
-live here: reading or writing records.
+Reading and writing of records is the other modules' work.
 
 A frame is a short prefix that says which schema the rest was written with: Confluent's (0x00 and a
 4-byte big-endian schema id) or Avro's single-object encoding (0xC3 0x01 and the 8-byte
@@ -13,10 +12,11 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+
+from stream_scorer.schemas import TEXTS
 
 SchemaName = Literal["customer_event", "category_propensities", "dead_letter"]
 
@@ -26,10 +26,10 @@ SINGLE_OBJECT_MAGIC = b"\xc3\x01"
 SINGLE_OBJECT_PREFIX_BYTES = 10
 
 
-@cache
 def schema_json(name: SchemaName) -> str:
     """The text of schemas/<name>.avsc."""
-    return (files("stream_scorer.schemas") / f"{name}.avsc").read_text(encoding="utf-8")
+    text: str = TEXTS[name]
+    return text
 
 
 @cache

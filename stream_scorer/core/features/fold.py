@@ -21,14 +21,14 @@ Each record also holds the offset of the last event applied for each (topic, par
 an event at or below it is skipped. With `remember_event_ids` = k the 64-bit hashes of the last k
 event ids are kept and an event id among them is not counted again.
 
-Customers don't touch each other, so their order and the number of threads change nothing.
+Customers don't touch each other, so their order and the number of workers change nothing.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -46,7 +46,19 @@ from stream_scorer.core.features.state import (
 )
 from stream_scorer.jit import kernel
 
-EVENTS_PER_THREAD = 10_000  # fewer are not worth a thread
+EVENTS_PER_WORKER = 10_000  # fewer are not worth a worker
+
+Piece = TypeVar("Piece")
+
+
+class Workers(Protocol):
+    """What runs pieces of one fold at the same time. It is given, since core starts no thread."""
+
+    @property
+    def count(self) -> int: ...
+    def map(
+        self, work: Callable[[int, int], Piece], first: list[int], last: list[int]
+    ) -> Iterable[Piece]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +77,16 @@ def fold_events(
     space: FeatureSpace,
     *,
     remember_event_ids: int = 0,
-    threads: int = 1,
+    workers: Workers | None = None,
 ) -> Applied:
     """Fold events into states.
 
     customer (n,) int32: the row of `states` that each event belongs to; events of one partition are
-    in offset order. Returns new states; the given ones are untouched. threads: at most so many,
-    each with customers of its own.
+    in offset order. Returns new states; the given ones are untouched. workers: each takes customers
+    of its own; without workers the caller's thread takes them all.
     """
     stream, order = stream_of(events, customer, space, remember_event_ids)
-    applied = fold_stream(states, stream, space, threads=threads)
+    applied = fold_stream(states, stream, space, workers=workers)
     outcome = np.empty_like(applied.outcome)
     outcome[order] = applied.outcome
     return replace(applied, outcome=outcome)
@@ -104,7 +116,7 @@ def stream_of(
 
 
 def fold_stream(
-    states: CustomerStates, stream: Stream, space: FeatureSpace, *, threads: int = 1
+    states: CustomerStates, stream: Stream, space: FeatureSpace, *, workers: Workers | None = None
 ) -> Applied:
     """As `fold_events`, of events by customer; outcome in the order of the stream."""
     events = len(stream.customer)
@@ -118,12 +130,11 @@ def fold_stream(
         )  # fmt: skip
         return folded
 
-    cuts = _cuts(bounds, min(threads, events // EVENTS_PER_THREAD))
-    if len(cuts) == 2:
+    cuts = _cuts(bounds, min(workers.count, events // EVENTS_PER_WORKER) if workers else 1)
+    if workers is None or len(cuts) == 2:
         arrays = fold(0, len(states))
     else:
-        with ThreadPoolExecutor(len(cuts) - 1) as pool:
-            arrays = joined(list(pool.map(fold, cuts[:-1], cuts[1:])))
+        arrays = joined(list(workers.map(fold, cuts[:-1], cuts[1:])))
     return Applied(CustomerStates(states.customer_ids, arrays), outcome, changed)
 
 

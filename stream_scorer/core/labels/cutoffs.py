@@ -32,7 +32,7 @@ def rows_at_cutoffs(
     cutoffs_ms: Sequence[int],
     moment: Moment = "cutoff",
     *,
-    threads: int = 1,
+    workers: fold.Workers | None = None,
 ) -> Iterator[LabelledRows]:
     """For each ascending cut-off one LabelledRows of customers with events before it.
 
@@ -52,7 +52,7 @@ def rows_at_cutoffs(
         stop = int(np.searchsorted(at_ms, cutoff))
         rows = np.arange(start, stop)
         states = fold.fold_events(
-            states, events.take(rows), customer[rows], space, threads=threads
+            states, events.take(rows), customer[rows], space, workers=workers
         ).states
         known = states.arrays.newest_ms != NEVER
         if moment == "newest_event":

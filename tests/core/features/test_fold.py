@@ -24,6 +24,7 @@ from stream_scorer.core.features.state import (
 )
 from stream_scorer.core.features.state_codec import empty_states, pack, unpack
 from stream_scorer.errors import FingerprintMismatch
+from stream_scorer.runtime import Threads
 
 DAY = 86_400_000
 VOCABULARIES = {"category_id": ("soup", "bread", "milk"), "event_type": ("view", "purchase")}
@@ -163,7 +164,7 @@ def test_order_does_not_matter(make_events: Any, stream: list[dict[str, Any]], r
 def test_threads_change_nothing(
     make_events: Any, monkeypatch: pytest.MonkeyPatch, remember: int
 ) -> None:
-    monkeypatch.setattr(fold, "EVENTS_PER_THREAD", 50)
+    monkeypatch.setattr(fold, "EVENTS_PER_WORKER", 50)
     draw = np.random.default_rng(1)
     customer = np.minimum(draw.integers(60, size=900), 40).astype(np.int32)  # 40 has a third
     events = make_events(
@@ -177,10 +178,15 @@ def test_threads_change_nothing(
     found = []
     for threads in (1, 2, 3, 7, 18):
         once = fold.fold_events(
-            before, events, customer, SPACE, remember_event_ids=remember, threads=threads
+            before, events, customer, SPACE, remember_event_ids=remember, workers=Threads(threads)
         )
         rest = fold.fold_events(
-            once.states, events, customer, SPACE, remember_event_ids=remember, threads=threads
+            once.states,
+            events,
+            customer,
+            SPACE,
+            remember_event_ids=remember,
+            workers=Threads(threads),
         )
         found.append(
             [pack(once.states, 1), once.outcome.tolist(), once.changed.tolist(),
