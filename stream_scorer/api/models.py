@@ -88,7 +88,7 @@ class Model:
                 "category_id": pa.array(self.categories, pa.string()).take(
                     pa.array(chosen.category)
                 ),
-                "class": chosen.klass,
+                "class": chosen.class_index,
                 "probability": chosen.probability,
             }
         )

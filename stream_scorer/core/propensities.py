@@ -1,7 +1,4 @@
-"""From scores to what is worth publishing.
-
-Lives here: `PublishPolicy` and `select`. Must not live here: Avro (the codec) or topics (io/).
-"""
+"""From scores to what is worth publishing."""
 
 from __future__ import annotations
 
@@ -33,13 +30,13 @@ class PublishPolicy:
 class Entries(NamedTuple):
     """Chosen propensities; row b has entries indptr[b] to indptr[b + 1], most probable first.
 
-    indptr (B + 1,) int64; category (E,) int32; klass (E,) int32, 1 and up; probability (E,)
+    indptr (B + 1,) int64; category (E,) int32; class_index (E,) int32, 1 and up; probability (E,)
     float32.
     """
 
     indptr: Int64
     category: Int32
-    klass: Int32
+    class_index: Int32
     probability: Float32
 
 

@@ -1,8 +1,5 @@
 """Propensity records: many at once to Avro bytes, and back to columns for readers.
 
-Lives here: `PropensityEncoder` and `decode_propensities`. Must not live here: what is worth
-publishing (propensities.py) and topics (io/).
-
 How it works: within a batch all records share the moment of scoring, the texts of model version and
 fingerprint, and few source partitions and category names. These are encoded once; a compiled loop
 then puts all records together in one buffer, which is cut into values.
@@ -28,8 +25,7 @@ from stream_scorer.jit import bytes_of, kernel
 
 Float32 = npt.NDArray[np.float32]
 
-# The longest varint.
-LONG_BYTES = 10
+LONG_BYTES = 10  # of the longest varint
 
 
 class _Pieces(NamedTuple):
@@ -43,6 +39,50 @@ class _Pieces(NamedTuple):
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
         at = np.concatenate(([0], np.cumsum(lengths)))
         return cls(np.frombuffer(b"".join(pieces), np.uint8), at)
+
+
+class _Heads(NamedTuple):
+    """What B records start with: frame, customer, as-of time, model, source partition and offset.
+    All arrays are contiguous.
+
+    model: the bytes from the moment of scoring to the fingerprint, the same for all; sources: the
+    encoded (topic, partition) of each partition, and last that of none.
+    """
+
+    prefix: UInt8
+    ids: _Pieces
+    as_of_ms: Int64
+    model: UInt8
+    sources: _Pieces
+    partition_index: Int32
+    offsets: Int64
+
+
+class _HeadPointers(NamedTuple):
+    """The same as bare pointers, for a loop that must not count references; `none` is the source of
+    a record that has none."""
+
+    prefix: Any
+    prefix_bytes: int
+    ids: Any
+    ids_at: Any
+    as_of_ms: Any
+    model: Any
+    model_bytes: int
+    sources: Any
+    sources_at: Any
+    none: int
+    partition_index: Any
+    offsets: Any
+
+
+class _Entries(NamedTuple):
+    """Record b has the entries indptr[b] to indptr[b + 1]; probability: 4 bytes each."""
+
+    indptr: Int64
+    category: Int32
+    class_index: Int32
+    probability: UInt8
 
 
 class PropensityEncoder:
@@ -86,10 +126,11 @@ class PropensityEncoder:
         """Records with every probability: (B, K) float32, K = `values_per_record`."""
         if probabilities.shape != (len(customer_ids), self.values_per_record):
             raise ValueError(f"probabilities {probabilities.shape}: not (B, K)")
-        out, ends = _write_full(
-            *self._heads(customer_ids, as_of_ms, scored_at_ms, partitions),
-            partition_index, offsets, np.ascontiguousarray(probabilities, "<f4").view(np.uint8),
-        )  # fmt: skip
+        heads = self._heads(
+            customer_ids, as_of_ms, scored_at_ms, partitions, partition_index, offsets
+        )
+        full = np.ascontiguousarray(probabilities, "<f4").view(np.uint8)
+        out, ends = _write_full(heads, full)
         return cut(out, ends)
 
     def encode_entries(
@@ -102,23 +143,24 @@ class PropensityEncoder:
         offsets: Int64,
         indptr: Int64,
         category: Int32,
-        klass: Int32,
+        class_index: Int32,
         probability: Float32,
     ) -> list[bytes]:
         """Records with chosen entries: row b has those of indptr[b] to indptr[b + 1], best first.
 
-        indptr (B + 1,) int64; category (E,) int32 into `categories`; klass (E,) int32; probability
-        (E,) float32.
+        indptr (B + 1,) int64; category (E,) int32 into `categories`; class_index (E,) int32;
+        probability (E,) float32.
         """
         if len(indptr) != len(customer_ids) + 1:
             raise ValueError(f"indptr of {len(indptr)} for {len(customer_ids)} records")
         if len(category) and not 0 <= category.min() <= category.max() < len(self.categories):
             raise ValueError("an entry's category is not one of the encoder's")
-        out, ends = _write_entries(
-            *self._heads(customer_ids, as_of_ms, scored_at_ms, partitions),
-            partition_index, offsets, self._names, indptr, category, klass,
-            np.ascontiguousarray(probability, "<f4").view(np.uint8),
-        )  # fmt: skip
+        heads = self._heads(
+            customer_ids, as_of_ms, scored_at_ms, partitions, partition_index, offsets
+        )
+        bits = np.ascontiguousarray(probability, "<f4").view(np.uint8)
+        entries = _Entries(indptr, category, class_index, bits)
+        out, ends = _write_entries(heads, entries, self._names)
         return cut(out, ends)
 
     def _heads(
@@ -127,15 +169,18 @@ class PropensityEncoder:
         as_of_ms: Int64,
         scored_at_ms: int,
         partitions: Sequence[TopicPartition],
-    ) -> tuple[UInt8, _Pieces, Int64, UInt8, _Pieces]:
-        """What a record starts with: frame, customer, as-of time, model, source partition."""
+        partition_index: Int32,
+        offsets: Int64,
+    ) -> _Heads:
         sources = [_text(topic) + _long(partition) for topic, partition in partitions]
-        return (
-            np.frombuffer(self._prefix, np.uint8),
-            _Pieces.of(customer_ids),
-            as_of_ms,
-            np.frombuffer(_long(scored_at_ms) + self._model, np.uint8),
-            _Pieces.of([*sources, _text("") + _long(-1)]),
+        return _Heads(
+            prefix=np.frombuffer(self._prefix, np.uint8),
+            ids=_Pieces.of(customer_ids),
+            as_of_ms=np.ascontiguousarray(as_of_ms, np.int64),
+            model=np.frombuffer(_long(scored_at_ms) + self._model, np.uint8),
+            sources=_Pieces.of([*sources, _text("") + _long(-1)]),
+            partition_index=np.ascontiguousarray(partition_index, np.int32),
+            offsets=np.ascontiguousarray(offsets, np.int64),
         )
 
 
@@ -210,59 +255,56 @@ def _text(value: str) -> bytes:
 
 
 @kernel
-def _head_bytes(prefix: UInt8, ids: _Pieces, model: UInt8, sources: _Pieces) -> int:
+def _longest_head_bytes(heads: _Heads) -> int:
     """No head of a record is longer than this."""
     longest = 0
-    for pieces in (ids, sources):
+    for pieces in (heads.ids, heads.sources):
         most = 0
         for i in range(len(pieces.at) - 1):
             most = max(most, pieces.at[i + 1] - pieces.at[i])
         longest += most
-    return longest + len(prefix) + len(model) + 3 * LONG_BYTES
+    return longest + len(heads.prefix) + len(heads.model) + 3 * LONG_BYTES
+
+
+@kernel(inline=True)
+def _pointers(heads):  # type: ignore[no-untyped-def]
+    return _HeadPointers(
+        bytes_of(heads.prefix), len(heads.prefix),
+        bytes_of(heads.ids.buffer), bytes_of(heads.ids.at), bytes_of(heads.as_of_ms),
+        bytes_of(heads.model), len(heads.model),
+        bytes_of(heads.sources.buffer), bytes_of(heads.sources.at), len(heads.sources.at) - 2,
+        bytes_of(heads.partition_index), bytes_of(heads.offsets),
+    )  # fmt: skip
 
 
 @kernel
-def _put_head(  # type: ignore[no-untyped-def]
-    data, at, row, prefix, ids, as_of_ms, model, sources, partition_index, offsets
-):
-    """All fields up to the source's offset."""
-    at = put_bytes(data, at, bytes_of(prefix), 0, len(prefix))
-    length = ids.at[row + 1] - ids.at[row]
+def _put_head(data, at, row, head):  # type: ignore[no-untyped-def]
+    """Write all fields up to the source's offset, of _HeadPointers; the position after them."""
+    at = put_bytes(data, at, head.prefix, 0, head.prefix_bytes)
+    start = head.ids_at[row]
+    length = head.ids_at[row + 1] - start
     at = put_long(data, at, length)
-    at = put_bytes(data, at, bytes_of(ids.buffer), ids.at[row], length)
-    at = put_long(data, at, as_of_ms[row])
-    at = put_bytes(data, at, bytes_of(model), 0, len(model))
-    source = partition_index[row]
+    at = put_bytes(data, at, head.ids, start, length)
+    at = put_long(data, at, head.as_of_ms[row])
+    at = put_bytes(data, at, head.model, 0, head.model_bytes)
+    source = head.partition_index[row]
     if source < 0:
-        source = len(sources.at) - 2
-    start = sources.at[source]
-    at = put_bytes(data, at, bytes_of(sources.buffer), start, sources.at[source + 1] - start)
-    return put_long(data, at, offsets[row])
+        source = head.none
+    start = head.sources_at[source]
+    at = put_bytes(data, at, head.sources, start, head.sources_at[source + 1] - start)
+    return put_long(data, at, head.offsets[row])
 
 
 @kernel
-def _write_full(
-    prefix: UInt8,
-    ids: _Pieces,
-    as_of_ms: Int64,
-    model: UInt8,
-    sources: _Pieces,
-    partition_index: Int32,
-    offsets: Int64,
-    full: UInt8,
-) -> tuple[UInt8, Int64]:
-    """Records one after another, and their ends (B,)."""
+def _write_full(heads: _Heads, full: UInt8) -> tuple[UInt8, Int64]:
+    """Records one after another, and their ends (B,); full (B, bytes of all probabilities)."""
     n, width = full.shape
-    out = np.empty(
-        n * (_head_bytes(prefix, ids, model, sources) + width + 2 + LONG_BYTES), np.uint8
-    )
+    out = np.empty(n * (_longest_head_bytes(heads) + width + 2 + LONG_BYTES), np.uint8)
     ends = np.empty(n, np.int64)
-    data, source = bytes_of(out), bytes_of(full)
+    data, source, head = bytes_of(out), bytes_of(full), _pointers(heads)
     at: Any = 0
     for row in range(n):
-        at = _put_head(
-            data, at, row, prefix, ids, as_of_ms, model, sources, partition_index, offsets
-        )
+        at = _put_head(data, at, row, head)
         data[at] = 0  # no entries
         data[at + 1] = 2  # bytes, not null
         at = put_long(data, at + 2, width)
@@ -272,39 +314,26 @@ def _write_full(
 
 
 @kernel
-def _write_entries(
-    prefix: UInt8,
-    ids: _Pieces,
-    as_of_ms: Int64,
-    model: UInt8,
-    sources: _Pieces,
-    partition_index: Int32,
-    offsets: Int64,
-    names: _Pieces,
-    indptr: Int64,
-    category: Int32,
-    klass: Int32,
-    probability: UInt8,
-) -> tuple[UInt8, Int64]:
-    """Records one after another, and their ends (B,)."""
+def _write_entries(heads: _Heads, entries: _Entries, names: _Pieces) -> tuple[UInt8, Int64]:
+    """Records one after another, and their ends (B,); names: of the categories, encoded."""
+    indptr, category = entries.indptr, entries.category
     n = len(indptr) - 1
-    size = n * (_head_bytes(prefix, ids, model, sources) + 2 + LONG_BYTES)
+    size = n * (_longest_head_bytes(heads) + 2 + LONG_BYTES)
     for c in category:
         size += names.at[c + 1] - names.at[c] + 4 + LONG_BYTES
     out = np.empty(size, np.uint8)
     ends = np.empty(n, np.int64)
-    data, name, bits = bytes_of(out), bytes_of(names.buffer), bytes_of(probability)
+    data, name, bits = bytes_of(out), bytes_of(names.buffer), bytes_of(entries.probability)
+    head = _pointers(heads)
     at: Any = 0
     for row in range(n):
-        at = _put_head(
-            data, at, row, prefix, ids, as_of_ms, model, sources, partition_index, offsets
-        )
+        at = _put_head(data, at, row, head)
         if indptr[row + 1] > indptr[row]:
             at = put_long(data, at, indptr[row + 1] - indptr[row])
         for e in range(indptr[row], indptr[row + 1]):
             start = names.at[category[e]]
             at = put_bytes(data, at, name, start, names.at[category[e] + 1] - start)
-            at = put_long(data, at, klass[e])
+            at = put_long(data, at, entries.class_index[e])
             at = put_bytes(data, at, bits, 4 * e, 4)
         data[at] = 0  # end of the array
         data[at + 1] = 0  # null

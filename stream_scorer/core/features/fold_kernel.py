@@ -23,7 +23,15 @@ from stream_scorer.core.features.fold_plan import (
     Stream,
     Work,
 )
-from stream_scorer.core.features.fold_sums import add_key, fade, gather, lay_out, search, spread
+from stream_scorer.core.features.fold_sums import (
+    add_key,
+    fade,
+    gather,
+    lay_out,
+    pointers_to,
+    search,
+    spread,
+)
 from stream_scorer.core.features.state import NEVER, StateArrays
 from stream_scorer.jit import bytes_of, kernel
 
@@ -83,9 +91,7 @@ def fold_range(
     group_first_, member_, group_column_ = (
         bytes_of(plan.group_first), bytes_of(plan.member), bytes_of(plan.group_column)
     )  # fmt: skip
-    lane_at_, key_at_, keys_, hint_ = (
-        bytes_of(lane_at), bytes_of(tables.key_at), bytes_of(keys), bytes_of(hint)
-    )  # fmt: skip
+    hint_ = bytes_of(hint)
     part_, scale_ = bytes_of(part), bytes_of(scale)
     for row in range(customers):
         c = first + row
@@ -117,9 +123,8 @@ def fold_range(
         tables = lay_out(old.sum_column, begin, end, events, blocks, tables)
         spread(old.sum_column, old.sum_value, blocks, tables)
         values = tables.values
-        # `gather` names the tables after the last use of these pointers, so they stay valid.
-        arrived_, ascending_ = bytes_of(tables.arrived), bytes_of(tables.ascending)
-        position_of_, values_ = bytes_of(tables.position_of), bytes_of(values)
+        # `gather` names the tables after the last use of these pointers, so they stay good.
+        sums = pointers_to(blocks, tables)
         newest = newest_ms[row]
         if newest != NEVER:
             for d in range(halves):
@@ -174,10 +179,10 @@ def fold_range(
                         landmark[d] = whole[d]
                     newest = ms
                     for b in range(len(decay) if any_moved else 0):
-                        by = moved[decay[b]]
-                        if by <= 0:
+                        halvings = moved[decay[b]]
+                        if halvings <= 0:
                             continue
-                        factor = np.float32(0.0) if by > MOST_HALVINGS else power[by]
+                        factor = np.float32(0.0) if halvings > MOST_HALVINGS else power[halvings]
                         fade(values, lane_at[b], lane_at[b] + keys[group[b]], factor)
                 for d in range(halves):
                     behind = landmark[d] - whole[d]
@@ -188,20 +193,17 @@ def fold_range(
                     k = max(k, key_[e * slots + slot_[member_[m]]])
                 if k < 0:
                     continue
-                base, known = key_at_[g], keys_[g]
+                base, known = sums.key_at[g], sums.keys[g]
                 spot = np.uint32(group_column_[g] + k) & mask
                 p = hint_[spot]
-                if p >= known or arrived_[base + p] != k:
-                    rank = search(ascending_, base, base + known, k)
-                    if rank < base + known and ascending_[rank] == k:
-                        p = position_of_[rank]
+                if p >= known or sums.arrived[base + p] != k:
+                    rank = search(sums.ascending, base, base + known, k)
+                    if rank < base + known and sums.ascending[rank] == k:
+                        p = sums.position_of[rank]
                     else:
-                        add_key(
-                            k, g, rank, base, known, group, lane_at,
-                            arrived_, ascending_, position_of_, values_,
-                        )  # fmt: skip
+                        add_key(k, g, rank, base, known, sums)
                         p = np.int32(known)
-                        keys_[g] = known + 1
+                        sums.keys[g] = known + 1
                     hint_[spot] = p
                 for m in range(group_first_[g], group_first_[g + 1]):
                     f = member_[m]
@@ -210,7 +212,8 @@ def fold_range(
                         continue
                     for b in range(first_block_[f], first_block_[f + 1]):
                         d = decay_[b]
-                        values_[lane_at_[b] + p] += np.float32(np.float32(w * part_[d]) * scale_[d])
+                        addend = np.float32(np.float32(w * part_[d]) * scale_[d])
+                        sums.values[sums.lane_at[b] + p] += addend
             for m in range(stamps):
                 f = stamped[m]
                 k = key_[e * slots + slot_[f]]

@@ -9,7 +9,7 @@ position; in that order the lanes are gathered to a record, block by block, with
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,23 +67,49 @@ def lay_out(columns, begin, end, events, blocks, tables):  # type: ignore[no-unt
     )  # fmt: skip
 
 
-@kernel(inline=True)
-def add_key(  # type: ignore[no-untyped-def]
-    key, g, rank, base, n, group, lane_at, arrived, ascending, position_of, values
-):
-    """A key that group g has not, after the n that it has; `rank` is where it is in ascending.
+class SumPointers(NamedTuple):
+    """Arrays of SumBlocks and SumTables as bare pointers, for loops that must not count references.
 
-    The arrays may be given as bare pointers, which a named tuple can't hold.
+    They are good for as long as the blocks and tables are named later in the same function.
+    """
+
+    blocks: int
+    group: Any
+    lane_at: Any
+    key_at: Any
+    keys: Any
+    arrived: Any
+    ascending: Any
+    position_of: Any
+    values: Any
+    hint: Any
+
+
+@kernel(inline=True)
+def pointers_to(blocks, tables):  # type: ignore[no-untyped-def]
+    return SumPointers(
+        len(blocks.start), bytes_of(blocks.group), bytes_of(tables.lane_at),
+        bytes_of(tables.key_at), bytes_of(tables.keys),
+        bytes_of(tables.arrived), bytes_of(tables.ascending), bytes_of(tables.position_of),
+        bytes_of(tables.values), bytes_of(tables.hint),
+    )  # fmt: skip
+
+
+@kernel(inline=True)
+def add_key(key, g, rank, base, n, to):  # type: ignore[no-untyped-def]
+    """A key that group g has not, after the n that it has; `rank` is where it is in to.ascending.
+
+    to: SumPointers; base: where the group's keys begin.
     """
     for r in range(base + n, rank, -1):
-        ascending[r] = ascending[r - 1]
-        position_of[r] = position_of[r - 1]
-    ascending[rank] = key
-    position_of[rank] = n
-    arrived[base + n] = key
-    for b in range(len(group)):
-        if group[b] == g:
-            values[lane_at[b] + n] = 0
+        to.ascending[r] = to.ascending[r - 1]
+        to.position_of[r] = to.position_of[r - 1]
+    to.ascending[rank] = key
+    to.position_of[rank] = n
+    to.arrived[base + n] = key
+    for b in range(to.blocks):
+        if to.group[b] == g:
+            to.values[to.lane_at[b] + n] = 0
 
 
 @kernel
@@ -92,8 +118,8 @@ def spread(columns, sums, blocks, tables):  # type: ignore[no-untyped-def]
     start, group, hint = blocks.start, blocks.group, tables.hint
     entry_at, lane_at, key_at = tables.entry_at, tables.lane_at, tables.key_at
     mask = np.uint32(len(hint) - 1)
-    arrived, ascending = bytes_of(tables.arrived), bytes_of(tables.ascending)
-    position_of, values = bytes_of(tables.position_of), bytes_of(tables.values)
+    to = pointers_to(blocks, tables)
+    arrived, ascending, position_of, values = to.arrived, to.ascending, to.position_of, to.values
     for g in range(len(key_at)):
         first = -1
         fullest = -1
@@ -129,10 +155,7 @@ def spread(columns, sums, blocks, tables):  # type: ignore[no-untyped-def]
                 while rank < base + n and ascending[rank] < key:
                     rank += 1
                 if rank == base + n or ascending[rank] != key:
-                    add_key(
-                        key, g, rank, base, n, group, lane_at,
-                        arrived, ascending, position_of, values,
-                    )  # fmt: skip
+                    add_key(key, g, rank, base, n, to)
                     n += 1
                 values[lane + position_of[rank]] = sums[at + i]
                 rank += 1
@@ -155,17 +178,14 @@ def gather(blocks, tables, sum_column, sum_value, to):  # type: ignore[no-untype
 
     Both need room for one entry more: a 0 is written, and overwritten by the next entry.
     """
-    start, group, lane_at = blocks.start, blocks.group, tables.lane_at
-    key_at, keys = tables.key_at, tables.keys
-    ascending, position_of = bytes_of(tables.ascending), bytes_of(tables.position_of)
-    values = bytes_of(tables.values)
+    start, of = blocks.start, pointers_to(blocks, tables)
     columns, sums = bytes_of(sum_column), bytes_of(sum_value)
-    for b in range(len(start)):
-        g = group[b]
-        base, lane, from_column = key_at[g], lane_at[b], np.uint32(start[b])
-        for rank in range(base, base + keys[g]):
-            value = values[lane + position_of[rank]]
-            columns[to] = from_column + np.uint32(ascending[rank])
+    for b in range(of.blocks):
+        g = of.group[b]
+        base, lane, from_column = of.key_at[g], of.lane_at[b], np.uint32(start[b])
+        for rank in range(base, base + of.keys[g]):
+            value = of.values[lane + of.position_of[rank]]
+            columns[to] = from_column + np.uint32(of.ascending[rank])
             sums[to] = value
             to += value != 0  # no branch, which would often be mispredicted
     return to

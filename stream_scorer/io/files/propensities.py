@@ -105,7 +105,7 @@ class PropensityWriter:
         entries = pa.StructArray.from_arrays(
             [
                 self._names.take(pa.array(chosen.category)),
-                pa.array(chosen.klass),
+                pa.array(chosen.class_index),
                 pa.array(chosen.probability),
             ],
             fields=list(_ENTRY),

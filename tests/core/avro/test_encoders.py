@@ -144,12 +144,12 @@ def test_chosen_propensities_are_fastavros_bytes() -> None:
     columns = random_columns(rng, 50)
     indptr = np.concatenate(([0], np.cumsum(rng.integers(0, 5, 50))))
     category = rng.integers(0, 40, indptr[-1]).astype(np.int32)
-    klass = rng.integers(1, 3, indptr[-1]).astype(np.int32)
+    class_index = rng.integers(1, 3, indptr[-1]).astype(np.int32)
     probability = rng.random(indptr[-1]).astype(np.float32)
-    values = encoder.encode_entries(*columns, indptr, category, klass, probability)
+    values = encoder.encode_entries(*columns, indptr, category, class_index, probability)
     entries = [
         [
-            (CATEGORIES[category[e]], int(klass[e]), float(probability[e]))
+            (CATEGORIES[category[e]], int(class_index[e]), float(probability[e]))
             for e in range(indptr[i], indptr[i + 1])
         ]
         for i in range(50)
