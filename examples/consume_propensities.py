@@ -6,10 +6,10 @@ SCHEMA is schemas/category_propensities.avsc. Prints one JSON object for each cu
 of the topic is reached; with --follow it goes on and prints each change.
 
 What a reader has to know:
-- A customer's records may repeat, and an older one may come late (from a consumer that was suspended
-  after it saved). The newer record is the one with the higher source offset, and of equal offsets
-  the one with the later as_of (a refresh without new events). The order in the topic does not say
-  which is newer.
+- A customer's records may repeat, and an older one may come late (from a consumer that was
+  suspended after it saved). The newer record is the one with the higher source offset, and of equal
+  offsets the one with the later as_of (a refresh without new events). The order in the topic does
+  not say which is newer.
 - A record without a value, a tombstone, says that the customer is to be forgotten.
 - A value begins with a frame that names its schema: 0x00 and a schema registry's id in 4 bytes, or
   0xC3 0x01 and the CRC-64-AVRO fingerprint of the schema in 8 bytes.

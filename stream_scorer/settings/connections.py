@@ -1,10 +1,8 @@
-"""How to reach Kafka, Redis and a schema registry: settings, and what clients are built from.
+"""How to reach Kafka, Redis and a schema registry: settings, and the options of their clients.
 
-Lives here: addresses, TLS, users, secrets, client limits, and their translation to each client's
-own options. Must not live here: clients themselves (io/), settings of what flows (settings.py).
-
-How it works: each section is a frozen pydantic model; a secret is given as text or as the path of a
-file that holds it, and is read when a client is built.
+Each section is a frozen pydantic model that translates itself to the options of its client. A
+secret is given as text or as the path of a file that holds it. The file is read each time a client
+is built, so that a secret which was replaced on disk is used by the next client.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from stream_scorer.errors import ConfigError
 
 Properties = dict[str, str | int]
 
-# What the guarantees rest on; a librdkafka property that would undo it is refused.
+# Properties that the delivery guarantees depend on; kafka.properties may not set them.
 OWNED_PROPERTIES = {
     "bootstrap.servers": "set kafka.bootstrap_servers",
     "metadata.broker.list": "set kafka.bootstrap_servers",
@@ -42,9 +40,9 @@ OWNED_PROPERTIES = {
 
 
 def existing_file(path: Path) -> Path:
-    """`path` if it is a file, else ValueError, as pydantic's validators want."""
+    """`path` if it is a file. Raises ValueError, which pydantic expects of a validator."""
     if not path.is_file():
-        raise ValueError("no such file")
+        raise ValueError("there is no such file; correct the path")
     return path
 
 
@@ -66,7 +64,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     def secret(self, name: str) -> str | None:
-        """The text of secret `name`, or of the file in `name`_file; None if unset."""
+        """The text of the secret `name`, or of the file in `name`_file; None where neither is set.
+
+        Raises OSError where the file can't be read.
+        """
         value: SecretStr | None = getattr(self, name)
         path: Path | None = getattr(self, f"{name}_file")
         if path is not None:
@@ -74,7 +75,7 @@ class Section(BaseModel):
         return None if value is None else value.get_secret_value()
 
     def double_secrets(self, section: str, *names: str) -> list[ConfigError]:
-        """Secrets that are given both as text and as a file."""
+        """One error for each secret of `names` that is given both as text and as a file."""
         return [
             ConfigError(f"{section}.{name}", "(secret)", f"remove it or {section}.{name}_file")
             for name in names
@@ -83,7 +84,7 @@ class Section(BaseModel):
 
 
 class KafkaSettings(Section):
-    """Where events come from and propensities go."""
+    """Where events come from, and where propensities and dead letters go."""
 
     bootstrap_servers: Annotated[str, Field(min_length=1)] = "127.0.0.1:9092"
     client_id: str = ""
@@ -114,11 +115,11 @@ class KafkaSettings(Section):
 
     @property
     def client_name(self) -> str:
-        """`client_id`, or one made of this machine's host name."""
+        """`client_id`, or where that is empty a name with this machine's host name."""
         return self.client_id or f"stream-scorer-{socket.gethostname()}"
 
     def problems(self) -> list[ConfigError]:
-        """What does not fit together within this section."""
+        """One error for each setting of this section that contradicts another."""
         found = [
             ConfigError(f"kafka.properties[{name!r}]", "(refused)", OWNED_PROPERTIES[name])
             for name in self.properties
@@ -135,12 +136,16 @@ class KafkaSettings(Section):
         seen: dict[str, str] = {}
         for field, topic in topics.items():
             if topic in seen:
-                found.append(ConfigError(field, topic, f"{seen[topic]} has this name too"))
+                remedy = f"{seen[topic]} has this name, too; give each topic a name of its own"
+                found.append(ConfigError(field, topic, remedy))
             seen[topic] = field
         return found + self.double_secrets("kafka", "password", "ssl_key_password")
 
     def client_properties(self) -> Properties:
-        """librdkafka properties that every client needs: servers, TLS, SASL, and `properties`."""
+        """librdkafka properties that every client needs: servers, TLS, SASL, and `properties`.
+
+        Reads the files of secrets.
+        """
         chosen: dict[str, object] = {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": self.client_name,
@@ -157,21 +162,23 @@ class KafkaSettings(Section):
         return {k: _plain(v) for k, v in chosen.items() if v is not None}
 
     def consumer_properties(self) -> Properties:
-        """`client_properties` and the consumer's group and bounded queues."""
+        """`client_properties`, with the consumer's group and the limits of its queues."""
         return {
             "group.id": self.group_id,
             "max.poll.interval.ms": self.max_poll_interval_ms,
-            # What waits in this process: 64 MiB is seconds of work at full rate; librdkafka's own
-            # default (64 MiB for each partition) would let a slow Redis fill the memory.
+            # What is fetched and waits in this process. 64 MiB in all are seconds of work at full
+            # rate; librdkafka's default, 64 MiB for each partition, would let memory fill up while
+            # Redis is slow.
             "queued.max.messages.kbytes": self.queued_max_kbytes,
-            # One answer of a broker: small enough that queue and answers together stay bounded.
+            # One answer of a broker comes on top of the queue, so it needs a limit, too.
             "fetch.max.bytes": self.fetch_max_bytes,
             "max.partition.fetch.bytes": min(self.fetch_max_bytes, 4_194_304),
             **self.client_properties(),
         }
 
     def producer_properties(self) -> Properties:
-        """`client_properties` and the producer's time limit; transactional where exactly once."""
+        """`client_properties`, with the time limit of deliveries, and a transactional id where
+        delivery is "exactly_once"."""
         chosen = {"delivery.timeout.ms": self.delivery_timeout_ms, **self.client_properties()}
         if self.delivery == "exactly_once":
             chosen["transactional.id"] = f"{self.transactional_id}-{self.client_name}"
@@ -188,7 +195,7 @@ class SchemaRegistrySettings(Section):
     ssl_ca_file: SecretFile | None = None
 
     def problems(self) -> list[ConfigError]:
-        """What does not fit together within this section."""
+        """One error for each setting of this section that contradicts another."""
         return self.double_secrets("schema_registry", "password")
 
     def client_properties(self) -> dict[str, str]:
@@ -217,14 +224,18 @@ class RedisSettings(Section):
 
     @property
     def shown_url(self) -> str:
-        """The url without user and password, for messages."""
+        """The url without user and password, to be shown in messages."""
         return re.sub(r"//[^/]*@", "//", self.url)
 
     def problems(self) -> list[ConfigError]:
-        """What does not fit together within this section."""
+        """One error for each setting of this section that contradicts another."""
         files = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file")
         found = [
-            ConfigError(f"redis.{name}", getattr(self, name), 'start redis.url with "rediss://"')
+            ConfigError(
+                f"redis.{name}",
+                getattr(self, name),
+                'start redis.url with "rediss://", or remove it',
+            )
             for name in files
             if getattr(self, name) is not None and not self.url.startswith("rediss:")
         ]
@@ -247,7 +258,7 @@ class RedisSettings(Section):
 
 
 def _plain(value: object) -> str | int:
-    """A librdkafka property's value: true and false in small letters, paths as text."""
+    """The value as librdkafka reads it: true and false in lower case, paths as text."""
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, int) else str(value)

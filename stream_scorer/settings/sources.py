@@ -1,11 +1,10 @@
-"""Where settings come from (a TOML file, the environment) and how a wrong one is reported.
+"""Where settings come from, a TOML file and the environment, and how a wrong one is reported.
 
-Lives here: reading TOML, `STREAM_SCORER__SECTION__FIELD` variables, and pydantic's errors turned
-into one line per wrong field. Must not live here: what settings exist (settings.py).
-
-How it works: both sources become plain nested dicts; the environment wins. Paths in the file are
-relative to the file, those in the environment to the working directory. Values of secrets never
-reach a message: a field is secret by its name (`is_secret`).
+Both sources become nested dictionaries, and a variable `STREAM_SCORER__SECTION__FIELD` wins over
+the file. Paths in the file are relative to the file, those in the environment to the working
+directory. pydantic's errors are translated to one line for each wrong field, with its value and the
+remedy. The value of a secret never gets into a message; whether a field is secret follows from its
+name (`is_secret`).
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class SeveralConfigError(ConfigError):
 
 
 def raise_all(errors: list[ConfigError]) -> None:
-    """Raise what there is to raise; nothing if the list is empty."""
+    """Raise the error, or one error for several; do nothing where the list is empty."""
     if len(errors) == 1:
         raise errors[0] from None
     if errors:
@@ -81,15 +80,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigError("--config", path, f"can't read this file: {reason}") from None
+        remedy = f"can't read this file: {reason}; check path and permissions"
+        raise ConfigError("--config", path, remedy) from None
     except UnicodeDecodeError:
-        raise ConfigError("--config", path, "this file is not UTF-8 text") from None
+        raise ConfigError("--config", path, "is not UTF-8 text; save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError("--config", path, f"wrong TOML: {error}") from None
+        raise ConfigError("--config", path, f"is not valid TOML: {error}; correct it") from None
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Nested dict of the `STREAM_SCORER__` variables; what starts with [ or { is read as JSON."""
+    """The `STREAM_SCORER__` variables as nested dictionaries; [...] and {...} are read as JSON.
+
+    A secret is never read as JSON: a password may begin with a bracket. Raises ConfigError where
+    one variable sets a whole section and another one a setting of it.
+    """
     tree: dict[str, Any] = {}
     for key, text in environment.items():
         if not key.upper().startswith(PREFIX):
@@ -99,13 +103,16 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         for section in sections:
             at = at.setdefault(section, {})
             if not isinstance(at, dict):
-                raise ConfigError(key, "", "one variable sets a section and another a part of it")
+                remedy = (
+                    "another variable sets a section as a whole of which this is a part; unset one"
+                )
+                raise ConfigError(key, "(set)", remedy)
         at[name] = text if is_secret(name) else _from_json(text)
     return tree
 
 
 def merge(under: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Lay `over` onto `under`, table by table."""
+    """Put the values of `over` into `under`, section by section, replacing what is there."""
     for name, value in over.items():
         below = under.get(name)
         if isinstance(value, Mapping) and isinstance(below, dict):
@@ -124,7 +131,7 @@ def _from_json(text: str) -> Any:
 
 
 def anchor_paths(data: dict[str, Any], model: type[BaseModel], directory: Path) -> None:
-    """Put `directory` before the relative paths in `data`; `model` says which are paths."""
+    """Put `directory` before each relative path in `data`; `model` says which values are paths."""
     for name, field in model.model_fields.items():
         value = data.get(name)
         kinds = _kinds(field.annotation)
@@ -137,7 +144,7 @@ def anchor_paths(data: dict[str, Any], model: type[BaseModel], directory: Path) 
 
 
 def _kinds(annotation: Any) -> list[Any]:
-    """An annotation and all that it is made of."""
+    """An annotation and all types that it is made of."""
     return [annotation] + [kind for part in get_args(annotation) for kind in _kinds(part)]
 
 
@@ -190,7 +197,7 @@ def _remedy(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _names(model: Any, parents: Location) -> Iterator[str]:
-    """The settings that stand beside a wrong one."""
+    """The names of the settings in the section `parents`, to find one like a wrong name."""
     for part in parents:
         if isinstance(part, int):
             continue

@@ -1,6 +1,6 @@
-"""What the three topics have to be like, and how a topic that exists falls short of it.
+"""What the three topics have to be like, and what is wrong with a topic that exists.
 
-Lives here: that knowledge alone. Must not live here: asking or changing Kafka (io/kafka_admin.py).
+`topics create`, `topics check` and `doctor` all judge by this; io/kafka/admin.py asks Kafka.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stream_scorer.settings.connections import KafkaSettings
 
 
 class Problem(NamedTuple):
-    """What is wrong and how to mend it."""
+    """What is wrong, and the remedy."""
 
     found: str
     remedy: str
@@ -21,7 +21,11 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """One topic as it should be; `setting` names its number of partitions where that counts."""
+    """One topic as it should be.
+
+    partitions: how many it is created with. setting: the name of the setting under `kafka` that
+    says so, None where any number will do. config: topic properties that it must have.
+    """
 
     name: str
     partitions: int
@@ -30,7 +34,7 @@ class TopicPlan:
 
 
 def topic_plans(kafka: KafkaSettings) -> tuple[TopicPlan, ...]:
-    """Input, output and dead-letter topic."""
+    """The plans of the input, output and dead-letter topic, in that order."""
     # Compaction would drop events of a customer; the output keeps each customer's newest record.
     delete, compact = {"cleanup.policy": "delete"}, {"cleanup.policy": "compact"}
     return (
@@ -43,7 +47,10 @@ def topic_plans(kafka: KafkaSettings) -> tuple[TopicPlan, ...]:
 def topic_problems(
     plan: TopicPlan, partitions: int | None, config: Mapping[str, str]
 ) -> list[Problem]:
-    """How a topic falls short of its plan; partitions None where it does not exist."""
+    """What is wrong with a topic, compared with its plan; an empty list where nothing is.
+
+    partitions: how many it has, None where it does not exist. config: its properties in Kafka.
+    """
     if partitions is None:
         return [Problem("does not exist", "make it with `stream-scorer topics create`")]
     problems = []
@@ -58,7 +65,7 @@ def topic_problems(
     policy = config.get("cleanup.policy", "")
     if plan.config["cleanup.policy"] not in policy.split(","):
         wanted = plan.config["cleanup.policy"]
-        why = "old propensities are kept for ever" if wanted == "compact" else "events get lost"
+        why = "old propensities are kept forever" if wanted == "compact" else "events get lost"
         problems.append(
             Problem(f"cleanup.policy is {policy!r}: {why}", f"set cleanup.policy={wanted}")
         )

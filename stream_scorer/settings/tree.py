@@ -1,12 +1,9 @@
-"""One typed tree of settings, from a TOML file and the environment, checked once when loaded.
+"""All settings in one typed tree, read from a TOML file and the environment, checked as a whole.
 
-Lives here: every setting with its default and limits, checks across sections, and what the rest is
-built from (event rules, the feature space). Must not live here: how servers are reached
-(connections.py), how sources are read and errors worded (config_sources.py).
-
-How it works: `Settings.load(path)` merges file and environment (the environment wins), validates
-all of it, and raises one ConfigError with a line for each wrong field. The tree is frozen. Every
-setting is explained in deploy/stream_scorer.toml.
+`Settings.load` merges the sources, where the environment wins over the file, checks every field and
+then what must fit together across sections, and raises one ConfigError with a line for each wrong
+field, so that nobody has to correct a file error by error. The tree is frozen. What every setting
+means is explained in deploy/stream_scorer.toml, which `stream-scorer init` copies.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ from stream_scorer.settings.connections import (
 
 def _existing_directory(path: Path) -> Path:
     if not path.is_dir():
-        raise ValueError("no such directory")
+        raise ValueError("there is no such directory; correct the path")
     return path
 
 
@@ -58,7 +55,7 @@ def _words(value: object) -> object:
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"can't be read: {error}") from None
+        raise ValueError(f"can't be read: {error}; check permissions and encoding") from None
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
@@ -86,7 +83,7 @@ class EventSettings(Section):
 
 
 class LabelSettings(Section):
-    """What the model learns to foresee."""
+    """What the model learns to predict."""
 
     by: str = "category_id"
     actions: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] = (("purchase",),)
@@ -94,7 +91,7 @@ class LabelSettings(Section):
 
 
 class BatchSettings(Section):
-    """When a micro-batch is due: by count or by age, whichever comes first."""
+    """When a micro-batch is complete: by count or by age, whichever comes first."""
 
     # librdkafka hands out at most a million messages at once.
     max_events: Annotated[int, Field(gt=0, le=1_000_000)] = 5_000
@@ -111,21 +108,21 @@ class PublishSettings(Section):
 
 
 class DeadLetterSettings(Section):
-    """When dead letters say that a schema or a setting is wrong, not the events."""
+    """How many dead letters there may be before the consumer stops."""
 
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     window_records: Count = 10_000
 
 
 class ModelSettings(Section):
-    """Which model artefact scores, and by which engine."""
+    """Which model artefact is used for scoring, and by which engine."""
 
     path: Path = Path("model")
     engine: Literal["mxnet", "native"] = "mxnet"
 
 
 class TelemetrySettings(Section):
-    """Metrics for Prometheus (port 0: none) and the log."""
+    """Metrics for Prometheus (port 0: none), and the log."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
@@ -134,7 +131,7 @@ class TelemetrySettings(Section):
 
 
 class Settings(Section):
-    """The whole tree. Build it with `load`."""
+    """All settings. `load` reads and checks them; feature space and rules are built from them."""
 
     kafka: KafkaSettings = KafkaSettings()
     schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
@@ -159,9 +156,11 @@ class Settings(Section):
         overrides: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Settings:
-        """Settings from `path` (None: defaults), `environment` over it, `overrides` over both.
+        """Read and check settings.
 
-        Raises ConfigError with a line for each wrong field.
+        path: a TOML file; None for the defaults. environment: variables that win over the file.
+        overrides: nested values that win over both, as in a notebook or a test. Raises ConfigError
+        with a line for each wrong field.
         """
         data = {} if path is None else config_sources.read_toml(Path(path))
         if path is not None:
@@ -178,7 +177,7 @@ class Settings(Section):
         return settings
 
     def event_rules(self) -> EventRules:
-        """What `core.events.validate` accepts."""
+        """Which events are accepted."""
         categories = self.vocabularies.get("category_id")
         return EventRules(
             frozenset(self.events.event_types),
@@ -188,22 +187,24 @@ class Settings(Section):
         )
 
     def label_rule(self) -> LabelRule:
-        """What a label is. Raises ConfigError."""
+        """What counts as acting on a category, and within which time. Raises ConfigError."""
         horizon_ms = parse_duration_ms(self.labels.horizon)
         if horizon_ms is None:
-            raise ConfigError("labels.horizon", self.labels.horizon, "must end, such as 14d")
+            raise ConfigError(
+                "labels.horizon", self.labels.horizon, 'must end; write such as "14d"'
+            )
         return LabelRule(self.labels.by, self.labels.actions, horizon_ms)
 
     def publish_policy(self) -> PublishPolicy:
-        """What `core.propensities.select` chooses by."""
+        """Which propensities are published."""
         return PublishPolicy(self.publish.mode, self.publish.top_k, self.publish.threshold)
 
     def feature_space(self) -> FeatureSpace:
-        """The compiled declaration. Raises ConfigError, also where nothing is declared."""
+        """The declared features as columns. Raises ConfigError, also where none is declared."""
         return FeatureSpace.compile(self.features, self.vocabularies, self.events.event_types)
 
     def _problems(self) -> list[ConfigError]:
-        """What does not fit together, within sections and across them."""
+        """One error for each setting that contradicts another, within sections and across them."""
         wrong = self.kafka.problems() + self.redis.problems() + self.schema_registry.problems()
         for action in {a for group in self.labels.actions for a in group}:
             if action not in self.events.event_types:
@@ -228,7 +229,7 @@ class Settings(Section):
 
 
 def _anchor(data: dict[str, Any], directory: Path) -> None:
-    """Make the file's paths relative to its directory, the model's default path too."""
+    """Make the file's paths relative to its directory, also the default path of the model."""
     model = data.setdefault("model", {})
     if isinstance(model, dict):
         model.setdefault("path", "model")

@@ -74,12 +74,16 @@ def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
         ("[labels]\nhorizon = '14'", {}, r"labels.horizon: '14': write a number above"),
         ("[labels]\nactions = [['buy']]", {}, r"labels.actions: 'buy': declare it in events"),
         ("[redis]\nurl = 'http://x'", {}, r"redis.url: 'http://x': must match pattern"),
-        ("[redis]\nssl_ca_file = 'no.pem'", {}, r"redis.ssl_ca_file: '.*no.pem': no such file"),
+        (
+            "[redis]\nssl_ca_file = 'no.pem'",
+            {},
+            r"redis.ssl_ca_file: '.*no.pem': there is no such file",
+        ),
         ("[vocabularies]\ncategory_id = 'no.txt'", {}, r"vocabularies.category_id: .*no such file"),
         (FEATURE + "kindd = 'x'", {}, r"features\[0\].kindd: 'x': .*did you mean kind\?"),
         (FEATURE + "kind = 'x'", {}, r"features\[0\].kind: 'x': use 'decayed'"),
         ("[kafka]\nusername = 'u'", {}, r"kafka.username: 'u': set kafka.security_protocol"),
-        ("[kafka]\noutput_topic = 'customer-events'", {}, r"kafka.output_topic: .* this name too"),
+        ("[kafka]\noutput_topic = 'customer-events'", {}, r"kafka.output_topic: .* this name, too"),
         (
             "[kafka.properties]\n'enable.auto.commit' = true",
             {},
