@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stream_scorer.api.events import read_events, write_events
     from stream_scorer.api.features import features_at
     from stream_scorer.api.models import Model, evaluate, load_model
-    from stream_scorer.api.stores import Store, Vectors, open_store
+    from stream_scorer.api.stores import Vectors, VectorStore, open_store
     from stream_scorer.api.training import labelled_rows, open_snapshot, train
     from stream_scorer.core.features.space import Feature, FeatureSpace
     from stream_scorer.core.labels.labels import LabelledRows
@@ -59,10 +59,10 @@ __all__ = [
     "Settings",
     "Snapshot",
     "SnapshotError",
-    "Store",
     "StoreUnavailable",
     "StreamScorerError",
     "Unavailable",
+    "VectorStore",
     "Vectors",
     "__version__",
     "evaluate",
@@ -80,7 +80,7 @@ _MODULES = {
     "api.events": ("read_events", "write_events"),
     "api.features": ("features_at",),
     "api.models": ("Model", "evaluate", "load_model"),
-    "api.stores": ("Store", "Vectors", "open_store"),
+    "api.stores": ("VectorStore", "Vectors", "open_store"),
     "api.training": ("labelled_rows", "open_snapshot", "train"),
     "core.features.space": ("Feature", "FeatureSpace"),
     "core.labels.labels": ("LabelledRows",),

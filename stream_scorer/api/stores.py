@@ -26,7 +26,7 @@ class Vectors(NamedTuple):
     as_of: npt.NDArray[np.datetime64]
 
 
-class Store:
+class VectorStore:
     """Reads the vectors that the consumer keeps; it changes nothing. Open one with `open_store`.
 
     A context manager, which closes its connections.
@@ -76,7 +76,7 @@ class Store:
         """Close the connections to Redis."""
         self._store.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> VectorStore:
         return self
 
     def __exit__(
@@ -88,6 +88,6 @@ class Store:
         self.close()
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> VectorStore:
     """The live store that the settings name. Connects when it is first asked."""
-    return Store(settings)
+    return VectorStore(settings)
