@@ -22,10 +22,11 @@ def features_at(
 
     A row holds the customer's features as of its moment, made from the events strictly before that
     moment: an event at the very moment, or later, changes nothing. The rows are those that `replay`
-    writes into a snapshot with that cut-off, bit for bit, because the same code makes them.
+    writes into a snapshot with that cut-off, bit for bit, because the same code makes them. For
+    that, read the events with `read_events(files, settings)`, which leaves out what `replay` does.
 
-    events: a table as `read_events` returns it, in any order; or paths, which are read. Events of
-    one millisecond are applied in the order of the table.
+    events: a table as `read_events` returns it, in any order; or paths, which are read without
+    settings. Events of one millisecond are applied in the order of the table.
     space: `Settings.feature_space()`, or a model's `feature_space`.
     moments: one moment stands for every customer with an event before it, in the order of their
     ids. A table with columns customer_id and as_of, or a sequence of (customer_id, moment) pairs,
