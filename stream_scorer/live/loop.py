@@ -10,6 +10,7 @@ writes, the source reads the lost part again. What one step does is in pipeline.
 from __future__ import annotations
 
 import logging
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Unavailable
@@ -25,8 +27,8 @@ from stream_scorer.live.consumer import Consumer
 
 log = logging.getLogger(__name__)
 
-FIRST_WAIT_SECONDS = 0.1
-LONGEST_WAIT_SECONDS = 5.0
+FIRST_DELAY_SECONDS = 0.1
+MOST_DELAY_SECONDS = 5.0
 WAIT_SLICE_SECONDS = 0.25  # a wait checks this often whether it should stop
 LAG_SECONDS = 5.0
 VERIFY_SECONDS = 5.0
@@ -86,7 +88,7 @@ class Loop:
         self._consumer, self._metrics, self._stop = consumer, metrics, stop
         self._window = window
         self._read_again: dict[TopicPartition, int] = {}
-        self._wait_seconds = FIRST_WAIT_SECONDS
+        self._delays = _retry_delays()
         self._next_lag = self._next_report = self._next_verify = 0.0
         self.totals = Totals()
 
@@ -96,7 +98,7 @@ class Loop:
             try:
                 self._verify()
                 self._step()
-                self._wait_seconds = FIRST_WAIT_SECONDS
+                self._delays = _retry_delays()
             except StoreRewound as rewound:
                 log.warning("%s", rewound)
                 self._metrics.store_rewinds.inc()
@@ -139,11 +141,11 @@ class Loop:
         """Join the group with new clients. They read on from the committed offsets."""
         self._read_again = {}
         while not self._stop.asked:
-            log.warning("%s; joining the group anew in %.1f s", error, self._wait_seconds)
-            until = time.monotonic() + self._wait_seconds
+            delay = next(self._delays)
+            log.warning("%s; joining the group again in %.1f s", error, delay)
+            until = time.monotonic() + delay
             while not self._stop.asked and (left := until - time.monotonic()) > 0:
                 time.sleep(min(left, WAIT_SLICE_SECONDS))
-            self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
             try:
                 self._consumer.join()
                 return
@@ -153,11 +155,11 @@ class Loop:
     def _wait_for(self, error: Unavailable) -> None:
         server = "redis" if isinstance(error, StoreUnavailable) else "kafka"
         self._metrics.waits.labels(server).inc()
-        log.warning("%s; trying again in %.1f s", error, self._wait_seconds)
-        until = time.monotonic() + self._wait_seconds
+        delay = next(self._delays)
+        log.warning("%s; trying again in %.1f s", error, delay)
+        until = time.monotonic() + delay
         while not self._stop.asked and (left := until - time.monotonic()) > 0:
             self._consumer.source.wait(min(left, WAIT_SLICE_SECONDS))
-        self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -168,3 +170,7 @@ class Loop:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())
             log.info("%s events, %s behind", f"{self.totals.records:,}", f"{lag:,}")
+
+
+def _retry_delays() -> Iterator[float]:
+    return delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)

@@ -1,12 +1,12 @@
-"""Questions to Kafka about itself: which topics there are, how they are set, how far a group is.
+"""Questions to Kafka about itself: which topics exist, their settings, and a group's progress.
 
-Lives here: the admin client. Must not live here: what the topics ought to be like (jobs/topics.py,
-jobs/doctor.py).
+What the topics ought to be like is decided elsewhere (settings/topics.py, `doctor`).
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
@@ -28,17 +28,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-export
     OffsetSpec,
 )
 
+from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable
-from stream_scorer.io.kafka.errors import in_our_words
+from stream_scorer.io.kafka.errors import translate_error
 
 REQUEST_SECONDS = 10.0
 ANSWER_SECONDS = 5.0  # how long a server may take to answer at all
-RETRY_SECONDS = 0.2
-IDENTITY_SECONDS = 2.0  # asked between micro-batches
-NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"  # brokers before 2.8
+FIRST_DELAY_SECONDS = 0.2
+MOST_DELAY_SECONDS = 1.0
+IDENTITY_SECONDS = 2.0  # short, because it is asked between micro-batches
+NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"  # the id of 16 zero bytes, from brokers before 2.8
 
-_COORDINATOR_STARTS = {
+_COORDINATOR_NOT_READY = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
@@ -110,10 +112,13 @@ class KafkaAdmin:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
-            raise in_our_words(error.args[0], f"creating {name}") from error
+            raise translate_error(error.args[0], f"creating {name}") from error
         until = time.monotonic() + REQUEST_SECONDS
-        while name not in self.topics([name]) and time.monotonic() < until:
-            time.sleep(RETRY_SECONDS)  # until the brokers know of it
+        for delay in delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random):
+            # The controller has made it, but the broker that is asked may not know of it yet.
+            if name in self.topics([name]) or time.monotonic() >= until:
+                break
+            time.sleep(delay)
         return True
 
     def positions(self, group: str, topic: Topic) -> dict[TopicPartition, GroupPosition]:
@@ -128,27 +133,36 @@ class KafkaAdmin:
         }
 
     def identity(self, topic: str) -> str:
-        """What tells `topic` from an earlier one of that name; "" where brokers keep none."""
+        """Kafka's id of `topic`, which a topic created again under its name does not have.
+
+        Empty where the brokers keep no ids.
+        """
         request = TopicCollection([topic])
         future = self._client.describe_topics(request, request_timeout=IDENTITY_SECONDS)[topic]
         identity = str(_answer(future, f"asking what {topic} is").topic_id)
         return "" if identity == NO_IDENTITY else identity
 
     def _group_offsets(self, group: str, partitions: list[KafkaPartition]) -> list[KafkaPartition]:
-        # By a consumer that never joins: librdkafka 2.16's admin client ends the process where the
-        # group's coordinator moves while it is asked.
+        # By a consumer that never joins: librdkafka 2.16's admin client aborts the whole process
+        # where the group's coordinator moves during the request.
         properties = {**self._properties, "group.id": group, "isolation.level": "read_uncommitted"}
         consumer = Consumer(properties, logger=logging.getLogger("librdkafka"))
         until = time.monotonic() + REQUEST_SECONDS
+        waits = delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)
         try:
             while True:
                 try:
                     return list(consumer.committed(partitions, REQUEST_SECONDS))
                 except KafkaException as error:
                     # A broker that has just started is still loading the groups.
-                    if error.args[0].code() not in _COORDINATOR_STARTS or time.monotonic() > until:
-                        raise in_our_words(error.args[0], "reading the group's offsets") from error
-                time.sleep(RETRY_SECONDS)
+                    if (
+                        error.args[0].code() not in _COORDINATOR_NOT_READY
+                        or time.monotonic() > until
+                    ):
+                        raise translate_error(
+                            error.args[0], "reading the group's offsets"
+                        ) from error
+                time.sleep(next(waits))
         finally:
             consumer.close()
 
@@ -161,13 +175,13 @@ class KafkaAdmin:
         try:
             return self._client.list_topics(timeout=ANSWER_SECONDS)
         except KafkaException as error:
-            raise in_our_words(error.args[0], "asking for topics") from error
+            raise translate_error(error.args[0], "asking for topics") from error
 
 
 def _answer(future: Future[Any], doing: str) -> Any:
     try:
         return future.result(REQUEST_SECONDS)
     except KafkaException as error:
-        raise in_our_words(error.args[0], doing) from error
+        raise translate_error(error.args[0], doing) from error
     except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
         raise BusUnavailable(f"Kafka, {doing}: no answer in {REQUEST_SECONDS:g} s") from None

@@ -1,14 +1,11 @@
 """Events from Kafka: group membership, where to start, and offsets.
 
-Lives here: the consumer client and every decision about offsets. Must not live here: what records
-mean, and the order of saving, publishing and committing (pipeline.py).
-
-How it works: a rebalance callback only notes what came and went. Partitions that came are read from
-once `poll` has found where to start (core/start_offset.py), outside the callback, where an error
-can be raised and the attempt repeated. `auto.offset.reset` is "error", so that nothing is skipped
-silently. Offsets are committed by `commit`, which the pipeline calls last; a commit that a
-rebalance interrupted is tried again before its partition is given up. Where the group has none yet,
-the start itself is committed before anything is read.
+A rebalance callback only notes which partitions came and went. Partitions that came are read once
+`poll` has found where to start (start_offset.py): outside the callback an error can be raised and
+the attempt repeated. `auto.offset.reset` is "error", so nothing is skipped silently. Offsets are
+committed by `commit`, which the pipeline calls last, after everything is saved and published; a
+commit that a rebalance interrupted is tried again before its partition is given up. Where the group
+has no offset yet, the start itself is committed before anything is read.
 """
 
 from __future__ import annotations
@@ -23,36 +20,31 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
-from stream_scorer.errors import BusUnavailable, ClientLost, Halt, HistoryGone
-from stream_scorer.io.kafka.errors import Teller, ask, in_our_words
+from stream_scorer.errors import BusUnavailable, Halt
+from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
+from stream_scorer.io.kafka.errors import GROUP_IS_REBALANCING, ask, translate_error
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
-from stream_scorer.io.kafka.start_offset import FRESH_START, check_in_log, start_offset
+from stream_scorer.io.kafka.start_offset import check_in_log, start_offset
 
 log = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0  # one question to a broker; well below max.poll.interval.ms
-WAIT_SLICE_SECONDS = 0.1  # how often a waiting member looks after its membership
+WAIT_SLICE_SECONDS = 0.1  # a waiting member serves rebalances this often
 UNKNOWN_EPOCH = -1
 
 FIXED_PROPERTIES: dict[str, str | int] = {
+    # An offset may be committed only when the store has the events and the topic the scores.
     "enable.auto.commit": "false",
     "enable.auto.offset.store": "false",
     "auto.offset.reset": "error",
+    # A member keeps the partitions that it is not asked for, and reads on through a rebalance.
     "partition.assignment.strategy": "cooperative-sticky",
-}
-# The commit did not happen because the group is changing; the next owner reads the same again.
-_MOVED = {
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError._ASSIGNMENT_LOST,
-    KafkaError._NO_OFFSET,
 }
 
 
 class Positions(Protocol):
-    """Up to where the store has everything; a store's own methods."""
+    """The store's watermarks: the offset up to which it has every event."""
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
     def begin(self, offsets: dict[TopicPartition, int]) -> None: ...
@@ -63,7 +55,7 @@ class KafkaSource:
     """Records of one topic's partitions that the group gives to this member.
 
     properties: librdkafka's, with group.id. commits False where a transaction carries the offsets.
-    on_error is told each transient error's name, for counting.
+    on_error is called with each transient error's name, for counting.
     """
 
     def __init__(
@@ -79,22 +71,21 @@ class KafkaSource:
     ) -> None:
         self._positions = positions
         self._max_events, self._max_age_seconds = max_events, max_age_ms / 1000
-        self._commits, self._on_error = commits, on_error
-        self._next: dict[TopicPartition, int] = {}  # of each partition read from: what comes next
-        self._pending: set[TopicPartition] = set()  # given to this member, start not yet known
+        self._commits = commits
+        self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
+        self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._uncommitted: dict[TopicPartition, int] = {}
         self._epochs: dict[TopicPartition, int] = {}  # leader epoch of the last record read
-        self._held: list[Message] = []  # came while waiting
-        self._failure: Exception | None = None
+        self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
-        self._teller = Teller()
+        self._errors = ConsumerErrors(on_error)
         self._closed = False
-        config = {**properties, **FIXED_PROPERTIES, "error_cb": self._on_client_error}
+        config = {**properties, **FIXED_PROPERTIES, "error_cb": self._errors.on_client_error}
         self._topic, self._joined = topic, False
         self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
 
     def join(self) -> None:
-        """Ask the group for partitions, where `poll` has not done so yet."""
+        """Subscribe to the topic; does nothing where `poll` has done so already."""
         if not self._joined:
             self._joined = True
             self._consumer.subscribe(
@@ -114,7 +105,7 @@ class KafkaSource:
         self._start_pending()
         held, self._held = self._held, []
         messages = held + self._consume(self._max_events - len(held), self._max_age_seconds)
-        self._raise_failure()
+        self._errors.raise_failure()
         return self._batch(messages)
 
     def owned(self, records: RecordBatch) -> RecordBatch:
@@ -149,17 +140,17 @@ class KafkaSource:
         self._held = [m for m in self._held if partition_of(m) not in mine]
         for tp in mine:
             self._uncommitted.pop(tp, None)
-        # Taking the partition anew also drops what was fetched but not yet handed out.
+        # Not by the client's own seek: assigning anew also drops what was fetched already.
         ask("seeking", self._consumer.incremental_unassign, [KafkaPartition(*tp) for tp in mine])
         self._read_from(mine)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass without reading, but stay in the group."""
+        """Pause for `seconds`, but keep polling: a member that does not poll is evicted."""
         assigned = [KafkaPartition(*tp) for tp in self._next]
         ask("pausing", self._consumer.pause, assigned)
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            # Partitions that come meanwhile are not read before `poll` starts them.
+            # Partitions assigned meanwhile stay in `_pending`: nothing of them can arrive here.
             self._held += self._consume(1, min(left, WAIT_SLICE_SECONDS))
         still = [p for p in assigned if (p.topic, p.partition) in self._next]
         ask("resuming", self._consumer.resume, still)
@@ -178,7 +169,7 @@ class KafkaSource:
         return self._membership.metadata()
 
     def close(self) -> None:
-        """Leave the group. Nothing is committed that `commit` was not told."""
+        """Leave the group. Only what was passed to `commit` is committed."""
         if not self._closed:
             self._closed = True
             self._consumer.close()
@@ -193,11 +184,15 @@ class KafkaSource:
             if trouble is None:
                 records.append(message)
             elif trouble.code() != KafkaError._PARTITION_EOF:
-                self._on_message_error(message, trouble)
+                self._errors.on_message_error(message, trouble)
         return records
 
     def _batch(self, messages: list[Message]) -> RecordBatch:
-        """Columns of what is still owned; a record may be stale where its partition moved."""
+        """Columns of the records whose partitions are still read here, from their next offset on.
+
+        The client may hand out a few records of a partition that was revoked, or that was sought
+        to another offset, after they were fetched.
+        """
         batch = record_batch(messages)
         top = np.iinfo(np.int64).max
         least = np.array([self._next.get(tp, top) for tp in batch.partitions], np.int64)
@@ -214,7 +209,7 @@ class KafkaSource:
         return batch
 
     def _start_pending(self) -> None:
-        """Find where to start the partitions that came, and read from there."""
+        """Find where to start the newly assigned partitions, and read from there."""
         partitions = sorted(self._pending)
         if not partitions:
             return
@@ -239,15 +234,18 @@ class KafkaSource:
         return start
 
     def _commit_starts(self, starts: dict[TopicPartition, int]) -> None:
-        """A group's first offsets, before anything is read.
+        """Commit a group's first offsets before anything is read.
 
-        Else a crash between the first save and the first commit would leave the watermark alone to
-        start from, past events whose propensities and dead letters nobody has published.
+        A crash between the first save and the first commit would otherwise leave only the
+        watermark to start from, which lies past events whose propensities and dead letters
+        nobody has published.
         """
         self._uncommitted |= starts
         self._commit_now(list(starts))
         if not self._uncommitted.keys().isdisjoint(starts):
-            raise BusUnavailable("the group is changing: its first offsets are not committed yet")
+            raise BusUnavailable(
+                "the consumer group is rebalancing: its first offsets are not committed yet"
+            )
 
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
         partitions = [
@@ -263,7 +261,7 @@ class KafkaSource:
         answers = ask(doing, self._consumer.committed, asked, REQUEST_SECONDS)
         for answer in answers:
             if answer.error is not None:
-                raise in_our_words(answer.error, doing)
+                raise translate_error(answer.error, doing)
         return {(a.topic, a.partition): a.offset for a in answers if a.offset >= 0}
 
     def _log_range(self, tp: TopicPartition) -> tuple[int, int]:
@@ -289,17 +287,17 @@ class KafkaSource:
         for tp in done:
             self._uncommitted.pop(tp, None)
         for trouble in errors:
-            if trouble.code() in _MOVED:
-                log.info("commit left for later: %s", trouble.str())
+            if trouble.code() in GROUP_IS_REBALANCING:
+                log.info("the commit is left for later: %s", trouble.str())
             else:
-                raise in_our_words(trouble, "committing")
+                raise translate_error(trouble, "committing offsets")
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         # An empty assignment ends the rebalance; `_start_pending` adds the real ones.
         consumer.incremental_assign([])
         self._renew_membership(consumer)
         self._pending |= {(p.topic, p.partition) for p in partitions}
-        log.info("assigned: %s", _listing(partitions))
+        log.info("partitions assigned: %s", _listing(partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         self._renew_membership(consumer)
@@ -309,19 +307,23 @@ class KafkaSource:
         except (BusUnavailable, Halt) as error:
             log.warning("the next owner will read some events again: %s", error)
         self._give_up(consumer, mine)
-        log.info("revoked: %s", _listing(partitions))
+        log.info("partitions revoked: %s", _listing(partitions))
 
     def _on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         self._give_up(consumer, [(p.topic, p.partition) for p in partitions])
-        log.warning("lost, without a chance to commit: %s", _listing(partitions))
+        log.warning("partitions lost, without a chance to commit: %s", _listing(partitions))
 
     def _renew_membership(self, consumer: Consumer) -> None:
-        if self._closed:  # leaving: nothing will be read or committed under another name
+        if self._closed:  # leaving the group: nothing more will be read or committed
             return
         if self._membership.renew(consumer) and self._next:
-            # The group gives them back as if nothing had been: others may have read on meanwhile.
+            # The group assigned the same partitions again without a revocation. Another member may
+            # have read and committed them meanwhile, so their start must be found anew.
             held = list(self._next)
-            log.warning("the group had forgotten this member: %d partitions start anew", len(held))
+            log.warning(
+                "the group had evicted this member: finding anew where to start %d partitions",
+                len(held),
+            )
             self._give_up(consumer, held)
             self._pending |= set(held)
 
@@ -334,37 +336,11 @@ class KafkaSource:
             self._epochs.pop(tp, None)
         left = [KafkaPartition(*tp) for tp in reading]
         try:
-            consumer.resume(left)  # a pause by `wait` would last until they come back, and beyond
+            consumer.resume(left)  # else a pause by `wait` would outlast the revocation
             consumer.incremental_unassign(left)
             self._positions.release(partitions)
-        except Exception as error:  # it must not cross librdkafka; `poll` raises it
-            self._failure = error
-
-    def _on_client_error(self, error: KafkaError) -> None:
-        failure = in_our_words(error, "consuming")
-        if isinstance(failure, Halt | ClientLost):
-            self._failure = failure
-        else:
-            self._on_error(error.name())
-            self._teller.tell(error, "consuming")
-
-    def _on_message_error(self, message: Message, error: KafkaError) -> None:
-        where = f"{message.topic()}[{message.partition()}]"
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._failure = HistoryGone(
-                f"{where}: Kafka no longer holds offset {message.offset()}, which comes next: "
-                "events were deleted before they were read, or the topic was deleted and created "
-                "again; give the topic more retention, and " + FRESH_START
-            )
-        elif error.code() == KafkaError._LOG_TRUNCATION:
-            self._failure = Halt(f"{where}: {error.str()}; the log lost records that were read")
-        else:
-            self._on_client_error(error)
-
-    def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        except Exception as error:  # an exception must not cross librdkafka; `poll` raises it
+            self._errors.keep(error)
 
 
 def _listing(partitions: list[KafkaPartition]) -> str:

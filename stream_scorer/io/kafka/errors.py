@@ -1,7 +1,8 @@
-"""librdkafka's errors in our words: which ones an operator must look at, and which pass.
+"""librdkafka's errors as this project's: which ones an operator must fix, and which pass.
 
-Lives here: that decision, for consumer, producer and admin client alike. Must not live here: what
-is done about it.
+Consumer, producer and admin client share this decision. An error with a remedy stops the program
+(`Halt`); a fatal one costs the client (`ClientLost`, which a new client gets over); every other is
+`BusUnavailable`, after which the same call is made again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 _REMEDIES = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this user to use the topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this user to use the consumer group",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this user what it asked for",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this user the operation on the cluster",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "allow this user the transactional id",
     KafkaError.SASL_AUTHENTICATION_FAILED: "check kafka.username and kafka.password",
     KafkaError._AUTHENTICATION: "check kafka.username, kafka.password and the TLS files",
@@ -28,26 +29,38 @@ _REMEDIES = {
 }
 
 
+# A commit failed because the group is rebalancing; the next owner reads the same records again.
+GROUP_IS_REBALANCING = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._ASSIGNMENT_LOST,
+    KafkaError._NO_OFFSET,
+}
+
 log = logging.getLogger(__name__)
 
-TELL_AGAIN_SECONDS = 10.0
+LOG_AGAIN_SECONDS = 10.0
 
 
-class Teller:
-    """Logs errors that pass by themselves, each kind once in a while: they come by hundreds."""
+class ErrorLog:
+    """Logs transient errors, each kind at most once in `LOG_AGAIN_SECONDS`.
+
+    While a broker is away librdkafka reports the same error hundreds of times.
+    """
 
     def __init__(self) -> None:
-        self._told: dict[int, float] = {}
+        self._logged_at: dict[int, float] = {}
 
-    def tell(self, error: KafkaError, doing: str) -> None:
-        """Log `error`, unless one of its kind was just logged."""
+    def report(self, error: KafkaError, doing: str) -> None:
+        """Log `error`, unless one of its kind was logged a moment ago."""
         now = time.monotonic()
-        if now - self._told.get(error.code(), -TELL_AGAIN_SECONDS) >= TELL_AGAIN_SECONDS:
-            self._told[error.code()] = now
-            log.warning("%s", in_our_words(error, doing))
+        if now - self._logged_at.get(error.code(), -LOG_AGAIN_SECONDS) >= LOG_AGAIN_SECONDS:
+            self._logged_at[error.code()] = now
+            log.warning("%s", translate_error(error, doing))
 
 
-def in_our_words(error: KafkaError, doing: str) -> Halt | BusUnavailable:
+def translate_error(error: KafkaError, doing: str) -> Halt | BusUnavailable:
     """What to raise for `error`, which came while `doing` something."""
     remedy = _REMEDIES.get(error.code())
     if remedy is not None:
@@ -62,9 +75,9 @@ def ask(doing: str, call: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return call(*arguments)
     except KafkaException as error:
-        raise in_our_words(error.args[0], doing) from error
+        raise translate_error(error.args[0], doing) from error
     except SystemError as error:
         # The client leaves a fatal error's exception set while it runs our callbacks.
         if not isinstance(error.__cause__, KafkaException):
             raise
-        raise in_our_words(error.__cause__.args[0], doing) from error
+        raise translate_error(error.__cause__.args[0], doing) from error

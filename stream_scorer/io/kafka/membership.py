@@ -1,14 +1,12 @@
 """Who this member is in its group, as of the last rebalance that was handled.
 
-Lives here: the group metadata that a transaction carries. Must not live here: partitions and
-offsets (kafka_consumer.py).
-
-How it works: librdkafka joins, is thrown out and joins again on a thread of its own, while a
-micro-batch is on its way. Asked at the commit it would name the newest generation, and the group
-would take offsets of partitions that went to another member and came back meanwhile. So the
-metadata is taken where a rebalance is handled, between micro-batches: a commit for an older
-generation is refused. A new member id tells that the group had forgotten this member; what it held
-may have been read by others.
+A transaction carries the group's metadata, by which the broker refuses offsets of a member whose
+partitions went to another. librdkafka joins, is evicted and joins again on a thread of its own,
+while a micro-batch is being worked on. If it were asked at the commit it would name the newest
+generation, and the broker would accept offsets of partitions that went to another member and came
+back meanwhile. So the metadata is taken where a rebalance is handled, between micro-batches: a
+commit for an older generation is refused. A changed member id shows that the group had evicted this
+member, and that others may have read its partitions.
 """
 
 from __future__ import annotations
@@ -26,13 +24,14 @@ class Membership:
         self._metadata: bytes | None = None
 
     def renew(self, consumer: Consumer) -> bool:
-        """Take today's metadata; whether this member had been forgotten since the last time."""
+        """Take the current metadata; True where the group evicted this member since last time."""
         try:
             member_id, metadata = consumer.memberid() or "", consumer.consumer_group_metadata()
-        except RuntimeError:  # there is none: the group is being left
+        except RuntimeError:  # no metadata: the group is being left
             member_id, metadata = "", b""
         known, self._member_id = self._member_id, member_id
-        # Thrown out between the two calls or before: without a member id nothing would be checked.
+        # The member may be evicted between the two calls. Metadata without a member id must not be
+        # used: the broker would then accept the offsets unchecked.
         valid = member_id and member_id.encode() in metadata
         self._metadata = metadata if valid else None
         return bool(known) and known != member_id
@@ -40,5 +39,5 @@ class Membership:
     def metadata(self) -> bytes:
         """For send_offsets_to_transaction. Raises BusUnavailable where the group is changing."""
         if self._metadata is None:
-            raise BusUnavailable("this member is not in the group at the moment")
+            raise BusUnavailable("this member is not in its consumer group at the moment")
         return self._metadata

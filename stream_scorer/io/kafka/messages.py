@@ -11,7 +11,7 @@ from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch, TopicPart
 
 
 def partition_of(message: Message) -> TopicPartition:
-    """Where the message stands."""
+    """Topic and partition of the message."""
     return message.topic() or "", message.partition() or 0
 
 

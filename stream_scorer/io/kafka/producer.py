@@ -23,7 +23,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
-from stream_scorer.io.kafka.errors import Teller, ask, in_our_words
+from stream_scorer.io.kafka.errors import ErrorLog, ask, translate_error
 from stream_scorer.io.kafka.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class ConfirmedProducer:
         timeout_ms = int(config.get("delivery.timeout.ms", 300_000))
         self._settle_seconds = timeout_ms / 1000 + GRACE_SECONDS
         self._failures: list[KafkaError] = []
-        self._teller = Teller()
+        self._error_log = ErrorLog()
         self._oversized: list[Oversized] = []
         self.client = Producer(
             {**config, "error_cb": self._on_client_error}, logger=logging.getLogger("librdkafka")
@@ -100,7 +100,7 @@ class ConfirmedProducer:
         failures, self._failures = self._failures, []
         oversized, self._oversized = self._oversized, []
         if failures:
-            raise in_our_words(failures[0], f"delivering {len(failures)} records")
+            raise translate_error(failures[0], f"delivering {len(failures)} records")
         if left:
             raise BusUnavailable(f"Kafka did not confirm {left} records")
         return oversized
@@ -143,7 +143,7 @@ class ConfirmedProducer:
             self._failures.append(error)
 
     def _on_client_error(self, error: KafkaError) -> None:
-        self._teller.tell(error, "producing")
+        self._error_log.report(error, "producing")
 
 
 class KafkaSink:

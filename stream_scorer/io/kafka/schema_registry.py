@@ -58,7 +58,7 @@ class SchemaLookup:
             # Without an error code of the registry's own, a 404 comes from something else there.
             if error.http_status_code == 404 and error.error_code not in (None, -1):
                 return None
-            raise self._in_our_words(error, f"schema id {schema_id}") from error
+            raise self._translate(error, f"schema id {schema_id}") from error
         except Exception as error:  # the HTTP client's own tree, of one of two packages
             raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
         return _with_definitions(str(schema.schema_str), definitions)
@@ -73,7 +73,7 @@ class SchemaLookup:
         try:
             return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
         except SchemaRegistryError as error:
-            raise self._in_our_words(error, f"subject {subject}") from error
+            raise self._translate(error, f"subject {subject}") from error
         except Exception as error:  # as above
             raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
 
@@ -82,7 +82,7 @@ class SchemaLookup:
         if self._client is not None:
             self._client.close()
 
-    def _in_our_words(self, error: SchemaRegistryError, about: str) -> Halt | BusUnavailable:
+    def _translate(self, error: SchemaRegistryError, about: str) -> Halt | BusUnavailable:
         said = f"schema registry {self._url}, {about}: {error}"
         if error.http_status_code in (401, 403):
             return Halt(f"{said}; check schema_registry.username and password")

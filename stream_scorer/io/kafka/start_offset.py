@@ -1,10 +1,7 @@
 """Where a consumer starts to read a partition.
 
-Lives here: the decision alone. Must not live here: asking Kafka or the store (kafka_consumer.py).
-
-How it works: the store must get every event that it lacks, whatever the group has committed, and
-an event read twice counts once. So reading starts at the lower of the committed offset and the
-store's watermark:
+The store must get every event that it lacks, whatever the group has committed, and an event read
+twice counts once. So reading starts at the lower of the committed offset and the store's watermark:
 
   committed  watermark   start
   no         no          the log's start: a new topic, group or partition
@@ -12,11 +9,11 @@ store's watermark:
   yes        no          0: the store was emptied
 
 Where the group has no offset the consumer commits the start before it reads: a watermark says what
-the store holds, not what was published, so only a namespace that was built elsewhere (`replay
+the store holds, not what was published. So only a namespace that was built elsewhere (`replay
 --into`) or a group whose offsets expired begins at the watermark.
 
-Where the log no longer has that offset, by retention or because the store was emptied and the log
-does not begin at 0, nothing is skipped silently: `HistoryGone` says what to do.
+The log may no longer have that offset, because of retention or because the store was emptied and
+the log does not begin at 0. Nothing is skipped silently then: `HistoryGone` says what to do.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from __future__ import annotations
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import Halt, HistoryGone
 
-FRESH_START = "set store.namespace and kafka.group_id to new names"
+FRESH_START = "set store.namespace and kafka.group_id to new names"  # the remedy of most errors
 
 
 def start_offset(

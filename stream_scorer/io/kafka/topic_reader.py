@@ -22,7 +22,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt, InputError
-from stream_scorer.io.kafka.errors import ask, in_our_words
+from stream_scorer.io.kafka.errors import ask, translate_error
 from stream_scorer.io.kafka.messages import record_batch
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class TopicReader:
         answers = ask("asking for offsets by time", query, asked, REQUEST_SECONDS)
         for answer in answers:
             if answer.error is not None:
-                raise in_our_words(answer.error, "asking for offsets by time")
+                raise translate_error(answer.error, "asking for offsets by time")
         return {(a.topic, a.partition): a.offset for a in answers if a.offset >= 0}
 
     def _following(self, messages: list[Message]) -> int:
@@ -165,12 +165,12 @@ class TopicReader:
         for message in messages:
             error = message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                raise in_our_words(error, f"reading {self._topic}")
+                raise translate_error(error, f"reading {self._topic}")
             following = max(following, (message.offset() or 0) + (error is None))
         return following
 
     def _on_client_error(self, error: KafkaError) -> None:
-        failure = in_our_words(error, f"reading {self._topic}")
+        failure = translate_error(error, f"reading {self._topic}")
         if isinstance(failure, Halt):
             self._failure = failure
         else:

@@ -29,7 +29,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt, StreamScorerError
-from stream_scorer.io.kafka.errors import ask, in_our_words
+from stream_scorer.io.kafka.errors import ask, translate_error
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,6 @@ class Transaction:
                 cause = error.args[0]
                 if cause.retriable() and time.monotonic() < deadline:
                     continue
-                failure = in_our_words(cause, "committing a transaction")
+                failure = translate_error(cause, "committing a transaction")
                 raise failure if isinstance(failure, Halt) else ClientLost(str(failure)) from error
             return

@@ -106,7 +106,7 @@ def test_without_a_member_id_nothing_may_be_committed(metadata: bytes | None) ->
     membership = Membership()
     membership.renew(Group("m1", b"group 4 m1"))
     assert membership.renew(Group(None, metadata))
-    with pytest.raises(BusUnavailable, match="not in the group"):
+    with pytest.raises(BusUnavailable, match="not in its consumer group"):
         membership.metadata()
 
 

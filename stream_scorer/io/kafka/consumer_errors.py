@@ -1,0 +1,64 @@
+"""What the consumer client's errors mean for the loop: stop, join again, or carry on.
+
+librdkafka reports errors to a callback and as messages among the records. Neither place may raise:
+an exception must not cross the C library. So the error is kept here, and `poll` raises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from confluent_kafka import KafkaError, Message
+
+from stream_scorer.errors import ClientLost, Halt, HistoryGone
+from stream_scorer.io.kafka.errors import ErrorLog, translate_error
+from stream_scorer.io.kafka.start_offset import FRESH_START
+
+
+class ConsumerErrors:
+    """The failure that `raise_failure` raises next; transient errors are only counted and logged.
+
+    on_transient is called with the name of each transient error.
+    """
+
+    def __init__(self, on_transient: Callable[[str], None]) -> None:
+        self._on_transient = on_transient
+        self._failure: Exception | None = None
+        self._log = ErrorLog()
+
+    def keep(self, error: Exception) -> None:
+        """Raise `error` from the next `raise_failure`."""
+        self._failure = error
+
+    def on_client_error(self, error: KafkaError) -> None:
+        """For librdkafka's `error_cb`."""
+        failure = translate_error(error, "consuming")
+        if isinstance(failure, Halt | ClientLost):
+            self._failure = failure
+        else:
+            # The client reconnects by itself; if it can't, the next request of ours fails.
+            self._on_transient(error.name())
+            self._log.report(error, "consuming")
+
+    def on_message_error(self, message: Message, error: KafkaError) -> None:
+        """For a message that carries an error instead of a record."""
+        where = f"{message.topic()}[{message.partition()}]"
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._failure = HistoryGone(
+                f"{where}: Kafka no longer holds offset {message.offset()}, which must be read "
+                "next: events were deleted before they were read, or the topic was deleted and "
+                "created again; give the topic a longer retention, and " + FRESH_START
+            )
+        elif error.code() == KafkaError._LOG_TRUNCATION:
+            self._failure = Halt(
+                f"{where}: {error.str()}; the log lost records that were already read; "
+                + FRESH_START
+            )
+        else:
+            self.on_client_error(error)
+
+    def raise_failure(self) -> None:
+        """Raise what was kept, once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
