@@ -1,33 +1,48 @@
-# Everything a newcomer needs: `make demo` and `make test` set themselves up on a fresh machine.
+# `make` alone prints the targets. Those that need the virtual environment make it first, so that
+# `make demo` works on a fresh machine. A line `##@ NAME` begins a section of the help.
+.DEFAULT_GOAL := help
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do $$p -c 'import venv' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-spark test-jvm test-containers chaos quality bench images lint clean
+.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos quality bench images lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,test,lint]'
+	@$(INSTALL) -e '.[demo,test,lint]'
 	@touch $@
 
-demo: $(READY) ## the whole loop on real data, on embedded parts
+##@ Try it
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## the whole loop on real data, on embedded servers
 	$(BIN)/stream-scorer demo
+
+##@ Test
 
 test: $(READY) ## the tests that need neither Docker nor Java
 	$(BIN)/python -m pytest -m 'not containers and not spark and not jvm'
 
 test-spark: $(READY) ## scoring and replay on Spark, in one process and on a cluster; needs Java 17
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[spark]'
+	$(INSTALL) -e '.[spark]'
 	$(BIN)/python -m pytest -m spark tests/spark
 
-test-jvm: $(READY) ## deploy/djl: its own tests, and its scores beside Python's; needs Java 17 and Maven
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[spark]'
+test-jvm: $(READY) ## deploy/djl: its own tests, and its scores compared with Python's; needs Java 17 and Maven
+	$(INSTALL) -e '.[spark]'
 	$(BIN)/python -m pytest -m jvm -s tests/jvm
 
-test-containers: $(READY) ## the tests on real Kafka and real Redis
+test-containers: $(READY) ## the tests on real Kafka and real Redis; needs Docker, or Java 17 and Maven
 	$(BIN)/python -m pytest -m containers tests/containers
+
+test-counts: $(READY) ## record how many tests the last three have, for CI (tests/expected_counts.toml)
+	for tier in containers spark jvm; do \
+	  $(BIN)/python -m pytest -q --collect-only --record-count -m $$tier tests/$$tier >/dev/null || exit; done
 
 chaos: $(READY) ## kill and break for longer: 50 crashes, 20 of them with transactions
 	STREAM_SCORER_CHAOS_KILLS=50 $(BIN)/python -m pytest -m containers -s tests/containers/test_crashes.py \
@@ -35,14 +50,18 @@ chaos: $(READY) ## kill and break for longer: 50 crashes, 20 of them with transa
 	  tests/containers/test_kafka_faults.py tests/containers/test_back_pressure.py \
 	  tests/containers/test_graceful_stop.py
 
+##@ Measure
+
 quality: $(READY) ## how good the model is on the public data and on a generated shop
 	$(BIN)/python tests/quality/complete_journey.py
 	$(BIN)/python tests/quality/generated_shop.py
 
-bench: $(READY) ## how fast each stage is, beside what it is held to
+bench: $(READY) ## how fast each stage is, with its baseline
 	$(BIN)/stream-scorer bench
 
-images: ## build the test images locally where no image registry is reached
+##@ Develop
+
+images: ## build the images of the container tests where they can't be pulled
 	bash tests/images/build
 
 lint: $(READY) ## ruff and mypy
@@ -51,5 +70,5 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy
 	$(BIN)/mypy examples
 
-clean:
+clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) build *.egg-info

@@ -1,4 +1,4 @@
-"""Fixtures for all rooms: event batches from plain rows."""
+"""Fixtures for all rooms: event batches from plain rows; and pytest's hooks of two modules."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tier_counts
+import without_mxnet
 
 from stream_scorer.core.events.batch import EventBatch, StringColumn
 
 Row = dict[str, Any]
+
+pytest_addoption = tier_counts.add_option
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """As plugins: a conftest's hooks are not called where a conftest below can't be imported."""
+    for plugin in (tier_counts, without_mxnet):
+        config.pluginmanager.register(plugin)
 
 
 def _long(number: int) -> bytes:

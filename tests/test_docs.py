@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 # For those who work on stream-scorer itself.
-INNER_TARGETS = {"clean"}
+INNER_TARGETS = {"clean", "help", "test-counts"}
 
 
 # Folders of the top level that ship as packages, by package-dir.

@@ -1,0 +1,56 @@
+"""Where MXNet does not exist (it has no wheel for Python 3.13), tests that need it are skipped.
+
+A test needs MXNet if it, or the import of its module, ends with our ConfigError for "mxnet". Where
+MXNet can exist nothing is caught: there that error is a failure. conftest.py registers this module
+as a plugin of pytest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from stream_scorer.errors import ConfigError
+
+MXNET_EXISTS = sys.version_info < (3, 13)
+REASON = "MXNet does not exist for this Python"
+
+
+def needs_mxnet(error: BaseException | None) -> bool:
+    error = getattr(error, "cause", error)  # where pytest could not import a conftest.py
+    return isinstance(error, ConfigError) and str(error).startswith("mxnet: ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    call = getattr(report, "call", None)
+    error = call.excinfo.value if call is not None and call.excinfo is not None else None
+    if not MXNET_EXISTS and needs_mxnet(error):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"Skipped: {REASON}")
+    return report
+
+
+def _skipping() -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except ConfigError as error:
+        if MXNET_EXISTS or not needs_mxnet(error):
+            raise
+        pytest.skip(REASON)
