@@ -1,8 +1,5 @@
 """The attributes of events: Avro-encoded maps of strings in canonical form.
 
-Lives here: the form, checking it, writing it and looking up a key in many maps. Must not live here:
-other parts of a record (record_kernel.py).
-
 Canonical: the number of entries as a positive varint, then key and value of each, then 0; an empty
 map is just 0. A writer may split a map into blocks, or write symbols of an enum for strings; such
 maps are rewritten when a record is decoded, so that later readers need no other form.
@@ -56,15 +53,15 @@ def canonical_map(data: Any, pos: Any, end: Any) -> Any:
 
 
 @kernel
-def write_maps(buffer: UInt8, pairs: Int64, rows: Int64) -> tuple[UInt8, Int64]:
-    """Canonical maps, one after another, for `rows` (r,) of the pairs (p, 5) sorted by row.
+def write_maps(buffer: UInt8, entries: Any, rows: Int64) -> tuple[UInt8, Int64]:
+    """Canonical maps, one after another, for `rows` (r,) ascending, of interpreter.MapEntries.
 
-    A pair is row, key start, key length, value start, value length. Returns the bytes and the ends
-    (r,) of the maps.
+    Returns the bytes and the ends (r,) of the maps.
     """
+    entry_row, key_length, value_length = entries.row, entries.key_length, entries.value_length
     size = 11 * len(rows)
-    for p in range(len(pairs)):
-        size += 20 + pairs[p, 2] + pairs[p, 4]
+    for p in range(len(entry_row)):
+        size += 20 + key_length[p] + value_length[p]
     out = np.empty(size, np.uint8)
     ends = np.empty(len(rows), np.int64)
     data, source = bytes_of(out), bytes_of(buffer)
@@ -72,13 +69,13 @@ def write_maps(buffer: UInt8, pairs: Int64, rows: Int64) -> tuple[UInt8, Int64]:
     p = 0
     for r in range(len(rows)):
         stop = p
-        while stop < len(pairs) and pairs[stop, 0] == rows[r]:
+        while stop < len(entry_row) and entry_row[stop] == rows[r]:
             stop += 1
         if stop > p:
             at = put_long(data, at, stop - p)
         for q in range(p, stop):
-            at = put_text(data, at, source, pairs[q, 1], pairs[q, 2])
-            at = put_text(data, at, source, pairs[q, 3], pairs[q, 4])
+            at = put_text(data, at, source, entries.key_start[q], key_length[q])
+            at = put_text(data, at, source, entries.value_start[q], value_length[q])
         p = stop
         at = put_long(data, at, 0)
         ends[r] = at
@@ -95,7 +92,7 @@ def _find_in_maps(buffer: UInt8, starts: Int64, lengths: Int32, name: UInt8) -> 
     data = bytes_of(buffer)
     found = np.zeros(n, np.int64)
     found_length = np.full(n, NULL, np.int32)
-    # In a small buffer many rows have the same map: whoever starts where one did has its value.
+    # In a small buffer many rows share one map: a map that starts where one did has its value.
     row_at = np.full(len(buffer) + 1 if len(buffer) <= 2 * n else 0, -1, np.int32)
     for row in range(n):
         if len(row_at):

@@ -178,11 +178,11 @@ def split_block(program: Program, block: bytes, count: int, prefix: bytes) -> li
     the rest of the block stays one record, which will not decode.
     """
     most = max(0, min(count, len(block) + k.FREE_ITEMS))
-    errors, none = k.outcome(most), np.empty((0, 5), np.int64)
+    errors = k.outcome(most)
     limits = np.full(most, len(block), np.int64)
     k.run(
         np.frombuffer(block, np.uint8).copy(), limits, limits, np.arange(most), True,
-        program.tables(0), k.columns(0), errors, none,
+        program.tables(0), k.columns(0), errors, k.map_entries(0),
     )  # fmt: skip
     broken = np.flatnonzero(errors.error != OK)[:1]
     whole = int(broken[0]) if len(broken) else most
@@ -206,14 +206,14 @@ def _run(
 ) -> tuple[k.Outcome, UInt8]:
     """Decode `rows` into `out`; the errors, and `attributes` with maps that had to be rewritten."""
     errors = k.outcome(len(starts))
-    none = np.empty((0, 5), np.int64)
-    entries = k.run(buffer, starts, ends, rows, False, tables, out, errors, none)
-    if not entries:
+    count = k.run(buffer, starts, ends, rows, False, tables, out, errors, k.map_entries(0))
+    if not count:
         return errors, attributes
     odd = rows[(errors.error[rows] == OK) & (out.lengths[k.ATTRIBUTES, rows] == k.REWRITE)]
-    pairs = np.empty((entries, 5), np.int64)
-    entries = k.run(buffer, starts, ends, odd, False, tables, out, errors, pairs)
-    maps, map_ends = write_maps(buffer, pairs[:entries], odd)
+    entries = k.map_entries(count)
+    # Fewer than counted before where a broken record had some of them.
+    count = k.run(buffer, starts, ends, odd, False, tables, out, errors, entries)
+    maps, map_ends = write_maps(buffer, k.MapEntries(*(e[:count] for e in entries)), odd)
     map_starts = np.concatenate(([0], map_ends[:-1])) if len(odd) else map_ends
     out.starts[k.ATTRIBUTES, odd] = len(attributes) + map_starts
     out.lengths[k.ATTRIBUTES, odd] = map_ends - map_starts

@@ -1,9 +1,7 @@
 """A compiled interpreter that walks Avro records and puts the wanted fields into columns.
 
-Lives here: the instruction set and the numba loop that runs it. Must not live here: schemas
-(writer_program.py makes the instructions) and frames (avro_decoder.py).
-
-How it works: a program is an int32 array (P, 5) of rows (op, a, b, c, label). The loop has no types
+How it works: a program, which resolution.py makes from a writer's schema, is an int32 array (P, 5)
+of instructions (OP, A, B, C, LABEL). The loop has no types
 of its own, only a position, a program counter and a short stack for blocks and nested records.
 Every read is checked against the record's end, so hostile bytes end in an error code with its
 position, never in a wild read. Work is bounded too: an item of an array or map costs ITEM_COST and
@@ -35,6 +33,9 @@ from stream_scorer.core.avro.primitives import (
 )
 from stream_scorer.core.events.batch import NULL, Bool, Float64, Int32, Int64, UInt8
 from stream_scorer.jit import bytes_of, kernel
+
+# The columns of a program: what to do, three operands, and the label of the field for messages.
+OP, A, B, C, LABEL = range(5)
 
 # Instructions, with their operands a, b and c.
 (
@@ -74,7 +75,8 @@ REWRITE = -2
 
 
 class Tables(NamedTuple):
-    """A program: code (P, 5) int32; jumps int32; symbols as spans of the buffer."""
+    """A program: code (P, 5) int32; jumps, the tables of unions, int32; the symbols of enums as
+    spans of the buffer; where in the buffer the bytes of an empty map stand."""
 
     code: Int32
     jumps: Int32
@@ -101,6 +103,22 @@ class Outcome(NamedTuple):
     error: Int32
     at: Int64
     label: Int32
+
+
+class MapEntries(NamedTuple):
+    """Entries of maps that must be rewritten: the row, and the spans of key and value; (p,) int64
+    each, rows ascending."""
+
+    row: Int64
+    key_start: Int64
+    key_length: Int64
+    value_start: Int64
+    value_length: Int64
+
+
+def map_entries(n: int) -> MapEntries:
+    """Room for n entries."""
+    return MapEntries(*(np.empty(n, np.int64) for _ in MapEntries._fields))
 
 
 def columns(n: int) -> Columns:
@@ -135,23 +153,29 @@ def run(
     tables: Tables,
     out: Columns,
     errors: Outcome,
-    pairs: Int64,
+    entries: MapEntries,
 ) -> Any:
     """Run the program over the records `rows` (r,) int64, into `out` and `errors`.
 
     Record `row` is buffer[starts[row]:ends[row]]. Where `chained`, each record instead starts where
     the one before it ended, `errors.at` is its end, and the first broken one is the last. Returns
-    how many map entries belong to maps that must be rewritten; `pairs` (p, 5) int64 takes the first
-    p of them: row, key start, key length, value start, value length.
+    how many map entries belong to maps that must be rewritten; `entries` takes the first of them,
+    as many as it has room for.
     """
-    code, jumps, symbol_starts, symbol_lengths, empty_map_at = tables
-    slot_starts, slot_lengths, value, has_value, occurred_ms = out
-    row_error, row_at, row_label = errors
+    # numba counts references each time that a field of a tuple is taken: once is enough.
+    code, jumps = tables.code, tables.jumps
+    symbol_starts, symbol_lengths = tables.symbol_starts, tables.symbol_lengths
+    slot_starts, slot_lengths = out.starts, out.lengths
+    value, has_value, occurred_ms = out.value, out.has_value, out.occurred_ms
+    row_error, row_at, row_label = errors.error, errors.at, errors.label
+    room = len(entries.row)
     data = bytes_of(buffer)
-    stack = np.empty((MAX_DEPTH, 2), np.int64)
+    # Of an array or map: the items left in its block. Of a nested record: where to go on after it.
+    stack = np.empty(MAX_DEPTH, np.int64)
+    block_end = np.empty(MAX_DEPTH, np.int64)  # -1 where the writer did not give it
     bits = np.zeros(1, np.uint64)
     doubles, floats = bits.view(np.float64), bits.view(np.float32)
-    pair_count = 0
+    entry_count = 0
     pos = np.int64(0)
     for row in rows:
         end = ends[row]
@@ -163,7 +187,7 @@ def run(
         budget = ITEM_COST * (end - pos + FREE_ITEMS)
         pc = 0
         while True:
-            op, a, b, label = code[pc, 0], code[pc, 1], code[pc, 2], code[pc, 4]
+            op, a, b, label = code[pc, OP], code[pc, A], code[pc, B], code[pc, LABEL]
             pc += 1
             if op == STRING:
                 length, at, error = get_text(data, pos, end)
@@ -223,7 +247,7 @@ def run(
                     pos = at
                     pc = a
             elif op == EMPTY_MAP:
-                slot_starts[ATTRIBUTES, row] = empty_map_at
+                slot_starts[ATTRIBUTES, row] = tables.empty_map_at
                 slot_lengths[ATTRIBUTES, row] = 1
             elif op in (ENUM, SKIP_ENUM):
                 symbol, at, error = get_long(data, pos, end)
@@ -232,7 +256,7 @@ def run(
                 if error != OK:
                     break
                 if op == ENUM:
-                    slot = code[pc - 1, 3]
+                    slot = code[pc - 1, C]
                     slot_starts[slot, row] = symbol_starts[a + symbol]
                     slot_lengths[slot, row] = symbol_lengths[a + symbol]
                 pos = at
@@ -270,23 +294,23 @@ def run(
                 if budget < 0:
                     error, at = TOO_MANY_ITEMS, pos
                     break
-                stack[top, 0] = 0 if op == BLOCKS else pc
-                stack[top, 1] = -1
+                stack[top] = 0 if op == BLOCKS else pc
+                block_end[top] = -1
                 if op == CALL:
                     pc = a
             elif op == RETURN:
-                pc = stack[top, 0]
+                pc = stack[top]
                 top -= 1
             elif op == NEXT:
-                left = stack[top, 0]
+                left = stack[top]
                 if left == 0:
-                    if stack[top, 1] >= 0 and stack[top, 1] != pos:
+                    if block_end[top] >= 0 and block_end[top] != pos:
                         error, at = BAD_BLOCK_SIZE, pos
                         break
                     left, at, error = get_long(data, pos, end)
                     if error != OK:
                         break
-                    stack[top, 1] = -1
+                    block_end[top] = -1
                     if left == -(2**63):
                         error, at = TOO_MANY_ITEMS, pos
                         break
@@ -296,7 +320,7 @@ def run(
                             error, at = BAD_BLOCK_SIZE, pos
                         if error != OK:
                             break
-                        stack[top, 1] = at + size
+                        block_end[top] = at + size
                         left = -left
                     pos = at
                 if left == 0:
@@ -307,7 +331,7 @@ def run(
                     if budget < 0:
                         error, at = TOO_MANY_ITEMS, pos
                         break
-                    stack[top, 0] = left - 1
+                    stack[top] = left - 1
             elif op == KEY:
                 key_length, at, error = get_text(data, pos, end)
                 if error != OK:
@@ -316,14 +340,13 @@ def run(
                 slot_lengths[ATTRIBUTES, row] = REWRITE
                 pos = at
             elif op == PAIR:
-                p = pair_count
-                if p < len(pairs):
-                    pairs[p, 0] = row
-                    pairs[p, 1] = key_start
-                    pairs[p, 2] = key_length
-                    pairs[p, 3] = slot_starts[MAP_VALUE, row]
-                    pairs[p, 4] = slot_lengths[MAP_VALUE, row]
-                pair_count = p + 1
+                if entry_count < room:
+                    entries.row[entry_count] = row
+                    entries.key_start[entry_count] = key_start
+                    entries.key_length[entry_count] = key_length
+                    entries.value_start[entry_count] = slot_starts[MAP_VALUE, row]
+                    entries.value_length[entry_count] = slot_lengths[MAP_VALUE, row]
+                entry_count += 1
             elif op == REFUSE:
                 error, at = REFUSED, pos
                 break
@@ -337,4 +360,4 @@ def run(
         row_label[row] = label
         if chained and error != OK:
             break
-    return pair_count
+    return entry_count

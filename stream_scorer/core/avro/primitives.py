@@ -1,8 +1,5 @@
 """Compiled readers and writers of what every Avro record is made of: varints, lengths and strings.
 
-Lives here: numba functions over a byte buffer and a position. Must not live here: records
-(record_kernel.py) and maps (attribute_maps.py).
-
 Readers take the position where reading must end and return an error code with the position of the
 item at fault; they never read past that end.
 """

@@ -1,7 +1,6 @@
-"""Which engine scores: the one that the settings name.
+"""What every engine is, and the choice of one: that which the settings name.
 
-Lives here: what every engine is, and the choice. Must not live here: arithmetic. MXNet is imported
-only where it is chosen.
+MXNet is imported only where it is chosen, so that the rest works without it.
 """
 
 # ruff: noqa: PLC0415 - an engine's module is imported when it is chosen

@@ -1,6 +1,6 @@
-"""Scores with MXNet: the reference that the native engine is held to.
+"""Scores with MXNet: the reference that the native engine must agree with.
 
-Lives here: `MxnetEngine`. Must not live here: any arithmetic of the model; it is in the symbol.
+There is no arithmetic of the model here; it is in the artefact's symbol.
 
 How it works: MXNet binds a network to a batch size. Sizes are powers of two up to `MAX_BATCH_ROWS`;
 a batch is filled up with empty rows to the next one, and a larger batch is scored in pieces. Each

@@ -1,7 +1,5 @@
 """Scores with numpy, scipy and numba: no MXNet, and faster.
 
-Lives here: `NativeEngine`. Must not live here: compiled loops (native_kernels.py), mxnet.
-
 How it works: the same sums as the symbol (network.py says what the paths are), laid out for one
 machine. A column's role says at once whether it is some category's own, customer-wide or neither,
 so a walk over a row's entries feeds each path, and a category without entries costs nothing there.
@@ -54,12 +52,15 @@ class NativeEngine:
         if "pooled_out_weight" in p:
             first = len(p["pooled_own_weight"])
             bias = p["pooled_category_bias"].reshape(n, first)
-            self._pooled_bias = np.ascontiguousarray(bias.T)
-            self._pooled_own = np.ascontiguousarray(p["pooled_own_weight"].T)
             later = range(1, len(self._spec.pooled))
-            self._pooled_sizes = np.array(self._spec.pooled, np.int64)
-            self._pooled_weights = _flat([p[f"pooled{i}_weight"] for i in later])
-            self._pooled_biases = _flat([p[f"pooled{i}_bias"] for i in later])
+            self._pooled = kernels.PooledNetwork(
+                category_bias=np.ascontiguousarray(bias.T),
+                own_weight=np.ascontiguousarray(p["pooled_own_weight"].T),
+                sizes=np.array(self._spec.pooled, np.int64),
+                weights=_flat([p[f"pooled{i}_weight"] for i in later]),
+                biases=_flat([p[f"pooled{i}_bias"] for i in later]),
+                out_weight=p["pooled_out_weight"],
+            )
 
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
@@ -82,7 +83,7 @@ class NativeEngine:
 
     def _score_piece(self, piece: sparse.csr_matrix, scores: Float32) -> None:
         rows = piece.shape[0]
-        entries = (
+        entries = kernels.Entries(
             piece.indptr.astype(np.int32, copy=False),
             piece.indices.astype(np.int32, copy=False),
             piece.data.astype(np.float32, copy=False),
@@ -98,31 +99,27 @@ class NativeEngine:
 
         def finish(first: int, last: int) -> None:
             if "own_weight" in self._p:
-                kernels.own_path(first, last, *entries, self._role, self._own_weight, logits)
+                kernels.own_path(first, last, entries, self._role, self._own_weight, logits)
             if pooled:
                 kernels.pooled_path(
-                    first, last, *entries, self._role, from_context, self._pooled_bias,
-                    self._pooled_own, self._pooled_sizes, self._pooled_weights, self._pooled_biases,
-                    self._p["pooled_out_weight"], logits,
-                )  # fmt: skip
+                    first, last, entries, self._role, from_context, self._pooled, logits
+                )
             self._write(logits[first:last], scores[first:last])
 
         self._shared(rows, finish)
 
-    def _context(self, rows: int, entries: tuple[Int32, Int32, Float32]) -> Float32:
+    def _context(self, rows: int, entries: kernels.Entries) -> Float32:
         """(B, X): the customer-wide columns, then the last hidden layer."""
         p, parts = self._p, []
         if self._layout.customer:
             wide = np.zeros((rows, self._layout.customer_columns), np.float32)
-            kernels.customer_columns(*entries, self._role, self._own_slots, wide)
+            kernels.customer_columns(entries, self._role, self._own_slots, wide)
             parts.append((wide - p["customer_mean"]) * p["customer_scale"])
         if self._spec.hidden:
             hidden = np.repeat(p["input_bias"], rows, axis=0)
             self._shared(
                 rows,
-                lambda first, last: kernels.gather(
-                    first, last, *entries, p["input_weight"], hidden
-                ),
+                lambda first, last: kernels.gather(first, last, entries, p["input_weight"], hidden),
             )
             np.maximum(hidden, 0, out=hidden)
             for i in range(1, len(self._spec.hidden)):
@@ -149,16 +146,16 @@ class NativeEngine:
         scores[:, :, 1:] = (logits / total).transpose(0, 2, 1)
 
     def _roles(self) -> Int32:
-        """(F,): block * N + category of an own column, own slots + place of a customer-wide one."""
+        """(F,): block * N + category of an own column; own slots + position of a shared one."""
         layout = self._layout
         role = np.full(layout.columns, kernels.NO_ROLE, np.int32)
         index = np.array(layout.category_index, np.int64)
         for block, (start, _) in enumerate(layout.own):
             role[start + index] = block * layout.categories + np.arange(layout.categories)
-        place = self._own_slots
+        position = self._own_slots
         for start, stop in layout.customer:
-            role[start:stop] = np.arange(place, place + stop - start)
-            place += stop - start
+            role[start:stop] = np.arange(position, position + stop - start)
+            position += stop - start
         return role
 
     def _shared(self, rows: int, work: Callable[[int, int], None]) -> None:

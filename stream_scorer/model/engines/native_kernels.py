@@ -1,7 +1,4 @@
-"""Compiled loops of the native engine.
-
-Lives here: the loops, each over rows [first, last) so that threads can share a batch. Must not live
-here: what they are for (native_engine.py).
+"""Compiled loops of the native engine, each over rows [first, last) so that threads share a batch.
 
 How they are fast: the innermost loop always runs along a contiguous axis (hidden units, or all
 categories) with nothing carried from turn to turn, so that the compiler uses vector instructions
@@ -9,6 +6,8 @@ whatever the network's sizes are. They release the GIL.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,12 +18,33 @@ from stream_scorer.jit import kernel
 NO_ROLE = -1
 
 
+class Entries(NamedTuple):
+    """A CSR matrix (B, F): row b has the columns indices[indptr[b]:indptr[b + 1]] with `data`."""
+
+    indptr: Int32
+    indices: Int32
+    data: Float32
+
+
+class PooledNetwork(NamedTuple):
+    """The network that every category shares; P units in its first layer, K own columns.
+
+    category_bias (P, N) and own_weight (K, P) of the first layer; sizes (L,) of all layers; weights
+    and biases, flat: those of layers 1 to L - 1, one after the other; out_weight (M, last size).
+    """
+
+    category_bias: Float32
+    own_weight: Float32
+    sizes: Int64
+    weights: Float32
+    biases: Float32
+    out_weight: Float32
+
+
 @kernel(fastmath={"contract"})
-def gather(
-    first: int, last: int, indptr: Int32, indices: Int32, data: Float32, weight: Float32,
-    hidden: Float32,
-) -> None:  # fmt: skip
+def gather(first: int, last: int, entries: Entries, weight: Float32, hidden: Float32) -> None:
     """hidden (B, H) += CSR times weight (F, H)."""
+    indptr, indices, data = entries.indptr, entries.indices, entries.data
     for row in range(first, last):
         out = hidden[row]
         for at in range(indptr[row], indptr[row + 1]):
@@ -34,10 +54,9 @@ def gather(
 
 
 @kernel
-def customer_columns(
-    indptr: Int32, indices: Int32, data: Float32, role: Int32, own_slots: int, out: Float32
-) -> None:
+def customer_columns(entries: Entries, role: Int32, own_slots: int, out: Float32) -> None:
     """out (B, W) += the customer-wide columns, those whose role is own_slots or above."""
+    indptr, indices, data = entries.indptr, entries.indices, entries.data
     for row in range(len(indptr) - 1):
         for at in range(indptr[row], indptr[row + 1]):
             slot = role[indices[at]]
@@ -47,10 +66,10 @@ def customer_columns(
 
 @kernel
 def own_path(
-    first: int, last: int, indptr: Int32, indices: Int32, data: Float32, role: Int32,
-    weight: Float32, logits: Float32,
-) -> None:  # fmt: skip
+    first: int, last: int, entries: Entries, role: Int32, weight: Float32, logits: Float32
+) -> None:
     """logits (B, M, N) += each category's own columns times weight (M, K, N)."""
+    indptr, indices, data = entries.indptr, entries.indices, entries.data
     actions, blocks, categories = weight.shape
     for row in range(first, last):
         for at in range(indptr[row], indptr[row + 1]):
@@ -62,11 +81,17 @@ def own_path(
 
 
 @kernel(fastmath={"contract"})
-def pooled_first(
-    row: int, indptr: Int32, indices: Int32, data: Float32, role: Int32, from_context: Float32,
-    bias: Float32, weight: Float32, layer: Float32,
-) -> None:  # fmt: skip
-    """layer (P, N) = relu(from_context (P,) + bias (P, N) + own columns times weight (K, P))."""
+def _pooled_first(
+    row: int,
+    entries: Entries,
+    role: Int32,
+    from_context: Float32,
+    network: PooledNetwork,
+    layer: Float32,
+) -> None:
+    """layer (P, N) = relu(from_context (P,) + category bias + own columns times own weight)."""
+    indptr, indices, data = entries.indptr, entries.indices, entries.data
+    bias, weight = network.category_bias, network.own_weight
     units, categories = layer.shape
     for i in range(units):
         line, start, shared = layer[i], bias[i], from_context[i]
@@ -85,7 +110,7 @@ def pooled_first(
 
 
 @kernel(fastmath={"contract"})
-def pooled_next(layer: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
+def _pooled_next(layer: Float32, weight: Float32, bias: Float32, out: Float32) -> None:
     """out (Q, N) = relu(weight (Q, P) times layer (P, N) + bias (Q,))."""
     categories = layer.shape[1]
     for j in range(len(out)):
@@ -115,33 +140,30 @@ def _accumulate(layer: Float32, weight: Float32, line: Float32) -> None:
 
 @kernel
 def pooled_path(
-    first: int, last: int, indptr: Int32, indices: Int32, data: Float32, role: Int32,
-    from_context: Float32, first_bias: Float32, own_weight: Float32,
-    sizes: Int64, weights: Float32, biases: Float32, out_weight: Float32, logits: Float32,
-) -> None:  # fmt: skip
-    """logits (B, M, N) += the pooled network of each row.
-
-    sizes (L,) of its layers; weights and biases (flat): those of layers 1 to L - 1, one after the
-    other.
-    """
-    categories = first_bias.shape[1]
+    first: int,
+    last: int,
+    entries: Entries,
+    role: Int32,
+    from_context: Float32,
+    network: PooledNetwork,
+    logits: Float32,
+) -> None:
+    """logits (B, M, N) += the pooled network of each row; from_context (B, P)."""
+    categories, sizes = network.category_bias.shape[1], network.sizes
     layer = np.empty((sizes.max(), categories), np.float32)
     following = np.empty_like(layer)
     for row in range(first, last):
-        pooled_first(
-            row, indptr, indices, data, role, from_context[row], first_bias, own_weight,
-            layer[: sizes[0]],
-        )  # fmt: skip
+        _pooled_first(row, entries, role, from_context[row], network, layer[: sizes[0]])
         weight_at, bias_at = 0, 0
         for i in range(1, len(sizes)):
             inputs, outputs = sizes[i - 1], sizes[i]
-            weight = weights[weight_at : weight_at + outputs * inputs].reshape(outputs, inputs)
-            bias = biases[bias_at : bias_at + outputs]
-            pooled_next(layer[:inputs], weight, bias, following[:outputs])
+            weight = network.weights[weight_at : weight_at + outputs * inputs]
+            bias = network.biases[bias_at : bias_at + outputs]
+            _pooled_next(layer[:inputs], weight.reshape(outputs, inputs), bias, following[:outputs])
             weight_at, bias_at = weight_at + outputs * inputs, bias_at + outputs
             layer, following = following, layer
-        for m in range(len(out_weight)):
-            _accumulate(layer[: sizes[-1]], out_weight[m], logits[row, m])
+        for m in range(len(network.out_weight)):
+            _accumulate(layer[: sizes[-1]], network.out_weight[m], logits[row, m])
 
 
 @kernel
