@@ -4,7 +4,7 @@
 `Unavailable`: a server does not answer; wait and try again.
 `Halt`: going on would lose or spoil data; stop and let an operator look (exit status 1).
 
-Nothing here formats for a terminal; cli/ prints `str(error)`.
+An error's text is its whole message: the command line prints `str(error)` as it is.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class BusUnavailable(Unavailable):
 
 
 class ClientLost(BusUnavailable):
-    """A Kafka client can't go on, but a new one can: join anew, from what is committed."""
+    """A Kafka client can't go on, but a new one can: join again, from the committed offsets."""
 
 
 class StoreRewound(StreamScorerError):
-    """The store has less than this consumer had written: read on from `offsets`.
+    """The store holds less than this consumer had written: read again from `offsets`.
 
     `offsets` maps (topic, partition) to the next offset that the store still needs.
     """

@@ -1,6 +1,6 @@
-"""How far long work is, for the person who waits: a bar on stderr.
+"""A progress bar on stderr, for the person who waits.
 
-Lives here: its look. stdout stays free for results; where stderr is no terminal, nothing is drawn.
+stdout stays free for results. Where stderr is not a terminal, nothing is drawn.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Meter:
         self._bar, self._task = bar, task
 
     def advance(self, count: float) -> None:
-        """So much more is done."""
+        """`count` more units are done."""
         self._bar.advance(self._task, count)
 
     def at(self, done: float, total: float | None = None) -> None:
-        """So much is done, of `total` if that is known by now."""
+        """`done` units are done, of `total` where that is known by now."""
         self._bar.update(self._task, completed=done, total=total)
 
 
@@ -38,7 +38,7 @@ class Meter:
 def progress(
     what: str, total: float | None = None, console: Console | None = None, *, quiet: bool = False
 ) -> Iterator[Meter]:
-    """A bar for `what` while in here; total None: not known yet; quiet: none is drawn."""
+    """A bar labelled `what` inside this context; total None: not known yet; quiet: no bar."""
     columns = (
         TextColumn("{task.description:18}"),
         BarColumn(),

@@ -30,7 +30,7 @@ class Threads:
 
 
 def usable_cores() -> int:
-    """At least 1."""
+    """Cores that this process may run on, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -39,10 +39,10 @@ def usable_cores() -> int:
 def keep_freed_memory() -> None:
     """Freed arrays stay with this process, for jobs that make large ones again and again.
 
-    Else glibc gives them back to the kernel, and each page of the next one is a fault: in a replay
-    on a virtual machine a third of all time. Its memory then stays at its peak until it ends. To be
-    called before the libraries are imported whose threads would have heaps of their own. Without
-    effect where the C library is another.
+    By default glibc gives them back to the kernel, and each page of the next array is a page fault:
+    in a replay on a virtual machine that was a third of all time. The price is that the process
+    keeps its peak memory until it ends. Call it before importing libraries whose threads would get
+    heaps of their own. It has no effect where the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,6 @@
 """`bench bulk`: a snapshot scored by one process, by PySpark and by the JVM, each as a command.
 
-How it works: snapshot and model are written to a temporary folder; then each command runs as a user
+Snapshot and model are written to a temporary folder; then each command runs as a user
 would run it, all of them once before any is run again. A rate is rows over the whole command's
 time, its start included. Memory is the greatest sum over the command's processes (Linux's Pss,
 which counts shared pages once). The JVM's commands run where STREAM_SCORER_DJL_JAR names the jar of
@@ -160,7 +160,7 @@ def _memory_mb(process: int) -> float:
 
 
 def _model_share(report: Mapping[str, Any]) -> float | None:
-    """Of the core seconds that there were, how many the model took; None where it is not told."""
+    """The model's share of all core seconds; None where the report does not give it."""
     if "workers" in report:
         return float(report["workers"]["model"] / (report["seconds"] * report["parallelism"]))
     if "stages" in report:

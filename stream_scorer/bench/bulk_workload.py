@@ -1,10 +1,8 @@
-"""The customers and the model that scoring in bulk is measured on: random, of a given shape.
-
-Lives here: sizes, feature declaration, snapshot, model. Must not live here: what is measured.
+"""The customers and the model that bulk scoring is measured on: random, of a given shape.
 
 Each row has the customer's two totals, the own columns of a few categories at three half-lives, and
 many hashed columns. The model is the default network with random parameters, none of them zero, so
-every path has its part in every score.
+every path contributes to every score.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`bench end-to-end`: from events in Kafka to vectors in Redis and propensities in Kafka.
 
-How it works: the topic is full before the clock starts, which runs from the first batch on, so that
+The topic is full before the clock starts, which runs from the first batch on, so that
 joining a group costs nobody. Three consumers read the same records into an empty Redis, in turns:
 ours (the one that `run` runs), ours without a model, and a good one in plain Python (peer.py); and
 librdkafka's client alone, which does nothing with them. Broker and Redis share this machine.
@@ -18,7 +18,7 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import Producer, TopicPartition
 
 from stream_scorer.bench.peer import Vectors
-from stream_scorer.bench.shop import Shop, shop, untrained
+from stream_scorer.bench.testbed import Testbed, open_testbed, untrained
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.decoder import Decoder
@@ -67,11 +67,11 @@ class _Clock:
 
 def measure(sizes: Sizes, findings: Findings) -> None:
     """Add results and ratios to `findings`."""
-    with shop(sizes, findings, STAGE) as place:
-        if place is None:
+    with open_testbed(sizes, findings, STAGE) as testbed:
+        if testbed is None:
             return
-        untrained(place.scene)
-        events = place.fill(sizes.topic_events)
+        untrained(testbed.scene)
+        events = testbed.fill(sizes.topic_events)
         cases = {
             "raw consume by confluent-kafka, nothing done": _raw,
             "features only": _features_only,
@@ -82,13 +82,13 @@ def measure(sizes: Sizes, findings: Findings) -> None:
         rates: dict[str, list[float]] = {case: [] for case in cases}
         for run in range(sizes.runs + 1):  # the first to warm up
             for case, consume in cases.items():
-                rate = consume(place, events)
+                rate = consume(testbed, events)
                 if run:
                     rates[case].append(rate)
         for case, found in rates.items():
             findings.add(STAGE, f"{case}, {events:,} events", "events/s", found)
         few = min(events, 1_000)
-        counted = [_counted_in_redis(place, few) for _ in range(sizes.runs)]
+        counted = [_counted_in_redis(testbed, few) for _ in range(sizes.runs)]
         findings.add(STAGE, f"HINCRBYFLOAT for each feature, {few:,} events", "events/s", counted)
         raw, features, whole, peer_features, peer = rates.values()
         findings.ratios["features_only_vs_raw_consume"] = _ratio(features, raw)
@@ -101,9 +101,9 @@ def _ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def _whole(place: Shop, events: int) -> float:
-    place.store()
-    with Consumer(place.settings(_batch_events(events))) as consumer:
+def _whole(testbed: Testbed, events: int) -> float:
+    testbed.store()
+    with Consumer(testbed.settings(_batch_events(events))) as consumer:
         consumer.warm_up()
         consumer.join()
         clock = _Clock(events)
@@ -112,8 +112,12 @@ def _whole(place: Shop, events: int) -> float:
     return clock.rate
 
 
-def _features_only(place: Shop, events: int) -> float:
-    store, settings, space = place.store(), place.settings(_batch_events(events)), place.scene.space
+def _features_only(testbed: Testbed, events: int) -> float:
+    store, settings, space = (
+        testbed.store(),
+        testbed.settings(_batch_events(events)),
+        testbed.scene.space,
+    )
     kafka, batch = settings.kafka, settings.batch
     with ExitStack() as closing:
         source = KafkaSource(
@@ -138,31 +142,31 @@ def _features_only(place: Shop, events: int) -> float:
     return clock.rate
 
 
-def _raw(place: Shop, events: int) -> float:
+def _raw(testbed: Testbed, events: int) -> float:
     clock = _Clock(events)
-    for values, _ in _batches(place, events, clock):
+    for values, _ in _batches(testbed, events, clock):
         clock.took(len(values))
     return clock.rate
 
 
-def _peer_features_only(place: Shop, events: int) -> float:
-    place.store()
-    vectors, clock = Vectors(place.client, place.scene.space), _Clock(events)
-    for values, client in _batches(place, events, clock):
+def _peer_features_only(testbed: Testbed, events: int) -> float:
+    testbed.store()
+    vectors, clock = Vectors(testbed.client, testbed.scene.space), _Clock(events)
+    for values, client in _batches(testbed, events, clock):
         vectors.update(values)
         client.commit(asynchronous=False)
         clock.took(len(values))
     return clock.rate
 
 
-def _peer_whole(place: Shop, events: int) -> float:
-    place.store()
-    settings, space = place.settings(_batch_events(events)), place.scene.space
+def _peer_whole(testbed: Testbed, events: int) -> float:
+    testbed.store()
+    settings, space = testbed.settings(_batch_events(events)), testbed.scene.space
     engine = open_engine(artefact.load(settings.model.path, space.fingerprint), "mxnet")
     engine.warm_up(_batch_events(events))
-    producer = Producer({"bootstrap.servers": place.kafka.bootstrap_servers, "linger.ms": 5})
-    vectors, clock = Vectors(place.client, space), _Clock(events)
-    for values, client in _batches(place, events, clock):
+    producer = Producer({"bootstrap.servers": testbed.kafka.bootstrap_servers, "linger.ms": 5})
+    vectors, clock = Vectors(testbed.client, space), _Clock(events)
+    for values, client in _batches(testbed, events, clock):
         changed = vectors.update(values)
         scores = engine.score(vectors.matrix(changed))[:, :, 1]
         for customer, row in zip(changed, scores, strict=True):
@@ -173,9 +177,9 @@ def _peer_whole(place: Shop, events: int) -> float:
     return clock.rate
 
 
-def _batches(place: Shop, events: int, clock: _Clock) -> Iterator[tuple[list[bytes], Any]]:
+def _batches(testbed: Testbed, events: int, clock: _Clock) -> Iterator[tuple[list[bytes], Any]]:
     """Values of the topic from its start, until the clock has all; and the client to commit by."""
-    settings = place.settings(_batch_events(events))
+    settings = testbed.settings(_batch_events(events))
     properties = {**settings.kafka.consumer_properties(), "enable.auto.commit": False}
     client = KafkaConsumer({**properties, "group.id": f"peer-{time.monotonic_ns()}"})
     topic = settings.kafka.input_topic
@@ -195,11 +199,11 @@ def _batch_events(events: int) -> int:
     return max(1, min(MOST_BATCH_EVENTS, events // LEAST_BATCHES))
 
 
-def _counted_in_redis(place: Shop, events: int) -> float:
-    place.store()
-    vectors = Vectors(place.client, place.scene.space)
-    values = [value for _, value in place.scene.encoded[:events]]
-    landmark_ms = int(place.scene.stream.occurred_at_ms[0])
+def _counted_in_redis(testbed: Testbed, events: int) -> float:
+    testbed.store()
+    vectors = Vectors(testbed.client, testbed.scene.space)
+    values = [value for _, value in testbed.scene.encoded[:events]]
+    landmark_ms = int(testbed.scene.stream.occurred_at_ms[0])
     started = time.perf_counter()
     vectors.count_in_redis(values, landmark_ms)
     return events / (time.perf_counter() - started)

@@ -1,6 +1,6 @@
 """`bench limits`: the native engine beside the least that any engine must do on this machine.
 
-How it works: the least is to fetch each entry's row of the first layer (1 kB each, from memory,
+The least is to fetch each entry's row of the first layer (1 kB each, from memory,
 since they are random and few are fetched twice) and to multiply the dense layers. Both are timed
 with the same entries and sizes, in as many threads as the engine has: rows by a loop that only adds
 them up, products by BLAS. What the engine does beside, relu, bias, sigmoid and writing (B, N, 2)

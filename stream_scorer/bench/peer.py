@@ -1,13 +1,13 @@
 """The same job as a good engineer would write it in an afternoon, for comparison only.
 
-Lives here: a consumer in plain Python: fastavro one record at a time, a customer's vector as a
-dictionary, pickled in Redis, many customers per MGET and MSET, numpy for the matrix, MXNet for the
-scores, which are published as raw floats. It computes the same vectors from the same declaration.
-What it lacks costs it nothing here: no dead letters, no events skipped by offset, no watermarks.
+A consumer in plain Python: fastavro one record at a time, a customer's vector as a dictionary,
+pickled in Redis, many customers per MGET and MSET, numpy for the matrix, and MXNet for the scores,
+which are published as raw floats. It computes the same vectors from the same declaration. It has no
+dead letters, skips no events by offset and keeps no watermarks, so it does not pay for them.
 
-It is faster than HINCRBYFLOAT for each feature of each event, `count_in_redis`, which people write
-first; a framework could not be taken: quixstreams asks the brokers for a topic's configuration,
-which librdkafka's mock cluster does not answer.
+It is faster than one HINCRBYFLOAT for each feature of each event (`count_in_redis`), which is what
+people write first. A framework could not be measured: quixstreams asks the brokers for a topic's
+configuration, which librdkafka's mock cluster does not answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`bench state` and `bench replay`: how fast events change vectors, in Redis and in memory.
 
-How it works: both fold the same events from the same files by the same pipeline, vectors alone. The
+Both fold the same events from the same files by the same pipeline, vectors alone. The
 state stage is what the live path spends on it, load, apply and save, in one thread. A replay is
 timed from opening the files to the last vector, as it runs by default, in a process of its own, as
 the verb is. For the ratio the two take turns, since the machine is not the same from minute to
@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from stream_scorer.bench.shop import Shop, shop
+from stream_scorer.bench.testbed import Testbed, open_testbed
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.io.stores.memory import MemoryStore
@@ -41,38 +41,38 @@ class _Rates(NamedTuple):
 
 def measure_state(sizes: Sizes, findings: Findings) -> None:
     """Add results to `findings`."""
-    with shop(sizes, findings, STATE) as place:
-        if place is None:
+    with open_testbed(sizes, findings, STATE) as testbed:
+        if testbed is None:
             return
         for batch in LIVE_BATCHES:
-            rates = [_live(place, batch) for _ in range(sizes.runs + 1)][1:]
-            case = f"{place.events:,} events, Redis, batches of {batch:,}"
+            rates = [_live(testbed, batch) for _ in range(sizes.runs + 1)][1:]
+            case = f"{testbed.events:,} events, Redis, batches of {batch:,}"
             findings.add(STATE, case, "events/s", [r.state for r in rates])
 
 
 def measure_replay(sizes: Sizes, findings: Findings) -> None:
     """Add results and ratios to `findings`."""
     with (
-        shop(sizes, findings, REPLAY) as place,
+        open_testbed(sizes, findings, REPLAY) as testbed,
         ProcessPoolExecutor(1, get_context("spawn"), keep_freed_memory) as apart,
     ):
-        if place is None:
+        if testbed is None:
             return
         keep_freed_memory()
         threads = usable_cores()
         live: list[_Rates] = []
         replayed: dict[int, list[_Rates]] = {1: [], threads: []}
         for run in range(sizes.runs + 1):  # the first to warm up
-            turn = [_live(place, LIVE_BATCHES[-1])]
+            turn = [_live(testbed, LIVE_BATCHES[-1])]
             for number in replayed:
-                task = apart.submit(_in_memory, place.scene.settings, place.files, number)
+                task = apart.submit(_in_memory, testbed.scene.settings, testbed.files, number)
                 folded, bytes_per_customer = task.result()
                 turn.append(folded)
             if run:
                 live.append(turn[0])
                 for number, folded in zip(replayed, turn[1:], strict=True):
                     replayed[number].append(folded)
-        case = f"{place.events:,} events from Parquet into memory"
+        case = f"{testbed.events:,} events from Parquet into memory"
         for number, rates in replayed.items():
             said = f"{case}, {number} thread{'s' if number > 1 else ''}"
             findings.add(REPLAY, said, "events/s", [r.whole for r in rates])
@@ -85,8 +85,8 @@ def measure_replay(sizes: Sizes, findings: Findings) -> None:
         findings.ratios["replay_state_vs_state"] = _ratio([r.state for r in fastest], live)
 
 
-def _live(place: Shop, batch: int) -> _Rates:
-    return _folded(place.scene.settings, place.files, place.store(), batch, 1)
+def _live(testbed: Testbed, batch: int) -> _Rates:
+    return _folded(testbed.scene.settings, testbed.files, testbed.store(), batch, 1)
 
 
 def _in_memory(settings: Settings, files: Sequence[Path], threads: int) -> tuple[_Rates, float]:

@@ -1,7 +1,4 @@
-"""What a benchmark reports, and how it repeats.
-
-Lives here: results, repeating, what the machine is. Must not live here: what is measured.
-"""
+"""Results of a benchmark, how a measurement is repeated, and a description of the machine."""
 
 from __future__ import annotations
 

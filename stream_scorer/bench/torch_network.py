@@ -1,7 +1,7 @@
 """The plain network in PyTorch, for comparison only: the product never imports it.
 
-Lives here: the same layers, sizes and losses. The input layer has a sparse gradient and SparseAdam,
-or a dense one and fused Adam; the rest has Adam. PyTorch comes with the extra `bench`.
+It has the same layers, sizes and losses. The input layer has a sparse gradient and SparseAdam, or a
+dense one and fused Adam; the other layers have Adam. PyTorch comes with the extra `bench`.
 """
 
 # ruff: noqa: PLC0415 - torch is an extra

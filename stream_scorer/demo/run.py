@@ -1,7 +1,7 @@
-"""`stream-scorer demo`: the whole loop on real events, on servers that it brings along.
+"""`stream-scorer demo`: the whole loop on real events, on servers that it starts itself.
 
-Lives here: the order of the demo. The consumer in the middle is the one that `run` runs: the same
-source, store, engine, sink and pipeline, built from a config file in the same way.
+The consumer in the middle is the one of `run`: the same source, store, engine, sink and pipeline,
+built from a config file in the same way.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.demo import scenario as scenes
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.demo.report import Outcome, in_words, judge, latency_ms, show
-from stream_scorer.demo.traffic import Reader, Shop
+from stream_scorer.demo.traffic import EventPublisher, Reader
 from stream_scorer.errors import Halt, InputError
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.model import artefact, training
 from stream_scorer.progress import progress
 
-LEAD_BATCHES = 3  # how many micro-batches the shop may be ahead of the consumer
+LEAD_BATCHES = 3  # how many micro-batches the publisher may be ahead of the consumer
 TOPICS = ("customer-events", "category-propensities", "customer-events-dead-letters")
 PARTITIONS = 4  # the mock cluster's own number
 
@@ -43,11 +43,11 @@ def demo(
 ) -> bool:
     """Run it; whether every event was accounted for.
 
-    seconds: stop publishing after so long; households: only the first so many; keep: a new folder
-    for the event files, the config and the model, to go on with on servers of one's own.
+    seconds: stop publishing after this time; households: how many to use; keep: a new folder that
+    keeps the event files, the config and the model, to carry on with on your own servers.
     """
     if keep is not None and keep.exists():
-        raise InputError("--keep", keep, "exists already; name a folder that does not")
+        raise InputError("--keep", keep, "it exists already; choose a folder that does not")
     logging.getLogger("librdkafka").setLevel(logging.ERROR)
     console = Console(stderr=as_json)
     outcome = Outcome()
@@ -81,12 +81,12 @@ def _train(scene: scenes.Scenario, path: Path, outcome: Outcome, console: Consol
     rows, validation = scenes.training_rows(scene)
     with progress("training (MXNet)", console=console) as meter:
 
-        def tell(step: training.Progress) -> None:
+        def report(step: training.Progress) -> None:
             meter.at(step.step, step.steps)
 
         model = training.train(
             rows, validation, scene.space, scene.settings.label_rule(), scene.settings.training,
-            progress=tell,
+            progress=report,
         )  # fmt: skip
         meter.at(1, 1)  # training may stop early
     artefact.save(model, path)
@@ -114,15 +114,17 @@ def _stream(
         consumer.pipeline.step()
     started = time.monotonic()
     stop_at = None if seconds is None else started + seconds
-    shop = Shop(servers, kafka.input_topic, scene.encoded, lead=lead, stop_at_s=stop_at)
+    publisher = EventPublisher(
+        servers, kafka.input_topic, scene.encoded, lead=lead, stop_at_s=stop_at
+    )
     reader.start()
-    shop.start()
+    publisher.start()
     taken = 0
     with progress("streaming", len(scene.encoded), console) as meter:
-        while not shop.finished.is_set() or taken < shop.published:
+        while not publisher.finished.is_set() or taken < publisher.published:
             report = consumer.pipeline.step()
             taken += report.records
-            shop.taken = taken
+            publisher.taken = taken
             outcome.applied += report.applied
             outcome.duplicates += report.duplicates
             outcome.dead_letters += len(report.dead_letters)
@@ -133,13 +135,13 @@ def _stream(
                 outcome.stages[stage] = outcome.stages.get(stage, 0.0) + spent
             meter.at(taken, len(scene.encoded))
     outcome.streaming_seconds = time.monotonic() - started
-    if shop.failed is not None:
-        raise Halt(f"the demo's shop could not publish: {shop.failed}")
-    outcome.published_events = shop.published
+    if publisher.failed is not None:
+        raise Halt(f"the demo could not publish its events: {publisher.failed}")
+    outcome.published_events = publisher.published
     outcome.consumer_lag = sum(consumer.source.lag().values())
     reader.finish(outcome.propensities_published)
     published = decode_propensities(reader.values)
-    outcome.latency_ms = latency_ms(published, reader.read_at_ms, shop.sent_ms)
+    outcome.latency_ms = latency_ms(published, reader.read_at_ms, publisher.sent_ms)
     outcome.judged, outcome.quality, outcome.prior = judge(
         published, scene.labels, np.array(consumer.model.manifest.category_index), prior,
         int(scene.stream.occurred_at_ms[-1]), scene.settings.label_rule().horizon_ms,

@@ -1,8 +1,7 @@
 """What the demo works on: the public events, split into a past to learn from and a stream.
 
-Lives here: the split, the demo's own config folder, and the training of its model. Everything goes
-the way a user's data goes: events are Avro, decoded by the Decoder; features and labels come from
-core; the model is an artefact on disk.
+Everything takes the same path as a user's data: events are Avro, decoded by the Decoder; features
+and labels come from core; the model is an artefact on disk.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from stream_scorer.settings.tree import Settings
 
 DAY_MS = 86_400_000
 UTC = datetime.timezone.utc
-# Midnight of the shop's clock (America/New_York) on 1 October 2017: what is later is streamed.
+# Midnight in the shops' time zone (America/New_York) on 1 October 2017: later events are streamed.
 STREAM_FROM_MS = int(datetime.datetime(2017, 10, 1, 4, tzinfo=UTC).timestamp() * 1000)
 FIRST_CUTOFF_MS = int(datetime.datetime(2017, 4, 3, 4, tzinfo=UTC).timestamp() * 1000)
 WEEK_MS = 7 * DAY_MS

@@ -1,7 +1,7 @@
-"""The demo's two neighbours of the consumer: a shop that publishes events, and a reader of scores.
+"""The demo's two threads beside the consumer: one publishes events, one reads propensities.
 
-Lives here: two threads with clients of their own. The mock cluster keeps only about 5 MB of a
-partition, so the shop stays at most `lead` events ahead of the consumer, as `taken` tells it.
+Each has Kafka clients of its own. The mock cluster keeps only about 5 MB of a partition, so the
+publisher stays at most `lead` events ahead of the consumer, which sets `taken`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stream_scorer.errors import BusUnavailable
 CHUNK = 1000
 
 
-class Shop(threading.Thread):
+class EventPublisher(threading.Thread):
     """Publishes (key, value) events in order, as fast as the consumer keeps up.
 
     `published` counts confirmed events; `finished` is set when all are out or `stop_at_s` (on
@@ -34,7 +34,7 @@ class Shop(threading.Thread):
         lead: int,
         stop_at_s: float | None,
     ) -> None:
-        super().__init__(name="shop", daemon=True)
+        super().__init__(name="publisher", daemon=True)
         self._producer = Producer(
             {"bootstrap.servers": bootstrap_servers, "linger.ms": 5, "log_level": 0}
         )
@@ -49,7 +49,7 @@ class Shop(threading.Thread):
     def run(self) -> None:
         try:
             self._publish()
-        except Exception as error:  # whatever it is, the consumer's side must hear of it
+        except Exception as error:  # the consumer's thread raises it
             self.failed = repr(error)
         finally:
             self.finished.set()
@@ -122,4 +122,6 @@ class Reader(threading.Thread):
         self._over.set()
         self.join()
         if len(self.values) < expected:
-            raise BusUnavailable(f"read back {len(self.values)} of {expected} propensities")
+            raise BusUnavailable(
+                f"only {len(self.values)} of {expected} propensity records were read back"
+            )

@@ -1,10 +1,7 @@
-"""What the consumer tells about itself: metrics for Prometheus, and log lines.
+"""What the consumer reports about itself: metrics for Prometheus, and log lines.
 
-Lives here: every metric's name, kind and meaning, the HTTP endpoint, how logging is set up. Must
-not live here: when something is measured (live/).
-
-How it works: `Metrics` holds typed metrics on a registry of its own; `observe` is told of each
-micro-batch, once. Names are `stream_scorer_NOUN_UNIT`; labels have few values. Logging goes to
+`Metrics` holds typed metrics on a registry of its own; `observe` is called once for each finished
+micro-batch. Names are `stream_scorer_NOUN_UNIT`, and labels have few values. Logging goes to
 stderr, one line for each event, as text or as JSON.
 """
 
@@ -34,58 +31,76 @@ class Metrics:
     def __init__(self) -> None:
         r = self.registry = CollectorRegistry()
         self.events = Counter(
-            "stream_scorer_events", "Valid events, by what became of them", ["outcome"], registry=r
+            "stream_scorer_events",
+            "Valid events, by outcome: applied or duplicate",
+            ["outcome"],
+            registry=r,
         )
         self.dead_letters = Counter(
             "stream_scorer_dead_letters",
-            "Records that could not be applied",
+            "Records that became dead letters, by reason",
             ["reason"],
             registry=r,
         )
         self.lag = Gauge(
             "stream_scorer_consumer_lag",
-            "Records in the log beyond the last one read",
+            "Records in the topic that this member has not read yet, by partition",
             ["topic", "partition"],
             registry=r,
         )
         self.stages = Histogram(
             "stream_scorer_stage_seconds",
-            "Time of each stage of a micro-batch",
+            "Time that each stage of a micro-batch took",
             ["stage"],
             buckets=SECONDS,
             registry=r,
         )
         self.batch_records = Histogram(
-            "stream_scorer_batch_records", "Records of a micro-batch", buckets=SIZES, registry=r
+            "stream_scorer_batch_records", "Records in a micro-batch", buckets=SIZES, registry=r
         )
         self.batch_customers = Histogram(
-            "stream_scorer_batch_customers", "Customers scored in one", buckets=SIZES, registry=r
+            "stream_scorer_batch_customers",
+            "Customers scored in a micro-batch",
+            buckets=SIZES,
+            registry=r,
         )
         self.propensities = Counter(
-            "stream_scorer_propensities", "Propensity records delivered", registry=r
+            "stream_scorer_propensities", "Propensity records that Kafka confirmed", registry=r
         )
         self.refused_writes = Counter(
-            "stream_scorer_refused_writes", "Records another owner had newer", registry=r
+            "stream_scorer_refused_writes",
+            "Writes that the store refused because another owner had written newer ones",
+            registry=r,
         )
         self.store_rewinds = Counter(
-            "stream_scorer_store_rewinds", "Times the store had lost its newest writes", registry=r
+            "stream_scorer_store_rewinds",
+            "Times that the store was found to have lost its newest writes",
+            registry=r,
         )
         self.waits = Counter(
-            "stream_scorer_waits", "Times a server did not answer", ["server"], registry=r
+            "stream_scorer_waits",
+            "Waits because a server did not answer, by server",
+            ["server"],
+            registry=r,
         )
         self.kafka_errors = Counter(
-            "stream_scorer_kafka_errors", "Errors that pass by themselves", ["error"], registry=r
+            "stream_scorer_kafka_errors",
+            "Transient errors of the Kafka clients, by error",
+            ["error"],
+            registry=r,
         )
         self.last_batch = Gauge(
-            "stream_scorer_last_batch_timestamp_seconds", "When a batch was last done", registry=r
+            "stream_scorer_last_batch_timestamp_seconds",
+            "When the last micro-batch was finished",
+            registry=r,
         )
 
     def observe(self, report: BatchReport) -> None:
         """Count one micro-batch that is done."""
         self.events.labels("applied").inc(report.applied)
         self.events.labels("duplicate").inc(report.duplicates)
-        for letter in report.dead_letters:
-            self.dead_letters.labels(letter.reason.value).inc()
+        for dead_letter in report.dead_letters:
+            self.dead_letters.labels(dead_letter.reason.value).inc()
         for stage, seconds in report.seconds.items():
             self.stages.labels(stage).observe(seconds)
         self.batch_records.observe(report.records)
@@ -155,12 +170,12 @@ def log_to_stderr(level: str, log_format: str) -> None:
     root.setLevel(level.upper())
     client = logging.getLogger("librdkafka")
     client.setLevel(max(root.level, logging.WARNING))
-    client.addFilter(_worth_telling)
+    client.addFilter(_is_worth_logging)
 
 
-def _worth_telling(record: logging.LogRecord) -> bool:
+def _is_worth_logging(record: logging.LogRecord) -> bool:
     """Of librdkafka's lines, arguments (facility, client, text)."""
     facility, *_, text = record.args if isinstance(record.args, tuple) else ("", "")
-    # Lost connections reach us as errors too, where each is told once in a while. And as
-    # kafka.properties are for consumer and producer alike, each warns of the other's.
+    # Lost connections also reach our error callbacks, which log each kind once in a while. Since
+    # kafka.properties are given to consumer and producer alike, each warns about the other's.
     return facility not in ("FAIL", "ERROR") and "and will be ignored by this" not in str(text)

@@ -1,14 +1,11 @@
-"""`stream-scorer dead-letters list|replay`: what could not be applied, and giving it another try.
+"""`stream-scorer dead-letters list|replay`: records that could not be applied, tried again.
 
-Lives here: choosing dead letters, showing them, putting their original bytes back into the input
-topic. Must not live here: how they came about (core/), how a topic is read (io/).
-
-How it works: the dead-letter topic is read up to where it ended at the start, outside any group.
-`replay` reads it twice: first for the marks that it left earlier, then for the letters. What goes
-back has its original key and bytes, a position of its own and the time of now; the live consumer
-decides about it anew. Confirmed, it is marked in the dead-letter topic, so that the next `replay`
-leaves it out: else its event would count twice. Of several letters of one position, as a crash
-before the commit leaves them, one goes back.
+The dead-letter topic is read up to where it ended at the start, outside any group. `replay` reads
+it twice: first for the marks that earlier replays left, then for the dead letters. What goes back
+has its original key and bytes, an offset of its own and the current time; the live consumer decides
+about it as about any other record. Once Kafka has confirmed it, a mark in the dead-letter topic
+makes the next `replay` leave it out, since its event would otherwise count twice. A crash before a
+commit can leave several dead letters of one position; only one of them goes back.
 """
 
 from __future__ import annotations
@@ -72,18 +69,20 @@ class Choice:
 
     def takes(self, record: DeadLetterRecord) -> bool:
         """Whether `record` is chosen."""
-        letter = record.letter
+        dead_letter = record.letter
         return (
-            (not self.reasons or letter.reason in self.reasons)
-            and (not self.positions or (letter.partition, letter.offset) in self.positions)
+            (not self.reasons or dead_letter.reason in self.reasons)
+            and (
+                not self.positions or (dead_letter.partition, dead_letter.offset) in self.positions
+            )
             and (self.from_ms is None or record.failed_at_ms >= self.from_ms)
             and (self.to_ms is None or record.failed_at_ms < self.to_ms)
         )
 
 
 @dataclass
-class _Read:
-    """What else was met on the way through the topic."""
+class _TopicContents:
+    """What else one reading of the topic found."""
 
     replayed: set[Position]
     unreadable: int = 0
@@ -92,10 +91,11 @@ class _Read:
 def listing(settings: Settings, choice: Choice, limit: int) -> dict[str, Any]:
     """{"topic", "matched", "replayed", "unreadable", "reasons" {reason: count}, "dead_letters"}.
 
-    matched, replayed and reasons count every chosen letter; "dead_letters" has the newest `limit`
-    (0: all), oldest first. "unreadable" are records of the topic that are not ours.
+    matched, replayed and reasons count every chosen dead letter; "dead_letters" has the newest
+    `limit` (0: all), oldest first. "unreadable" counts records of the topic that are not dead
+    letters.
     """
-    read = _Read(set())
+    read = _TopicContents(set())
     reasons: Counter[str] = Counter()
     positions: list[Position] = []
 
@@ -103,7 +103,7 @@ def listing(settings: Settings, choice: Choice, limit: int) -> dict[str, Any]:
         for record in _chosen(reader, choice, read):
             reasons[record.letter.reason.value] += 1
             positions.append(record.position)
-            yield record.failed_at_ms, record.position, _shown(record)
+            yield record.failed_at_ms, record.position, _as_row(record)
 
     with _reader(settings) as reader:
         found = rows(reader)
@@ -124,14 +124,14 @@ def listing(settings: Settings, choice: Choice, limit: int) -> dict[str, Any]:
 def replay(settings: Settings, choice: Choice) -> dict[str, Any]:
     """{"topic", "matched", "replayed", "already", "repeated", "cut", "foreign", "refused", ...}.
 
-    Of the `matched` letters: replayed, and confirmed by Kafka; already replayed earlier; repeated,
-    the same position once more; cut, their original bytes were not kept whole; foreign, they did
-    not come from the input topic; refused, the input topic takes no record as large.
+    Of the `matched` dead letters: replayed, and confirmed by Kafka; already replayed earlier;
+    repeated, the same position once more; cut, their original bytes were not kept whole; foreign,
+    they did not come from the input topic; refused, the input topic takes no record as large.
     """
     started = time.monotonic()
     counts: Counter[str] = Counter()
     with _reader(settings) as reader:
-        read = _Read(set())
+        read = _TopicContents(set())
         for _ in _chosen(reader, choice, read):
             pass
         done = read.replayed.copy()
@@ -170,7 +170,9 @@ def listing_in_words(report: dict[str, Any]) -> list[str]:
     if report["replayed"]:
         lines.append(f"{report['replayed']:,} of them were replayed")
     if report["unreadable"]:
-        lines.append(f"{report['unreadable']:,} records of the topic are no dead letters of ours")
+        lines.append(
+            f"{report['unreadable']:,} records of the topic are not stream-scorer's dead letters"
+        )
     return lines
 
 
@@ -188,7 +190,7 @@ def replay_in_words(report: dict[str, Any]) -> list[str]:
 
 
 class _Sender:
-    """Letters back to the input topic and their marks to the dead-letter topic, by the batch."""
+    """Sends records back to the input topic and marks to the dead-letter topic, in batches."""
 
     def __init__(self, settings: Settings) -> None:
         kafka = settings.kafka
@@ -215,8 +217,10 @@ class _Sender:
 
     def _send(self) -> None:
         records, self._waiting = self._waiting, []
-        letters = [r.letter for r in records]
-        self._producer.send(self._input_topic, [a.key for a in letters], [a.value for a in letters])
+        dead_letters = [r.letter for r in records]
+        self._producer.send(
+            self._input_topic, [d.key for d in dead_letters], [d.value for d in dead_letters]
+        )
         refused = {(r.key, r.value) for r in self._too_large(self._producer.settle())}
         taken = [r for r in records if (r.letter.key, r.letter.value) not in refused]
         self._refused += len(records) - len(taken)
@@ -240,9 +244,11 @@ def _reader(settings: Settings) -> TopicReader:
     )
 
 
-def _chosen(reader: TopicReader, choice: Choice, read: _Read) -> Iterator[DeadLetterRecord]:
-    """The chosen letters; marks and unreadable records go into `read`."""
-    read.unreadable = 0
+def _chosen(
+    reader: TopicReader, choice: Choice, read: _TopicContents
+) -> Iterator[DeadLetterRecord]:
+    """The chosen dead letters; marks and unreadable records go into `read`."""
+    read.unreadable = 0  # the topic may be read twice
     with progress("dead letters", reader.most_records) as meter:
         for batch in reader:
             for key, value in zip(batch.keys, batch.values, strict=True):
@@ -264,7 +270,7 @@ def _chosen(reader: TopicReader, choice: Choice, read: _Read) -> Iterator[DeadLe
 def _verdict(
     record: DeadLetterRecord, input_topic: str, done: set[Position], before: set[Position]
 ) -> str:
-    """What becomes of a chosen letter, by the names of `replay`'s report."""
+    """What becomes of a chosen dead letter, by the names of `replay`'s report."""
     if record.letter.topic != input_topic:
         return "foreign"
     if record.position in before:
@@ -274,18 +280,20 @@ def _verdict(
     return "repeated" if record.position in done else "replayed"
 
 
-def _shown(record: DeadLetterRecord) -> dict[str, Any]:
-    letter = record.letter
-    stamp = letter.timestamp_ms
+def _as_row(record: DeadLetterRecord) -> dict[str, Any]:
+    dead_letter = record.letter
+    stamp = dead_letter.timestamp_ms
     return {
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
+        "topic": dead_letter.topic,
+        "partition": dead_letter.partition,
+        "offset": dead_letter.offset,
         "time": None if stamp == NO_TIMESTAMP else _iso(stamp),
         "failed_at": _iso(record.failed_at_ms),
-        "reason": letter.reason.value,
-        "detail": letter.detail,
-        "key": None if letter.key is None else letter.key.decode(errors="backslashreplace"),
+        "reason": dead_letter.reason.value,
+        "detail": dead_letter.detail,
+        "key": None
+        if dead_letter.key is None
+        else dead_letter.key.decode(errors="backslashreplace"),
         "bytes": record.value_bytes,
         "cut": record.cut,
     }

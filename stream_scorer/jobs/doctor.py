@@ -1,10 +1,7 @@
-"""`stream-scorer doctor`: what is wrong with config, servers and model, and how to mend it.
+"""`stream-scorer doctor`: what is wrong with config, servers and model, and how to fix it.
 
-Lives here: the checks, one function each. Must not live here: what the servers are asked
-(io/kafka_admin.py, io/redis_health.py) and what topics should be like (topic_plan.py).
-
-How it works: each check yields findings; one with a remedy is wrong. A server that does not answer
-is one finding, and what depends on it is left out. Nothing is changed.
+Each check yields findings; a finding with a remedy is a problem. A server that does not answer is
+one finding, and the checks that depend on it are left out. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ NEARLY_FULL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Of one check: what was found, and what to do about it where it is wrong."""
+    """Result of one check: what was found, and the remedy where that is a problem."""
 
     check: str
     found: str
@@ -102,7 +99,9 @@ def _group(admin: KafkaAdmin, group: str, topic: Topic) -> Finding:
     ]
     if gone:
         found = f"events were deleted before they were read: {', '.join(gone)}"
-        return Finding(f"group {group}", found, f"give the topic more retention, and {FRESH_START}")
+        return Finding(
+            f"group {group}", found, f"give the topic a longer retention, and {FRESH_START}"
+        )
     if all(p.committed is None for p in positions.values()):
         return Finding(f"group {group}", "has not consumed yet")
     lag = sum(p.lag for p in positions.values())
@@ -145,7 +144,9 @@ def _persistence(health: RedisHealth) -> Finding:
     if health.snapshots:
         return Finding("redis persistence", f"snapshots ({health.snapshots}) without append-only")
     if health.snapshots is None:
-        return Finding("redis persistence", "no append-only file; snapshots are not told")
+        return Finding(
+            "redis persistence", "no append-only file; whether it keeps snapshots could not be read"
+        )
     return Finding(
         "redis persistence",
         "none: after a restart all vectors are made again from Kafka, if it still has the events",

@@ -1,9 +1,9 @@
 """`stream-scorer publish`: event files into the input topic.
 
-How it works: files are decoded as the consumer would decode them, so that a record that no consumer
-could read is named here, with its file and position, and not published. Events keep their order;
-the key is the customer id. With a schema registry the wire format is Confluent's, else Avro
-single-object encoding.
+Files are decoded as the consumer would decode them, so a record that no consumer could read is
+reported here, with its file and position, and not published. Events keep their order; the key is
+the customer id. With a schema registry the wire format is Confluent's, otherwise Avro single-object
+encoding.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def publish(settings: Settings, paths: Sequence[Path]) -> dict[str, Any]:
     )
     published = refused = 0
     for records in files:
-        events, letters = decoder.decode(records)
-        for letter in letters[: max(0, SHOWN_REFUSALS - refused)]:
-            where = f"{letter.topic}, record {letter.offset + 1}"
-            log.warning("%s: %s: %s", where, letter.reason.value, letter.detail)
+        events, dead_letters = decoder.decode(records)
+        for dead_letter in dead_letters[: max(0, SHOWN_REFUSALS - refused)]:
+            where = f"{dead_letter.topic}, record {dead_letter.offset + 1}"
+            log.warning("%s: %s: %s", where, dead_letter.reason.value, dead_letter.detail)
         producer.send(settings.kafka.input_topic, _keys(events), encode_event_batch(events, prefix))
         large = producer.settle()
-        refused += len(letters) + len(large)
+        refused += len(dead_letters) + len(large)
         published += len(events) - len(large)
     return {
         "published": published,
@@ -62,7 +62,9 @@ def in_words(report: dict[str, Any]) -> list[str]:
     rate = report["published"] / max(report["seconds"], 1e-9)
     lines = [f"{report['published']:,} events to {report['topic']}, {rate:,.0f} a second"]
     if report["refused"]:
-        lines.append(f"{report['refused']:,} records were not published: no event, or too large")
+        lines.append(
+            f"{report['refused']:,} records were not published: not valid events, or too large"
+        )
     return lines
 
 

@@ -1,4 +1,4 @@
-"""`stream-scorer topics create|check`: the three topics, made or held against their plan."""
+"""`stream-scorer topics create|check`: the three topics, created or compared with their plan."""
 
 from __future__ import annotations
 

@@ -1,15 +1,12 @@
 """The model artefact: a directory with a symbol, parameters and a manifest.
 
-Lives here: saving and loading it. Must not live here: MXNet (an artefact is read and written
-without it), training, scoring.
-
     model-symbol.json   the network, in MXNet's format: input `data` (B, F), output (B, N, C)
     model-0000.params   its parameters, in MXNet's format (params_file.py)
-    manifest.json       what they are for (core/model_spec.Manifest), and the others' SHA-256
+    manifest.json       what they are for (spec.Manifest), and the SHA-256 of the other two
 
-How it works: everything is written to a new directory beside the target, flushed to disk, and
-renamed; so a reader sees a whole artefact or none. Loading checks every byte against the manifest
-before anything is used. No pickle.
+A directory appears under its name whole or not at all. Loading checks every byte against the
+manifest before anything is used. Nothing is pickled, so loading runs no code of the artefact.
+MXNet is not needed to read or write one.
 """
 
 from __future__ import annotations
@@ -80,8 +77,8 @@ class Artefact:
 def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = None) -> Manifest:
     """Write `model` to the new directory `path`, whole or not at all; its manifest.
 
-    training: what else to say of the training data. Raises ArtefactError where `path` exists or
-    can't be written.
+    training: more facts about the training data, for people. Raises ArtefactError where `path`
+    exists or can't be written.
     """
     if path.exists():
         raise ArtefactError("model", path, "already exists; choose another path or delete it")
@@ -198,16 +195,20 @@ def _checked(
     except (ConfigError, KeyError, TypeError, IndexError) as error:
         raise ArtefactError("model", path / MANIFEST_FILE, f"contradicts itself: {error}") from None
     if space.fingerprint_hex != manifest.fingerprint or named != manifest.categories:
-        remedy = "features, categories and fingerprint do not belong together; train again"
+        remedy = (
+            "features, categories and fingerprint do not belong together; train the model again"
+        )
         raise ArtefactError("model", path / MANIFEST_FILE, remedy)
     try:
         parameters = params_file.read(content)
     except params_file.ParamsFileError as error:
-        raise ArtefactError("model", path / PARAMS_FILE, f"{error}; train again") from None
+        raise ArtefactError(
+            "model", path / PARAMS_FILE, f"{error}; train the model again"
+        ) from None
     found = {name: array.shape for name, array in parameters.items()}
     if found != shapes:
         odd = sorted(n for n in {*found, *shapes} if found.get(n) != shapes.get(n))[0]
-        remedy = f"{odd} has shape {found.get(odd)}, not {shapes.get(odd)}; train again"
+        remedy = f"{odd} has shape {found.get(odd)}, not {shapes.get(odd)}; train the model again"
         raise ArtefactError("model", path / PARAMS_FILE, remedy)
     return layout, parameters
 
@@ -217,7 +218,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         raw = json.loads(_read(where))
     except ValueError as error:
-        remedy = f"not JSON ({error}); copy or train the model again"
+        remedy = f"it is not JSON ({error}); copy or train the model again"
         raise ArtefactError("model", where, remedy) from None
     manifest = Manifest.from_dict(raw, str(where))
     if raw.pop("checksum", None) != _checksum(raw):

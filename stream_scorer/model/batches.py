@@ -1,11 +1,8 @@
 """Shards of labelled rows as MXNet batches, and the metric that training watches.
 
-Lives here: `LabelledBatches` (an mx.io.DataIter), `MultiLabelLogLoss`. Must not live here: files
-(io/snapshots.py makes shards), what is done with batches (training.py).
-
-How it works: shards come in an order drawn from the seed and the epoch. They are pooled until
-`shuffle_rows` rows are there, the pool's rows are shuffled, and batches are cut off it; what is
-left over joins the next pool. So memory is one pool and one shard, however many shards there are.
+Shards come in an order drawn from the seed and the epoch. They are pooled until `shuffle_rows` rows
+are there, the pool's rows are shuffled, and batches are cut off it; what is left over joins the
+next pool. So memory holds one pool and one shard, however many shards there are.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows, dense_labels
 from stream_scorer.model.mxnet_loader import mx
 
-CLIP = 1e-7
+LEAST_PROBABILITY = 1e-7  # of the true class, so that one float32 zero is not an infinite loss
 
 
 def csr_ndarray(matrix: sparse.csr_matrix) -> Any:
@@ -102,14 +99,14 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
             if turn < len(order) and held < max(self._shuffle_rows, self.batch_size):
                 continue
             rows, pool = concatenate_rows(pool), []
-            places = np.arange(held)
+            order_of_rows = np.arange(held)
             if draw is not None:
-                draw.shuffle(places)
+                draw.shuffle(order_of_rows)
             whole = held if turn == len(order) else held - held % self.batch_size
             for start in range(0, whole, self.batch_size):
-                yield rows.take(places[start : min(start + self.batch_size, whole)])
+                yield rows.take(order_of_rows[start : min(start + self.batch_size, whole)])
             if whole < held:
-                pool = [rows.take(places[whole:])]
+                pool = [rows.take(order_of_rows[whole:])]
 
 
 class MultiLabelLogLoss(mx.metric.EvalMetric):  # type: ignore[misc]
@@ -123,12 +120,14 @@ class MultiLabelLogLoss(mx.metric.EvalMetric):  # type: ignore[misc]
         super().__init__("multi_label_log_loss")
 
     def update(self, labels: list[Any], preds: list[Any]) -> None:
-        """Take in one batch."""
+        """Add one batch to the sums."""
         for label, given in zip(labels, preds, strict=False):
             classes, p = label.asnumpy().astype(np.int64), given.asnumpy()
             if p.ndim == classes.ndim:
                 right = np.where(classes > 0, p, 1 - p)
             else:
                 right = np.take_along_axis(p, classes[..., None], axis=-1)
-            self.sum_metric += float(-np.log(np.clip(right, CLIP, 1)).sum(dtype=np.float64))
+            self.sum_metric += float(
+                -np.log(np.clip(right, LEAST_PROBABILITY, 1)).sum(dtype=np.float64)
+            )
             self.num_inst += classes.size

@@ -1,13 +1,11 @@
-"""Do probabilities mean what they say: scale and shift of logits, fitted where they help.
+"""Do probabilities mean what they say? Scale and shift of logits, fitted where they help.
 
-Lives here: `Calibration`, cross entropy of logits, the fit and the choice. Must not live here: the
-network that made the logits, or where the result is stored.
-
-How it works: with M logits z for each category and class 0 at 0, a calibrated logit is a * z + b.
-Candidates, from stiff to supple: "temperature" (one a), "platt" (one a, one b for each class;
-Platt 1999) and "per_category" (a and b for each category, held near the shared ones by a prior).
-Each is fitted by Newton's method on one half of the validation customers and judged on the other;
-the best is fitted again on all, and only if it beats doing nothing beyond chance.
+With M logits z for each category and class 0 at 0, a calibrated logit is a * z + b. The candidates,
+from the fewest parameters to the most: "temperature" (one a), "platt" (one a, and one b for each
+class; Platt 1999) and "per_category" (a and b for each category, with a Gaussian prior centred on
+the shared ones). Each is fitted by Newton's method on one half of the validation customers and
+judged on the other. The best is fitted again on all, and is kept only if its gain is more than
+chance.
 """
 
 from __future__ import annotations
@@ -22,8 +20,9 @@ from stream_scorer.core.features.state import Float32
 
 KINDS = ("temperature", "platt", "per_category")
 NEWTON_STEPS = 12
-CLOSE = 1e-4
-# Rows' worth of belief that a category's logits need no more than the shared correction.
+CONVERGED_STEP = 1e-4
+# Strength of the prior on a category's own correction, in rows: a category with fewer rows than
+# this stays near the shared correction.
 PRIOR_ROWS = 200.0
 
 
@@ -42,7 +41,7 @@ def identity(categories: int, actions: int) -> Calibration:
     )
 
 
-def apply(calibration: Calibration, logits: Float32) -> Float32:
+def calibrated_logits(calibration: Calibration, logits: Float32) -> Float32:
     """Calibrated logits, (R, N, M)."""
     calibrated: Float32 = logits * calibration.scale[None, :, None] + calibration.shift[None]
     return calibrated
@@ -51,8 +50,8 @@ def apply(calibration: Calibration, logits: Float32) -> Float32:
 def cross_entropy(logits: Float32, classes: UInt8) -> Float64:
     """(R,) mean over categories of -log probability of the true class.
 
-    logits (R, N, M) with class 0 at 0; classes (R, N) from 0 to M. Without clipping: logits are
-    never certain.
+    logits (R, N, M) with class 0 at 0; classes (R, N) from 0 to M. Nothing is clipped, since finite
+    logits never give a probability of exactly 0 or 1.
     """
     top = np.maximum(logits.max(axis=2), 0)
     total = np.exp(-top) + np.exp(logits - top[:, :, None]).sum(axis=2)
@@ -69,7 +68,7 @@ def choose(logits: Float32, classes: UInt8, customer: Int64) -> Calibration:
     """
     nothing = identity(*logits.shape[1:])
     _, number = np.unique(customer, return_inverse=True)
-    half = number % 2 == 0
+    half = number % 2 == 0  # by customer: rows of one customer must not stand on both sides
     if half.all() or not half.any():
         return nothing
     before = cross_entropy(logits, classes)
@@ -78,7 +77,7 @@ def choose(logits: Float32, classes: UInt8, customer: Int64) -> Calibration:
         after = np.empty_like(before)
         for fitted, judged in ((half, ~half), (~half, half)):
             found = fit(kind, logits[fitted], classes[fitted])
-            after[judged] = cross_entropy(apply(found, logits[judged]), classes[judged])
+            after[judged] = cross_entropy(calibrated_logits(found, logits[judged]), classes[judged])
         gain = bootstrap_difference(after, before, number, samples=200)
         if gain.high < 0 and after.mean() < best_loss:
             best, best_loss = kind, float(after.mean())
@@ -92,42 +91,48 @@ def fit(kind: str, logits: Float32, classes: UInt8) -> Calibration:
     shared[0, 0] = 1.0
     free = slice(0, 1 if kind == "temperature" else 1 + actions)
     for _ in range(NEWTON_STEPS):
-        slope, bend = _derivatives(logits, classes, np.repeat(shared, categories, axis=0))
+        gradient, hessian = _derivatives(logits, classes, np.repeat(shared, categories, axis=0))
         ridge = 1e-6 * np.eye(1 + actions)[free, free]
-        step = np.linalg.solve(bend.sum(axis=0)[free, free] + ridge, slope.sum(axis=0)[free])
-        shared[0, free] -= np.clip(step, -1, 1)
-        if np.abs(step).max() < CLOSE:
+        step = np.linalg.solve(hessian.sum(axis=0)[free, free] + ridge, gradient.sum(axis=0)[free])
+        shared[0, free] -= np.clip(step, -1, 1)  # a full step may diverge far from the optimum
+        if np.abs(step).max() < CONVERGED_STEP:
             break
     values = np.repeat(shared, categories, axis=0)
     if kind == "per_category":
-        slope, bend = _derivatives(logits, classes, values)
-        belief = PRIOR_ROWS / len(logits) * np.mean(bend, axis=0)
+        gradient, hessian = _derivatives(logits, classes, values)
+        # A category's own Hessian is summed over its rows, so the prior precision is the mean
+        # Hessian of `PRIOR_ROWS` rows.
+        precision = PRIOR_ROWS / len(logits) * np.mean(hessian, axis=0)
         for _ in range(NEWTON_STEPS):
-            slope, bend = _derivatives(logits, classes, values)
-            slope = slope + (values - shared) @ belief
-            step = np.linalg.solve(bend + belief, slope[:, :, None])[:, :, 0]
+            gradient, hessian = _derivatives(logits, classes, values)
+            gradient = gradient + (values - shared) @ precision
+            step = np.linalg.solve(hessian + precision, gradient[:, :, None])[:, :, 0]
             values = values - np.clip(step, -1, 1)
-            if np.abs(step).max() < CLOSE:
+            if np.abs(step).max() < CONVERGED_STEP:
                 break
     return Calibration(kind, values[:, 0].astype(np.float32), values[:, 1:].astype(np.float32))
 
 
 def _derivatives(logits: Float32, classes: UInt8, values: Float64) -> tuple[Float64, Float64]:
-    """Slope (N, 1 + M) and bend (N, 1 + M, 1 + M) of the cross entropy at (scale, shifts)."""
+    """Gradient (N, 1 + M) and Hessian (N, 1 + M, 1 + M) of the cross entropy, summed over rows.
+
+    values (N, 1 + M): scale and shifts of each category, at which they are taken.
+    """
     _, categories, actions = logits.shape
-    slope = np.empty((categories, 1 + actions))
-    bend = np.empty((categories, 1 + actions, 1 + actions))
-    for n in range(categories):  # a category at a time: float64 copies stay small
+    gradient = np.empty((categories, 1 + actions))
+    hessian = np.empty((categories, 1 + actions, 1 + actions))
+    for n in range(categories):  # one category at a time, so that the float64 copies stay small
         z = logits[:, n].astype(np.float64)
         u = z * values[n, 0] + values[n, 1:]
         top = np.maximum(u.max(axis=1, keepdims=True), 0)
-        grown = np.exp(u - top)
-        p = grown / (np.exp(-top) + grown.sum(axis=1, keepdims=True))
+        exponentials = np.exp(u - top)
+        p = exponentials / (np.exp(-top) + exponentials.sum(axis=1, keepdims=True))
         error = p - (classes[:, n, None] == np.arange(1, actions + 1))
         spread = p * z - p * (p * z).sum(axis=1, keepdims=True)
-        slope[n, 0], slope[n, 1:] = (error * z).sum(), error.sum(axis=0)
-        bend[n, 0, 0] = (spread * z).sum()
-        bend[n, 0, 1:] = bend[n, 1:, 0] = spread.sum(axis=0)
-        bend[n, 1:, 1:] = np.diag(p.sum(axis=0)) - p.T @ p
-        bend[n] += 1e-9 * np.eye(1 + actions)
-    return slope, bend
+        gradient[n, 0], gradient[n, 1:] = (error * z).sum(), error.sum(axis=0)
+        hessian[n, 0, 0] = (spread * z).sum()
+        hessian[n, 0, 1:] = hessian[n, 1:, 0] = spread.sum(axis=0)
+        hessian[n, 1:, 1:] = np.diag(p.sum(axis=0)) - p.T @ p
+        # A category whose rows all look alike has a singular Hessian.
+        hessian[n] += 1e-9 * np.eye(1 + actions)
+    return gradient, hessian

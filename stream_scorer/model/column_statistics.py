@@ -1,6 +1,6 @@
-"""What starting values and scales need to know of the training rows.
+"""What the network's starting values and scales need to know about the training rows.
 
-Lives here: one pass over the shards. Must not live here: the network.
+One pass over the shards, so that training never holds them all.
 """
 
 from __future__ import annotations
@@ -64,13 +64,16 @@ class ColumnStatistics:
             for k in range(1, layout.classes):
                 counts[:, k] += (classes == k).sum(axis=0)
         if not rows:
-            raise InputError("training snapshots", "no rows", "give snapshots with rows")
+            raise InputError(
+                "training snapshots", "they have no rows", "give snapshots that have rows"
+            )
         counts[:, 0] = rows - counts.sum(axis=1)
         size = np.sqrt(squares / np.maximum(entries, 1))
         scale = np.where(size > 0, 1 / np.where(size > 0, size, 1), 1)
         widths = [b.stop - b.start for b in space.blocks]
         mean = sums / rows
         deviation = np.sqrt(np.maximum(sums_of_squares / rows - mean**2, 0))
+        # float32 sums leave a tiny deviation even where a column is constant.
         varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1)
         times = np.concatenate(moments)
         return cls(
@@ -86,7 +89,7 @@ class ColumnStatistics:
 
     @property
     def prior_logits(self) -> Float32:
-        """(N * M,) log odds of each class against class 0, as if half a row more had each."""
+        """(N * M,) log odds of each class against class 0, with half a row added to each count."""
         smooth = self.class_counts + 0.5
         odds: Float32 = np.log(smooth[:, 1:] / smooth[:, :1]).astype(np.float32).reshape(-1)
         return odds

@@ -1,12 +1,10 @@
 """Adam whose update of a row_sparse weight is one compiled loop over the rows in the gradient.
 
-Lives here: `LazyAdam`, an mx.optimizer, and its kernel. Must not live here: learning rates
-(training.py).
-
-How it works: as MXNet's own Adam with lazy_update, which it is for every dense weight: only rows
-that a batch touched change, and their means and variances with them. MXNet's loop over such rows is
-not vectorised and takes some five times as long. Here the engine is waited for, and the loop runs
-in place on MXNet's own memory: nothing is copied but the rows' numbers.
+For dense weights it is MXNet's own Adam with lazy_update. For row_sparse weights it computes the
+same: only rows that a batch touched change, and their means and variances with them. MXNet's own
+loop over such rows is not vectorised and takes about five times as long. The loop here waits until
+MXNet's engine is done with the arrays, and then runs in place on MXNet's memory: nothing is copied
+but the row numbers.
 """
 
 from __future__ import annotations
@@ -41,6 +39,7 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
         """Mean and variance: numpy's for a row_sparse weight, MXNet's for others."""
         if weight.stype != "row_sparse":
             return super().create_state(index, weight)
+        # Only then is row i of its memory row i of the matrix.
         if len(weight.indices) != weight.shape[0]:
             raise ValueError("a row_sparse weight must have a value in every row")
         return np.zeros(weight.shape, np.float32), np.zeros(weight.shape, np.float32)
@@ -52,10 +51,12 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
             return
         self._update_count(index)
         step = self._index_update_count[index]
+        # Kingma and Ba 2015, end of section 2: both bias corrections folded into the rate.
         rate = self._get_lr(index) * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
         touched = grad.indices.asnumpy()
+        # Earlier forward passes may still be reading the weight on MXNet's threads.
         mx.base.check_call(mx.base._LIB.MXNDArrayWaitToWrite(weight.handle))
-        values, slopes = _memory(weight, weight.shape[0]), _memory(grad, len(touched))
+        values, gradients = _memory(weight, weight.shape[0]), _memory(grad, len(touched))
         mean, variance = state
         numbers = np.array(
             [rate, self.beta1, self.beta2, self.epsilon, self.rescale_grad, self._get_wd(index)],
@@ -63,7 +64,7 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
         )
 
         def work(part: tuple[int, int]) -> None:
-            _step(*part, values, mean, variance, slopes, touched, numbers)
+            _step(*part, values, mean, variance, gradients, touched, numbers)
 
         ends = np.linspace(0, len(touched), self._threads + 1).astype(np.int64).tolist()
         list(self._pool.map(work, pairwise(ends)))
@@ -89,7 +90,7 @@ def _step(
     for i in range(first, last):
         w, m, v, g = weight[touched[i]], mean[touched[i]], variance[touched[i]], grad[i]
         for k in range(len(g)):
-            slope = rescale * g[k] + decay * w[k]
-            m[k] = beta1 * m[k] + rest1 * slope
-            v[k] = beta2 * v[k] + rest2 * slope * slope
+            gradient = rescale * g[k] + decay * w[k]
+            m[k] = beta1 * m[k] + rest1 * gradient
+            v[k] = beta2 * v[k] + rest2 * gradient * gradient
             w[k] -= rate * m[k] / (np.sqrt(v[k]) + epsilon)

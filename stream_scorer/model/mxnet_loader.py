@@ -1,11 +1,9 @@
 """The one import of mxnet, made to work beside today's numpy and to leave the process as it was.
 
-Lives here: `mx`. Must not live here: anything that uses it.
-
-How it works: MXNet 1.9.1 names numpy's old aliases, which numpy 1.24 removed: they are put back
-before the import. It also asks for `scipy.sparse.csr`, which newer SciPy warns of. Importing it
-installs a C handler for SIGSEGV; every signal's handler is read before the import and put back
-after it, so that the program's own (and faulthandler's) win.
+MXNet 1.9.1 uses numpy's old aliases, which numpy 1.24 removed: they are put back before the import.
+It also uses `scipy.sparse.csr`, about which newer SciPy warns. Importing it installs a C handler
+for SIGSEGV; every signal's handler is read before the import and put back after it, so that the
+program's own (and faulthandler's) stay in place.
 """
 
 from __future__ import annotations
@@ -60,9 +58,9 @@ def _remedy(error: ImportError | OSError) -> str:
 def _load() -> Any:
     """MXNet. Raises ConfigError where it can't be imported."""
     _restore_numpy_aliases()
-    # Else it writes a line to stderr for every network bound.
+    # Without this MXNet writes a line to stderr for every network that is bound.
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
-    # Else it uses half of the cores, on two cores one.
+    # Without this MXNet uses half of the cores: on two cores, one.
     if "OMP_NUM_THREADS" not in os.environ:
         os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(usable_cores()))
     handlers = _signal_handlers()

@@ -1,16 +1,14 @@
 """The network as an MXNet symbol.
 
-Lives here: logits, the training symbols (fused, and one head for each category), the inference
-symbol, and initial parameters. Must not live here: training (training.py), scoring (the engines).
-
-How it works: the one input is the CSR `data` (B, F).
-- deep path: CSR times a row_sparse weight, hidden layers;
+The one input is the CSR matrix `data` (B, F).
+- deep path: CSR times a row_sparse weight, then hidden layers;
 - context (B, X): the customer-wide columns, standardised, beside the last hidden layer;
 - head: context times one weight per category and class, plus a bias that starts at the prior;
 - own path: each category's own K columns, sliced out of the CSR, times K weights of its own;
 - pooled path: one small network for all categories, over the K own columns, the context and an
-  embedding of the category. What is said of one category by few customers is said of all by many.
-The three add up to M = C - 1 logits for each category; class 0's is 0. For C = 2 that is one
+  embedding of the category. It learns from all customers of all categories what few customers show
+  of one.
+The three add up to M = C - 1 logits for each category; class 0's logit is 0. For C = 2 that is one
 sigmoid, which equals the softmax of the two.
 
 MXNet's sums over an axis, and so the gradients of its broadcasts, run at a tenth of the speed of a
@@ -67,7 +65,7 @@ def logits(
     if not layout.own or not (spec.own_path or spec.pooled):
         return total
     own = _own_columns(layout, scaled, parameter)
-    if training:  # else MXNet works out gradients of the input, for nothing
+    if training:  # nobody needs the gradient of the input, but MXNet would compute it
         own = mx.sym.BlockGrad(own)
     if "own_weight" in shapes:
         total = total + _own_path(own, parameter("own_weight"))
@@ -96,7 +94,7 @@ def training_symbol(
         probabilities = mx.sym.softmax(_all_classes(layout, total), axis=2)
         return mx.sym.Group([mx.sym.BlockGrad(probabilities), kept, loss])
     if layout.classes == 2:
-        # This operator divides its gradient by the outputs of a row.
+        # This operator divides its gradient by the number of outputs of a row; undo that.
         scale = float(layout.categories)
         acts = mx.sym.LogisticRegressionOutput(total, label, grad_scale=scale)
         return mx.sym.Group([acts, kept])
@@ -117,7 +115,8 @@ def separate_heads_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
 
 def inference_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
     """Softmax probabilities (B, N, C) with calibration; parameters as `Layout.shapes` says."""
-    # Names counted afresh, or they would depend on what was built before.
+    # MXNet numbers unnamed nodes across the process. A new manager starts at 0, so that the saved
+    # symbol, whose SHA-256 is in the model's version, does not depend on what was built before.
     with mx.name.NameManager():
         return _inference_symbol(layout, spec)
 

@@ -1,7 +1,4 @@
-"""MXNet's .params files, read and written without MXNet.
-
-Lives here: the NDArray list format, dense float32 arrays only. Must not live here: what the arrays
-mean.
+"""MXNet's .params files, read and written without MXNet: dense float32 arrays only.
 
 The format, little-endian (MXNet 1.9.1, src/ndarray/ndarray.cc): uint64 0x112, uint64 0; uint64
 number of arrays; each array: uint32 0xF993FAC9, int32 storage type (0 dense), int32 dimensions,
@@ -27,7 +24,7 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 class ParamsFileError(ValueError):
-    """The bytes are no .params file that this module reads; the message says why."""
+    """The bytes are not a .params file that this module can read; the message says why."""
 
 
 def write(arrays: Arrays) -> bytes:
@@ -49,17 +46,17 @@ def read(data: bytes) -> Arrays:
     cursor = _Cursor(data)
     magic, _, count = cursor.take("<QQQ")
     if magic != LIST_MAGIC:
-        raise ParamsFileError(f"starts with {magic:#x}, not {LIST_MAGIC:#x}")
+        raise ParamsFileError(f"it starts with {magic:#x}, not {LIST_MAGIC:#x}")
     arrays = [_array(cursor, number) for number in range(cursor.count(count))]
     (named,) = cursor.take("<Q")
     if named != count:
-        raise ParamsFileError(f"{count} arrays but {named} names")
+        raise ParamsFileError(f"it has {count} arrays but {named} names")
     names = []
     for _ in range(cursor.count(named)):
         (length,) = cursor.take("<Q")
         names.append(cursor.bytes(length).decode("utf-8", "replace").removeprefix(PREFIX))
     if cursor.at != len(data):
-        raise ParamsFileError(f"{len(data) - cursor.at} bytes after its end")
+        raise ParamsFileError(f"{len(data) - cursor.at} bytes follow its end")
     return dict(zip(names, arrays, strict=True))
 
 
@@ -89,7 +86,7 @@ class _Cursor:
 
     def bytes(self, length: int) -> bytes:
         if length > len(self._data) - self.at:
-            raise ParamsFileError(f"ends at byte {len(self._data)}, inside its contents")
+            raise ParamsFileError(f"it ends at byte {len(self._data)}, inside its contents")
         start, self.at = self.at, self.at + length
         return bytes(self._data[start : self.at])
 
@@ -97,7 +94,7 @@ class _Cursor:
         return struct.unpack(layout, self.bytes(struct.calcsize(layout)))
 
     def count(self, things: int) -> int:
-        """`things`, each of which takes at least 8 bytes."""
+        """`things`, refused where they could not fit: each takes at least 8 bytes."""
         if things > len(self._data) // 8:
-            raise ParamsFileError(f"claims to hold {things} arrays")
+            raise ParamsFileError(f"it claims to hold {things} arrays, more than fit")
         return things

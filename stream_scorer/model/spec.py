@@ -1,11 +1,8 @@
 """What a model is made of: network, training options, where its inputs stand, and its manifest.
 
-Lives here: plain data and its checks. Must not live here: MXNet and files (model/), how networks
-are computed (model/network.py, model/native_engine.py).
-
-How it works: `Layout` is derived from the feature declaration, the label rule and the chosen
-categories; with `NetworkSpec` it fixes the name, shape and order of every parameter, so that two
-engines and a third to come can read the same artefact.
+`Layout` is derived from the feature declaration, the label rule and the chosen categories. With
+`NetworkSpec` it fixes the name, shape and order of every parameter, so that engines in other
+languages read the same artefact. Nothing here needs MXNet or a file.
 """
 
 from __future__ import annotations
@@ -43,9 +40,15 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         for name in ("hidden", "pooled"):
             if any(size < 1 for size in getattr(self, name)):
-                raise ConfigError(f"training.network.{name}", getattr(self, name), "sizes are >= 1")
+                raise ConfigError(
+                    f"training.network.{name}",
+                    getattr(self, name),
+                    "every layer size must be 1 or more",
+                )
         if not 0 <= self.dropout < 1:
-            raise ConfigError("training.network.dropout", self.dropout, "choose 0 to below 1")
+            raise ConfigError(
+                "training.network.dropout", self.dropout, "choose a share from 0 to below 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,13 @@ class TrainingOptions:
                 raise ConfigError(f"training.{name}", getattr(self, name), "choose 0 or more")
         for name in ("learning_rate", "input_learning_rate"):
             if not 0 < getattr(self, name) < 100:
-                raise ConfigError(f"training.{name}", getattr(self, name), "choose above 0")
+                raise ConfigError(
+                    f"training.{name}", getattr(self, name), "choose a number above 0 and below 100"
+                )
         if any(weight <= 0 for weight in self.class_weights):
-            raise ConfigError("training.class_weights", self.class_weights, "choose above 0")
+            raise ConfigError(
+                "training.class_weights", self.class_weights, "choose weights above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,10 @@ class Layout:
         """
         n, m, k, x = self.categories, self.actions, len(self.own), self.context_width(spec)
         if not x:
-            remedy = "a network without hidden layers needs customer-wide features"
+            remedy = (
+                "a network without hidden layers needs customer-wide features: declare a feature "
+                "without `by`, or give hidden layers"
+            )
             raise ConfigError("training.network.hidden", spec.hidden, remedy)
         shapes: dict[str, tuple[int, ...]] = {}
         if spec.hidden:
@@ -222,12 +232,16 @@ class Manifest:
     def from_dict(cls, raw: object, where: str) -> Manifest:
         """The manifest that `to_dict` wrote; `where` names it in the ArtefactError."""
         if not isinstance(raw, dict):
-            raise ArtefactError(where, type(raw).__name__, "not a manifest; train again")
+            raise ArtefactError(
+                where, type(raw).__name__, "this is not a model's manifest; train the model again"
+            )
         written = raw.get("format")
         if not isinstance(written, int) or written < 1:
-            raise ArtefactError(f"{where}: format", written, "not a manifest; train again")
+            raise ArtefactError(
+                f"{where}: format", written, "this is not a model's manifest; train the model again"
+            )
         if written > FORMAT:
-            remedy = f"this program reads up to {FORMAT}; upgrade stream-scorer"
+            remedy = f"this version reads formats up to {FORMAT}; upgrade stream-scorer"
             raise ArtefactError(f"{where}: format", written, remedy)
         kinds = {
             "model_version": str, "fingerprint": str, "features": dict, "categories": list,
@@ -237,7 +251,7 @@ class Manifest:
         }  # fmt: skip
         for name, kind in kinds.items():
             if not isinstance(raw.get(name), kind):
-                remedy = f"should be a {kind.__name__}; train again"
+                remedy = f"it should be of type {kind.__name__}; train the model again"
                 raise ArtefactError(f"{where}: {name}", raw.get(name), remedy)
         values = {name: raw[name] for name in kinds}
         values["categories"] = tuple(values["categories"])
@@ -246,7 +260,11 @@ class Manifest:
             values["labels"] = _label_rule(values["labels"])
             values["network"] = NetworkSpec(**_tuples(values["network"]))
         except (TypeError, KeyError, ConfigError) as error:
-            raise ArtefactError(where, error, "not a manifest of ours; train again") from None
+            raise ArtefactError(
+                where,
+                error,
+                "this is not a manifest that stream-scorer wrote; train the model again",
+            ) from None
         return cls(format=written, **values)
 
 

@@ -1,12 +1,10 @@
 """Training: from shards of labelled rows to a model that can be saved.
 
-Lives here: `train` and its loop over an MXNet Module. Must not live here: the network (network.py),
-batches (batches.py), where snapshots come from, where models go (artefact.py).
-
-How it works: one pass over the training shards counts what starting values need (priors, the size
-of each block's values). Adam then follows a cosine; after each epoch the validation log loss
+One pass over the training shards counts what starting values need: priors, and the size of each
+block's values. Adam then follows a cosine schedule. After each epoch the validation log loss
 decides whether its parameters are the best so far. The best are calibrated on validation where that
-helps, and the scale of columns is folded into them. Everything drawn comes from one seed.
+helps, and the scale of columns is folded into them, so that scoring needs no scaling. All random
+numbers come from one seed.
 """
 
 from __future__ import annotations
@@ -33,9 +31,9 @@ from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.spec import Layout, TrainingOptions
 
 WARM_UP_STEPS = 50
-LAST_LEARNING_RATE = 0.02
+LAST_RATE_SHARE = 0.02
 REPORT_STEPS = 20
-CALIBRATION_CELLS = 50_000_000  # logits kept for calibration: 200 MB
+CALIBRATION_LOGITS = 50_000_000  # kept in memory for calibration: 200 MB
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,9 @@ def train(
 def _refuse_overlap(end_ms: int, validation: Sequence[LabelledRows]) -> None:
     first = min((int(s.as_of_ms.min()) for s in validation if len(s)), default=None)
     if first is None:
-        raise InputError("validation snapshots", "no rows", "give snapshots with rows, or none")
+        raise InputError(
+            "validation snapshots", "they have no rows", "give snapshots that have rows, or none"
+        )
     if end_ms > first:
         remedy = (
             f"training labels reach to {np.datetime64(end_ms, 'ms')}Z, past this first moment of "
@@ -118,7 +118,7 @@ def _refuse_overlap(end_ms: int, validation: Sequence[LabelledRows]) -> None:
 
 
 def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout) -> Calibration:
-    """What the best parameters' logits need, judged on as many rows as fit in memory."""
+    """The calibration of the best parameters, judged on as many rows as fit in memory."""
     logits, classes = list[Float32](), list[UInt8]()
     owner: list[int] = []
     numbers: dict[str, int] = {}
@@ -126,7 +126,7 @@ def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout)
         logits.append(scored.logits)
         classes.append(scored.classes)
         owner += [numbers.setdefault(c, len(numbers)) for c in scored.customer_ids]
-        if len(owner) * layout.categories * layout.actions >= CALIBRATION_CELLS:
+        if len(owner) * layout.categories * layout.actions >= CALIBRATION_LOGITS:
             break
     return calibrations.choose(
         np.concatenate(logits), np.concatenate(classes), np.array(owner, np.int64)
@@ -134,7 +134,7 @@ def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout)
 
 
 class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]
-    """From a short rise, by a cosine, to `LAST_LEARNING_RATE` of the top."""
+    """A linear warm-up to the top rate, then a cosine down to `LAST_RATE_SHARE` of it."""
 
     def __init__(self, top: float, steps: int) -> None:
         super().__init__(base_lr=top)
@@ -143,7 +143,7 @@ class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]
     def __call__(self, step: int) -> float:
         rise = min(1.0, step / min(WARM_UP_STEPS, self._steps))
         fall = 0.5 * (1 + math.cos(math.pi * min(step / self._steps, 1.0)))
-        share = LAST_LEARNING_RATE + (1 - LAST_LEARNING_RATE) * fall
+        share = LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * fall
         return float(self.base_lr * rise * share)
 
 
@@ -177,10 +177,10 @@ class _Loop:
             following = next(batches, None)
             while (batch := following) is not None:
                 self._module.forward_backward(batch)
-                following = next(batches, None)  # made while MXNet works
+                following = next(batches, None)  # MXNet computes on its own threads meanwhile
                 self._module.update()
                 step += 1
-                # Waiting for a result now and then also bounds how far MXNet's queue runs ahead.
+                # Reading a result waits for it, which also bounds MXNet's queue of work.
                 if step % REPORT_STEPS == 0:
                     loss = self._log_loss([batch])
                     progress(Progress(epoch, self._epochs, step, self._steps, loss))
@@ -189,7 +189,7 @@ class _Loop:
                 history.append(self._log_loss(self._forward(validation)))
                 progress(Progress(epoch, self._epochs, step, self._steps, None, history[-1]))
             if validation is None and epoch < self._epochs:
-                continue  # only the last epoch's parameters are of use
+                continue  # without validation only the last epoch's parameters are used
             best_epoch = int(np.argmin(history)) + 1 if history else epoch
             if best_epoch == epoch:
                 self._best = self._snapshot()
@@ -222,7 +222,7 @@ class _Loop:
             yield batch
 
     def _log_loss(self, batches: Iterable[Any]) -> float:
-        """Of batches whose outputs the Module has when they come."""
+        """Mean log loss of `batches`, of each of which the Module holds the outputs by then."""
         metric = MultiLabelLogLoss()
         for batch in batches:
             rows = len(batch.index) - batch.pad
@@ -234,7 +234,7 @@ class _Loop:
 
     def _refuse_divergence(self, finite: bool) -> None:
         if not finite:
-            remedy = "training diverged: lower it, or give the largest features a transform"
+            remedy = "training diverged: lower the rate, or give the largest features a transform"
             raise InputError("training.learning_rate", self._options.learning_rate, remedy)
 
     def _batches(self, shards: Sequence[LabelledRows], seed: int | None) -> LabelledBatches:
@@ -261,7 +261,7 @@ def _starting_values(
         values["customer_scale"] = statistics.customer_scale[None]
     arrays = {name: mx.nd.array(value, dtype=np.float32) for name, value in values.items()}
     if network.SPARSE in arrays:
-        # Not by `tostype`, which leaves out rows that are 0.
+        # `tostype` would leave out rows that are 0, and lazy Adam needs every row.
         every = (values[network.SPARSE], np.arange(layout.columns))
         arrays[network.SPARSE] = mx.nd.sparse.row_sparse_array(
             every, shape=values[network.SPARSE].shape, dtype=np.float32
@@ -288,7 +288,7 @@ def _bound_module(
     )
     module.init_params(None, arg_params={n: a for n, a in start.items() if n in names})
     module.init_optimizer(
-        kvstore=None,
+        kvstore=None,  # one process: a key-value store would only copy gradients
         optimizer=lazy_adam.NAME,
         optimizer_params={
             "learning_rate": options.learning_rate,

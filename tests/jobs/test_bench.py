@@ -9,7 +9,7 @@ import pytest
 
 from stream_scorer.bench import torch_network
 from stream_scorer.bench.peer import Vectors
-from stream_scorer.bench.shop import shop
+from stream_scorer.bench.testbed import open_testbed
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes, rows_of
 from stream_scorer.core.features import csr, fold
@@ -91,7 +91,7 @@ def test_stages_on_events_are_left_out_without_the_demos_data(
 
 
 def test_the_peer_computes_the_same_vectors() -> None:
-    with shop(TINY, Findings(), "test") as place:
+    with open_testbed(TINY, Findings(), "test") as place:
         assert place is not None
         scene = place.scene
         place.store()

@@ -1,13 +1,10 @@
 """Records to Kafka, confirmed: propensities, dead letters, published events.
 
-Lives here: the producer client, and what is done about records that a topic refuses. Must not live
-here: what is published, and when offsets may be committed (pipeline.py).
-
-How it works: `deliver` returns only when the brokers have confirmed every record; nothing after it
-happens before, so the queue never holds more than one micro-batch. Idempotence keeps the order
-within a partition through retries. With `delivery = "exactly_once"` records and offsets are one
-transaction (kafka_transaction.py). A record too large for the output topic becomes a dead letter,
-a dead letter too large for its topic keeps fewer of its original bytes: neither stops the consumer.
+`deliver` returns only when the brokers have confirmed every record, and nothing after it happens
+before that, so the queue never holds more than one micro-batch. Idempotence keeps the order within
+a partition through retries. With `delivery = "exactly_once"` records and offsets are one
+transaction (transaction.py). A record too large for the output topic becomes a dead letter, and a
+dead letter too large for its topic keeps fewer of its original bytes: neither stops the consumer.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ log = logging.getLogger(__name__)
 FIXED_PROPERTIES: dict[str, str | bool] = {
     "enable.idempotence": "true",
     "acks": "all",
-    # Python hears of failures alone: a callback for each record costs more than sending it.
+    # Only failures call back into Python: a callback for each record costs more than sending it.
     "delivery.report.only.error": True,
 }
 DEFAULT_PROPERTIES: dict[str, str | int] = {
@@ -41,16 +38,18 @@ DEFAULT_PROPERTIES: dict[str, str | int] = {
     # A micro-batch is tens of megabytes at most; librdkafka's own default is a gigabyte.
     "queue.buffering.max.kbytes": 131_072,
 }
-GRACE_SECONDS = 5.0  # beyond delivery.timeout.ms, by which librdkafka has given every verdict
+GRACE_SECONDS = (
+    5.0  # beyond delivery.timeout.ms, when librdkafka has confirmed or failed every record
+)
 FULL_QUEUE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A record that its topic did not take.
+    """A record that its topic refused as too large.
 
-    certain: the record itself is too large; else the broker refused a request of several records,
-    as it does where they are too large together.
+    certain: the record itself is too large. Otherwise the broker refused a request of several
+    records, which may only be too large together.
     """
 
     topic: str
@@ -89,10 +88,12 @@ class ConfirmedProducer:
             if waiting:
                 ask("producing", self.client.poll, FULL_QUEUE_SECONDS)
             if time.monotonic() > deadline:
-                raise BusUnavailable(f"Kafka takes no records for {topic}")
+                raise BusUnavailable(
+                    f"Kafka has taken no records for {topic} for {self._settle_seconds:g} s"
+                )
 
     def settle(self) -> list[Oversized]:
-        """Wait until every record is confirmed; those that are too large.
+        """Wait until every record is confirmed; returns those that were too large.
 
         Raises BusUnavailable or Halt where any other record failed.
         """
@@ -111,14 +112,14 @@ class ConfirmedProducer:
         return [replace(refused, certain=True) for refused in self.settle()]
 
     def close(self) -> None:
-        """Give what is still queued its time, no more."""
+        """Wait up to `GRACE_SECONDS` for records that are still queued."""
         try:
             ask("delivering what is left", self.client.flush, GRACE_SECONDS)
         except (BusUnavailable, Halt) as error:
             log.warning("%s", error)
 
     def _refused(self, topic: str, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Of a batch that was not queued whole, what is to be tried again."""
+        """Of a batch that was not queued as a whole, the records to queue again."""
         again = []
         for record in batch:
             error: KafkaError | None = record.pop("_error", None)
@@ -164,7 +165,7 @@ class KafkaSink:
         group_metadata: Callable[[], bytes] | None = None,
     ) -> None:
         self._output_topic, self._dead_letter_topic = output_topic, dead_letter_topic
-        # The original bytes that a dead letter keeps: less where its topic refuses it.
+        # How many original bytes a dead letter keeps: fewer each time that its topic refuses it.
         self._kept_bytes = (max_dead_letter_bytes, max_dead_letter_bytes // 16, 0)
         self._clock_ms = clock_ms
         self._producer = ConfirmedProducer(properties)
@@ -182,15 +183,16 @@ class KafkaSink:
         """Propensity record i is keys[i], values[i]. Returns when all is confirmed.
 
         A propensity record that the output topic does not take becomes a dead letter. Raises
-        BusUnavailable (do the batch again), ClientLost (the group's offsets tell whether) or Halt.
+        BusUnavailable (do the batch again), ClientLost (the group's committed offsets show whether
+        the batch was delivered) or Halt.
         """
-        items = [self._dead(letter, 0) for letter in dead_letters]
+        items = [self._dead_letter_item(dead_letter, 0) for dead_letter in dead_letters]
         refused = self._attempt(keys, values, items, next_offsets)
         if refused:
             pairs = zip(keys, values, strict=True)
             items += [_Item(self._output_topic, key, value) for key, value in pairs]
         while refused:
-            items = self._instead(items, refused)
+            items = self._next_attempt(items, refused)
             refused = self._attempt_again(items, next_offsets)
 
     def close(self) -> None:
@@ -208,7 +210,7 @@ class KafkaSink:
         items: list[_Item],
         next_offsets: dict[TopicPartition, int],
     ) -> list[Oversized]:
-        """Send all. Where some records are too large, which; then a transaction is undone."""
+        """Send all; returns the records that were too large. Then a transaction is aborted."""
         if self._transaction is None:
             return self._send(keys, values, items)
         with self._transaction.begun():
@@ -222,8 +224,8 @@ class KafkaSink:
     def _attempt_again(
         self, items: list[_Item], next_offsets: dict[TopicPartition, int]
     ) -> list[Oversized]:
-        # The broker never saw the sequence numbers of what it refused, so the next transaction may
-        # fail once by that gap; aborting it begins a new epoch.
+        # The broker never saw the sequence numbers of the records that it refused. The gap may fail
+        # the next transaction once; aborting that one begins a new producer epoch without a gap.
         try:
             return self._attempt([], [], items, next_offsets)
         except ClientLost:
@@ -231,7 +233,7 @@ class KafkaSink:
         except BusUnavailable as error:
             if self._transaction is None:
                 raise
-            log.info("%s; once more", error)
+            log.info("%s; trying once more", error)
             return self._attempt([], [], items, next_offsets)
 
     def _send(self, keys: list[bytes], values: list[bytes], items: list[_Item]) -> list[Oversized]:
@@ -241,13 +243,13 @@ class KafkaSink:
             self._producer.send(topic, [i.key for i in group], [i.value for i in group])
         refused = self._producer.settle()
         for item in items:
-            # What follows a refusal in a transaction could not be sent: it must be undone.
+            # After a refusal the transaction must be aborted, so sending more would be in vain.
             if item.alone and not (refused and self._transaction):
                 refused += self._producer.send_alone(item.topic, item.key, item.value)
         return refused
 
-    def _instead(self, items: list[_Item], refused: list[Oversized]) -> list[_Item]:
-        """What to send next: the refused ones in another way, with a transaction the rest too."""
+    def _next_attempt(self, items: list[_Item], refused: list[Oversized]) -> list[_Item]:
+        """What to send next: refused records in another form; in a transaction all others too."""
         certain = {(r.topic, r.key, r.value): r.certain for r in refused}
         out = []
         for item in items:
@@ -262,32 +264,38 @@ class KafkaSink:
 
     def _smaller(self, item: _Item) -> _Item:
         """For propensities a dead letter, for a dead letter one with fewer original bytes."""
-        if item.letter is None:
-            log.warning("%s refuses a record of %d bytes", item.topic, len(item.value))
-            return self._dead(_as_dead_letter(item), 0)
+        if item.dead_letter is None:
+            log.warning("topic %s refuses a record of %d bytes", item.topic, len(item.value))
+            return self._dead_letter_item(_as_dead_letter(item), 0)
         size = item.size + 1
         if size == len(self._kept_bytes):
             raise Halt(
-                f"{item.topic} refuses a record of {len(item.value)} bytes; raise its "
+                f"topic {item.topic} refuses a record of {len(item.value)} bytes; raise its "
                 "max.message.bytes"
             )
-        keyless = replace(item.letter, key=None)
-        return self._dead(item.letter if self._kept_bytes[size] else keyless, size)
+        keyless = replace(item.dead_letter, key=None)
+        return self._dead_letter_item(item.dead_letter if self._kept_bytes[size] else keyless, size)
 
-    def _dead(self, letter: DeadLetter, size: int) -> _Item:
-        (value,) = encode_dead_letters([letter], self._clock_ms(), self._kept_bytes[size])
-        return _Item(self._dead_letter_topic, letter.key, value, letter=letter, size=size)
+    def _dead_letter_item(self, dead_letter: DeadLetter, size: int) -> _Item:
+        (value,) = encode_dead_letters([dead_letter], self._clock_ms(), self._kept_bytes[size])
+        return _Item(
+            self._dead_letter_topic, dead_letter.key, value, dead_letter=dead_letter, size=size
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One record on its way; alone: in a request of its own; of a dead letter, how far cut."""
+    """One record to send.
+
+    alone: in a request of its own. size: for a dead letter, the index into the sink's
+    `_kept_bytes`.
+    """
 
     topic: str
     key: bytes | None
     value: bytes
     alone: bool = False
-    letter: DeadLetter | None = None
+    dead_letter: DeadLetter | None = None
     size: int = 0
 
 

@@ -1,10 +1,8 @@
 """Where writer schemas come from: .avsc files and Confluent's schema registry.
 
-Lives here: `SchemaLookup`, which answers core's Decoder. Must not live here: what a schema means.
-
-How it works: a single-object key is the fingerprint of a schema, so files answer it; a Confluent
-key is an id that only the registry knows. A registry that does not answer is `BusUnavailable`, so
-the batch waits: an event is a dead letter only when the registry says that it has no such schema.
+A single-object key is the fingerprint of a schema, so files answer it; a Confluent key is an id
+that only the registry knows. A registry that does not answer is `BusUnavailable`, so the batch
+waits: an event becomes a dead letter only when the registry says that it has no such schema.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
 
-# The client's own defaults wait for ever for an answer, and seven seconds between tries.
+# The client's own defaults wait for ever for an answer, and seven seconds between attempts.
 CLIENT_DEFAULTS = {"timeout": 5, "max.retries": 2, "retries.wait.ms": 200}
 
 
@@ -45,7 +43,7 @@ class SchemaLookup:
                 raise ConfigError("schema_registry.url", self._url, str(error)) from error
 
     def __call__(self, key: bytes) -> str | None:
-        """The writer schema. Raises BusUnavailable, or Halt where the registry refuses us."""
+        """The writer schema. Raises BusUnavailable, or Halt where the registry refuses access."""
         if self._client is None or not key.startswith(CONFLUENT_MAGIC):
             return self._by_key.get(key)
         schema_id = int.from_bytes(key[len(CONFLUENT_MAGIC) :], "big")
@@ -55,11 +53,11 @@ class SchemaLookup:
             if schema.schema_type == "AVRO":
                 self._collect(schema.references or (), definitions)
         except SchemaRegistryError as error:
-            # Without an error code of the registry's own, a 404 comes from something else there.
+            # A 404 without one of the registry's own error codes comes from some other server.
             if error.http_status_code == 404 and error.error_code not in (None, -1):
                 return None
             raise self._translate(error, f"schema id {schema_id}") from error
-        except Exception as error:  # the HTTP client's own tree, of one of two packages
+        except Exception as error:  # errors of the HTTP client, which may be one of two packages
             raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
         return _with_definitions(str(schema.schema_str), definitions)
 
@@ -69,12 +67,12 @@ class SchemaLookup:
         Raises ConfigError without a registry, BusUnavailable, Halt where it refuses.
         """
         if self._client is None:
-            raise ConfigError("schema_registry.url", "", "give the registry to register with")
+            raise ConfigError("schema_registry.url", "", "set it to the registry's address")
         try:
             return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
         except SchemaRegistryError as error:
             raise self._translate(error, f"subject {subject}") from error
-        except Exception as error:  # as above
+        except Exception as error:  # errors of the HTTP client, as above
             raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
 
     def close(self) -> None:
@@ -83,14 +81,14 @@ class SchemaLookup:
             self._client.close()
 
     def _translate(self, error: SchemaRegistryError, about: str) -> Halt | BusUnavailable:
-        said = f"schema registry {self._url}, {about}: {error}"
+        message = f"schema registry {self._url}, {about}: {error}"
         if error.http_status_code in (401, 403):
-            return Halt(f"{said}; check schema_registry.username and password")
+            return Halt(f"{message}; check schema_registry.username and schema_registry.password")
         if error.http_status_code == 404:
-            return BusUnavailable(f"{said}; is schema_registry.url a schema registry?")
+            return BusUnavailable(f"{message}; check that schema_registry.url is a schema registry")
         if error.http_status_code in (408, 429) or error.http_status_code >= 500:
-            return BusUnavailable(said)
-        return Halt(said)
+            return BusUnavailable(message)
+        return Halt(message)
 
     def _collect(self, references: Iterable[Any], definitions: dict[str, str]) -> None:
         """The schemas of all types that are referred to, by name."""
@@ -118,7 +116,7 @@ def _keyed(file: Path) -> tuple[bytes, str]:
 
 
 def _with_definitions(schema: str, definitions: dict[str, str]) -> str:
-    """The schema's text with the types that it refers to put in where they are first used."""
+    """The schema's text with each referenced type inserted where it is first used."""
     if not definitions:
         return schema
     return json.dumps(_inlined(json.loads(schema), "", dict(definitions)))

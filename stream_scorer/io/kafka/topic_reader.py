@@ -1,12 +1,9 @@
-"""What a topic holds now, or of two moments between: read from start to end.
+"""A whole topic, or the part between two moments, read once from start to end, outside any group.
 
-Lives here: reading a whole topic outside any group. Must not live here: the consumer that stays and
-shares partitions (kafka_consumer.py), what records mean.
-
-How it works: the end of each partition is asked for once, when the reader is made; what is written
-later is not read, so reading ends however busy the topic is. Partitions are read one after another
-and batches are full, so that two readings are the same. Partitions are assigned, never subscribed:
-no group is joined, nothing is committed. Only committed transactions are seen.
+The end of each partition is asked for once, when the reader is made. What is written later is not
+read, so reading ends however busy the topic is. Partitions are read one after another and batches
+are full, so two readings give the same batches. Partitions are assigned, never subscribed to: no
+group is joined and nothing is committed. Only committed transactions are seen.
 """
 
 from __future__ import annotations
@@ -29,27 +26,27 @@ log = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0
 POLL_SECONDS = 0.05
-SILENT_SECONDS = 30.0  # without a record before the end, the brokers count as away
+SILENT_SECONDS = 30.0  # without any record before the end: the brokers are taken to be away
 
 Range = tuple[int, int]
 
 FIXED_PROPERTIES: dict[str, str | bool | int] = {
     "enable.auto.commit": "false",
     "enable.auto.offset.store": "false",
-    "enable.partition.eof": True,  # an end without records of its own: compacted, or aborted
+    "enable.partition.eof": True,  # the last offsets may hold no records: compacted, or aborted
     "auto.offset.reset": "earliest",  # where retention deletes while we read
-    "fetch.wait.max.ms": 10,  # what is read is there; a wait would hold up the next partition
+    "fetch.wait.max.ms": 10,  # all records exist already: waiting would only cost time
 }
 
 
 class TopicReader:
     """The records from `ranges[tp][0]` up to, without, `ranges[tp][1]` of each partition.
 
-    A context manager; each iteration reads all again. properties: librdkafka's, with a group.id,
-    which is asked for by the client alone. batch_records: records of a batch, fewer in the last.
-    from_ms, to_ms: each partition from its first record of that time or later, and up to it; record
-    times, which need not ascend. Raises InputError where there is no such topic, BusUnavailable,
-    Halt; so does iteration.
+    A context manager; each iteration reads everything again. properties: librdkafka's, with a
+    group.id, which the client insists on but which is not used. batch_records: records of a batch,
+    fewer in the last. from_ms, to_ms: each partition from its first record of that time or later,
+    and up to it; record times, which need not ascend. Raises InputError where there is no such
+    topic, BusUnavailable, Halt; so does iteration.
     """
 
     def __init__(
@@ -73,7 +70,7 @@ class TopicReader:
 
     @property
     def most_records(self) -> int:
-        """No iteration gives more; fewer where offsets are missing."""
+        """An upper bound of an iteration's records; offsets without records make it fewer."""
         return sum(end - first for first, end in self.ranges.values())
 
     def __iter__(self) -> Iterator[RecordBatch]:
@@ -128,7 +125,7 @@ class TopicReader:
         found = ask("asking for topics", self._consumer.list_topics, None, REQUEST_SECONDS)
         topic = found.topics.get(self._topic)
         if topic is None or not topic.partitions:
-            remedy = "no such topic; make it with `stream-scorer topics create`"
+            remedy = "there is no such topic; create it with `stream-scorer topics create`"
             raise InputError("topic", self._topic, remedy)
         query = self._consumer.get_watermark_offsets
         partitions = [(self._topic, number) for number in sorted(topic.partitions)]

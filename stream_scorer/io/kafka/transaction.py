@@ -1,19 +1,17 @@
 """Propensities and offsets in one Kafka transaction.
 
-Lives here: the states of a transaction and what each error means for it. Must not live here: what
-is sent in it (kafka_producer.py).
+The order is: begin, records, offsets, commit. A failure before the commit aborts the transaction,
+and the batch is done again. When the commit itself fails, its client can't find out whether it
+happened: an abort would be answered as if it had not, and an abort that failed may fail for ever.
+Then `ClientLost` is raised. The next client of the same transactional id waits until the
+transaction is over, one way or the other, and the group's offsets show what to read next. A member
+whose partitions went to another is refused by the group's generation when it sends offsets; one
+whose transactional id was taken over is fenced and stops.
 
-How it works: begin, records, offsets, commit. What fails before the commit is aborted, and the
-batch is done again. Whether a commit that failed has happened, its client can't tell: an abort
-would be answered as if it had not; and an abort that failed may fail for ever. Then `ClientLost` is
-raised: the next client of the same id waits until the transaction is over, one way or the other,
-and the group's offsets tell what to read next. A member whose partitions went to another is refused
-by the group's generation when it sends offsets; one whose transactional id was taken over is fenced
-and stops.
-
-librdkafka may wait for ever for a group coordinator that restarted, past any time limit given to it
-(librdkafka issues 5456 and 5511). So offsets are sent on a thread; where it does not come back the
-client is left to itself, `ClientLost` is raised, and the next client of this id fences it.
+librdkafka may wait for ever for a group coordinator that restarted, whatever time limit it is given
+(librdkafka issues 5456 and 5511). So offsets are sent on a thread of their own. If that does not
+come back in time the client is abandoned, `ClientLost` is raised, and the next client of this id
+fences it.
 """
 
 from __future__ import annotations
@@ -45,8 +43,8 @@ class Transaction:
     def __init__(self, client: Producer, group_metadata: Callable[[], bytes]) -> None:
         self._client, self._group_metadata = client, group_metadata
         self._open = False
-        self.stuck = False  # a call never came back: this client may not be touched any more
-        # Fences an older producer of the same id, and waits until its transaction is over.
+        self.stuck = False  # a call never came back, so this client must not be used any more
+        # This fences an older producer of the same id, and waits until its transaction is over.
         ask("starting transactions", client.init_transactions, COMMIT_SECONDS)
 
     @contextmanager
@@ -71,12 +69,12 @@ class Transaction:
         metadata = self._group_metadata()
         self._in_time(
             lambda: ask("sending offsets", send, offsets, metadata, REQUEST_SECONDS),
-            "Kafka, sending offsets: the client does not come back",
+            f"Kafka, sending offsets: the client did not answer within {OVERDUE_SECONDS:g} s",
         )
         self._commit()
 
     def abort(self) -> None:
-        """Undo what was sent since `begun`. Raises ClientLost or Halt."""
+        """Abort: readers never see what was sent since `begun`. Raises ClientLost or Halt."""
         self._open = False
         try:
             ask("aborting a transaction", self._client.abort_transaction, REQUEST_SECONDS)
@@ -84,7 +82,7 @@ class Transaction:
             raise ClientLost(str(error)) from error
 
     def close(self) -> None:
-        """Undo what is not committed."""
+        """Abort the transaction that is open, if one is."""
         if self._open:
             try:
                 self.abort()
@@ -98,7 +96,7 @@ class Transaction:
         def run() -> None:
             try:
                 call()
-            except BaseException as error:
+            except BaseException as error:  # raised again on the caller's thread
                 failures.append(error)
 
         thread = threading.Thread(target=run, name="transaction", daemon=True)
@@ -111,7 +109,8 @@ class Transaction:
             raise failures[0]
 
     def _commit(self) -> None:
-        self._open = False  # whatever comes of it: it is not this client's to abort any more
+        # From here on an abort would be wrong: the commit may happen even if it fails here.
+        self._open = False
         deadline = time.monotonic() + COMMIT_SECONDS
         while True:
             try:

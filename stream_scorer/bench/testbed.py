@@ -1,7 +1,7 @@
-"""What the stages on events run on: the public data, and servers of this process's own.
+"""What the benchmarks on events run on: the public data, and servers that this process starts.
 
-Lives here: the data and the demo's settings for it, embedded servers, a topic that is full before
-the clock starts, a model that has learnt nothing. Must not live here: what is measured.
+The topic is filled before the clock starts, and the model is untrained: its scores mean nothing but
+cost as much as any other's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENTRIES_PER_ROW = 300  # about what a household has
 
 
 @dataclass
-class Shop:
+class Testbed:
     """files: all events, as Parquet, in time order. scene: the demo's; its stream is in the topic
     once `fill` was called.
     """
@@ -79,7 +79,7 @@ class Shop:
 
 
 @contextmanager
-def shop(sizes: Sizes, findings: Findings, stage: str) -> Iterator[Shop | None]:
+def open_testbed(sizes: Sizes, findings: Findings, stage: str) -> Iterator[Testbed | None]:
     """None, with a note, where the extra `demo` is not installed."""
     logging.getLogger("librdkafka").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="stream-scorer-bench-") as name:
@@ -91,7 +91,7 @@ def shop(sizes: Sizes, findings: Findings, stage: str) -> Iterator[Shop | None]:
                 kafka.create(topics.input_topic, topics.output_topic, topics.dead_letter_topic)
                 files = folder / "past.parquet", folder / "stream.parquet"
                 with redis.Redis(port=server.port) as client:
-                    yield Shop(scene, files, kafka, client)
+                    yield Testbed(scene, files, kafka, client)
         except InputError as error:
             if error.field != "extra":
                 raise
