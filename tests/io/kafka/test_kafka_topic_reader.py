@@ -75,7 +75,7 @@ def test_the_group_it_is_named_after_sees_nothing_of_it(
 
 
 def test_a_topic_that_is_missing_is_named(mock_kafka: str) -> None:
-    with pytest.raises(InputError, match="'absent': no such topic"):
+    with pytest.raises(InputError, match="'absent': there is no such topic"):
         reader(mock_kafka, "absent")
 
 
