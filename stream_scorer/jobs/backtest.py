@@ -11,8 +11,6 @@ Memory: all events, about 150 bytes each, and 4 bytes for each row, category and
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from stream_scorer.atomic import NewFolder
 from stream_scorer.core.evaluation import backtest_metrics as measures
 from stream_scorer.core.evaluation import metrics as evaluation
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate_events, validate
@@ -89,10 +88,7 @@ def backtest(
         raise InputError("--to", np.datetime64(when.to_ms, "ms"), remedy)
     stale = stale_moments(known, base, judged)
     score(chosen, known, base, stale, len(categories))
-    report_dir.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{report_dir.name}.", dir=report_dir.parent))
-    try:
-        work.chmod(0o755)
+    with NewFolder(report_dir) as folder:
         acted = _acted(chosen[0], known, base, judged, categories)
         report = {
             "from": _iso(when.from_ms), "to": _iso(when.to_ms),
@@ -106,11 +102,9 @@ def backtest(
             **_measured(chosen, known, base, judged, stale, acted, categories),
             "known_otherwise": _otherwise(chosen, otherwise, when, base, judged, acted),
         }  # fmt: skip
-        _write(work, report, chosen, known, base, judged, acted)
+        _write(folder.work, report, chosen, known, base, judged, acted)
         report |= {"report": str(report_dir), "seconds": round(time.monotonic() - started, 3)}
-        work.rename(report_dir)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        folder.publish()
     return report
 
 

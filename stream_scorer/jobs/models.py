@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from stream_scorer import atomic
 from stream_scorer.errors import ArtefactError, StreamScorerError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
@@ -123,6 +124,6 @@ def _point(link: Path, name: str) -> None:
     try:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(name)
-        fresh.rename(link)
+        atomic.publish(fresh, link)
     except OSError as error:
         raise ArtefactError("models", link, f"can't be written: {error.strerror}") from None

@@ -4,7 +4,7 @@
     model-0000.params   its parameters, in MXNet's format (params_file.py)
     manifest.json       what they are for (spec.Manifest), and the SHA-256 of the other two
 
-A directory appears under its name whole or not at all. Loading checks every byte against the
+A directory appears under its name whole or not at all (atomic.py). Loading checks every byte against the
 manifest before anything is used. Nothing is pickled, so loading runs no code of the artefact.
 MXNet is not needed to read or write one.
 """
@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stream_scorer.atomic import NewFolder
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
@@ -93,18 +91,10 @@ def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = N
     text = json.dumps({**raw, "checksum": _checksum(raw)}, indent=1, sort_keys=True)
     contents[MANIFEST_FILE] = (text + "\n").encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            work.chmod(0o755)
+        with NewFolder(path) as folder:
             for name, content in contents.items():
-                _write_through(work / name, content)
-            _flush(work)
-            work.rename(path)
-            _flush(path.parent)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
+                (folder.work / name).write_bytes(content)
+            folder.publish()
     except OSError as error:
         raise ArtefactError("model", path, f"can't be written: {error.strerror}") from None
     return manifest
@@ -238,18 +228,3 @@ def _read(path: Path) -> bytes:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

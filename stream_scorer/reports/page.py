@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stream_scorer.atomic import write_file
 from stream_scorer.errors import InputError
 
 STYLE = """
@@ -87,11 +88,8 @@ def write(path: Path, title: str, parts: Sequence[str]) -> None:
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
     )
-    work = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work.write_text(page, encoding="utf-8")
-        work.rename(path)
+        write_file(path, page.encode())
     except OSError as error:
         raise InputError("--report", path, f"can't be written: {error.strerror}") from None
 

@@ -21,9 +21,11 @@ from pyspark.sql import functions as sql
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshots import (
     MANIFEST_FILE,
+    OLD_MANIFEST_FILE,
     check_fingerprint,
     info_of,
     parse_manifest,
+    without_manifest,
 )
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import told
@@ -66,11 +68,9 @@ def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSn
     other features than `fingerprint`.
     """
     path = path.rstrip("/")
-    where = f"{path}/{MANIFEST_FILE}"
-    with told("snapshot", where):
+    with told("snapshot", path):
         files = HadoopFiles(spark)
-        if not files.exists(where):
-            raise SnapshotError("snapshot", where, f"is missing; {WRITE_AGAIN}")
+        where = manifest_path(files, path)
         content = files.read(where)
     manifest = parse_manifest(content, where)
     info_of(manifest, where)
@@ -85,6 +85,14 @@ def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSn
             remedy = f"its SHA-256 is not the manifest's; {WRITE_AGAIN}"
             raise SnapshotError("snapshot", f"{path}/{name}", remedy)
     return CheckedSnapshot(path, manifest)
+
+
+def manifest_path(files: HadoopFiles, path: str) -> str:
+    """Where the manifest of the snapshot `path` stands, under its new or its old name."""
+    for name in (MANIFEST_FILE, OLD_MANIFEST_FILE):
+        if files.exists(f"{path}/{name}"):
+            return f"{path}/{name}"
+    raise without_manifest(path)
 
 
 def digests(spark: SparkSession, path: str) -> dict[str, Digest]:

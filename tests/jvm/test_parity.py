@@ -97,7 +97,7 @@ def test_a_snapshot_with_spark_s_types_is_read(java, models, snapshot, python_sc
         "values": pa.list_(pa.field("element", pa.float32(), nullable=False)),
     }  # fmt: skip
     schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = json.loads((copy / "_manifest.json").read_text())
     for shard in manifest["shards"]:
         file = copy / shard["name"]
         pq.write_table(pq.read_table(file).select(list(kinds)).cast(schema), file)
@@ -106,7 +106,7 @@ def test_a_snapshot_with_spark_s_types_is_read(java, models, snapshot, python_sc
     del manifest["checksum"]
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     manifest["checksum"] = hashlib.sha256(text.encode()).hexdigest()
-    (copy / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    (copy / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
     out = tmp_path / "scores.parquet"
     done = java("score", models("default"), copy, "--out", out)
     assert done.returncode == 0, done.stderr

@@ -166,7 +166,7 @@ def test_manifest_that_is_missing_or_of_other_features_is_refused(
     write_snapshot(BulkSizes(10, 2_001, 40, 5, 9), tmp_path / "other")
     with pytest.raises(FingerprintMismatch):
         score(spark, str(model), str(tmp_path / "other"), str(tmp_path / "scores"))
-    (altered / "manifest.json").unlink()
+    (altered / "_manifest.json").unlink()
     with pytest.raises(SnapshotError, match=r"manifest\.json.*is missing"):
         score(spark, str(model), str(altered), str(tmp_path / "scores"))
 

@@ -1,12 +1,10 @@
-"""Customer ids on disk, parted by hash: who belongs to which shard.
+"""Customer ids on disk, partitioned by hash: which customers belong to which shard of an export.
 
-Lives here: adding ids as a scan finds them, and giving them back a part at a time. Must not live
-here: the scan (redis_store.py), what is done with customers (jobs/export.py).
-
-How it works: xxHash64 of the id modulo the number of buckets chooses a file, to which ids are
-appended as JSON lists, one a line. `save` notes how long each file is and how far the scan is, so
-that what a crash left half written is cut off. An id that came twice is twice in one bucket, and
-once in what `ids` gives. So memory is one flush of ids, or the ids of one part.
+xxHash64 of the id modulo the number of buckets chooses a file, to which ids are appended as JSON
+lists, one a line. After each flush the state file records how long each bucket is and how far the
+scan of the store has come, so that what a crash left half written is cut off when the lists are
+opened again. A scan may return an id twice: both are in the same bucket, and `ids` returns it once.
+Memory is one flush of ids, or the ids of one part.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Any
 
 import xxhash
 
-from stream_scorer.io.files.snapshot_shards import flush
+from stream_scorer.atomic import write_file
 
 STATE_FILE = "listing.json"
 IDS_PER_FLUSH = 200_000  # held in memory: some 20 MB
@@ -28,9 +26,9 @@ Part = tuple[int, int]  # first bucket, bucket after the last
 
 
 class CustomerLists:
-    """Lists in `folder`, which it makes; new ones have so many `buckets`.
+    """The lists in `folder`, which is made where it does not exist; `buckets`: of new lists.
 
-    `cursor` is where the scan goes on; None: it is complete.
+    `cursor` is where the scan continues; None where it is complete.
     """
 
     def __init__(self, folder: Path, buckets: int, ids_per_flush: int = IDS_PER_FLUSH) -> None:
@@ -49,11 +47,11 @@ class CustomerLists:
                 os.truncate(self._file(bucket), length)
 
     def __len__(self) -> int:
-        """How many ids it was given."""
+        """How many ids were added, repeated ones included."""
         return sum(self._counts) + self._held
 
     def add(self, customer_ids: Sequence[str], cursor: int | None) -> None:
-        """Take in ids; `cursor` is where the scan goes on after them."""
+        """Add ids; `cursor` is where the scan continues after them."""
         for i in customer_ids:
             self._waiting[xxhash.xxh64_intdigest(i.encode()) % len(self._bytes)].append(i)
         self._held += len(customer_ids)
@@ -71,7 +69,7 @@ class CustomerLists:
         self._save()
 
     def parts(self, most_ids: int) -> list[Part]:
-        """All buckets, neighbours together up to about `most_ids`; at least one part."""
+        """All buckets, neighbours joined up to about `most_ids` ids each; at least one part."""
         found: list[Part] = []
         first, held = 0, 0
         for bucket, count in enumerate(self._counts):
@@ -82,7 +80,7 @@ class CustomerLists:
         return [*found, (first, len(self._counts))]
 
     def count(self, part: Part) -> int:
-        """How many ids a part was given."""
+        """How many ids were added to a part, repeated ones included."""
         return sum(self._counts[slice(*part)])
 
     def ids(self, part: Part) -> list[str]:
@@ -108,10 +106,7 @@ class CustomerLists:
         self._waiting = [[] for _ in self._bytes]
         self._held = 0
         state = {"cursor": self.cursor, "bytes": self._bytes, "ids": self._counts}
-        work = self._folder / f"{STATE_FILE}.part"
-        work.write_text(json.dumps(state), encoding="ascii")
-        flush(work)
-        work.rename(self._folder / STATE_FILE)
+        write_file(self._folder / STATE_FILE, json.dumps(state).encode("ascii"))
 
     def _file(self, bucket: int) -> Path:
         return self._folder / f"bucket-{bucket:04d}.jsonl"

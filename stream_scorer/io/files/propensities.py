@@ -1,19 +1,16 @@
 """Propensities as files: a new directory with one Parquet file and a manifest.
 
-Lives here: the format and its writer. Must not live here: where propensities come from.
-
 propensities.parquet: customer_id string; as_of timestamp[ms, UTC]; source_topic string,
 source_partition int32, source_offset int64 (-1: none), the newest event behind the row; then
 propensities list<struct<category_id: string, class: int32, probability: float>>, best first, or,
 where every one is published, probabilities fixed_size_list<float> in the manifest's order.
-manifest.json says what the jobs say of it. Written beside the target, renamed when complete.
+_manifest.json holds what the job reports of them, and `rows`; programs that read a directory of
+Parquet files skip its name. The directory is written whole or not at all (atomic.py).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +19,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_scorer.atomic import NewFolder
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.state import CustomerStates, Float32, source_positions
 from stream_scorer.core.propensities import Entries
 from stream_scorer.errors import InputError
 
-FILE, MANIFEST = "propensities.parquet", "manifest.json"
+FILE, MANIFEST = "propensities.parquet", "_manifest.json"
 _ENTRY = pa.struct(
     [("category_id", pa.string()), ("class", pa.int32()), ("probability", pa.float32())]
 )
@@ -59,12 +57,10 @@ class PropensityWriter:
             ]
         )
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            self._work.chmod(0o755)
+            self._folder = NewFolder(path)
         except OSError as error:
-            raise InputError("--out", path, f"can't be written: {error.strerror}") from None
-        self._file = pq.ParquetWriter(self._work / FILE, self._schema, compression="zstd")
+            raise self._unwritable(error) from None
+        self._file = pq.ParquetWriter(self._folder.work / FILE, self._schema, compression="zstd")
         self.rows = 0
 
     def write(
@@ -94,10 +90,16 @@ class PropensityWriter:
 
     def finish(self, manifest: Mapping[str, Any]) -> None:
         """Close the file, write the manifest and give the directory its name."""
-        self._file.close()
         text = json.dumps({**manifest, "rows": self.rows}, indent=1, sort_keys=True)
-        (self._work / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        self._work.rename(self._path)
+        try:
+            self._file.close()
+            (self._folder.work / MANIFEST).write_text(text + "\n", encoding="utf-8")
+            self._folder.publish()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError("--out", self._path, f"can't be written: {error.strerror or error}")
 
     def _last(self, chosen: Entries | Float32) -> pa.Array:
         if not isinstance(chosen, Entries):
@@ -121,5 +123,10 @@ class PropensityWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        shutil.rmtree(self._work, ignore_errors=True)
+        try:
+            self._file.close()
+        except OSError:
+            if kind is None:  # else the error that is already on its way says more
+                raise
+        finally:
+            self._folder.discard()

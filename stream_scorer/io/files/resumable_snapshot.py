@@ -1,16 +1,13 @@
-"""A snapshot that is written in as many sittings as it takes.
+"""A snapshot whose writing can be interrupted and resumed by another run.
 
-Lives here: what is kept between sittings, and what one may go on with. Must not live here: which
-rows are in which shard (jobs/export.py).
-
-How it works: beside the target OUT stands `.OUT.unfinished` with
-    begun.json        what the first sitting was asked for and found
+Beside the target OUT stands `.OUT.unfinished` with
+    begun.json        what the first run was asked for and found
     shards.jsonl      a line for each whole shard: its number, manifest entry, notes of the writer
     snapshot/         the shards
     lists/            whatever the writer keeps to know what is in which shard
-A shard is written under another name, flushed, renamed and then noted, so a line means a whole
-shard; each is checked again when the work goes on. At the end `snapshot/` gets its manifest and is
-renamed to OUT. Only one process may write: it holds a lock on begun.json.
+A line is written to shards.jsonl only when its shard is on disk under its final name, so a line
+means a whole shard; a run that resumes checks each of them again. At the end `snapshot/` gets its
+manifest and is renamed to OUT. Only one process may write: it holds a lock on begun.json.
 """
 
 from __future__ import annotations
@@ -26,8 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from stream_scorer import atomic
 from stream_scorer.errors import SnapshotError
-from stream_scorer.io.files.snapshot_shards import ShardFile, check_shard, flush, unwritable
+from stream_scorer.io.files.snapshot_shards import ShardFile, check_shard, unwritable
 from stream_scorer.io.files.snapshots import (
     SnapshotInfo,
     manifest_of,
@@ -40,9 +38,10 @@ from stream_scorer.io.files.snapshots import (
 class UnfinishedSnapshot:
     """The unfinished snapshot for the new snapshot `path`; a context manager.
 
-    asked: what it is of, plain values; it must be the same in every sitting. found: the facts of
-    the first sitting, kept for the later ones. Raises SnapshotError where `path` exists, where
-    another process is at it, where it was begun otherwise, or where the disk refuses.
+    asked: what it is a snapshot of, plain values that must be the same in every run. found: facts
+    that the first run found, kept for later runs. Raises SnapshotError where `path` exists, where
+    another process is writing it, where an earlier run was asked for something else, or where the
+    disk refuses.
     """
 
     def __init__(self, path: Path, asked: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -76,7 +75,7 @@ class UnfinishedSnapshot:
 
     @property
     def lists(self) -> Path:
-        """A folder for the writer's own books."""
+        """A folder for what the writer itself has to remember."""
         return self._folder / "lists"
 
     def new_shard(self, number: int) -> ShardFile:
@@ -84,13 +83,12 @@ class UnfinishedSnapshot:
         return ShardFile(self._shards / f".{shard_name(number)}")
 
     def keep(self, number: int, shard: ShardFile, notes: Mapping[str, Any]) -> None:
-        """Shard `number` is written; `notes` are given back by `done` in later sittings."""
+        """Shard `number` is written; `notes` can be read from `done` by later runs."""
         entry = shard.finish()
         name = shard_name(number)
-        (self._shards / entry["name"]).rename(self._shards / name)
+        atomic.publish(self._shards / entry["name"], self._shards / name)
         line = {"number": number, "shard": {**entry, "name": name}, "notes": dict(notes)}
         with self._noting:
-            flush(self._shards)
             with (self._folder / "shards.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
@@ -98,7 +96,7 @@ class UnfinishedSnapshot:
             self.done[number] = line
 
     def finish(self, info: SnapshotInfo, as_of_ms: Sequence[int]) -> int:
-        """All shards are kept: the manifest, then the name. How many rows there are."""
+        """All shards are kept: write the manifest and rename. Returns the number of rows."""
         entries = [self.done[number]["shard"] for number in sorted(self.done)]
         try:
             publish(self._shards, self._path, manifest_of(info, as_of_ms, entries))
@@ -127,10 +125,11 @@ class UnfinishedSnapshot:
         return file
 
     def _begin(self, asked: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-        """What the first sitting found; `found` where this is the first."""
+        """What the first run found; `found` where this is the first."""
         self._lock.seek(0)
         text = self._lock.read()
-        # Without the shards' folder it is what a finished one left, or had not begun.
+        # Without the shards' folder this is the rest of a finished snapshot, or of a run that ended
+        # before it had made the folder: there is nothing to resume.
         if text.endswith("\n") and self._shards.is_dir():
             begun = json.loads(text)
             for name in sorted(begun["asked"].keys() | asked.keys()):
@@ -138,7 +137,7 @@ class UnfinishedSnapshot:
                 if before != now:
                     remedy = (
                         f"an unfinished one with {name} {before} is there, now it is {now}: give "
-                        f"the same again to finish it, or delete {self._folder} to begin anew"
+                        f"the same again to finish it, or delete {self._folder} to start over"
                     )
                     raise SnapshotError("snapshot", self._path, remedy)
             return dict(begun["found"])
@@ -165,5 +164,6 @@ class UnfinishedSnapshot:
                 continue  # half a line, or half a shard
             whole[int(line["number"])] = line
         if len(lines) != len(whole):
-            journal.write_text("".join(json.dumps(x) + "\n" for x in whole.values()), "utf-8")
+            text = "".join(json.dumps(line) + "\n" for line in whole.values())
+            atomic.write_file(journal, text.encode())
         return whole

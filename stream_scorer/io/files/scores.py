@@ -1,21 +1,20 @@
 """Scores as a Parquet file.
 
-Lives here: the file that `evaluate --scores` and `score` write, and its rows as Spark wants them.
-Must not live here: scoring.
+This is the file that `evaluate --scores` and `score` write, and its rows as Spark takes them. It is
+written whole or not at all (atomic.py).
 
 Columns, which others may read: customer_id string; as_of timestamp[ms, UTC]; probabilities
 fixed_size_list<float32>: of class 1 for each of the N categories where there are two classes, else
 N * C, category by category. The schema's metadata has `categories` (a JSON list), `classes` and
 `model_version`. Parquet itself knows no fixed size, so Spark writes and reads `probabilities` as a
-list; what the metadata says stands in that column's own.
-
-How it works: rows go to a file beside the target, which is renamed when all is there.
+list, and has this metadata on that column.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_scorer.atomic import new_file
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.state import Float32
 from stream_scorer.errors import InputError
@@ -32,7 +32,7 @@ REPEATING = ["customer_id", "as_of"]  # hardly two probabilities are equal
 
 
 def described(categories: Sequence[str], classes: int, model_version: str) -> dict[str, str]:
-    """What goes with scores, for who reads them."""
+    """The metadata of scores, from which a reader learns what the numbers are."""
     return {
         "categories": json.dumps(list(categories)),
         "classes": str(classes),
@@ -61,7 +61,7 @@ class ScoreWriter:
     ) -> None:
         if path.exists():
             raise InputError("scores", path, "already exists; choose another path or delete it")
-        self._path, self._work = path, path.with_name(f".{path.name}.part")
+        self._path, self._closing = path, ExitStack()
         self._width = len(categories) * (1 if classes == 2 else classes)
         self._schema = pa.schema(
             [
@@ -74,11 +74,12 @@ class ScoreWriter:
 
     def __enter__(self) -> ScoreWriter:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = pq.ParquetWriter(
-                self._work, self._schema, compression="zstd", use_dictionary=REPEATING
+            work = self._closing.enter_context(new_file(self._path))
+            self._file = self._closing.enter_context(
+                pq.ParquetWriter(work, self._schema, compression="zstd", use_dictionary=REPEATING)
             )
         except OSError as error:
+            self._closing.__exit__(type(error), error, error.__traceback__)
             raise self._unwritable(error) from None
         return self
 
@@ -89,13 +90,9 @@ class ScoreWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._file.close()
-            if kind is None:
-                self._work.rename(self._path)
+            self._closing.__exit__(kind, error, trace)
         except OSError as unwritten:
             raise self._unwritable(unwritten) from None
-        finally:
-            self._work.unlink(missing_ok=True)
 
     def write(self, customer_ids: list[str], as_of_ms: Int64, scores: Float32) -> None:
         """Add R rows; scores (R, N, C)."""

@@ -1,16 +1,13 @@
 """One shard of a snapshot on disk.
 
-Lives here: writing it in row groups, its SHA-256. Must not live here: which rows go into it, the
-manifest (snapshots.py), the columns (snapshot_tables.py).
-
-How it works: rows wait until they fill a row group; then they go to the file. So memory is one row
-group, however many rows a shard has, and the bytes do not depend on how the rows arrived.
+Rows are held until they fill a row group, which is then written. So memory is one row group,
+however many rows a shard has, and the file's bytes do not depend on how the rows arrived. Its
+columns are those of snapshot_tables.py.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from stream_scorer.atomic import flush
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_tables import SCHEMA, to_table
@@ -94,15 +92,6 @@ def sha256(file: Path) -> str:
         while block := content.read(HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Have the file's or directory's contents on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def unwritable(path: Path, error: OSError) -> SnapshotError:

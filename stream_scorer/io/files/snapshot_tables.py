@@ -1,7 +1,5 @@
 """Rows of a snapshot as an Arrow table, and back.
 
-Lives here: the columns of a shard. Must not live here: files (snapshots.py).
-
 A shard's columns, which others may read: customer_id string; as_of timestamp[ms, UTC]; columns
 list<uint32>, ascending; values list<float32>, as many; labels list<struct<category: uint32, class:
 uint8>>, only those whose class is not 0, where category is an index into the manifest's categories.

@@ -1,28 +1,25 @@
 """Snapshots: customers' vectors at a moment, with labels, as a directory of Parquet shards.
 
-Lives here: the format, `SnapshotWriter` and `Snapshot`. Must not live here: where rows come from
-(jobs), what they mean (core/), one shard's bytes (snapshot_shards.py), what is written in several
-sittings (unfinished_snapshot.py).
-
 The directory (others may read it):
     part-00000.parquet ...  rows, as snapshot_tables.py says
-    manifest.json           format, fingerprint, features (the declaration), categories, labels (the
+    _manifest.json          format, fingerprint, features (the declaration), categories, labels (the
                             rule, null where no labels are known yet), as_of_ms (the rows' moments;
                             of more than 1,000 the first and the last), source_offsets and
                             source_offsets_end (see `SnapshotInfo`), rows, shards (name, rows,
                             bytes, sha256), checksum of all that
 
-How it works: shards are written as rows arrive, into a new directory beside the target, which is
-renamed when all is flushed: a reader sees a whole snapshot or none. Opening one checks every byte
-against the manifest, a block at a time. Readers hold one shard.
+Programs that read a directory of Parquet files skip names that begin with "_", so they read a
+snapshot as it is. Older snapshots have `manifest.json` instead, and are opened too.
+
+Shards are written as rows arrive, into a new directory that gets its name when it is whole
+(atomic.py; resumable_snapshot.py for what is written in several runs). Opening a snapshot checks
+every byte against the manifest, a block at a time. Readers hold one shard in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_scorer import atomic
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.errors import ConfigError, FingerprintMismatch, SnapshotError
@@ -40,13 +38,13 @@ from stream_scorer.io.files.snapshot_shards import (
     WRITE_AGAIN,
     ShardFile,
     check_shard,
-    flush,
     unwritable,
 )
 from stream_scorer.io.files.snapshot_tables import from_table
 
 FORMAT = 1
-MANIFEST_FILE = "manifest.json"
+MANIFEST_FILE = "_manifest.json"
+OLD_MANIFEST_FILE = "manifest.json"
 ROWS_PER_SHARD = 65_536  # 65,536 rows of 500 entries: 260 MB in memory
 MOST_MOMENTS = 1_000  # that a manifest lists
 
@@ -89,9 +87,7 @@ class SnapshotWriter:
         self._moments: set[int] = set()
         self._many_moments = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            self._work.chmod(0o755)
+            self._folder = atomic.NewFolder(path)
         except OSError as error:
             raise unwritable(path, error) from None
 
@@ -106,7 +102,7 @@ class SnapshotWriter:
     ) -> None:
         if self._shard is not None:
             self._shard.abandon()
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._folder.discard()
 
     def write(self, rows: LabelledRows) -> None:
         """Add rows; whole row groups go to disk at once."""
@@ -132,14 +128,14 @@ class SnapshotWriter:
             moments = sorted(self._moments)
             if self._many_moments:
                 moments = [moments[0], moments[-1]]
-            publish(self._work, self._path, manifest_of(self._info, moments, self._shards))
+            publish(self._folder.work, self._path, manifest_of(self._info, moments, self._shards))
         except OSError as error:
             raise unwritable(self._path, error) from None
-        return Snapshot(self._path, _read_manifest(self._path))
+        return Snapshot(self._path, *_read_manifest(self._path))
 
     def _open_shard(self) -> ShardFile:
         if self._shard is None:
-            self._shard = ShardFile(self._work / shard_name(len(self._shards)))
+            self._shard = ShardFile(self._folder.work / shard_name(len(self._shards)))
         return self._shard
 
     def _close_shard(self, shard: ShardFile) -> None:
@@ -179,10 +175,8 @@ def manifest_of(
 
 def publish(work: Path, path: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest beside the shards in `work` and rename it to `path`. Raises OSError."""
-    _write_manifest(work / MANIFEST_FILE, manifest)
-    flush(work)
-    work.rename(path)
-    flush(path.parent)
+    (work / MANIFEST_FILE).write_bytes(manifest_content(manifest))
+    atomic.publish(work, path)
 
 
 def refuse_existing(path: Path) -> None:
@@ -195,9 +189,9 @@ def refuse_existing(path: Path) -> None:
 class Snapshot:
     """A snapshot on disk. `open` one; `shards` reads it."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], manifest_file: Path) -> None:
         self.path, self.manifest = path, manifest
-        self.info = info_of(manifest, path / MANIFEST_FILE)
+        self.info = info_of(manifest, manifest_file)
 
     @classmethod
     def open(cls, path: Path, expected_fingerprint: int | None = None) -> Snapshot:
@@ -206,7 +200,7 @@ class Snapshot:
         Raises SnapshotError where something is missing, altered or from the future, and
         FingerprintMismatch where it has other features than `expected_fingerprint`.
         """
-        snapshot = cls(path, _read_manifest(path))
+        snapshot = cls(path, *_read_manifest(path))
         if expected_fingerprint is not None:
             check_fingerprint(snapshot.manifest, path, expected_fingerprint)
         for shard in snapshot.manifest["shards"]:
@@ -290,15 +284,25 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
     return info
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    where = path / MANIFEST_FILE
-    try:
-        content = where.read_bytes()
-    except FileNotFoundError:
-        raise SnapshotError("snapshot", where, f"is missing; {WRITE_AGAIN}") from None
-    except OSError as error:
-        raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
-    return parse_manifest(content, where)
+def _read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
+    """The manifest and the file that it stands in."""
+    for where in (path / MANIFEST_FILE, path / OLD_MANIFEST_FILE):
+        try:
+            content = where.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
+        return parse_manifest(content, where), where
+    raise without_manifest(path)
+
+
+def without_manifest(path: object) -> SnapshotError:
+    """What to raise where the directory `path` has no manifest of either name."""
+    remedy = (
+        f"is missing, and so is {OLD_MANIFEST_FILE}, its name in older snapshots; {WRITE_AGAIN}"
+    )
+    return SnapshotError("snapshot", f"{path}/{MANIFEST_FILE}", remedy)
 
 
 def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
@@ -323,11 +327,6 @@ def manifest_content(manifest: Mapping[str, Any]) -> bytes:
     """The file's bytes, with the checksum."""
     text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=1, sort_keys=True)
     return (text + "\n").encode()
-
-
-def _write_manifest(file: Path, manifest: Mapping[str, Any]) -> None:
-    file.write_bytes(manifest_content(manifest))
-    flush(file)
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:

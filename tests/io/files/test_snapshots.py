@@ -7,7 +7,11 @@ import json
 import os
 from dataclasses import replace
 
+import duckdb
 import numpy as np
+import pandas
+import polars
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
@@ -89,7 +93,7 @@ def test_rows_are_read_as_written_however_they_arrived(tmp_path, splits):
 
 def test_the_manifest_says_what_it_is(snapshot):
     opened = Snapshot.open(snapshot.path)
-    manifest = json.loads((snapshot.path / "manifest.json").read_text())
+    manifest = json.loads((snapshot.path / "_manifest.json").read_text())
     assert manifest["fingerprint"] == SPACE.fingerprint_hex
     assert manifest["categories"] == ["soup", "bread", "milk", "crème"]
     assert manifest["labels"]["horizon_ms"] == 1000
@@ -144,7 +148,7 @@ def test_any_flipped_bit_is_noticed(snapshot):
 
 
 def test_a_changed_manifest_is_noticed(snapshot):
-    file = snapshot.path / "manifest.json"
+    file = snapshot.path / "_manifest.json"
     file.write_text(file.read_text().replace('"rows": 25', '"rows": 26'))
     assert "altered" in refusal(snapshot.path)
 
@@ -152,17 +156,18 @@ def test_a_changed_manifest_is_noticed(snapshot):
 def test_missing_files_are_named(snapshot, tmp_path):
     (snapshot.path / "part-00001.parquet").unlink()
     assert "part-00001.parquet" in refusal(snapshot.path)
-    assert "manifest.json" in refusal(tmp_path / "nothing")
+    said = refusal(tmp_path / "nothing")
+    assert "/_manifest.json': is missing, and so is manifest.json" in said
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": "one"}'])
 def test_what_is_no_manifest_is_refused(snapshot, text):
-    (snapshot.path / "manifest.json").write_text(text)
+    (snapshot.path / "_manifest.json").write_text(text)
     assert refusal(snapshot.path)
 
 
 def test_a_version_from_the_future_says_upgrade(snapshot):
-    (snapshot.path / "manifest.json").write_text('{"format": 2}')
+    (snapshot.path / "_manifest.json").write_text('{"format": 2}')
     assert "upgrade" in refusal(snapshot.path)
 
 
@@ -184,7 +189,7 @@ def test_other_features_are_refused_with_the_remedy(snapshot):
 def test_a_manifest_that_contradicts_itself_is_refused(snapshot, change, said):
     manifest = dict(snapshot.manifest)
     change(manifest)
-    snapshots._write_manifest(snapshot.path / "manifest.json", manifest)
+    (snapshot.path / "_manifest.json").write_bytes(snapshots.manifest_content(manifest))
     assert said in refusal(snapshot.path)
 
 
@@ -234,3 +239,30 @@ def test_nothing_is_there_before_finish(tmp_path):
         assert not (tmp_path / "s").exists()
         writer.finish()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s"]
+
+
+def test_programs_that_read_parquet_directories_read_a_snapshot_as_it_is(snapshot):
+    expected = some_rows(25)
+    path = str(snapshot.path)
+    arrow = ds.dataset(path).to_table()
+    assert arrow.column("customer_id").to_pylist() == expected.customer_ids
+    assert arrow.schema.names == ["customer_id", "as_of", "columns", "values", "labels"]
+    assert pandas.read_parquet(path)["customer_id"].tolist() == expected.customer_ids
+    in_duckdb = duckdb.read_parquet(f"{path}/*.parquet").fetchall()
+    assert [row[0] for row in in_duckdb] == expected.customer_ids
+    # Polars wants to be told which names to skip in a directory.
+    in_polars = polars.scan_parquet(path, hidden_file_prefix="_").collect()
+    assert in_polars["customer_id"].to_list() == expected.customer_ids
+    np.testing.assert_array_equal(np.concatenate(in_polars["values"]), expected.matrix.data)
+
+
+def test_an_old_snapshot_with_manifest_json_still_opens(snapshot):
+    (snapshot.path / "_manifest.json").rename(snapshot.path / "manifest.json")
+    assert_same(concatenate_rows(list(Snapshot.open(snapshot.path).shards())), some_rows(25))
+    (snapshot.path / "manifest.json").write_text("{")
+    assert "/manifest.json': not JSON" in refusal(snapshot.path)
+
+
+def test_of_two_manifests_the_new_name_counts(snapshot):
+    (snapshot.path / "manifest.json").write_text("{")
+    assert Snapshot.open(snapshot.path).rows == 25

@@ -12,7 +12,7 @@ import java.util.Map;
 import org.apache.parquet.column.values.bloomfilter.XxHash;
 
 /**
- * A manifest.json of a model or a snapshot, whose checksum has been found right.
+ * The manifest of a model (manifest.json) or a snapshot (_manifest.json), whose checksum is right.
  *
  * <p>The checksum is the SHA-256 of the manifest without it, written compactly with sorted keys, and
  * a fingerprint the xxHash64 of {@code features} written so. The Python package writes keys sorted

@@ -44,14 +44,27 @@ public record Snapshot(
 
     static final String KIND = "snapshot";
 
+    /** The manifest's file name. Readers of Parquet directories skip names that begin with "_". */
+    static final String MANIFEST = "_manifest.json";
+
+    /** The manifest's file name in older snapshots. */
+    static final String OLD_MANIFEST = "manifest.json";
+
+    /** The error of a directory without a manifest of either name. */
+    static BadInput withoutManifest(String directory) {
+        String remedy = "is missing, and so is " + OLD_MANIFEST + ", its name in older snapshots; ";
+        return new BadInput(KIND, directory + "/" + MANIFEST, remedy + Manifest.again(KIND));
+    }
+
     /**
      * Reads a manifest.
      *
-     * @param content of manifest.json in the directory
+     * @param name of the manifest's file in the directory
+     * @param content of that file
      * @throws BadInput where it is not a snapshot's, was altered, or is from the future
      */
-    public static Snapshot parse(String directory, byte[] content) {
-        String file = directory + "/manifest.json";
+    public static Snapshot parse(String directory, String name, byte[] content) {
+        String file = directory + "/" + name;
         Manifest manifest = Manifest.parse(KIND, file, content);
         try {
             List<Shard> shards = new ArrayList<>();

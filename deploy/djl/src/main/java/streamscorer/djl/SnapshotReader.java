@@ -62,16 +62,18 @@ public final class SnapshotReader implements AutoCloseable {
      * @throws BadInput where something is missing, altered or from the future
      */
     public static Snapshot open(Path directory) {
-        Path file = directory.resolve("manifest.json");
+        boolean old = !Files.exists(directory.resolve(Snapshot.MANIFEST));
+        String name = old ? Snapshot.OLD_MANIFEST : Snapshot.MANIFEST;
+        Path file = directory.resolve(name);
         byte[] content;
         try {
             content = Files.readAllBytes(file);
         } catch (NoSuchFileException error) {
-            throw new BadInput(Snapshot.KIND, file, "is missing; " + Manifest.again(Snapshot.KIND));
+            throw Snapshot.withoutManifest(directory.toString());
         } catch (IOException error) {
             throw new BadInput(Snapshot.KIND, file, "can't be read: " + error.getMessage());
         }
-        Snapshot snapshot = Snapshot.parse(directory.toString(), content);
+        Snapshot snapshot = Snapshot.parse(directory.toString(), name, content);
         for (Snapshot.Shard shard : snapshot.shards()) {
             Path path = directory.resolve(shard.name());
             try (InputStream stream = Files.newInputStream(path)) {

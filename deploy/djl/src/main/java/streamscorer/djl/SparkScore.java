@@ -163,11 +163,18 @@ public final class SparkScore {
     /** Reads the manifest, and has every shard compared with it. */
     private static Snapshot open(JavaSparkContext context, SerializableConfiguration settings, String directory)
             throws IOException {
+        String name = Snapshot.MANIFEST;
+        if (!exists(directory + "/" + name, settings)) {
+            name = Snapshot.OLD_MANIFEST;
+            if (!exists(directory + "/" + name, settings)) {
+                throw Snapshot.withoutManifest(directory);
+            }
+        }
         byte[] content;
-        try (InputStream stream = open(Snapshot.KIND, directory + "/manifest.json", settings)) {
+        try (InputStream stream = open(Snapshot.KIND, directory + "/" + name, settings)) {
             content = stream.readAllBytes();
         }
-        Snapshot snapshot = Snapshot.parse(directory, content);
+        Snapshot snapshot = Snapshot.parse(directory, name, content);
         List<String> problems = context.parallelize(snapshot.shards(), Math.max(1, snapshot.shards().size()))
                 .map(shard -> problem(directory + "/" + shard.name(), shard, settings))
                 .filter(Objects::nonNull)
@@ -186,6 +193,11 @@ public final class SparkScore {
         } catch (BadInput error) {
             return error.getMessage();
         }
+    }
+
+    private static boolean exists(String file, SerializableConfiguration settings) throws IOException {
+        org.apache.hadoop.fs.Path path = new org.apache.hadoop.fs.Path(file);
+        return path.getFileSystem(settings.value()).exists(path);
     }
 
     private static InputStream open(String kind, String file, SerializableConfiguration settings)
