@@ -4,8 +4,9 @@
     model-0000.params   its parameters, in MXNet's format (params_file.py)
     manifest.json       what they are for (spec.Manifest), and the SHA-256 of the other two
 
-A directory appears under its name whole or not at all (atomic.py). Loading checks every byte against the
-manifest before anything is used. Nothing is pickled, so loading runs no code of the artefact.
+A directory appears under its name whole or not at all (atomic.py). Loading checks every byte
+against the manifest before anything is used. Nothing is pickled, so loading runs no code of the
+artefact.
 MXNet is not needed to read or write one.
 """
 
