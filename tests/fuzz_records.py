@@ -24,7 +24,8 @@ from stream_scorer.core.avro.schemas import (
     schema_json,
     single_object_prefix,
 )
-from stream_scorer.core.events.batch import DeadLetter, EventBatch, EventRules, Reason
+from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason
+from stream_scorer.core.events.validation import EventRules
 
 START_MS = 1_700_000_000_000
 EVENT_TYPES = ("view", "click", "cart", "purchase")

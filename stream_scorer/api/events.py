@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.events.batch import DeadLetter, EventBatch, EventRules, validate
+from stream_scorer.core.events.batch import DeadLetter, EventBatch
+from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files import events as event_files
 from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of

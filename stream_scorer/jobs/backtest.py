@@ -24,7 +24,8 @@ from scipy import sparse
 from stream_scorer.atomic import NewFolder
 from stream_scorer.core.evaluation import backtest_metrics as measures
 from stream_scorer.core.evaluation import metrics as evaluation
-from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate_events, validate
+from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate_events
+from stream_scorer.core.events.validation import validate
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, after_events, at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from stream_scorer.core.events.batch import EventBatch, Int64, TopicPartition, validate
+from stream_scorer.core.events.batch import EventBatch, Int64, TopicPartition
+from stream_scorer.core.events.validation import validate
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.space import FeatureSpace

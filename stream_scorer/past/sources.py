@@ -25,8 +25,8 @@ from stream_scorer.core.events.batch import (
     EventBatch,
     RecordBatch,
     TopicPartition,
-    validate,
 )
+from stream_scorer.core.events.validation import validate
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import EventFiles, open_events
 from stream_scorer.io.kafka.topic_reader import TopicReader

@@ -25,7 +25,8 @@ from servers import QUIET_CLIENT, KafkaServer
 from stream_scorer.core.avro.dead_letter_encoder import DeadLetterRecord, decode_dead_letter
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
-from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason, RecordBatch, validate
+from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason, RecordBatch
+from stream_scorer.core.events.validation import validate
 from stream_scorer.core.features import csr, fold
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states, pack

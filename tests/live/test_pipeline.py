@@ -16,7 +16,8 @@ from stream_scorer.core.avro.propensity_encoder import (
     PublishedPropensities,
     decode_propensities,
 )
-from stream_scorer.core.events.batch import DeadLetter, EventRules, Reason, RecordBatch
+from stream_scorer.core.events.batch import DeadLetter, Reason, RecordBatch
+from stream_scorer.core.events.validation import EventRules
 from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state_codec import pack

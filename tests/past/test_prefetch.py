@@ -10,7 +10,8 @@ import pytest
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
-from stream_scorer.core.events.batch import NO_TIMESTAMP, EventRules, RecordBatch
+from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch
+from stream_scorer.core.events.validation import EventRules
 from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.errors import EventFileError

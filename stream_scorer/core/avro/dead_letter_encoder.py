@@ -1,8 +1,5 @@
 """The records of the dead-letter topic: to Avro bytes, and back for readers.
 
-Lives here: their Avro form, and the marks that say which of them were replayed. Must not live here:
-when a record becomes a dead letter (avro_decoder.py, events.py), and topics (io/).
-
 A mark is a record without a value whose key says which dead letter's original bytes went back into
 the input topic: "replayed TOPIC[PARTITION]@OFFSET".
 """
@@ -47,7 +44,7 @@ class DeadLetterRecord:
 
 
 def encode_dead_letters(
-    letters: Sequence[DeadLetter],
+    dead_letters: Sequence[DeadLetter],
     failed_at_ms: int,
     max_value_bytes: int,
     prefix: bytes | None = None,
@@ -57,7 +54,8 @@ def encode_dead_letters(
         prefix = single_object_prefix("dead_letter")
     schema = parsed("dead_letter")
     return [
-        framed(prefix, schema, _row(letter, failed_at_ms, max_value_bytes)) for letter in letters
+        framed(prefix, schema, _row(letter, failed_at_ms, max_value_bytes))
+        for letter in dead_letters
     ]
 
 
@@ -80,7 +78,7 @@ def decode_dead_letter(value: bytes) -> DeadLetterRecord:
 
 
 def decode_dead_letters(values: Iterable[bytes]) -> list[DeadLetter]:
-    """The letters alone of such records. Raises InputError."""
+    """Only the dead letters of such records. Raises InputError."""
     return [decode_dead_letter(value).letter for value in values]
 
 
@@ -91,7 +89,7 @@ def replay_mark(position: Position) -> bytes:
 
 
 def marked_position(key: bytes | None) -> Position | None:
-    """Which dead letter a mark's key speaks of; None where it is no mark."""
+    """Which dead letter a mark's key names; None where it is no mark."""
     found = _MARK.fullmatch(key or b"")
     if found is None:
         return None

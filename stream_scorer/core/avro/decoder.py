@@ -1,9 +1,5 @@
 """From framed bytes to columns of events: `Decoder`, and the splitting of Avro file blocks.
 
-Lives here: grouping records by frame, asking for writer schemas, running programs over all records
-of a schema at once, and saying what was wrong with a record. Must not live here: schema resolution
-(writer_program.py), the loop over bytes (record_kernel.py), where schemas come from (io/).
-
 How it works: all values of a batch are joined into one buffer, which the string columns of the
 result keep as spans. The frame prefixes are read in one compiled pass; for each distinct one the
 writer schema is asked for once and compiled to a program; a second compiled pass fills the columns.

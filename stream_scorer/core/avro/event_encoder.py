@@ -1,8 +1,5 @@
 """Events to Avro bytes.
 
-Lives here: `encode_events` for rows given one by one, `encode_event_batch` for columns. Must not
-live here: propensities (propensity_records.py) and dead letters (dead_letter_records.py).
-
 How it works: a row is checked field by field, so that a wrong one is named in words, and written by
 fastavro. Columns are written by a compiled loop, for publishers that read events in bulk.
 """
@@ -139,14 +136,14 @@ def _moment_ms(name: str, value: object) -> int:
 
 def _one_buffer(columns: Sequence[StringColumn]) -> tuple[UInt8, Int64]:
     """The columns' bytes in one buffer and their starts (C, n) in it; shared buffers go in once."""
-    places: dict[int, int] = {}
+    offsets: dict[int, int] = {}
     parts, end = [], 0
     for column in columns:
-        if id(column.buffer) not in places:
-            places[id(column.buffer)] = end
+        if id(column.buffer) not in offsets:
+            offsets[id(column.buffer)] = end
             parts.append(column.buffer)
             end += len(column.buffer)
-    starts = np.stack([column.starts + places[id(column.buffer)] for column in columns])
+    starts = np.stack([column.starts + offsets[id(column.buffer)] for column in columns])
     return np.concatenate(parts), starts
 
 

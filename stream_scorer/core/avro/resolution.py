@@ -1,7 +1,7 @@
 """From a writer's Avro schema to the instructions that read its records as our events.
 
-Lives here: schema resolution (Avro 1.11, "Schema Resolution"; our reader schema is
-schemas/customer_event.avsc). Must not live here: the loop that runs them (record_kernel.py).
+It follows Avro 1.11, "Schema Resolution"; our reader schema is schemas/customer_event.avsc. The
+instructions are run by interpreter.py.
 
 How it works: the writer's fields are taken in their order. One that we know is compiled to
 instructions that end in its column, any other to instructions that skip it. Beside Avro's
@@ -79,7 +79,7 @@ _MAP_VALUE = _Target("string", slot=k.MAP_VALUE)
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What record_kernel runs. Symbols of enums and defaults are spans of `constants`, which must
+    """What interpreter.run runs. Symbols of enums and defaults are spans of `constants`, which must
     stand in the buffer; labels name fields in messages."""
 
     code: Int32
@@ -175,16 +175,16 @@ class _Compiler:
     def finished(self) -> Program:
         """Close the program and add the nested records that it calls."""
         self._emit(k.END)
-        places: dict[str, int] = {}
+        starts_of: dict[str, int] = {}
         while self._calls:
             at, name = self._calls.pop()
-            if name not in places:
-                places[name] = len(self._code)
+            if name not in starts_of:
+                starts_of[name] = len(self._code)
                 for field in self._named[name]["fields"]:
                     self._labels.append(f"{name}.{field['name']}")
                     self.skip(field["type"])
                 self._emit(k.RETURN)
-            self._patch(at, places[name])
+            self._patch(at, starts_of[name])
         lengths = np.array([len(s) for s in self._symbols], np.int32)
         starts = len(EMPTY_MAP_BYTES) + np.cumsum(lengths, dtype=np.int64) - lengths
         return Program(

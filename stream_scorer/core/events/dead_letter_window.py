@@ -1,7 +1,5 @@
 """When dead letters say that a schema or a setting is wrong, not the events.
 
-Lives here: the rule. Must not live here: what becomes of a dead letter.
-
 How it works: of the last `window_records` records at most `max_share` may be dead letters. Going on
 would move a whole topic into the dead-letter topic, from where it is harder to get back. Before the
 window is full nothing is decided.
@@ -41,6 +39,6 @@ class DeadLetterWindow:
             detail = next((d.detail for d in dead_letters if d.reason.value == reason), "")
             raise TooManyDeadLetters(
                 f"{dead:,} of the last {self._records:,} records are dead letters, {count:,} of "
-                f"them {reason} ({detail}): mend the producers or the settings, or raise "
+                f"them {reason} ({detail}): fix the producers or the settings, or raise "
                 "dead_letters.max_share; the dead-letter topic has them all"
             )

@@ -1,10 +1,9 @@
 """Spans of bytes to small integer codes.
 
-Lives here: the compiled loop behind `StringColumn.intern`. Must not live here: columns (events.py).
-
 How it works: open addressing on a hash of eight bytes at a time; equality is decided on the bytes,
 so collisions are harmless, and codes are in order of appearance, so the hash is not seen. In a
-small buffer many spans are the same bytes; a span that starts where one did is known by that.
+small buffer many spans are the same bytes: a span that starts where an earlier one did, and is as
+long, has its code, without a look at the bytes.
 """
 
 from __future__ import annotations

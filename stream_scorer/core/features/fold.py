@@ -97,7 +97,7 @@ def stream_of(
 ) -> tuple[Stream, Int64]:
     """The columns that each event touches, and all else of it that a vector depends on.
 
-    Ordered by customer, so that the fold reads on and on; and (n,) which event is at each place.
+    Ordered by customer, so that the fold reads memory in order; and (n,) which event each row is.
     """
     keys = keys_of(space, events)
     partitions = events.partitions or [("", 0)]

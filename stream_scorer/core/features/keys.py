@@ -1,8 +1,5 @@
 """Which columns each event of a batch touches, and with what weight.
 
-Lives here: `keys_of`. Must not live here: the layout of columns (feature_space.py) or what the
-touch does to a customer (fold.py).
-
 How it works: fields are interned, so text is looked up or hashed once for each distinct value of a
 batch; features that look at the same fields of the same events share the result.
 """
@@ -91,11 +88,11 @@ def _feature_keys(space: FeatureSpace, feature: Feature, columns: EventColumns) 
     if feature.buckets:
         return _hashed(feature, columns)
     key = np.zeros(len(columns), np.int64)
-    for place, field in enumerate(feature.by):
+    for position, field in enumerate(feature.by):
         index = space.index[field]
         codes, texts = columns.coded(field)
         digits = np.array([index.get(t, NULL) for t in texts] + [NULL], np.int64)[codes]
-        if place == 0:
+        if position == 0:
             key = digits
             continue
         key = np.where((key == NULL) | (digits == NULL), NULL, key * len(index) + digits)

@@ -1,8 +1,7 @@
 """Two records of one customer that should be the same: what differs.
 
-Lives here: the comparison, which is exact, bit for bit, for a customer fed by one partition. One
-fed by several may have been folded in another order; its sums then agree to rounding only. Must not
-live here: where either record comes from.
+The comparison is exact, bit for bit, for a customer whose events came from one partition. Events of
+several partitions may have been folded in another order; the sums then agree to rounding only.
 """
 
 from __future__ import annotations

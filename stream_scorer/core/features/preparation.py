@@ -1,11 +1,10 @@
 """What a batch of records will do, before anybody's vector is looked at.
 
-Lives here: `Preparation`, the way from records to valid events by customer with the columns that
-each touches, and to dead letters. Must not live here: decoding (codec.py), rules (events.py), keys
-(event_keys.py), nor what becomes of vectors (fold.py).
+`Preparation` leads from records to valid events by customer, with the columns that each touches,
+and to dead letters.
 
 How it works: nothing here depends on stored vectors, so a replay does it for the next batch while
-the one before is folded (read_ahead.py).
+the one before is folded (past/prefetch.py).
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.events.batch import DeadLetter, EventRules, RecordBatch, validate
+from stream_scorer.core.events.batch import DeadLetter, RecordBatch
+from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.core.features.fold import stream_of
 from stream_scorer.core.features.fold_plan import Stream
 from stream_scorer.core.features.space import FeatureSpace

@@ -1,9 +1,5 @@
 """Declared features, compiled to columns, and the fingerprint of that declaration.
 
-Lives here: `Feature` (as a person declares it), `Block` (one contiguous range of columns) and
-`FeatureSpace` (all blocks). Must not live here: which columns an event touches (event_keys.py),
-what customers' values are (customer_state.py) or how they look at a moment (csr.py).
-
 How it works: every (feature, half-life) owns one contiguous block of columns, so a column's
 half-life, kind and transform follow from its range. Within a block the column is the key: the mixed
 radix number of the vocabulary indices of the `by` fields, or a stable 64-bit hash of their text

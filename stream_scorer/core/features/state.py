@@ -1,7 +1,7 @@
 """Feature vectors of many customers, as columns.
 
-Lives here: `CustomerStates` and how to take rows of it. Must not live here: how events change it
-(fold.py), its stored bytes (state_record.py), how it looks at a moment (csr.py).
+How events change them is in fold.py, their stored bytes in state_codec.py, and how they look at a
+moment in csr.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """The stored form of a customer's record, and the way between it and `CustomerStates`.
 
-Lives here: the binary format, `pack` and `unpack`, of single byte strings and of joined words. Must
-not live here: what the numbers mean (customer_state.py) or where records are kept (io/).
-
 The record, a public contract: a sequence of little-endian 32-bit words.
   0      version (1)
   1..4   counts: sources S, sums N, stamps M, event ids K

@@ -18,13 +18,8 @@ from harness.stream import CATEGORIES, EVENT_TYPES, LIFETIME, SPACE, Stream
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.propensity_encoder import PublishedPropensities, decode_propensities
-from stream_scorer.core.events.batch import (
-    NO_TIMESTAMP,
-    EventRules,
-    RecordBatch,
-    TopicPartition,
-    validate,
-)
+from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch, TopicPartition
+from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.core.features import csr, fold
 from stream_scorer.core.features.state import CustomerStates, Float32, StateArrays
 from stream_scorer.core.features.state_codec import empty_states

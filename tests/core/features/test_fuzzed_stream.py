@@ -16,8 +16,8 @@ from stream_scorer.core.events.batch import (
     EventBatch,
     RecordBatch,
     concatenate_events,
-    validate,
 )
+from stream_scorer.core.events.validation import validate
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state_codec import empty_states, pack
