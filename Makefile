@@ -68,7 +68,7 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check stream_scorer tests examples
 	$(BIN)/ruff format --check stream_scorer tests examples
 	$(BIN)/mypy
-	$(BIN)/mypy examples
+	$(BIN)/mypy examples tests
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) build *.egg-info

@@ -17,6 +17,8 @@ import sys
 from stream_scorer.cli import models, past, starter, streaming  # noqa: F401 - each adds verbs
 from stream_scorer.cli.application import app, spread
 
+__all__ = ["app", "main", "spread"]
+
 
 def main() -> None:
     """The entry point."""

@@ -37,7 +37,7 @@ def test_absent_pyspark_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch)
 
 def test_absent_java_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "find_spec", lambda _: object())
-    monkeypatch.setattr(session.shutil, "which", lambda _: None)
+    monkeypatch.setattr(session.shutil, "which", lambda _: None)  # type: ignore[attr-defined]
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(ConfigError, match="needs Java 17"), session.session():
         pass

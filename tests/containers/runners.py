@@ -121,7 +121,7 @@ class ServerContainer:
         user: str | None = None,
     ) -> None:
         self._container = DockerContainer(image, env=environment)
-        self._container.ports[f"{inside}/tcp"] = ("127.0.0.1", port)
+        self._container.ports[f"{inside}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]
         if command is not None:
             self._container.with_command(command)
         if mount is not None:

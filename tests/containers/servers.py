@@ -103,7 +103,7 @@ class KafkaServer(Server):
         super().__init__(runner, self._lists_topics)
         self.bootstrap = bootstrap
         self.port = int(bootstrap.split(",", maxsplit=1)[0].rsplit(":", 1)[1])
-        self.admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET_CLIENT})
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET_CLIENT})  # type: ignore[dict-item]
 
     def create_topic(
         self, name: str, partitions: int = 1, config: dict[str, object] | None = None
@@ -185,8 +185,8 @@ class KafkaServer(Server):
                         records.append(message)
                     elif error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
-                    elif message.offset() >= open_parts.get(message.partition(), 0):
-                        open_parts.pop(message.partition(), None)
+                    elif message.offset() >= open_parts.get(message.partition(), 0):  # type: ignore[operator, arg-type]
+                        open_parts.pop(message.partition(), None)  # type: ignore[arg-type]
                 if time.monotonic() > deadline:
                     raise ServerDiedError(f"{topic}: partitions {sorted(open_parts)} did not end")
         return sorted(records, key=lambda record: (record.partition(), record.offset()))

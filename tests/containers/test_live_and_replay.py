@@ -45,7 +45,7 @@ def records_of(settings: Settings) -> dict[str, bytes]:
     return found
 
 
-def newest_published(rig: Rig) -> dict[str, tuple[int, np.ndarray]]:  # type: ignore[type-arg]
+def newest_published(rig: Rig) -> dict[str, tuple[int, np.ndarray]]:
     """For each customer the offset and probabilities of the record with the highest offset."""
     read = decode_propensities([m.value() or b"" for m in rig.kafka.read_topic(rig.output)])
     assert read.probabilities is not None

@@ -127,7 +127,7 @@ def test_out_of_memory_is_waited_out(rig: Rig) -> None:
 
 
 @contextmanager
-def nobody_leaves(rig: Rig):  # type: ignore[no-untyped-def]
+def nobody_leaves(rig: Rig):
     before = [m.log().count("assigned") for m in rig.members]
     yield
     for member, assigned in zip(rig.members, before, strict=True):

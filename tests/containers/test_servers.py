@@ -142,7 +142,7 @@ def test_a_redis_started_again_has_its_keys(
 
 
 def test_a_paused_redis_answers_only_when_resumed(store: RedisServer) -> None:
-    impatient = redis.Redis(port=store.port, socket_timeout=0.2, retry=None)
+    impatient = redis.Redis(port=store.port, socket_timeout=0.2, retry=None)  # type: ignore[arg-type]
     store.pause()
     try:
         with pytest.raises(redis.TimeoutError):
@@ -190,7 +190,7 @@ def test_a_proxy_delays_holds_and_cuts(
     redis_server: RedisServer, start_proxy: Callable[[int], TcpProxy]
 ) -> None:
     proxy = start_proxy(redis_server.port)
-    client = redis.Redis(port=proxy.port, socket_timeout=0.3, retry=None)
+    client = redis.Redis(port=proxy.port, socket_timeout=0.3, retry=None)  # type: ignore[arg-type]
     assert client.ping()
     proxy.delay_seconds = 1.0
     with pytest.raises(redis.TimeoutError):

@@ -184,9 +184,8 @@ def test_late_events_are_known_both_ways_in_one_run(
     late = [(e, e["occurred_at"] + (i % 3 == 0) * 10 * DAY) for i, e in enumerate(shopping())]
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     for event, arrived in sorted(late, key=lambda pair: pair[1]):
-        producer.produce(
-            "late-events", *encode_events([event]), event["customer_id"], timestamp=arrived
-        )
+        [value] = encode_events([event])
+        producer.produce("late-events", value, event["customer_id"], timestamp=arrived)
     assert producer.flush(30) == 0
     reports = {}
     for by_arrival in (False, True):

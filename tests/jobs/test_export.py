@@ -236,7 +236,7 @@ def test_a_restarted_server_is_listed_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Its cursors mean other places: going on from one would miss customers."""
-    monkeypatch.setattr(job, "CustomerLists", partial(job.CustomerLists, ids_per_flush=500))
+    monkeypatch.setattr(job, "CustomerLists", partial(job.CustomerLists, ids_per_flush=500))  # type: ignore[attr-defined]
     failing.pages_left = 15
     with pytest.raises(StoreUnavailable):
         exported(settings, tmp_path / "s")

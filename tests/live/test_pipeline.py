@@ -129,6 +129,7 @@ def test_a_customer_with_several_events_in_a_batch_is_scored_once(engine: Native
     assert log.published.customer_ids == ["ann", "bob"]
     assert log.published.as_of_ms.tolist() == [9000, NOW_MS - 1000]
     assert log.published.offset.tolist() == [13, 11]
+    assert log.published.probabilities is not None
     assert log.published.probabilities.shape == (2, 4)
     assert set(report.seconds) == {"poll", "decode", "load", "apply", "save", "csr", "score",
                                    "encode", "publish", "commit"}  # fmt: skip
@@ -139,7 +140,7 @@ def test_top_k_publishes_the_best_first(engine: NativeEngine) -> None:
     full, top = Log(records), Log(records)
     pipeline(full, MemoryStore(SPACE.fingerprint), engine).step()
     pipeline(top, MemoryStore(SPACE.fingerprint), engine, "top_k").step()
-    every = dict(zip(engine.categories, full.published.probabilities[0].tolist(), strict=True))
+    every = dict(zip(engine.categories, full.published.probabilities[0].tolist(), strict=True))  # type: ignore[index]
     best = sorted(every.items(), key=lambda pair: -pair[1])[:2]
     assert top.published.entries[0] == [(c, 1, p) for c, p in best]
 
@@ -315,6 +316,6 @@ def test_replaying_the_log_in_other_batches_gives_the_same_propensities(
         for _ in batches:
             line.step()
         found = log.published
-        rows = {c: found.probabilities[i].tobytes() for i, c in enumerate(found.customer_ids)}
+        rows = {c: found.probabilities[i].tobytes() for i, c in enumerate(found.customer_ids)}  # type: ignore[index]
         newest.append((rows, records_of(store)))
     assert newest[0] == newest[1] == newest[2]

@@ -70,7 +70,7 @@ def test_a_snapshot_trains_as_its_rows_in_memory(trained, shards, validation, sp
             for part in parts:
                 writer.write(part)
             read.append(writer.finish().shards())
-    again = training.train(*read, space, TWO, OPTIONS)
+    again = training.train(*read, space, TWO, OPTIONS)  # type: ignore[arg-type, call-arg]
     for name, values in trained.parameters.items():
         np.testing.assert_array_equal(again.parameters[name], values)
 
@@ -89,7 +89,7 @@ def test_three_classes_are_learnt(make_rows, space, tmp_path):
 
 
 def test_the_best_epoch_is_kept(shards, validation, space):
-    said = []
+    said = []  # type: ignore[var-annotated]
     options = TrainingOptions(
         network=OPTIONS.network, batch_rows=64, epochs=12, min_steps=0, learning_rate=0.5,
         patience=1, calibrate=False,

@@ -69,7 +69,7 @@ def test_readme_lines_work(
 ) -> None:
     """The first spark-submit of the README, in a folder that has what it names."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = re.search(r"^spark-submit (?:.*\\\n)*.*$", readme, re.M)[0]
+    lines = re.search(r"^spark-submit (?:.*\\\n)*.*$", readme, re.M)[0]  # type: ignore[index]
     assert "spark://HOST:7077" in lines
     typed = lines.replace("spark://HOST:7077", cluster.url)
     shutil.copytree(model, tmp_path / "model")

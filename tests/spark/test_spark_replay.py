@@ -95,7 +95,7 @@ def rows_of(path: Path) -> dict[tuple[str, int], tuple[bytes, ...]]:
                 shard.matrix.indices[row].tobytes(), shard.matrix.data[row].tobytes(),
                 shard.label_category[said].tobytes(), shard.label_class[said].tobytes(),
             )  # fmt: skip
-    return found
+    return found  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("window", [(None, None), (START + 5 * DAY, START + 49 * DAY)])

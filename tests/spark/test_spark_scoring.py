@@ -145,7 +145,7 @@ def test_shard_that_is_damaged_after_the_check_is_named_and_nothing_is_left(
 ) -> None:
     from stream_scorer.spark import scoring
 
-    check = scoring.open_snapshot
+    check = scoring.open_snapshot  # type: ignore[attr-defined]
 
     def checked_then_damaged(*arguments: Any) -> Any:
         found = check(*arguments)
@@ -190,7 +190,7 @@ def test_target_that_another_job_makes_meanwhile_stays_that_ones(
 ) -> None:
     from stream_scorer.spark import scoring
 
-    out, check = tmp_path / "scores", scoring.open_snapshot
+    out, check = tmp_path / "scores", scoring.open_snapshot  # type: ignore[attr-defined]
 
     def checked_while_another_writes(*arguments: Any) -> Any:
         out.mkdir()

@@ -21,7 +21,7 @@ from confluent_kafka import (
     TopicCollection,
 )
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-exports them
+from confluent_kafka.admin import (  # it re-exports them
     AdminClient,
     ConfigResource,
     NewTopic,

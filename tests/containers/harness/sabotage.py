@@ -42,7 +42,7 @@ def commit_before_save() -> None:
         time.sleep(WINDOW_SECONDS)
         return rightly(self, events, report)
 
-    pipeline.Pipeline._fold = wrongly  # type: ignore[method-assign]
+    pipeline.Pipeline._fold = wrongly  # type: ignore[assignment, method-assign]
 
 
 def commit_before_delivery() -> None:
@@ -78,7 +78,7 @@ def ignore_offsets() -> None:
             np.maximum(span, old, out=span)
         return applied
 
-    fold.fold_stream = wrongly  # type: ignore[assignment]
+    fold.fold_stream = wrongly
     commit = KafkaSource.commit
 
     def late(self: Any, next_offsets: Any) -> None:

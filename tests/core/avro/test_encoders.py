@@ -123,7 +123,7 @@ def test_full_propensities_are_fastavros_bytes(classes: int, prefix: bytes | Non
     width = 40 if classes == 2 else 120
     assert encoder.values_per_record == width
     probabilities = rng.random((50, width)).astype(np.float32)
-    values = encoder.encode_all(*columns, probabilities)
+    values = encoder.encode_all(*columns, probabilities)  # type: ignore[call-arg]
     framed = single_object_prefix("category_propensities") if prefix is None else prefix
     assert values == [
         expected(framed, i, columns, probabilities=probabilities[i].tobytes()) for i in range(50)
@@ -146,7 +146,7 @@ def test_chosen_propensities_are_fastavros_bytes() -> None:
     category = rng.integers(0, 40, indptr[-1]).astype(np.int32)
     class_index = rng.integers(1, 3, indptr[-1]).astype(np.int32)
     probability = rng.random(indptr[-1]).astype(np.float32)
-    values = encoder.encode_entries(*columns, indptr, category, class_index, probability)
+    values = encoder.encode_entries(*columns, indptr, category, class_index, probability)  # type: ignore[call-arg]
     entries = [
         [
             (CATEGORIES[category[e]], int(class_index[e]), float(probability[e]))
@@ -173,9 +173,9 @@ def test_no_propensities_encode_to_no_records() -> None:
     encoder = PropensityEncoder(CATEGORIES, 2, "v", "0" * 16)
     nobody: tuple[Any, ...] = ([], np.empty(0, np.int64), 5, [], np.empty(0, np.int32))
     none = np.empty(0, np.int64)
-    assert encoder.encode_all(*nobody, none, np.empty((0, 40), np.float32)) == []
+    assert encoder.encode_all(*nobody, none, np.empty((0, 40), np.float32)) == []  # type: ignore[call-arg]
     no_entries = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
-    assert encoder.encode_entries(*nobody, none, np.zeros(1, np.int64), *no_entries) == []
+    assert encoder.encode_entries(*nobody, none, np.zeros(1, np.int64), *no_entries) == []  # type: ignore[call-arg]
     assert len(decode_propensities([])) == 0
 
 

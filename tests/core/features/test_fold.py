@@ -45,7 +45,7 @@ SPACE = FeatureSpace.compile(
 )
 START = 1_500_000_000_000
 
-rows = st.builds(
+rows = st.builds(  # type: ignore[var-annotated]
     dict,
     customer=st.sampled_from(["ann", "bob", "zoë"]),
     type=st.sampled_from(["view", "purchase"]),
@@ -294,7 +294,7 @@ def test_records_survive_packing(make_events: Any, stream: list[dict[str, Any]])
     states = fold_all(make_events, stream, [])
     records = pack(states, SPACE.fingerprint)
     back = unpack(states.customer_ids, records, SPACE.fingerprint)
-    assert all(np.array_equal(a, b) for a, b in zip(states.arrays, back.arrays, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(states.arrays, back.arrays, strict=True))  # type: ignore[arg-type]
     order = np.array([2, 0, 1])
     assert pack(take(back, order), SPACE.fingerprint) == [records[i] for i in order]
     assert pack(concatenate_states(back, take(back, order[:1])), 0)[3][36:] == records[2][36:]

@@ -335,7 +335,7 @@ def test_a_container_that_is_cut_short_raises_after_its_good_part(
 
 def test_a_flipped_sync_marker_raises(tmp_path: Path) -> None:
     path = broken_block(tmp_path, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
-    read_before = []
+    read_before: list[object] = []
     with pytest.raises(EventFileError, match="after 20 records"):
         read_before.extend(open_events([path], batch_records=5))
     assert len(read_before) == 4

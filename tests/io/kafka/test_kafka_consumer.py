@@ -136,7 +136,7 @@ def test_tombstones_null_keys_and_timestamps_are_carried_through(
     assert batch.timestamps_ms.tolist() == [1234, 1235, 1236]
     assert batch.offsets.tolist() == [0, 1, 2]
     assert batch.partitions == [("new", 1)]
-    assert (batch.partition_index.dtype, batch.offsets.dtype) == (np.int32, np.int64)
+    assert (batch.partition_index.dtype, batch.offsets.dtype) == (np.int32, np.int64)  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize(
