@@ -18,9 +18,9 @@ PACKAGE = Path(jit.__file__).parent
 # Kernels of one module that call helpers of another, with a constant of a module without kernels.
 PROGRAM = """
 import numpy as np
-from stream_scorer.core.avro import attributes, interpreter
+from stream_scorer.core.avro import attributes
 text = np.frombuffer(b"keyvalue", np.uint8)
-entry = interpreter.MapEntries(*(np.array([number]) for number in (0, 0, 3, 3, 5)))
+entry = attributes.MapEntries(*(np.array([number]) for number in (0, 0, 3, 3, 5)))
 maps, ends = attributes.write_maps(text, entry, np.array([0]))
 _, lengths = attributes._find_in_maps(maps, np.array([0]), ends.astype(np.int32), text[:2])
 hits = sum(attributes._find_in_maps.stats.cache_hits.values())

@@ -7,7 +7,7 @@ maps are rewritten when a record is decoded, so that later readers need no other
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,22 @@ from stream_scorer.core.events.batch import NULL, EventBatch, Int32, Int64, Stri
 from stream_scorer.jit import bytes_of, kernel
 
 EMPTY_MAP_BYTES = b"\x00"
+
+
+class MapEntries(NamedTuple):
+    """Entries of maps that must be rewritten: the row, and the spans of key and value; (p,) int64
+    each, rows ascending."""
+
+    row: Int64
+    key_start: Int64
+    key_length: Int64
+    value_start: Int64
+    value_length: Int64
+
+
+def map_entries(n: int) -> MapEntries:
+    """Room for n entries."""
+    return MapEntries(*(np.empty(n, np.int64) for _ in MapEntries._fields))
 
 
 def attribute(batch: EventBatch, name: str) -> StringColumn:
@@ -53,8 +69,8 @@ def canonical_map(data: Any, pos: Any, end: Any) -> Any:
 
 
 @kernel
-def write_maps(buffer: UInt8, entries: Any, rows: Int64) -> tuple[UInt8, Int64]:
-    """Canonical maps, one after another, for `rows` (r,) ascending, of interpreter.MapEntries.
+def write_maps(buffer: UInt8, entries: MapEntries, rows: Int64) -> tuple[UInt8, Int64]:
+    """Canonical maps, one after another, for `rows` (r,) ascending, of `entries`.
 
     Returns the bytes and the ends (r,) of the maps.
     """

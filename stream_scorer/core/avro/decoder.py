@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from stream_scorer.core.avro import interpreter as k
-from stream_scorer.core.avro.attributes import write_maps
+from stream_scorer.core.avro.attributes import MapEntries, map_entries, write_maps
 from stream_scorer.core.avro.column_values import ColumnValues
 from stream_scorer.core.avro.primitives import ERROR_TEXTS, OK
 from stream_scorer.core.avro.resolution import Program, UnusableSchemaError, event_program
@@ -178,7 +178,7 @@ def split_block(program: Program, block: bytes, count: int, prefix: bytes) -> li
     limits = np.full(most, len(block), np.int64)
     k.run(
         np.frombuffer(block, np.uint8).copy(), limits, limits, np.arange(most), True,
-        program.tables(0), k.columns(0), errors, k.map_entries(0),
+        program.tables(0), k.columns(0), errors, map_entries(0),
     )  # fmt: skip
     broken = np.flatnonzero(errors.error != OK)[:1]
     whole = int(broken[0]) if len(broken) else most
@@ -202,14 +202,14 @@ def _run(
 ) -> tuple[k.Outcome, UInt8]:
     """Decode `rows` into `out`; the errors, and `attributes` with maps that had to be rewritten."""
     errors = k.outcome(len(starts))
-    count = k.run(buffer, starts, ends, rows, False, tables, out, errors, k.map_entries(0))
+    count = k.run(buffer, starts, ends, rows, False, tables, out, errors, map_entries(0))
     if not count:
         return errors, attributes
     odd = rows[(errors.error[rows] == OK) & (out.lengths[k.ATTRIBUTES, rows] == k.REWRITE)]
-    entries = k.map_entries(count)
+    entries = map_entries(count)
     # Fewer than counted before where a broken record had some of them.
     count = k.run(buffer, starts, ends, odd, False, tables, out, errors, entries)
-    maps, map_ends = write_maps(buffer, k.MapEntries(*(e[:count] for e in entries)), odd)
+    maps, map_ends = write_maps(buffer, MapEntries(*(e[:count] for e in entries)), odd)
     map_starts = np.concatenate(([0], map_ends[:-1])) if len(odd) else map_ends
     out.starts[k.ATTRIBUTES, odd] = len(attributes) + map_starts
     out.lengths[k.ATTRIBUTES, odd] = map_ends - map_starts

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_scorer.core.avro.attributes import canonical_map
+from stream_scorer.core.avro.attributes import MapEntries, canonical_map
 from stream_scorer.core.avro.primitives import (
     BAD_BLOCK_SIZE,
     BAD_BOOLEAN,
@@ -103,22 +103,6 @@ class Outcome(NamedTuple):
     error: Int32
     at: Int64
     label: Int32
-
-
-class MapEntries(NamedTuple):
-    """Entries of maps that must be rewritten: the row, and the spans of key and value; (p,) int64
-    each, rows ascending."""
-
-    row: Int64
-    key_start: Int64
-    key_length: Int64
-    value_start: Int64
-    value_length: Int64
-
-
-def map_entries(n: int) -> MapEntries:
-    """Room for n entries."""
-    return MapEntries(*(np.empty(n, np.int64) for _ in MapEntries._fields))
 
 
 def columns(n: int) -> Columns:

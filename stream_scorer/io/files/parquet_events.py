@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_scorer.core.avro.attributes import write_maps
+from stream_scorer.core.avro.attributes import MapEntries, write_maps
 from stream_scorer.core.avro.column_values import ColumnValues
 from stream_scorer.core.avro.decoder import refused_value
 from stream_scorer.core.avro.event_encoder import encode_event_batch
@@ -225,7 +225,9 @@ def _attributes(table: pa.RecordBatch) -> StringColumn:
 
 
 def _maps(n: int, pairs: Int64, buffer: UInt8) -> StringColumn:
-    maps, ends = write_maps(buffer, pairs, np.arange(n))
+    # A pair has the fields of MapEntries, in their order.
+    entries = MapEntries(*np.ascontiguousarray(pairs.T, np.int64))
+    maps, ends = write_maps(buffer, entries, np.arange(n))
     starts = np.concatenate(([0], ends[:-1])) if n else ends
     return StringColumn(maps, starts, (ends - starts).astype(np.int32))
 
