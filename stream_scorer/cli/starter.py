@@ -1,4 +1,4 @@
-"""The verb that a newcomer begins with."""
+"""The verbs that a newcomer begins with: a starter, and what the declared features are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stream_scorer.cli.application import Json, app, show, verb
+from stream_scorer.cli.application import Config, Json, app, load_settings, show, verb
 
 
 @app.command(epilog="Example: stream-scorer init shop")
@@ -23,3 +23,24 @@ def init(
 
     starter = job.init(directory)
     show(starter.as_json(), job.in_words(starter), as_json)
+
+
+@app.command(epilog="Example: stream-scorer features -c stream_scorer.toml --feature purchases")
+@verb
+def features(
+    config: Config = None,
+    feature: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only the columns of this feature.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first so many; 0: all.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.parquet", help="A new file for the columns, not stdout."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Every column of the vectors in words: its feature, values, half-life and transform."""
+    from stream_scorer.jobs import features as job  # noqa: PLC0415 - imported when it runs
+
+    found = job.features(load_settings(config), feature, limit, out)
+    show(found.as_json(), job.in_words(found), as_json)

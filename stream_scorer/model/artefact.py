@@ -6,8 +6,7 @@
 
 A directory appears under its name whole or not at all (atomic.py). Loading checks every byte
 against the manifest before anything is used. Nothing is pickled, so loading runs no code of the
-artefact.
-MXNet is not needed to read or write one.
+artefact. MXNet is not needed to read or write one.
 """
 
 from __future__ import annotations

@@ -233,16 +233,23 @@ class FeatureSpace:
             return block.name
         if block.buckets:
             return f"{block.name}[{','.join(block.fields)} in bucket {key}]"
-        parts = []
-        for field in reversed(block.fields):
+        parts = [f"{field}={value}" for field, value in self.by_values(block, key)]
+        return f"{block.name}[{','.join(parts)}]"
+
+    def by_values(self, block: Block, key: int) -> tuple[tuple[str, str], ...]:
+        """Each `by` field of key `key` of a block with its value; nothing where keys are hashed."""
+        if block.buckets:
+            return ()
+        found = []
+        for field in reversed(block.fields):  # the last field is the lowest digit of the key
             if block.kind == "calendar":
                 key, digit = divmod(key, CALENDAR_WIDTHS[field])
-                parts.append(f"{field}={digit}")
+                found.append((field, str(digit)))
             else:
                 words = self.vocabularies[field]
                 key, digit = divmod(key, len(words))
-                parts.append(f"{field}={words[digit]}")
-        return f"{block.name}[{','.join(reversed(parts))}]"
+                found.append((field, words[digit]))
+        return tuple(reversed(found))
 
 
 def _vocabulary(field: str, entries: Sequence[str]) -> tuple[str, ...]:
