@@ -1,13 +1,13 @@
 """`stream-scorer export`: a snapshot of all vectors in the live store.
 
 How it works, in two passes, neither of which blocks the server:
-1. SCAN lists the customers' ids, parted by hash into lists on disk, one part for each shard. A
+1. SCAN lists the customers' ids, partitioned by hash into lists on disk, one part for each shard. A
    customer that SCAN gives twice is twice in one part, and once in its shard.
 2. Several threads write shards: a part's records are read in pages of `PAGE` (MGET) in order of
    the ids, and become rows. On one server SCAN can't be split, but reading and packing can.
 Memory is one flush of ids, then one part's ids and one row group for each thread, however many
-customers there are. What is done is kept beside OUT (io/unfinished_snapshot.py): after an
-interruption the same command goes on from there.
+customers there are. What is done is kept beside OUT (resumable_snapshot.py): after an
+interruption the same command resumes from there.
 
 A customer is written as its record stands when its page is read, which is whole and exact as of the
 record's own offsets. `source_offsets`, the watermarks before the first record was read, are what
@@ -54,8 +54,8 @@ def export(
 ) -> dict[str, Any]:
     """{"rows", "later", "shards", "shards_before", "out", "seconds"}.
 
-    later: customers left out because of later events; shards_before: those of earlier sittings.
-    Raises SnapshotError where an unfinished export can't be gone on with.
+    later: customers left out because of later events; shards_before: those of earlier runs.
+    Raises SnapshotError where an unfinished export can't be resumed.
     """
     started = time.monotonic()
     space = settings.feature_space()
@@ -212,13 +212,13 @@ def _ends(notes: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 
 def _refuse_older_store(out: Path, then: dict[str, int], now: dict[str, int]) -> None:
-    """A store with less than the first sitting saw was restored or built anew since."""
+    """Raises SnapshotError where the store has less than the first run saw: it was replaced."""
     for partition, offset in then.items():
         if now.get(partition, -1) < offset:
             remedy = (
                 f"an unfinished one is there whose partition {partition} stood at {offset}, now it "
                 f"stands at {now.get(partition)}: the store was restored or built anew since; "
-                f"delete {out.parent / f'.{out.name}.unfinished'} to begin anew"
+                f"delete {out.parent / f'.{out.name}.unfinished'} to start over"
             )
             raise SnapshotError("snapshot", out, remedy)
 

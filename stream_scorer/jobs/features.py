@@ -1,62 +1,20 @@
 """`stream-scorer features`: every column of the vectors, with what it means in words.
 
-A column's meaning follows from the declaration alone, so neither Redis nor Kafka is needed. As a
-Parquet file the list can be joined with the `columns` of a snapshot:
-    column int64; name string, feature string, kind string; by list<struct<field, value: string>>;
-    half_life string ("inf": for ever); half_life_ms int64, null for "inf"; transform string;
-    scale double; bucket int64, null where the keys are not hashed
+A column's meaning follows from the declaration alone, so neither Redis nor Kafka is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from stream_scorer.atomic import new_file
 from stream_scorer.core.features.space import Block, FeatureSpace
 from stream_scorer.errors import InputError
+from stream_scorer.io.files.feature_columns import Column, write_columns
 from stream_scorer.settings.tree import Settings
-
-SCHEMA = pa.schema(
-    [
-        ("column", pa.int64()),
-        ("name", pa.string()),
-        ("feature", pa.string()),
-        ("kind", pa.string()),
-        ("by", pa.list_(pa.struct([("field", pa.string()), ("value", pa.string())]))),
-        ("half_life", pa.string()),
-        ("half_life_ms", pa.int64()),
-        ("transform", pa.string()),
-        ("scale", pa.float64()),
-        ("bucket", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column. by: each field with its value, empty where keys are hashed into `bucket`."""
-
-    column: int
-    name: str
-    feature: str
-    kind: str
-    by: tuple[tuple[str, str], ...]
-    half_life: str
-    half_life_ms: int | None
-    transform: str
-    scale: float
-    bucket: int | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; `by` as a list of {"field", "value"}."""
-        return {**asdict(self), "by": [{"field": f, "value": v} for f, v in self.by]}
 
 
 @dataclass(frozen=True)
@@ -92,7 +50,7 @@ def features(
         raise InputError("--feature", feature, f"is not declared; give {', '.join(declared)}")
     found = tuple(islice(_columns(space, feature), limit or None))
     if out is not None:
-        _write(out, found)
+        write_columns(out, found)
     return FeatureColumns(
         space.fingerprint_hex, space.width, found, None if out is None else str(out)
     )
@@ -131,15 +89,3 @@ def _blocks(space: FeatureSpace) -> Iterator[tuple[Block, str]]:
     """All blocks, each with its half-life as declared: a feature has one for each, in order."""
     half_lives = [half_life for f in space.features for half_life in f.half_lives]
     return zip(space.blocks, half_lives, strict=True)
-
-
-def _write(out: Path, columns: tuple[Column, ...]) -> None:
-    if out.exists():
-        raise InputError("--out", out, "already exists; choose another path or delete it")
-    table = pa.Table.from_pylist([column.as_json() for column in columns], SCHEMA)
-    try:
-        with new_file(out) as work:
-            pq.write_table(table, work, compression="zstd")
-    except OSError as error:
-        remedy = f"can't be written: {error.strerror or error}"
-        raise InputError("--out", out, remedy) from None

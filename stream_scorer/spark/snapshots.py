@@ -1,9 +1,6 @@
 """Snapshots where Spark finds them.
 
-Lives here: opening one and checking its shards on the cluster. Must not live here: the format
-(io/snapshots.py), what is done with the rows.
-
-How it works: the driver reads the manifest. Each shard's SHA-256 is computed where the cluster
+The driver reads the manifest. Each shard's SHA-256 is computed where the cluster
 reads it, one shard in memory at a time and core, before any row is used: a damaged shard is found
 in the driver, by name, with nothing written, and no task fails and is tried again in vain. It costs
 reading the snapshot twice. (A Parquet file is read in parts, by several tasks, so the task that

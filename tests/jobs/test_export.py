@@ -1,4 +1,4 @@
-"""`export` on a real Redis: in one sitting or several it is the same snapshot, byte for byte."""
+"""`export` on a real Redis: in one run or several it is the same snapshot, byte for byte."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from stream_scorer.cli import app
 from stream_scorer.errors import InputError
-from stream_scorer.jobs.features import SCHEMA, features, in_words
+from stream_scorer.io.files.feature_columns import SCHEMA
+from stream_scorer.jobs.features import features, in_words
 from stream_scorer.settings.tree import Settings
 
 CONFIG = """
