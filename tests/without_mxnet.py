@@ -1,6 +1,7 @@
 """Where MXNet does not exist (it has no wheel for Python 3.13), tests that need it are skipped.
 
-A test needs MXNet if it, or the import of its module, ends with our ConfigError for "mxnet". Where
+A test needs MXNet if it, or the import of its module, ends with our ConfigError for "mxnet", or if
+it has the marker `mxnet`, as where a program that the test starts needs it. Where
 MXNet can exist nothing is caught: there that error is a failure. conftest.py registers this module
 as a plugin of pytest.
 """
@@ -26,6 +27,8 @@ def needs_mxnet(error: BaseException | None) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    if not MXNET_EXISTS and item.get_closest_marker("mxnet"):
+        pytest.skip(REASON)
     return (yield from _skipping())
 
 

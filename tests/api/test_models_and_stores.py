@@ -70,6 +70,7 @@ def test_rows_of_ones_own_train_the_model_of_their_snapshot(shop: Shop, tmp_path
     assert from_rows.model_version == from_files.model_version
 
 
+@pytest.mark.mxnet
 def test_wrong_rows_are_refused_in_words(shop: Shop, tmp_path: Path) -> None:
     width = shop.settings.feature_space().width
     matrix = sparse.random(3, width, 0.5, "csr", np.float32, random_state=0)

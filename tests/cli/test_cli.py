@@ -106,6 +106,7 @@ def test_missing_event_file_is_one_line_with_status_2(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.mxnet
 def test_doctor_prints_one_json_object_and_fails_where_something_is_wrong(tmp_path: Path) -> None:
     config = tmp_path / "scorer.toml"
     config.write_text(AWAY)

@@ -14,6 +14,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
+@pytest.mark.mxnet
 def test_the_whole_loop_accounts_for_every_event() -> None:
     ran = run("--households", "120", "--json")
     assert ran.returncode == 0, ran.stderr[-2000:]
