@@ -1,13 +1,12 @@
 """The command line: one verb per job, and what the exit status says.
 
-Lives here: verbs, options and their help (streaming.py, past.py, models.py), how reports and errors
-are printed (application.py). Must not live here: what a job does (jobs/, demo/, spark/); its module
-is imported when its verb runs, so that --help is quick.
+Verbs, options and their help are in streaming.py, past.py and models.py; application.py prints
+reports and errors. The module of a job is imported when its verb runs, so that --help is quick.
 
-How it works: a job returns a report, a dict of plain values, and prints nothing itself; with --json
-it is printed as one object on stdout, else in words. Everything else goes to stderr. Exit status:
-0 done, 1 failed while running (or something is wrong, for those that check), 2 bad input, 130
-interrupted. Errors of ours are one line each, without a traceback.
+A job returns a report, a dict of plain values, and prints nothing itself; with --json it is printed
+as one object on stdout, else in words. Everything else goes to stderr. Exit status: 0 done, 1
+failed while running (or something is wrong, for those that check), 2 bad input, 130 interrupted. An
+error that this package raises on purpose is one line, without a traceback.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The application that the verbs are added to.
 
-Lives here: options that several verbs take, and how reports and errors are printed. Must not live
-here: any verb.
+It also has the options that several verbs take, and prints reports and errors.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def dead_letters_replay(
     end: To = None,
     as_json: Json = False,
 ) -> None:
-    """Original bytes back into the input topic, once each; run it when the cause is mended."""
+    """Original bytes back into the input topic, once each; run it when the cause is fixed."""
     from stream_scorer.jobs import dead_letters as job
 
     if everything == any((reason, at, start, end)):
@@ -155,7 +155,7 @@ def dead_letters_replay(
 @app.command(epilog="Example: stream-scorer doctor -c stream_scorer.toml")
 @verb
 def doctor(config: Config = None, as_json: Json = False) -> None:
-    """What is wrong, and how to mend it; exit status 1 if so."""
+    """What is wrong, and how to fix it; exit status 1 if so."""
     from stream_scorer.jobs import doctor as job
 
     report = job.doctor(load_settings(config))

@@ -1,11 +1,11 @@
 """`stream-scorer backtest`: had this model been live, how good would its scores have been?
 
-How it works: at each scoring time a customer is scored from what was known before it
-(core/moments.py); the horizon is waited out, and what happened in it is the truth. A score whose
-horizon ends after the events do is written but not judged. Scores one hour, day and week older than
-each judged one are computed too, for what staleness would have cost; and where records came late,
-the judged ones from what was known by arrival rather than occurrence, or the other way round.
-Memory: all events, about 150 bytes each, and 4 bytes for each row, category and model.
+At each scoring time a customer is scored from what was known before it (core/moments.py); the
+horizon is waited out, and what happened in it is the truth. A score whose horizon ends after the
+events do is written but not judged. Scores one hour, day and week older than each judged one are
+computed too, for what staleness would have cost; and where records came late, the judged ones from
+what was known by arrival rather than occurrence, or the other way round. Memory: all events, about
+150 bytes each, and 4 bytes for each row, category and model.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def backtest(
         raise InputError("--report", report_dir, "already exists; choose another path or delete it")
     from stream_scorer.reports import page  # noqa: PLC0415 - its matplotlib is an extra
 
-    page.new_figure()  # a missing matplotlib is told before the work
+    page.new_figure()  # report a missing matplotlib before the work
     chosen, categories = load_models(models)
     refused, late = Refused(), dict.fromkeys(AGES_MS, 0)
     known, otherwise = _known(settings, sources, when, refused, late)

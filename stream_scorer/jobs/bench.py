@@ -1,7 +1,7 @@
 """`stream-scorer bench`: how fast the stages are on this machine, each beside what it is held to.
 
-How it works: every stage runs a case once to warm up and a few times to be timed; a ratio divides
-medians of one run of the command, since ratios hold better from machine to machine than figures.
+Every stage runs a case once to warm up and a few times to be timed; a ratio divides medians of one
+run of the command, since ratios hold better from machine to machine than figures.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """`stream-scorer evaluate`: how good a model is on labelled snapshots.
 
-How it works: every row is scored by the native engine, whose scores are MXNet's to 1e-5, and held
-against what the customer then did. Baselines: "prior" gives every customer each category's share in
-the training rows; "logistic" is one logistic regression for each category on that category's own
-columns, fitted here on the training snapshots. Intervals are 95 % of a paired bootstrap over
-customers, of model minus baseline; the AUC's is linearised. Scores of all rows are held in memory:
-4 bytes for each row, category and model.
+Every row is scored by the native engine, whose scores are MXNet's to 1e-5, and held against what
+the customer then did. Baselines: "prior" gives every customer each category's share in the training
+rows; "logistic" is one logistic regression for each category on that category's own columns, fitted
+here on the training snapshots. Intervals are 95 % of a paired bootstrap over customers, of model
+minus baseline; the AUC's is linearised. Scores of all rows are held in memory: 4 bytes for each
+row, category and model.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def evaluate(
     if report_file is not None:
         from stream_scorer.reports import page  # noqa: PLC0415 - its matplotlib is an extra
 
-        page.new_figure()  # a missing matplotlib is told before the work
+        page.new_figure()  # report a missing matplotlib before the work
     shards = _shards(loaded, snapshots)
     notes: list[str] = []
     first_ms = min(moment for s in shards.snapshots for moment in s.manifest["as_of_ms"])

@@ -1,8 +1,8 @@
 """`stream-scorer score`: every row of a snapshot, scored on this machine.
 
-How it works: while a piece is scored, the next shard is read and the scores before it are written,
-each by a thread of its own. Memory is that of two shards and two pieces, whatever the snapshot's
-size. The file gets its name when all is there.
+While a piece is scored, the next shard is read and the scores before it are written, each by a
+thread of its own. Memory is that of two shards and two pieces, whatever the snapshot's size. The
+file gets its name when all is there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`stream-scorer train`: labelled snapshots into a model artefact.
 
-How it works: snapshots are checked byte by byte and against the config before training starts; they
-are then read a shard at a time. The share of rows that acted on each category, the prior, goes into
-the manifest: `evaluate` measures the model against it.
+Snapshots are checked byte by byte and against the config before training starts; they are then read
+a shard at a time. The share of rows that acted on each category, the prior, goes into the manifest:
+`evaluate` measures the model against it.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def train(
     steps = 0
     with progress("training") as meter:
 
-        def tell(step: training.Progress) -> None:
+        def report_step(step: training.Progress) -> None:
             nonlocal steps
             steps = step.step
             meter.at(steps, step.steps)
 
-        model = training.train(shards, held_out, space, rule, settings.training, tell)
+        model = training.train(shards, held_out, space, rule, settings.training, report_step)
         meter.at(steps, steps)  # fewer than planned where it stopped early
     about = {
         "snapshots": [str(path.resolve()) for path in snapshots],

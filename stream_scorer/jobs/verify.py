@@ -1,10 +1,10 @@
 """`stream-scorer verify`: are the vectors in Redis what the input topic says they should be?
 
-How it works: N customers are drawn by a seeded hash of their ids. Watermarks are read first, then
-their records, then the topic: every event of theirs up to the offsets that the record holds, and
-below the watermark, which promises that all before it is stored. These are folded by the code that
-the consumer folds with, and must give the stored record bit for bit. The same hash finds customers
-of the topic who should be in the store and are not. What was never in the topic, or is no longer,
+N customers are drawn by a seeded hash of their ids. Watermarks are read first, then their records,
+then the topic: every event of theirs up to the offsets that the record holds, and below the
+watermark, which promises that all before it is stored. These are folded by the code that the
+consumer folds with, and must give the stored record bit for bit. The same hash finds customers of
+the topic who should be in the store and are not. What was never in the topic, or is no longer,
 can't be checked: such customers are counted apart.
 """
 

@@ -1,8 +1,4 @@
-"""The consumer's parts, built from settings.
-
-Lives here: which source, store, engine and sink a config means, and how they are warmed up. Must
-not live here: what they do, and for how long (loop.py, demo/).
-"""
+"""The consumer's parts, built from settings."""
 
 from __future__ import annotations
 
@@ -73,7 +69,7 @@ class Consumer:
 
     Building it checks everything that can be checked without joining the group: the declaration,
     the model and its fingerprint, Redis and the namespace. Raises InputError or Unavailable.
-    on_kafka_error is told the name of each error that passes by itself.
+    on_kafka_error is called with the name of each transient error.
     """
 
     def __init__(
@@ -86,7 +82,7 @@ class Consumer:
         self.store = open_store(settings, self.space)
         self._closing, self._membership = ExitStack(), ExitStack()
         self._topics: KafkaAdmin | None = KafkaAdmin(settings.kafka.client_properties())
-        self._topic_told = False
+        self._topic_had_id = False
         self.lookup = lookup_of(settings)
         self._closing.callback(self.lookup.close)
         self._closing.callback(self.leave)
@@ -118,12 +114,12 @@ class Consumer:
         try:
             if self._topics is not None:
                 identity = self._topics.identity(topic)
-                self._topic_told = self._topic_told or bool(identity)
+                self._topic_had_id = self._topic_had_id or bool(identity)
         except BusUnavailable as error:
             log.debug("%s", error)
         if identity:
             self.store.recognise(topic, identity)
-        elif not self._topic_told:
+        elif not self._topic_had_id:
             self._topics = None  # such brokers keep no identities: asking again is of no use
         self.store.verify()
 

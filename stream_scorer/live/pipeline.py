@@ -1,8 +1,6 @@
 """The path of one event: poll, decode, load, apply, save, csr, score, encode, publish, commit.
 
-Lives here: the order in which things happen. Must not live here: any server or format; source,
-store, engine and sink are arguments, and two real ones of each exist. Without an engine it keeps
-vectors alone.
+Source, store, engine and sink are arguments, and two real ones of each exist.
 
 Why the order is safe: records are saved before the watermark moves, propensities are confirmed
 before offsets are committed, and a record holds the offsets that it was made from. A crash between

@@ -1,11 +1,8 @@
 """Reading and preparing past events while those before are folded.
 
-Lives here: the threads that do it, as the pipeline's source and preparation. Must not live here:
-what is read (past_events.py).
-
-How it works: one thread reads a batch ahead of the one that is prepared, another prepares a batch
-ahead of the one that is taken; the compiled loops of all release the interpreter. Batches come in
-order, so nothing depends on timing.
+One thread reads a batch ahead of the one that is prepared, another prepares a batch ahead of the
+one that is taken; the compiled loops of all release the interpreter. Batches come in order, so
+nothing depends on timing.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """What models would have said at past moments.
 
-Lives here: opening models for a backtest, scoring moments, and the same rows some time earlier.
-Must not live here: which moments (jobs/backtest.py) or what the scores were worth (core).
-
-How it works: rows are scored by the native engine in pieces of one size, so that a score does not
-depend on who else is scored. Models of one feature declaration share their rows.
+Rows are scored by the native engine in pieces of one size, so that a score does not depend on who
+else is scored. Models of one feature declaration share their rows.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """Past events: event files, or what the input topic holds, for jobs that read to an end.
 
-Lives here: opening either from settings, the window of time, what was refused on the way. Must not
-live here: formats and clients (io/), what is done with the events (jobs/).
-
-How it works: a topic is read by partition assignment up to where it ended at the start, so neither
-the live group nor its offsets are touched. Both kinds come in the same order each time. The window
-is by record time for a topic, whose records have one, and by occurred_at for files.
+A topic is read by partition assignment up to where it ended at the start, so neither the live group
+nor its offsets are touched. Both kinds come in the same order each time. The window is by record
+time for a topic, whose records have one, and by occurred_at for files.
 """
 
 from __future__ import annotations

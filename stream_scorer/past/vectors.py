@@ -1,8 +1,4 @@
-"""Past events through the consumer's own pipeline into a store: vectors alone, no scores.
-
-Lives here: the run from the first event to the last, and what it counted. Must not live here: where
-events come from (past_events.py), what becomes of the vectors (jobs/).
-"""
+"""Past events through the consumer's own pipeline into a store: vectors alone, no scores."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The page of `backtest`.
-
-Lives here: its plots and tables. Must not live here: what is measured (core/backtest_measures.py).
-"""
+"""The page of `backtest`."""
 
 from __future__ import annotations
 

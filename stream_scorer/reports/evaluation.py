@@ -1,9 +1,7 @@
 """The page of `evaluate --report`.
 
-Lives here: its plots and tables. Must not live here: metrics (core/evaluation.py).
-
-How it works: the curves come from one histogram over log odds for each model, `BINS` bins wide, so
-that their cost does not depend on how many pairs of row and category there are.
+The curves come from one histogram over log odds for each model, `BINS` bins wide, so that their
+cost does not depend on how many pairs of row and category there are.
 """
 
 from __future__ import annotations

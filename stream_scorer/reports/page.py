@@ -1,7 +1,5 @@
 """One HTML page with plots inside it: nothing is loaded from elsewhere.
 
-Lives here: the page's look, tables, and figures as SVG. Must not live here: what is plotted.
-
 matplotlib comes with the extra `reports` and is imported when the first figure is asked for.
 """
 

@@ -1,8 +1,4 @@
-"""Small files and directories on whatever file system Spark reaches: local, HDFS, S3 and so on.
-
-Lives here: asking, reading, writing and deleting through Spark's own file systems, with the
-cluster's credentials. Must not live here: what the files are for.
-"""
+"""Small files and directories on whatever file system Spark reaches: local, HDFS, S3 and so on."""
 
 from __future__ import annotations
 

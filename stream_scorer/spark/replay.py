@@ -1,13 +1,10 @@
 """Past events into labelled snapshots on Spark, for logs too large for one machine.
 
-Lives here: `replay`, which gives the rows that `jobs/replay.py` gives, bit for bit, in another
-order. Must not live here: reading events, features or labels (past_events.py, core/).
-
-How it works: one task reads one event file by the code that reads it on one machine. A vector and
-its labels depend on that customer's events alone, in order of time and, within one moment, of the
-log. So events go to partitions by customer; a task puts its partition's in that order and gives
-them to core. The decoded events are kept on the executors' disks between the two steps, so that
-the cut-offs can be checked against the end of the log before any work is done on them. Shards are
+One task reads one event file by the code that reads it on one machine. A vector and its labels
+depend on that customer's events alone, in order of time and, within one moment, of the log. So
+events go to partitions by customer; a task puts its partition's in that order and gives them to
+core. The decoded events are kept on the executors' disks between the two steps, so that the
+cut-offs can be checked against the end of the log before any work is done on them. Shards are
 written by Spark's commit protocol, the manifest when all are there: without it a directory is no
 snapshot.
 """
@@ -40,7 +37,7 @@ from stream_scorer.io.files.snapshots import (
 from stream_scorer.past.sources import TOPIC, Refused, open_past, refuse_unfinished, valid_events
 from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
-from stream_scorer.spark.session import told
+from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.snapshots import digests
 from stream_scorer.spark.writing import nothing_left, write_parquet
 
@@ -92,7 +89,7 @@ def replay(
     events = _events(spark, listed, settings, window, reports)
     cutoffs = sorted(set(cutoffs_ms))
     try:
-        with nothing_left(files, out), told("replay", out):
+        with nothing_left(files, out), errors_in_one_line("replay", out):
             count, last_ms = events.agg(sql.count("*"), sql.max("occurred_at")).collect()[0]
             if not count:
                 name = ", ".join(listed)
@@ -165,7 +162,7 @@ def _finish(spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInf
 
 
 def _together(reports: Reports) -> Refused:
-    """In the order of the log, as one reader would have told it."""
+    """In the order of the log, as one reader would have given it."""
     whole = Refused()
     for _, one in sorted(reports.items()):
         whole.join(one)

@@ -1,12 +1,11 @@
 """Scoring in bulk on Spark.
 
-Lives here: `score` for a whole snapshot, and its parts for a job of your own: `scores` of any frame
-with a snapshot's columns, `write`. Must not live here: how the model gets there (shipped_model.py),
-arithmetic (model/).
+`score` scores a whole snapshot. Its parts are there for a job of your own: `scores` of any frame
+with a snapshot's columns, and `write`.
 
-How it works: Arrow batches of rows go to the Python workers, become CSR as on one machine, and come
-back as batches of scores, a piece at a time. Spark writes them by its commit protocol: each attempt
-of a task has its own file, one attempt of each task is committed, and names are given when all are
+Arrow batches of rows go to the Python workers, become CSR as on one machine, and come back as
+batches of scores, a piece at a time. Spark writes them by its commit protocol: each attempt of a
+task has its own file, one attempt of each task is committed, and names are given when all are
 (algorithm 1, whatever the cluster's default), `_SUCCESS` last. The rows are then counted against
 the manifest. A job that fails leaves nothing.
 """
@@ -34,7 +33,7 @@ from stream_scorer.errors import Halt, SnapshotError
 from stream_scorer.io.files.scores import described, scored
 from stream_scorer.io.files.snapshot_tables import vectors
 from stream_scorer.spark.hadoop_files import HadoopFiles
-from stream_scorer.spark.session import told
+from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship
 from stream_scorer.spark.snapshots import open_snapshot
 from stream_scorer.spark.writing import nothing_left, write_parquet
@@ -81,7 +80,7 @@ def score(
     checked = open_snapshot(spark, snapshot, shipped.fingerprint)
     begun = time.monotonic()
     tally = spark.sparkContext.accumulator({}, TallyParam())
-    with nothing_left(files, out), told("scores", out):
+    with nothing_left(files, out), errors_in_one_line("scores", out):
         write(scores(checked.frame(spark), shipped, tally), out)
         written = spark.read.parquet(out).count()
         if written != checked.rows:

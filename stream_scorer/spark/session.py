@@ -1,11 +1,8 @@
 """A Spark session for the command line, and Spark's errors in one line.
 
-Lives here: how a session is started, what is told where it can't be, and where a job fails. Must
-not live here: jobs.
-
-How it works: under spark-submit everything comes from there. Otherwise Spark starts in this process
-with the master that is given, by default local[*]. Workers run this interpreter unless
-PYSPARK_PYTHON names another, which must have this package.
+Under spark-submit everything comes from there. Otherwise Spark starts in this process with the
+master that is given, by default local[*]. Workers run this interpreter unless PYSPARK_PYTHON names
+another, which must have this package.
 """
 
 # ruff: noqa: PLC0415 - pyspark is an extra
@@ -74,7 +71,7 @@ def session(master: str | None = None, conf: Sequence[str] = ()) -> Iterator[Spa
 
 
 @contextmanager
-def told(what: str, path: object) -> Iterator[None]:
+def errors_in_one_line(what: str, path: object) -> Iterator[None]:
     """What Spark raises in here becomes one line that names `path`.
 
     InputError for what a worker refused, SnapshotError for a file that can't be read, else Halt.

@@ -1,12 +1,9 @@
 """A model artefact that travels with a Spark job.
 
-Lives here: putting it among the job's files, and its engine in a Python worker. Must not live here:
-what is scored.
-
-How it works: the driver reads and checks the artefact, from a directory of its own or of any file
-system that Spark reaches, and packs it into one archive, which Spark copies to each executor once
-and unpacks. A Python worker loads it, checked again, for the first batch that it gets, and keeps it
-for the tasks that follow: Spark reuses its workers.
+The driver reads and checks the artefact, from a directory of its own or of any file system that
+Spark reaches, and packs it into one archive, which Spark copies to each executor once and unpacks.
+A Python worker loads it, checked again, for the first batch that it gets, and keeps it for the
+tasks that follow: Spark reuses its workers.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ from stream_scorer.errors import ArtefactError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, EngineName, engine_name, open_engine
 from stream_scorer.spark.hadoop_files import HadoopFiles
-from stream_scorer.spark.session import told
+from stream_scorer.spark.session import errors_in_one_line
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -89,7 +86,7 @@ def _packed(path: Path, files: tuple[str, ...], name: str) -> str:
 def _fetched(spark: SparkSession, uri: str) -> Path:
     """A copy on the driver's disk, there until this process ends."""
     folder = Path(_own_folder())
-    with told("model", uri):
+    with errors_in_one_line("model", uri):
         files = HadoopFiles(spark)
         if not files.exists(uri):
             raise ArtefactError("model", uri, "is missing; copy or train the model again")

@@ -1,8 +1,4 @@
-"""Parquet that Spark writes, whole or not at all, with times that other readers take.
-
-Lives here: the options, and what is left of a job that failed: nothing. Must not live here: what is
-written.
-"""
+"""Parquet that Spark writes, whole or not at all, with times that other readers take."""
 
 from __future__ import annotations
 

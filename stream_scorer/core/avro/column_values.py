@@ -1,11 +1,7 @@
 """Records that are columns already.
 
-Lives here: `ColumnValues`, which stands for the bytes of records that a columnar file gave. Must
-not live here: file formats (io/), and the decoder (avro_decoder.py), which takes the columns as
-they are.
-
-How it works: to everything else it is a sequence of framed records of our event schema, each
-encoded when it is asked for, as for a dead letter. Decoding those bytes would give these columns.
+To everything else it is a sequence of framed records of our event schema, each encoded when it is
+asked for, as for a dead letter. Decoding those bytes would give these columns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Events to Avro bytes.
 
-How it works: a row is checked field by field, so that a wrong one is named in words, and written by
-fastavro. Columns are written by a compiled loop, for publishers that read events in bulk.
+A row is checked field by field, so that a wrong one is named in words, and written by fastavro.
+Columns are written by a compiled loop, for publishers that read events in bulk.
 """
 
 from __future__ import annotations

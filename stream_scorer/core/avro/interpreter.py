@@ -1,11 +1,11 @@
 """A compiled interpreter that walks Avro records and puts the wanted fields into columns.
 
-How it works: a program, which resolution.py makes from a writer's schema, is an int32 array (P, 5)
-of instructions (OP, A, B, C, LABEL). The loop has no types
-of its own, only a position, a program counter and a short stack for blocks and nested records.
-Every read is checked against the record's end, so hostile bytes end in an error code with its
-position, never in a wild read. Work is bounded too: an item of an array or map costs ITEM_COST and
-a nested record 1 of a budget that grows with the record's length, and the stack is MAX_DEPTH deep.
+A program, which resolution.py makes from a writer's schema, is an int32 array (P, 5) of
+instructions (OP, A, B, C, LABEL). The loop has no types of its own, only a position, a program
+counter and a short stack for blocks and nested records. Every read is checked against the record's
+end, so hostile bytes end in an error code with its position, never in a wild read. Work is bounded
+too: an item of an array or map costs ITEM_COST and a nested record 1 of a budget that grows with
+the record's length, and the stack is MAX_DEPTH deep.
 """
 
 from __future__ import annotations

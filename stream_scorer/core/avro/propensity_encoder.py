@@ -1,8 +1,8 @@
 """Propensity records: many at once to Avro bytes, and back to columns for readers.
 
-How it works: within a batch all records share the moment of scoring, the texts of model version and
-fingerprint, and few source partitions and category names. These are encoded once; a compiled loop
-then puts all records together in one buffer, which is cut into values.
+Within a batch all records share the moment of scoring, the texts of model version and fingerprint,
+and few source partitions and category names. These are encoded once; a compiled loop then puts all
+records together in one buffer, which is cut into values.
 """
 
 from __future__ import annotations

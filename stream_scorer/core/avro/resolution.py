@@ -3,11 +3,11 @@
 It follows Avro 1.11, "Schema Resolution"; our reader schema is schemas/customer_event.avsc. The
 instructions are run by interpreter.py.
 
-How it works: the writer's fields are taken in their order. One that we know is compiled to
-instructions that end in its column, any other to instructions that skip it. Beside Avro's
-promotions (int to long, numbers to double, bytes to string) an enum is taken for a string, and
-occurred_at may be in other units than milliseconds. What can't resolve fails here for every record
-of the schema, or, where it is one branch of a union, when a record uses that branch.
+The writer's fields are taken in their order. One that we know is compiled to instructions that end
+in its column, any other to instructions that skip it. Beside Avro's promotions (int to long,
+numbers to double, bytes to string) an enum is taken for a string, and occurred_at may be in other
+units than milliseconds. What can't resolve fails here for every record of the schema, or, where it
+is one branch of a union, when a record uses that branch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What a backtest measures of scores whose outcome is known.
-
-Lives here: quality over time and by customers' age, the cost of stale scores, two models side by
-side. Must not live here: where scores come from, files, plots.
-"""
+"""What a backtest measures of scores whose outcome is known."""
 
 from __future__ import annotations
 

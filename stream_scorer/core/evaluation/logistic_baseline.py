@@ -1,11 +1,9 @@
 """One logistic regression for each category on that category's own columns: the baseline.
 
-Lives here: the fit and its probabilities. Must not live here: files, other models.
-
-How it works: weighted ridge regression by Newton's method, a category at a time. Most customers
-have nothing in a category's columns; they are one row with their number as weight, so a fit costs
-what the entries cost. Columns are divided by their block's root mean square, and the penalty is
-`RIDGE` / 2 times the squared weights.
+Weighted ridge regression by Newton's method, a category at a time. Most customers have nothing in a
+category's columns; they are one row with their number as weight, so a fit costs what the entries
+cost. Columns are divided by their block's root mean square, and the penalty is `RIDGE` / 2 times
+the squared weights.
 """
 
 from __future__ import annotations

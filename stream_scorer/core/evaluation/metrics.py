@@ -1,10 +1,7 @@
 """How good probabilities are: log loss, AUC, average precision, recall@k, ndcg@k, calibration.
 
-Lives here: metrics of (R, N) probabilities of class 1 against (R, N) labels, and intervals for the
-difference of two models. Must not live here: models, files, plots.
-
-How it works: every metric is exact, ties included, and made of whole-array operations: a column is
-sorted once, and each positive finds its rank in it by binary search.
+Every metric is exact, ties included, and made of whole-array operations: a column is sorted once,
+and each positive finds its rank in it by binary search.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What an event is: `RecordBatch` (bytes as Kafka gave them), `EventBatch` (decoded columns) and
 `DeadLetter` (a record that can't be applied, with its reason).
 
-How it works: a batch never holds a Python object for each event. Strings are spans in one shared
-byte buffer (`StringColumn`); they are interned to small integer codes before anything is done with
-them, so that work on text is done once for each distinct value.
+A batch never holds a Python object for each event. Strings are spans in one shared byte buffer
+(`StringColumn`); they are interned to small integer codes before anything is done with them, so
+that work on text is done once for each distinct value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """When dead letters say that a schema or a setting is wrong, not the events.
 
-How it works: of the last `window_records` records at most `max_share` may be dead letters. Going on
-would move a whole topic into the dead-letter topic, from where it is harder to get back. Before the
-window is full nothing is decided.
+Of the last `window_records` records at most `max_share` may be dead letters. Going on would move a
+whole topic into the dead-letter topic, from where it is harder to get back. Before the window is
+full nothing is decided.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Spans of bytes to small integer codes.
 
-How it works: open addressing on a hash of eight bytes at a time; equality is decided on the bytes,
-so collisions are harmless, and codes are in order of appearance, so the hash is not seen. In a
-small buffer many spans are the same bytes: a span that starts where an earlier one did, and is as
-long, has its code, without a look at the bytes.
+Open addressing on a hash of eight bytes at a time; equality is decided on the bytes, so collisions
+are harmless, and codes are in order of appearance, so the hash is not seen. In a small buffer many
+spans are the same bytes: a span that starts where an earlier one did, and is as long, has its code,
+without a look at the bytes.
 """
 
 from __future__ import annotations

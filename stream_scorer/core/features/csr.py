@@ -1,8 +1,8 @@
 """Customers' vectors as one CSR matrix, as they look at a moment.
 
-How it works: blocks ascend in columns and so do a record's entries, so one walk over the blocks
-writes a row with sorted indices. A decayed block is multiplied by 2^-((t - L) / h) once per row:
-with t / h = k + r that is ldexp(exp2(-r), L / h - k). Entries below `INVISIBLE` are left out.
+Blocks ascend in columns and so do a record's entries, so one walk over the blocks writes a row with
+sorted indices. A decayed block is multiplied by 2^-((t - L) / h) once per row: with t / h = k + r
+that is ldexp(exp2(-r), L / h - k). Entries below `INVISIBLE` are left out.
 """
 
 from __future__ import annotations

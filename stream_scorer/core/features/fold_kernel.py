@@ -1,10 +1,10 @@
 """The compiled loop that folds events into records; fold.py has the theory.
 
-How it works: customers are taken one after another. A customer's sums are laid out in tables
-(fold_sums.py); afterwards they are gathered behind those of the customer before. What depends on an
-event's time alone (its whole half-lives and 2^remainder) is computed once for each distinct
-half-life, and not again for the next event of the same moment. Where a key or stamp was last seen
-is remembered by the low bits of its column; that position is tried before a search.
+Customers are taken one after another. A customer's sums are laid out in tables (fold_sums.py);
+afterwards they are gathered behind those of the customer before. What depends on an event's time
+alone (its whole half-lives and 2^remainder) is computed once for each distinct half-life, and not
+again for the next event of the same moment. Where a key or stamp was last seen is remembered by the
+low bits of its column; that position is tried before a search.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """One customer's sums, laid out in tables for the events of a batch.
 
-How it works: the features of a group (fold_plan.Plan) see an event at the same key. So each group
-has a table: a position for each key, in order of arrival, and for each of its blocks a lane of
-values, one for each position, 0 where the block has no such entry. An event looks for the position
-of its key once for each group. Beside them the keys are kept in ascending order, each with its
-position; in that order the lanes are gathered to a record, block by block, without the zeros.
+The features of a group (fold_plan.Plan) see an event at the same key. So each group has a table: a
+position for each key, in order of arrival, and for each of its blocks a lane of values, one for
+each position, 0 where the block has no such entry. An event looks for the position of its key once
+for each group. Beside them the keys are kept in ascending order, each with its position; in that
+order the lanes are gathered to a record, block by block, without the zeros.
 """
 
 from __future__ import annotations

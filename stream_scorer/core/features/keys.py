@@ -1,7 +1,7 @@
 """Which columns each event of a batch touches, and with what weight.
 
-How it works: fields are interned, so text is looked up or hashed once for each distinct value of a
-batch; features that look at the same fields of the same events share the result.
+Fields are interned, so text is looked up or hashed once for each distinct value of a batch;
+features that look at the same fields of the same events share the result.
 """
 
 from __future__ import annotations

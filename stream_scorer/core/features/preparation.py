@@ -3,8 +3,8 @@
 `Preparation` leads from records to valid events by customer, with the columns that each touches,
 and to dead letters.
 
-How it works: nothing here depends on stored vectors, so a replay does it for the next batch while
-the one before is folded (past/prefetch.py).
+Nothing here depends on stored vectors, so a replay does it for the next batch while the one before
+is folded (past/prefetch.py).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Declared features, compiled to columns, and the fingerprint of that declaration.
 
-How it works: every (feature, half-life) owns one contiguous block of columns, so a column's
-half-life, kind and transform follow from its range. Within a block the column is the key: the mixed
-radix number of the vocabulary indices of the `by` fields, or a stable 64-bit hash of their text
-modulo `buckets`.
+Every (feature, half-life) owns one contiguous block of columns, so a column's half-life, kind and
+transform follow from its range. Within a block the column is the key: the mixed radix number of the
+vocabulary indices of the `by` fields, or a stable 64-bit hash of their text modulo `buckets`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Vectors as of any (customer, moment) pairs, from a log of events.
 
-Lives here: choosing the moments and folding up to each. Must not live here: scoring, files.
-
-How it works: a customer's vector depends on its own events alone. So customers are taken in groups;
-in round k every customer of the group is folded up to its k-th moment, and all become one matrix.
-What is known at a moment are the events whose `known_at` lies before it, in that order; nothing at
-or after it is looked at. Memory is that of the events and of one group's vectors.
+A customer's vector depends on its own events alone. So customers are taken in groups; in round k
+every customer of the group is folded up to its k-th moment, and all become one matrix. What is
+known at a moment are the events whose `known_at` lies before it, in that order; nothing at or after
+it is looked at. Memory is that of the events and of one group's vectors.
 """
 
 from __future__ import annotations

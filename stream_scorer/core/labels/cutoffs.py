@@ -1,10 +1,7 @@
 """What was known at past moments: rows of features with their labels, from an ordered log.
 
-Lives here: folding a log up to each cut-off. Must not live here: files (io/) or how labels are
-found (labels.py).
-
-How it works: events are in time order. Those before a cut-off are folded, the customers seen so far
-become rows, and folding goes on; no row can see an event at or after its cut-off.
+Events are in time order. Those before a cut-off are folded, the customers seen so far become rows,
+and folding goes on; no row can see an event at or after its cut-off.
 """
 
 from __future__ import annotations

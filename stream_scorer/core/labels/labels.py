@@ -1,11 +1,8 @@
 """What customers did after a moment: point-in-time labels, and rows of features with their labels.
 
-Lives here: `LabelRule`, `LabelledRows`, `LabelEvents`, how labels are found, and which categories a
-model is for. Must not live here: features (feature_space.py, csr.py) or files (io/snapshots.py).
-
-How it works: a label of (customer, cut-off) is read from the window [cut-off, cut-off + horizon)
-alone. Events are sorted once by customer and time; each window is then one range, found by binary
-search, and the best class of each (row, category) is the last of a sorted key.
+A label of (customer, cut-off) is read from the window [cut-off, cut-off + horizon) alone. Events
+are sorted once by customer and time; each window is then one range, found by binary search, and the
+best class of each (row, category) is the last of a sorted key.
 """
 
 from __future__ import annotations
@@ -113,13 +110,13 @@ class LabelEvents(NamedTuple):
     """E events that can make labels, as columns.
 
     customer (E,) int64, any numbering that the rows share; at_ms (E,) int64; category (E,) int32
-    into the vocabulary; klass (E,) uint8, never 0.
+    into the vocabulary; action_class (E,) uint8, never 0.
     """
 
     customer: Int64
     at_ms: Int64
     category: Int32
-    klass: UInt8
+    action_class: UInt8
 
 
 class Labels(NamedTuple):
@@ -127,7 +124,7 @@ class Labels(NamedTuple):
 
     indptr: Int64
     category: UInt32
-    klass: UInt8
+    action_class: UInt8
 
 
 class LabelCollector:
@@ -143,10 +140,10 @@ class LabelCollector:
         """Remember the events of this batch that can make a label. Order does not matter."""
         columns = EventColumns(events)
         codes, types = columns.coded("event_type")
-        klass = _table([self._rule.class_of(t) for t in types], 0)[codes]
+        action_class = _table([self._rule.class_of(t) for t in types], 0)[codes]
         words, texts = columns.coded(self._rule.by)
         category = _table([self._index.get(t, NULL) for t in texts], NULL)[words]
-        kept = np.flatnonzero((klass > 0) & (category != NULL))
+        kept = np.flatnonzero((action_class > 0) & (category != NULL))
         names, ids = events.customer_id.take(kept).intern()
         numbers = _table([self._customers.setdefault(i, len(self._customers)) for i in ids], NULL)
         self._parts.append(
@@ -154,7 +151,7 @@ class LabelCollector:
                 numbers[names],
                 events.occurred_at_ms[kept],
                 category[kept].astype(np.int32),
-                klass[kept].astype(np.uint8),
+                action_class[kept].astype(np.uint8),
             )
         )
 
@@ -187,12 +184,16 @@ def point_in_time_labels(
     row = np.repeat(np.arange(len(customer)), lengths)
     at = order[np.arange(len(row)) + np.repeat(first - (ends - lengths), lengths)]
     span = int(events.category.max(initial=0)) + 1
-    ranked = np.sort((row * span + events.category[at]) * (MAX_CLASSES + 1) + events.klass[at])
-    pair, klass = np.divmod(ranked, MAX_CLASSES + 1)
+    ranked = np.sort(
+        (row * span + events.category[at]) * (MAX_CLASSES + 1) + events.action_class[at]
+    )
+    pair, action_class = np.divmod(ranked, MAX_CLASSES + 1)
     best = np.append(pair[1:] != pair[:-1], True)[: len(pair)]
     row, category = np.divmod(pair[best], span)
     indptr = np.searchsorted(row, np.arange(len(customer) + 1))
-    return Labels(indptr.astype(np.int64), category.astype(np.uint32), klass[best].astype(np.uint8))
+    return Labels(
+        indptr.astype(np.int64), category.astype(np.uint32), action_class[best].astype(np.uint8)
+    )
 
 
 def dense_labels(rows: LabelledRows, category_index: Int64) -> UInt8:

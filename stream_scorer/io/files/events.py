@@ -1,14 +1,11 @@
 """Event files as batches of records: Avro containers, JSON lines, Parquet.
 
-Lives here: finding files and telling their formats, Avro and JSON lines, and the order of reading.
-Must not live here: Parquet's columns (parquet_events.py) and what a record means (core).
-
-How it works: every format becomes framed Avro, so that one decoder serves files and Kafka. Records
-of an Avro file keep their bytes behind a key made of the file's own writer schema, which
-`EventFiles.lookup` knows; lines of JSON are encoded; Parquet's rows stay columns, which are encoded
-only where their bytes are asked for. A broken line or row is carried
-along as a value that does not decode and says why; it ends as a dead letter with the file's name as
-topic, partition 0 and its position (from 0) as offset. Only a file that can't be read on raises.
+Every format becomes framed Avro, so that one decoder serves files and Kafka. Records of an Avro
+file keep their bytes behind a key made of the file's own writer schema, which `EventFiles.lookup`
+knows; lines of JSON are encoded; Parquet's rows stay columns, which are encoded only where their
+bytes are asked for. A broken line or row is carried along as a value that does not decode and says
+why; it ends as a dead letter with the file's name as topic, partition 0 and its position (from 0)
+as offset. Only a file that can't be read on raises.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Customers' records in this process: the store of replays and backtests.
 
-Same behaviour as redis_store.py, checked by the same contract tests; nothing is lost here but with
-the process.
+It behaves as redis.py does, checked by the same contract tests, but is gone with its process.
 
-How it works: all records lie one after another in one array of words, as Redis would hold them
-(core/state_record.py), so that many are read and written by one compiled call. A new record goes to
+All records lie one after another in one array of words, as Redis would hold them
+(core/features/state_codec.py), so that many are read and written by one compiled call. A new record goes to
 the end; when more is outdated than in use, what is in use moves to a new array. So memory is at
 most about four times the records, and depends on customers, not on events.
 """

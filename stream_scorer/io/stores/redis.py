@@ -1,24 +1,21 @@
 """Customers' records in Redis.
 
-Lives here: every Redis command on the state. Must not live here: the record's layout
-(core/state_record.py) or what a vector means.
-
 Keys, all under the namespace NS from the settings:
-  NS:c:CUSTOMER_ID              string, one record (core/state_record.py), time to live if set
+  NS:c:CUSTOMER_ID              string, one record (state_codec.py), with a time to live if set
   NS:watermark:TOPIC:PARTITION  decimal, the next offset that the store still needs
   NS:fingerprint                16 hexadecimal digits, set once
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
   NS:saved:OWNER                which of one consumer's saves was its last, for ten minutes
 
-How it works: many customers per round trip, MGET to load and a script to save. The script writes a
-record only if its offsets are at or past the stored ones, so an owner that lost its partition can
-do no harm; what it refuses is loaded and applied again. The watermark is moved by a second round
-trip, after every record it covers. Each owner remembers the watermark that it last saw stored:
-where Redis holds less, it came back without its newest writes (a crash under `appendfsync
-everysec`, a restored backup, FLUSHALL), nothing is written, and `StoreRewound` says where to read
-again. A loss between the two round trips is noticed by a mark that the save leaves last: without it
-the watermark does not move. Records carry their own offsets, so reading again counts nothing twice.
+Many customers per round trip, MGET to load and a script to save. The script writes a record only if
+its offsets are at or past the stored ones, so an owner that lost its partition can do no harm; what
+it refuses is loaded and applied again. The watermark is moved by a second round trip, after every
+record it covers. Each owner remembers the watermark that it last saw stored: where Redis holds
+less, it came back without its newest writes (a crash under `appendfsync everysec`, a restored
+backup, FLUSHALL), nothing is written, and `StoreRewound` says where to read again. A loss between
+the two round trips is noticed by a mark that the save leaves last: without it the watermark does
+not move. Records carry their own offsets, so reading again counts nothing twice.
 """
 
 from __future__ import annotations
@@ -281,7 +278,7 @@ def _glob_escape(text: str) -> str:
 
 
 def _answered(ask: Callable[[], Any]) -> Any:
-    """What `ask` returns, with the client's errors in our words."""
+    """What `ask` returns, with the client's errors translated to this package's."""
     try:
         return ask()
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError):

@@ -1,8 +1,4 @@
-"""What tells whether a Redis is fit to keep vectors: eviction, persistence, the namespace's owner.
-
-Lives here: questions about the server and the namespace. Must not live here: records
-(redis_store.py), and what is right or wrong (jobs/doctor.py).
-"""
+"""Whether a Redis is fit to keep vectors: eviction, persistence, the namespace's owner."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from stream_scorer.errors import StoreUnavailable
 
 @dataclass(frozen=True, slots=True)
 class RedisHealth:
-    """eviction_policy: Redis's maxmemory-policy. snapshots: its `save` setting, None if not told.
+    """eviction_policy: Redis's maxmemory-policy. snapshots: its `save` setting, None if not known.
 
     fingerprint: 16 hexadecimal digits, None for a namespace not yet used.
     """

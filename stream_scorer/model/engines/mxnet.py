@@ -2,9 +2,9 @@
 
 There is no arithmetic of the model here; it is in the artefact's symbol.
 
-How it works: MXNet binds a network to a batch size. Sizes are powers of two up to `MAX_BATCH_ROWS`;
-a batch is filled up with empty rows to the next one, and a larger batch is scored in pieces. Each
-size is bound when first needed and kept; all share the parameters.
+MXNet binds a network to a batch size. Sizes are powers of two up to `MAX_BATCH_ROWS`; a batch is
+filled up with empty rows to the next one, and a larger batch is scored in pieces. Each size is
+bound when first needed and kept; all share the parameters.
 """
 
 from __future__ import annotations

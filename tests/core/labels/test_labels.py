@@ -53,7 +53,9 @@ def test_labels_equal_a_loop_over_events(make_events, stream, asked, cut):
     found = collector.labels([c for c, _ in asked], np.array([t for _, t in asked], np.int64))
     for r, (customer, as_of) in enumerate(asked):
         span = slice(found.indptr[r], found.indptr[r + 1])
-        pairs = dict(zip(found.category[span].tolist(), found.klass[span].tolist(), strict=True))
+        pairs = dict(
+            zip(found.category[span].tolist(), found.action_class[span].tolist(), strict=True)
+        )
         assert pairs == labels_by_loop(stream, customer, as_of)
         assert list(pairs) == sorted(pairs)
 
