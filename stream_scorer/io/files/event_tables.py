@@ -1,7 +1,7 @@
 """Events as Arrow rows, to be sent from worker to worker, and back.
 
-Columns: customer_id string; occurred_at int64, ms; file int32 and position int64, the event's position in
-the log; event binary, the whole event in single-object encoding. Valid events only.
+Columns: customer_id string; occurred_at int64, ms; file int32 and position int64, the event's
+position in the log; event binary, the whole event in single-object encoding. Valid events only.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 It behaves as redis.py does, checked by the same contract tests, but is gone with its process.
 
 All records lie one after another in one array of words, as Redis would hold them
-(core/features/state_codec.py), so that many are read and written by one compiled call. A new record goes to
-the end; when more is outdated than in use, what is in use moves to a new array. So memory is at
-most about four times the records, and depends on customers, not on events.
+(core/features/state_codec.py), so that many are read and written by one compiled call. A new record
+goes to the end; when more is outdated than in use, what is in use moves to a new array. So memory
+is at most about four times the records, and depends on customers, not on events.
 """
 
 from __future__ import annotations
