@@ -25,7 +25,7 @@ from stream_scorer.io.files.snapshots import (
     without_manifest,
 )
 from stream_scorer.spark.hadoop_files import HadoopFiles
-from stream_scorer.spark.session import told
+from stream_scorer.spark.session import errors_in_one_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -65,14 +65,14 @@ def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSn
     other features than `fingerprint`.
     """
     path = path.rstrip("/")
-    with told("snapshot", path):
+    with errors_in_one_line("snapshot", path):
         files = HadoopFiles(spark)
         where = manifest_path(files, path)
         content = files.read(where)
     manifest = parse_manifest(content, where)
     info_of(manifest, where)
     check_fingerprint(manifest, path, fingerprint)
-    with told("snapshot", path):
+    with errors_in_one_line("snapshot", path):
         found = digests(spark, path)
     for shard in manifest["shards"]:
         name, said = shard["name"], Digest(shard["bytes"], shard["sha256"])

@@ -1,12 +1,9 @@
 """Parquet rows as framed Avro records of our event schema.
 
-Lives here: Arrow columns of any suitable type to those of an EventBatch. Must not live here: other
-formats and the order of files (event_files.py).
-
-How it works: columns stay columns. Arrow's string buffers become spans as they are, maps and
-structs of attributes are written as Avro maps by a compiled loop, and nothing is encoded unless
-bytes are asked for. A row that can't be an event (a required field is null) becomes a value that
-does not decode; then, and where a text is not UTF-8, the rows around it are encoded, too.
+Columns stay columns. Arrow's string buffers become spans as they are, maps and structs of
+attributes are written as Avro maps by a compiled loop, and nothing is encoded unless bytes are
+asked for. A row that can't be an event (a required field is null) becomes a value that does not
+decode; then, and where a text is not UTF-8, the rows around it are encoded, too.
 """
 
 from __future__ import annotations
