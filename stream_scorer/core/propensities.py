@@ -17,14 +17,13 @@ class PublishPolicy:
     """What of a customer's propensities is published.
 
     mode "top_k": the top_k most probable (category, class); "threshold": those of at least
-    `threshold`, top_k of them at most where top_k > 0; "all": every one, in category order.
+    `threshold`, top_k of them at most where top_k > 0; "all": every one, in category order. The
+    settings [publish] take their defaults from here.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
-
     mode: Literal["top_k", "threshold", "all"] = "top_k"
-    top_k: int = 20
-    threshold: float = 0.0
+    top_k: int = 10
+    threshold: float = 0.1
 
 
 class Entries(NamedTuple):

@@ -58,7 +58,7 @@ class When:
 
     from_ms: int
     to_ms: int
-    every: str = "7d"
+    every: str
     cutoffs_ms: tuple[int, ...] = ()
     by_arrival: bool = False
 

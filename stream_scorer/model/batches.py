@@ -16,6 +16,7 @@ from scipy import sparse
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows, dense_labels
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.spec import TrainingOptions
 
 LEAST_PROBABILITY = 1e-7  # of the true class, so that one float32 zero is not an infinite loss
 
@@ -43,7 +44,7 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
         *,
         columns: int,
         batch_rows: int,
-        shuffle_rows: int = 65_536,
+        shuffle_rows: int = TrainingOptions.shuffle_rows,
         seed: int | None = None,
         labels: Literal["fused", "list"] = "fused",
     ) -> None:

@@ -101,9 +101,9 @@ class BatchSettings(Section):
 class PublishSettings(Section):
     """Which propensities are worth publishing."""
 
-    mode: Literal["top_k", "threshold", "all"] = "top_k"
-    top_k: CountOrNone = 10
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
+    mode: Literal["top_k", "threshold", "all"] = PublishPolicy.mode
+    top_k: CountOrNone = PublishPolicy.top_k
+    threshold: Annotated[float, Field(ge=0, le=1)] = PublishPolicy.threshold
     max_dead_letter_bytes: Count = 500_000
 
 

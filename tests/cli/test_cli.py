@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -14,8 +15,10 @@ import typer
 from typer.testing import CliRunner
 
 from stream_scorer import cli
+from stream_scorer.bench.workload import Sizes
 from stream_scorer.cli.application import moment_ms, verb
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt, InputError, StreamScorerError
+from stream_scorer.jobs.score import score
 
 VERBS = [
     ["demo"], ["init"], ["run"], ["publish"], ["topics", "create"], ["topics", "check"],
@@ -40,6 +43,24 @@ def test_help_has_an_example_that_names_the_verb(words: list[str]) -> None:
     shown = CliRunner().invoke(cli.app, [*words, "--help"])
     assert shown.exit_code == 0
     assert f"Example: stream-scorer {' '.join(words)}" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "default"),
+    [
+        (["score"], "model_engine", inspect.signature(score).parameters["model_engine"].default),
+        (["bench"], "customers", Sizes.customers),
+        (["bench"], "runs", Sizes.runs),
+    ],
+    ids=str,
+)
+def test_an_option_has_the_default_of_what_it_sets(
+    words: list[str], option: str, default: object
+) -> None:
+    command = typer.main.get_command(cli.app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    assert {p.name: p.default for p in command.params}[option] == default
 
 
 def test_help_imports_nothing_heavy() -> None:

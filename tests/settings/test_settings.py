@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.errors import ConfigError
 from stream_scorer.settings.tree import Settings
 
@@ -193,6 +194,11 @@ def test_vocabulary_comes_from_a_file_beside_the_config(tmp_path: Path) -> None:
     settings = load(tmp_path, "[vocabularies]\ncategory_id = 'words.txt'")
     assert settings.vocabularies["category_id"] == ("bread", "fine wine")
     assert settings.event_rules().categories == {"bread", "fine wine"}  # type: ignore[comparison-overlap]
+
+
+def test_what_is_published_without_settings_is_the_policy_s_default() -> None:
+    policy = Settings.load(None, environment={}).publish_policy()
+    assert policy == PublishPolicy() == PublishPolicy("top_k", 10, 0.1)
 
 
 def test_settings_without_features_have_no_feature_space() -> None:
