@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos quality bench images lint clean
+.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos quality bench docs images lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
@@ -60,6 +60,10 @@ bench: $(READY) ## how fast each stage is, with its baseline
 	$(BIN)/stream-scorer bench
 
 ##@ Develop
+
+docs: $(READY) ## the documents as a site in site/; a dead link fails
+	$(INSTALL) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 images: ## build the images of the container tests where they can't be pulled
 	bash tests/images/build

@@ -1,0 +1,183 @@
+"""Writes the reference pages that follow from the code: `python docs/generate.py`.
+
+Each page is a function from the code to Markdown, so that tests/docs/test_reference_pages.py can
+compare what stands in docs/reference/ with what the code says now.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from prometheus_client.metrics_core import Metric
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from stream_scorer.cli import app
+from stream_scorer.io.telemetry import Metrics
+from stream_scorer.settings.tree import Settings
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+NOTICE = "<!-- Written by `python docs/generate.py`. Change the code, then run it again. -->\n"
+
+
+def settings_page() -> str:
+    """Every setting: its key, type, default and environment variable."""
+    lines = [
+        "# Settings", "", NOTICE,
+        "A setting comes from the TOML file that `-c` names or from the environment, which wins.",
+        "The annotated file at the end says what each one means; `stream-scorer init` writes it,",
+        "with sample events beside it.", "",
+        "| setting | type | default | environment variable |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for key, kind, default in settings(Settings):
+        variable = "STREAM_SCORER__" + key.upper().replace(".", "__")
+        lines.append(f"| `{key}` | {cell(kind)} | {cell(default)} | `{variable}` |")
+    example = (ROOT / "deploy" / "stream_scorer.toml").read_text(encoding="utf-8")
+    annotated = ["## The annotated file", "", "```toml", example.rstrip(), "```", ""]
+    return "\n".join([*lines, "", *annotated])
+
+
+def settings(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(key, type, default) of each leaf of the tree, in the order of declaration."""
+    for name, field in section.model_fields.items():
+        key, kind = f"{prefix}{name}", field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from settings(kind, f"{key}.")
+        elif dataclasses.is_dataclass(kind):
+            yield from options(kind, f"{key}.")
+        else:
+            made = field.get_default(call_default_factory=True)
+            default = "(required)" if made is PydanticUndefined else shown(made)
+            yield key, type_name(kind), default
+
+
+def options(kind: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """The same for a dataclass, whose defaults its own instance has."""
+    made = kind()
+    for field in dataclasses.fields(kind):
+        value = getattr(made, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from options(type(value), f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", str(field.type), shown(value)
+
+
+def type_name(kind: Any) -> str:
+    """A type as one writes it, without what pydantic checks beside it."""
+    if kind is type(None):
+        return "None"
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return type_name(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_name(one) for one in inner)
+    if origin is typing.Literal:
+        return " or ".join(json.dumps(one) for one in inner)
+    if origin is not None:
+        parts = ", ".join("..." if one is Ellipsis else type_name(one) for one in inner)
+        return f"{origin.__name__}[{parts}]"
+    return str(getattr(kind, "__name__", kind))
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, Path):
+        value = str(value)
+    return json.dumps(value, default=str)
+
+
+def cell(text: str) -> str:
+    return "`" + text.replace("|", "\\|") + "`"
+
+
+def command_line_page() -> str:
+    """Every verb with its arguments and options, as its --help says them."""
+    lines = ["# Command line", "", NOTICE]
+    lines += [
+        "Exit status: 0 done, 1 failed while running, 2 bad input. `--json` prints one JSON object",
+        "on stdout and everything else on stderr. Times are ISO 8601 with a zone.", "",
+    ]  # fmt: skip
+    for words, command in commands(typer.main.get_command(app), ()):
+        lines += [f"## {' '.join(words[1:])}", "", inspect.cleandoc(command.help or ""), ""]
+        lines += ["| argument or option | meaning | default |", "|---|---|---|"]
+        lines += [parameter_row(parameter) for parameter in command.params]
+        if command.epilog:
+            lines += ["", command.epilog.replace("Example: ", "Example: `") + "`"]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def parameter_row(parameter: Any) -> str:
+    """A row of the table of one verb."""
+    if not parameter.opts[0].startswith("-"):
+        words = f"{parameter.metavar or parameter.name.upper()}"
+    else:
+        value = "" if getattr(parameter, "is_flag", False) else f" {parameter.metavar or 'VALUE'}"
+        words = ", ".join(parameter.opts) + value
+    default = "required" if parameter.required else ""
+    if not parameter.required and parameter.default not in (None, False, (), []):
+        default = cell(str(getattr(parameter.default, "value", parameter.default)))
+    meaning = " ".join((parameter.help or "").split()).replace("|", "\\|")
+    return f"| {cell(words)} | {meaning} | {default} |"
+
+
+def commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The verbs below a command, by name."""
+    words = words or ("stream-scorer",)
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield words, command
+        return
+    for name in sorted(inner):
+        yield from commands(inner[name], (*words, name))
+
+
+def metrics_page() -> str:
+    """Every metric of `run`: name, kind, labels and meaning."""
+    lines = [
+        "# Metrics", "", NOTICE,
+        "`run` serves them for Prometheus at the address of `[metrics]`.", "",
+        "| metric | kind | labels | meaning |", "|---|---|---|---|",
+    ]  # fmt: skip
+    metrics = Metrics()
+    by_name = {m._name: m for m in vars(metrics).values() if hasattr(m, "_labelnames")}
+    for family in sorted(metrics.registry.collect(), key=name_of):
+        labels = ", ".join(f"`{label}`" for label in by_name[family.name]._labelnames)
+        suffix = "_total" if family.type == "counter" else ""
+        name, meaning = f"`{family.name}{suffix}`", family.documentation
+        lines.append(f"| {name} | {family.type} | {labels} | {meaning} |")
+    return "\n".join([*lines, ""])
+
+
+def name_of(family: Metric) -> str:
+    return family.name
+
+
+def schemas_page() -> str:
+    """The Avro schemas of the three topics."""
+    lines = ["# Avro schemas", "", NOTICE]
+    for path in sorted((ROOT / "schemas").glob("*.avsc")):
+        text = path.read_text(encoding="utf-8").rstrip()
+        lines += [f"## {path.stem}", "", "```json", text, "```", ""]
+    return "\n".join(lines)
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "command-line.md": command_line_page,
+    "metrics.md": metrics_page,
+    "schemas.md": schemas_page,
+}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / "reference" / name).write_text(page(), encoding="utf-8")
+        print(f"docs/reference/{name} is written")
