@@ -45,7 +45,7 @@ def test_every_truncation_is_refused():
     for length in range(len(whole)):
         with pytest.raises(params_file.ParamsFileError):
             params_file.read(whole[:length])
-    with pytest.raises(params_file.ParamsFileError, match="after its end"):
+    with pytest.raises(params_file.ParamsFileError, match="follow its end"):
         params_file.read(whole + b"x")
 
 
