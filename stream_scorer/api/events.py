@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import DeadLetter, EventBatch
 from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.errors import EventFileError
@@ -44,15 +43,13 @@ def read_events(
     """
     paths = [files] if isinstance(files, str | Path) else list(files)
     most = MOST_RECORD_BYTES if settings is None else settings.events.max_record_bytes
-    opened = event_files.open_events([Path(path) for path in paths])
-    decoder = Decoder(opened.lookup, max_record_bytes=most)
+    opened = event_files.open_events([Path(path) for path in paths], max_record_bytes=most)
     tables = []
-    for records in opened:
-        events, letters = decoder.decode(records)
+    for batch in opened:
         if strict:
-            _refuse(letters)
-        rules = _any_type(events) if settings is None else settings.event_rules()
-        events, invalid = validate(events, records, rules, LATEST_MS)
+            _refuse(batch.refused)
+        rules = _any_type(batch.events) if settings is None else settings.event_rules()
+        events, invalid = validate(batch.events, batch.origin, rules, LATEST_MS)
         if strict and settings is None:
             _refuse(invalid)
         tables.append(table_of(events))
@@ -82,11 +79,11 @@ def write_events(events: pa.Table, path: str | Path) -> int:
 
 def valid_batch(events: pa.Table) -> EventBatch:
     """The table's events as columns of numpy. Raises EventFileError for a row that is no event."""
-    batch, records, letters = events_of(events)
-    _refuse(letters)
-    batch, invalid = validate(batch, records, _any_type(batch), LATEST_MS)
+    batch = events_of(events)
+    _refuse(batch.refused)
+    valid, invalid = validate(batch.events, batch.origin, _any_type(batch.events), LATEST_MS)
     _refuse(invalid)
-    return batch
+    return valid
 
 
 def _any_type(events: EventBatch) -> EventRules:

@@ -22,12 +22,14 @@ from stream_scorer.bench.testbed import Testbed, open_testbed, untrained
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.errors import BusUnavailable
+from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.producer import KafkaSink
 from stream_scorer.live.consumer import Consumer, clock_ms
-from stream_scorer.live.pipeline import Pipeline, Rules
+from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 
@@ -131,14 +133,18 @@ def _features_only(testbed: Testbed, events: int) -> float:
         )  # fmt: skip
         closing.callback(sink.close)
         decoder = Decoder(lambda _key: None, max_record_bytes=settings.events.max_record_bytes)
-        pipeline = Pipeline(
-            source, store, None, sink, rules=Rules(space, settings.publish_policy()),
-            preparation=Preparation(decoder, settings.event_rules(), space), encoder=None,
-            clock_ms=clock_ms,
-        )  # fmt: skip
-        clock = _Clock(events)
-        while clock.running:
-            clock.took(pipeline.step().records)
+        preparation = Preparation(settings.event_rules(), space)
+        fold, clock = StoreFold(store, space), _Clock(events)
+        while clock.running:  # the path of one event without what comes after its vector
+            records = source.poll()
+            if len(records):
+                decoded = DecodedBatch(*decoder.decode(records), records)
+                prepared = preparation.prepare(decoded, clock_ms())
+                fold.fold(prepared, BatchReport())
+                store.advance(records.next_offsets())
+                sink.deliver([], [], prepared.dead_letters, records.next_offsets())
+                source.commit(records.next_offsets())
+            clock.took(len(records))
     return clock.rate
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.events.batch import EventBatch
 from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.space import FeatureSpace
@@ -96,12 +96,9 @@ def _events(table: pa.Table, path: Path) -> tuple[EventBatch, list[tuple[bytes, 
     """Events as columns, by way of the event file `path`, and each one's (key, value)."""
     attributes = pc.make_struct(table["department"], table["store"], field_names=ATTRIBUTES)
     pq.write_table(table.select(FIELDS).append_column("attributes", attributes), path)
-    files = open_events([path], batch_records=len(table))
-    (records,) = files
-    events, _ = Decoder(files.lookup, max_record_bytes=100_000).decode(records)
+    (batch,) = open_events([path], batch_records=len(table), max_record_bytes=100_000)
     keys = [customer.encode() for customer in table["customer_id"].to_pylist()]
-    values = [value for value in records.values if value is not None]
-    return events, list(zip(keys, values, strict=True))
+    return batch.events, list(zip(keys, encode_event_batch(batch.events), strict=True))
 
 
 def _with_servers(settings: Settings, bootstrap_servers: str, redis_url: str) -> Settings:

@@ -25,7 +25,6 @@ from stream_scorer.atomic import NewFolder
 from stream_scorer.core.evaluation import backtest_metrics as measures
 from stream_scorer.core.evaluation import metrics as evaluation
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate_events
-from stream_scorer.core.events.validation import validate
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, after_events, at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
@@ -41,7 +40,7 @@ from stream_scorer.past.scores import (
     score,
     stale_moments,
 )
-from stream_scorer.past.sources import LATEST_MS, Refused, open_past, refused_in_words
+from stream_scorer.past.sources import Refused, open_past, refused_in_words, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -167,24 +166,21 @@ def _known(
 
     late: how many arrived so much later than they occurred.
     """
-    rules = settings.event_rules()
     parts, arrivals = [], []
     texts = [str(s) for s in sources]
     with (
         open_past(settings, texts, batch_records=BATCH_RECORDS) as past,
         progress("reading events", past.most_records) as meter,
     ):
-        for records in past.records:
-            events, undecodable = past.decoder.decode(records)
-            events, invalid = validate(events, records, rules, LATEST_MS)
-            refused.add([*undecodable, *invalid])
-            stamps = records.timestamps_ms[events.record_index]
+        for batch in valid_batches(settings, past, refused):
+            events = batch.events
+            stamps = batch.origin.timestamps_ms[events.record_index]
             arrived = np.where(stamps == NO_TIMESTAMP, events.occurred_at_ms, stamps)
             for age, age_ms in AGES_MS.items():
                 late[age] += int((arrived - events.occurred_at_ms > age_ms).sum())
             parts.append(events)
             arrivals.append(np.maximum(arrived, events.occurred_at_ms))
-            meter.advance(len(records))
+            meter.advance(len(batch))
         if not sum(map(len, parts)):
             raise EventFileError("events", past.name, "has no event that can be applied")
     everything, arrived = concatenate_events(parts), np.concatenate(arrivals)

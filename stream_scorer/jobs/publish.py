@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, schema_json
 from stream_scorer.core.events.batch import EventBatch
@@ -32,16 +31,17 @@ SHOWN_REFUSALS = 10
 def publish(settings: Settings, paths: Sequence[Path]) -> dict[str, Any]:
     """{"published", "refused", "topic", "seconds"}; all that is counted is confirmed by Kafka."""
     started = time.monotonic()
-    files = open_events(paths, batch_records=BATCH_RECORDS)
-    decoder = Decoder(files.lookup, max_record_bytes=settings.events.max_record_bytes)
+    files = open_events(
+        paths, batch_records=BATCH_RECORDS, max_record_bytes=settings.events.max_record_bytes
+    )
     prefix = _prefix(settings)
     producer = ConfirmedProducer(
         settings.kafka.client_properties()
         | {"delivery.timeout.ms": settings.kafka.delivery_timeout_ms}
     )
     published = refused = 0
-    for records in files:
-        events, dead_letters = decoder.decode(records)
+    for batch in files:
+        events, dead_letters = batch.events, batch.refused
         for dead_letter in dead_letters[: max(0, SHOWN_REFUSALS - refused)]:
             where = f"{dead_letter.topic}, record {dead_letter.offset + 1}"
             log.warning("%s: %s: %s", where, dead_letter.reason.value, dead_letter.detail)

@@ -16,14 +16,16 @@ into Redis      a new namespace is built by `pipeline.py`, with watermarks, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate_events
+from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.features import csr
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
@@ -32,6 +34,7 @@ from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live.consumer import open_store
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
@@ -41,7 +44,7 @@ from stream_scorer.past.sources import (
     open_past,
     refuse_unfinished,
     refused_in_words,
-    valid_events,
+    valid_batches,
 )
 from stream_scorer.past.vectors import BATCH_RECORDS, PastFold
 from stream_scorer.progress import progress
@@ -181,9 +184,10 @@ def rebuild(
         settings.model_copy(update={"store": named}), space := settings.feature_space()
     )
     store.claim()
-    with _opened(settings, sources, window, REDIS_BATCH_RECORDS, store.place_file) as past:
+    with _opened(settings, sources, window, REDIS_BATCH_RECORDS) as past:
         store.begin({tp: first for tp, (first, _) in past.ranges.items()})
-        fold = PastFold(settings, past, store, threads or usable_cores())
+        noted = replace(past, batches=_with_files_noted(past, store))
+        fold = PastFold(settings, noted, store, threads or usable_cores())
         fold.run()
         # The ends, though the last offsets may hold no record (compaction, transactions).
         store.advance({tp: end for tp, (_, end) in past.ranges.items()})
@@ -216,13 +220,28 @@ def in_words(report: dict[str, Any]) -> list[str]:
 
 
 def _opened(
-    settings: Settings, sources: Sequence[str | Path], window: Window, batch_records: int,
-    on_file: Callable[[str, int], None] = lambda _file, _place: None,
-) -> Any:  # fmt: skip
+    settings: Settings, sources: Sequence[str | Path], window: Window, batch_records: int
+) -> AbstractContextManager[PastEvents]:
     return open_past(
         settings, [str(s) for s in sources], batch_records=batch_records,
-        from_ms=window.from_ms, to_ms=window.to_ms, on_file=on_file,
+        from_ms=window.from_ms, to_ms=window.to_ms,
     )  # fmt: skip
+
+
+def _with_files_noted(past: PastEvents, store: RedisStore) -> Iterator[DecodedBatch]:
+    """The batches, each given on when the namespace knows where its files begin.
+
+    Raises InputError where a file of a directory began elsewhere when the namespace was built.
+    """
+    noted: set[str] = set()
+    for batch in past.batches:
+        numbering = past.numbering
+        if numbering is not None:
+            for file in [f for f in numbering.begins if f not in noted]:
+                noted.add(file)
+                if numbering.source_of[file] != file:  # a file of a directory
+                    store.place_file(file, numbering.begins[file])
+        yield batch
 
 
 def _source_offsets(ends: dict[TopicPartition, int]) -> dict[str, dict[str, int]]:
@@ -236,9 +255,9 @@ def _read(settings: Settings, past: PastEvents, refused: Refused) -> EventBatch:
     """All valid events in order of time, those of one moment as they came."""
     parts = []
     with progress("reading events", past.most_records) as meter:
-        for events in valid_events(settings, past, refused):
-            parts.append(events)
-            meter.advance(len(events))
+        for batch in valid_batches(settings, past, refused):
+            parts.append(batch.events)
+            meter.advance(len(batch.events))
     if not sum(map(len, parts)):
         raise EventFileError("events", past.name, "has no event that can be applied")
     events = concatenate_events(parts)

@@ -22,6 +22,7 @@ from stream_scorer.io.files.scores import ROWS_PER_GROUP, ScoreWriter
 from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, engine_name, open_engine
+from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.progress import Meter, progress
 
 
@@ -91,9 +92,9 @@ def _score_all(
         with spent("write"):
             writer.write(rows.customer_ids[first:last], rows.as_of_ms[first:last], scores)
 
-    with ThreadPoolExecutor(1) as writing:
+    with ThreadPoolExecutor(1) as writing, read_ahead(_read(shards, spent), 1) as coming:
         before: Future[None] | None = None
-        for rows in _read_ahead(shards, spent):
+        for rows in coming:
             for first in range(0, len(rows), ROWS_PER_GROUP):
                 with spent("model"):
                     scores = engine.score(rows.matrix[first : first + ROWS_PER_GROUP])
@@ -105,17 +106,8 @@ def _score_all(
             before.result()
 
 
-def _read_ahead(shards: Shards, spent: _Spent) -> Iterator[LabelledRows]:
-    """The shards, the next one being read meanwhile."""
-
-    def read(number: int) -> LabelledRows:
+def _read(shards: Shards, spent: _Spent) -> Iterator[LabelledRows]:
+    for number in range(len(shards)):
         with spent("read"):
-            return shards[number]
-
-    with ThreadPoolExecutor(1) as reading:
-        coming = reading.submit(read, 0)
-        for number in range(1, len(shards)):
-            rows = coming.result()
-            coming = reading.submit(read, number)
-            yield rows
-        yield coming.result()
+            rows = shards[number]
+        yield rows

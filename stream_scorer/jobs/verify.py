@@ -20,14 +20,13 @@ import numpy as np
 import xxhash
 
 from stream_scorer.core.events.batch import EventBatch, Int64, TopicPartition
-from stream_scorer.core.events.validation import validate
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, take, topic_hash
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.live.consumer import clock_ms, open_store
-from stream_scorer.past.sources import LATEST_MS, TOPIC, PastEvents, open_past
+from stream_scorer.past.sources import TOPIC, PastEvents, Refused, open_past, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -133,12 +132,11 @@ class _Recompute:
         """Read the topic to its end."""
         settings = self._settings
         with progress("reading the topic", self._past.most_records) as meter:
-            for records in self._past.records:
-                meter.advance(len(records))
-                events, _ = self._past.decoder.decode(records)
-                events, _ = validate(events, records, settings.event_rules(), LATEST_MS)
-                self._fold(events)
-                self._note_strangers(events, records.timestamps_ms[events.record_index])
+            for batch in valid_batches(settings, self._past, Refused()):
+                meter.advance(len(batch))
+                self._fold(batch.events)
+                stamps = batch.origin.timestamps_ms[batch.events.record_index]
+                self._note_strangers(batch.events, stamps)
 
     def states(self) -> CustomerStates:
         """Rows as in `stored`."""

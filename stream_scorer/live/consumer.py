@@ -28,7 +28,7 @@ from stream_scorer.io.kafka.schema_registry import SchemaLookup
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.store import Store
-from stream_scorer.live.pipeline import Pipeline, Rules, Sink, Source
+from stream_scorer.live.pipeline import Pipeline, Sink, Source
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.settings.tree import Settings
@@ -137,16 +137,15 @@ class Consumer:
         settings = self.settings
         return Pipeline(
             source, store, self.engine, sink,
-            rules=Rules(self.space, settings.publish_policy()),
+            decoder=Decoder(self.lookup, max_record_bytes=settings.events.max_record_bytes),
             preparation=Preparation(
-                Decoder(self.lookup, max_record_bytes=settings.events.max_record_bytes),
-                settings.event_rules(), self.space, settings.events.remember_event_ids,
+                settings.event_rules(), self.space, settings.events.remember_event_ids
             ),
             encoder=PropensityEncoder(
                 self.engine.categories, self.engine.classes, self.engine.model_version,
                 self.space.fingerprint_hex,
             ),
-            clock_ms=clock_ms,
+            publish=settings.publish_policy(), clock_ms=clock_ms,
         )  # fmt: skip
 
     def __enter__(self) -> Consumer:

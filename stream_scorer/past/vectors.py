@@ -1,80 +1,116 @@
-"""Past events through the consumer's own pipeline into a store: vectors alone, no scores."""
+"""Past events into customers' vectors in a store: no scores.
+
+A replay prepares and folds events with the code of the live path (`Preparation`, `StoreFold`), so
+its vectors have the bits of the live ones. With more than one thread it reads a batch ahead,
+prepares a batch ahead, and divides the customers of a batch among threads. No vector depends on it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
-from stream_scorer.core.events.batch import DeadLetter, TopicPartition
-from stream_scorer.core.features.preparation import Preparation
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.errors import EventFileError
-from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.live.pipeline import Pipeline, Rules
-from stream_scorer.past.prefetch import PastSource, past_source
+from stream_scorer.io.batch_report import BatchReport
+from stream_scorer.io.stores.store import Store
+from stream_scorer.live.store_fold import StoreFold
+from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.past.sources import LATEST_MS, PastEvents, Refused
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
 BATCH_RECORDS = 350_000  # into memory: a batch costs a pass over all records, whatever is in it
+# As the live path reports them, without those of scoring. "decode" is validating and finding
+# columns. A replay publishes and commits nothing, so these two stay 0.
+STAGES = ("poll", "decode", "load", "apply", "save", "publish", "commit")
+
+
+class _Prepared(NamedTuple):
+    records: int
+    next_offsets: dict[TopicPartition, int]
+    events: PreparedEvents
 
 
 class PastFold:
-    """All events of `past` into `store`. The pipeline's sink, too: it keeps what was refused.
+    """All events of `past` into `store`. After `run`, what was refused and counted.
 
-    threads: 1 does all in turn; more share the customers, while two of their own read and prepare
-    what comes next. The vectors are the same. quiet: without a bar.
+    threads: 1 does everything in turn. quiet: without a progress bar. seconds: by stage; those of
+    "poll" are spent waiting for the next prepared batch.
     """
 
     def __init__(
-        self, settings: Settings, past: PastEvents, store: MemoryStore | RedisStore, threads: int,
+        self, settings: Settings, past: PastEvents, store: Store, threads: int,
         *, quiet: bool = False,
     ) -> None:  # fmt: skip
-        self._rules = Rules(settings.feature_space(), settings.publish_policy())
+        space = settings.feature_space()
         self._preparation = Preparation(
-            past.decoder, settings.event_rules(), self._rules.space,
-            settings.events.remember_event_ids,
-        )  # fmt: skip
-        self._past, self._store, self._quiet = past, store, quiet
-        self._threads = threads
+            settings.event_rules(), space, settings.events.remember_event_ids
+        )
+        self._fold = StoreFold(store, space, threads=threads)
+        self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
         self.refused = Refused()
         self.next_offsets: dict[TopicPartition, int] = {}
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._records = self._applied = self._duplicates = 0
 
     def run(self) -> None:
-        """To the end. Raises Unavailable, InputError, Halt; it can be begun anew."""
+        """To the end. Raises Unavailable, InputError, Halt; it can be started again."""
         with (
             progress("folding events", self._past.most_records, quiet=self._quiet) as meter,
-            past_source(
-                self._past.records, self._preparation, LATEST_MS, ahead=self._threads > 1
-            ) as source,
+            ExitStack() as readers,
         ):
-            pipeline = self._pipeline(source)
-            while not source.ended:
-                before = set(self.next_offsets)
-                report = pipeline.step()
-                self._records += report.records
-                self._applied += report.applied
-                self._duplicates += report.duplicates
-                for stage, spent in report.seconds.items():
-                    self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
-                if not self._past.ranges:  # files that are read need not be watched any more
-                    self._store.release(sorted(before - report.next_offsets.keys()))
-                meter.advance(report.records)
+            batches: Iterable[DecodedBatch] = self._past.batches
+            if self._threads > 1:
+                batches = readers.enter_context(read_ahead(batches))
+            prepared = self._prepared(batches)
+            if self._threads > 1:
+                prepared = readers.enter_context(read_ahead(prepared))
+            while (batch := self._next(prepared)) is not None:
+                self._add(batch)
+                meter.advance(batch.records)
         if not self._applied + self._duplicates:
             raise EventFileError("events", self._past.name, "has no event that can be applied")
 
-    def _pipeline(self, source: PastSource) -> Pipeline:
-        return Pipeline(
-            source, self._store, None, self, rules=self._rules, preparation=source, encoder=None,
-            clock_ms=lambda: LATEST_MS, threads=self._threads,
-        )  # fmt: skip
+    def _prepared(self, batches: Iterable[DecodedBatch]) -> Iterator[_Prepared]:
+        for batch in batches:
+            started = time.perf_counter()
+            events = self._preparation.prepare(batch, LATEST_MS)
+            self.seconds["decode"] += time.perf_counter() - started
+            yield _Prepared(len(batch), batch.origin.next_offsets(), events)
+
+    def _next(self, prepared: Iterator[_Prepared]) -> _Prepared | None:
+        started = time.perf_counter()
+        batch = next(prepared, None)
+        self.seconds["poll"] += time.perf_counter() - started
+        return batch
+
+    def _add(self, batch: _Prepared) -> None:
+        report = BatchReport(batch.records)
+        self._fold.fold(batch.events, report)
+        with report.stage("save"):
+            self._store.advance(batch.next_offsets)
+        if not self._past.ranges:  # files that were read to their end need not be watched any more
+            self._store.release(sorted(self.next_offsets.keys() - batch.next_offsets.keys()))
+        self.refused.add(batch.events.dead_letters)
+        self.next_offsets |= batch.next_offsets
+        self._records += report.records
+        self._applied += report.applied
+        self._duplicates += report.duplicates
+        for stage, spent in report.seconds.items():
+            self.seconds[stage] += spent
 
     @property
     def sources(self) -> list[TopicPartition]:
         """What the vectors' records name as their sources."""
-        of = self._past.source_of
-        return sorted({(of.get(topic, topic), number) for topic, number in self.next_offsets})
+        numbering = self._past.numbering
+        if numbering is None:
+            return sorted(self.next_offsets)
+        return sorted({(numbering.source_of[file], number) for file, number in self.next_offsets})
 
     def counts(self) -> dict[str, Any]:
         """Plain numbers for reports."""
@@ -84,14 +120,3 @@ class PastFold:
             "applied": self._applied,
             "duplicates": self._duplicates,
         }
-
-    def deliver(
-        self,
-        keys: list[bytes],
-        values: list[bytes],
-        dead_letters: list[DeadLetter],
-        next_offsets: dict[TopicPartition, int],
-    ) -> None:
-        """Keep what was refused, and how far the reading came."""
-        self.refused.add(dead_letters)
-        self.next_offsets |= next_offsets

@@ -25,7 +25,7 @@ from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import event_tables
-from stream_scorer.io.files.events import open_events
+from stream_scorer.io.files.events import files_of
 from stream_scorer.io.files.snapshot_tables import spark_batches
 from stream_scorer.io.files.snapshots import (
     MANIFEST_FILE,
@@ -34,7 +34,7 @@ from stream_scorer.io.files.snapshots import (
     manifest_content,
     manifest_of,
 )
-from stream_scorer.past.sources import TOPIC, Refused, open_past, refuse_unfinished, valid_events
+from stream_scorer.past.sources import TOPIC, Refused, open_past, refuse_unfinished, valid_batches
 from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
@@ -114,7 +114,7 @@ def _listed(sources: Sequence[str]) -> list[str]:
     if list(sources) == [TOPIC]:
         remedy = "Spark reads event files; replay the topic on one machine, or write it to files"
         raise InputError("events", TOPIC, remedy)
-    return [str(f.resolve()) for f in open_events([Path(s) for s in sources]).files]
+    return [str(f.resolve()) for f in files_of([Path(s) for s in sources])]
 
 
 def _events(
@@ -183,8 +183,8 @@ def _read(
                 settings, [row["path"]], batch_records=BATCH_RECORDS,
                 from_ms=window[0], to_ms=window[1],
             ) as past:  # fmt: skip
-                for events in valid_events(settings, past, refused):
-                    yield event_tables.to_batch(events, row["file"])
+                for valid in valid_batches(settings, past, refused):
+                    yield event_tables.to_batch(valid.events, row["file"])
             reports.add({row["file"]: refused})
 
 

@@ -81,7 +81,7 @@ def test_batch_size_and_threads_change_no_byte(
     publish = settings.publish.model_copy(update={"mode": mode, "top_k": 2})
     settings = settings.model_copy(update={"publish": publish})
     found = set()
-    monkeypatch.setattr(fold, "EVENTS_PER_THREAD", 20)
+    monkeypatch.setattr(fold, "EVENTS_PER_WORKER", 20)
     for run, batch_records in enumerate((50_000, 50_000, 900, 333, 10)):
         out = tmp_path / f"out-{run}"
         threads = (1, 2, 4)[run % 3]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedRedis
@@ -125,13 +124,10 @@ def test_export_equals_replay(settings: Settings, events: Path, tmp_path: Path) 
     replay(settings, [events], tmp_path / "replayed", [cutoff])
     (expected,) = Snapshot.open(tmp_path / "replayed").shards()
     space = settings.feature_space()
-    files = open_events([events])
-    decoder = Decoder(files.lookup, max_record_bytes=10_000)
-    (records,) = files
-    by_time = np.argsort(decoder.decode(records)[0].occurred_at_ms, kind="stable")
-    values = [records.values[i] for i in by_time.tolist()]
-    batch, _ = decoder.decode(
-        dataclasses.replace(records, values=values)
+    (decoded,) = open_events([events], max_record_bytes=10_000)
+    by_time = np.argsort(decoded.events.occurred_at_ms, kind="stable")
+    batch = dataclasses.replace(
+        decoded.events.take(by_time), offsets=decoded.events.offsets
     )  # a topic in order of time
     batch = batch.take(batch.occurred_at_ms < cutoff)
     customer, ids = batch.customer_id.intern()

@@ -25,7 +25,7 @@ from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.errors import BusUnavailable, StoreUnavailable
 from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.live.pipeline import Pipeline, Rules
+from stream_scorer.live.pipeline import Pipeline
 from stream_scorer.model import artefact, network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
@@ -108,10 +108,10 @@ class Log:
 def pipeline(log: Log, store: Any, engine: NativeEngine, mode: Any = "all") -> Pipeline:
     return Pipeline(
         log, store, engine, log,
-        rules=Rules(SPACE, PublishPolicy(mode, top_k=2)),
-        preparation=Preparation(Decoder(lambda _key: None, max_record_bytes=1000), RULES, SPACE),
+        decoder=Decoder(lambda _key: None, max_record_bytes=1000),
+        preparation=Preparation(RULES, SPACE),
         encoder=PropensityEncoder(engine.categories, 2, engine.model_version, "f" * 16),
-        clock_ms=lambda: NOW_MS,
+        publish=PublishPolicy(mode, top_k=2), clock_ms=lambda: NOW_MS,
     )  # fmt: skip
 
 

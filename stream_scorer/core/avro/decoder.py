@@ -1,10 +1,9 @@
 """From framed bytes to columns of events: `Decoder`, and the splitting of Avro file blocks.
 
-All values of a batch are joined into one buffer, which the string columns of the result keep as
-spans. The frame prefixes are read in one compiled pass; for each distinct one the writer schema is
-asked for once and compiled to a program; a second compiled pass fills the columns. Python touches
-single records only where they are bad. Values that are columns already (column_values.py) are taken
-as they are.
+All values of a batch are joined into one buffer, which the string columns of the
+result keep as spans. The frame prefixes are read in one compiled pass; for each distinct one the
+writer schema is asked for once and compiled to a program; a second compiled pass fills the columns.
+Python touches single records only where they are bad.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import numpy as np
 
 from stream_scorer.core.avro import interpreter as k
 from stream_scorer.core.avro.attributes import MapEntries, map_entries, write_maps
-from stream_scorer.core.avro.column_values import ColumnValues
 from stream_scorer.core.avro.primitives import ERROR_TEXTS, OK
 from stream_scorer.core.avro.resolution import Program, UnusableSchemaError, event_program
 from stream_scorer.core.avro.schemas import (
@@ -70,9 +68,6 @@ class Decoder:
 
     def decode(self, records: RecordBatch) -> tuple[EventBatch, list[DeadLetter]]:
         """Events in the order of their records, and a dead letter for each record that is none."""
-        values = records.values
-        if isinstance(values, ColumnValues) and values.surely_within(self._max_record_bytes):
-            return values.decoded(records), []
         self._batches += 1
         bad: dict[int, tuple[Reason, str]] = {}
         buffer, starts, ends = self._joined(records.values, bad)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +163,19 @@ class DeadLetter:
     detail: str
     key: bytes | None
     value: bytes | None
+
+
+class Origin(Protocol):
+    """The records that events were made from. `EventBatch.record_index` is a number of theirs.
+
+    A RecordBatch is an origin. So are rows of a table, whose bytes are made only for a dead letter.
+    """
+
+    @property
+    def timestamps_ms(self) -> Int64: ...
+    def __len__(self) -> int: ...
+    def next_offsets(self) -> dict[TopicPartition, int]: ...
+    def dead_letter(self, record: int, reason: Reason, detail: str, /) -> DeadLetter: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from stream_scorer.core.events.batch import (
     DeadLetter,
     EventBatch,
     Int32,
+    Origin,
     Reason,
-    RecordBatch,
 )
 
 
@@ -35,7 +35,7 @@ class EventRules:
 
 
 def validate(
-    events: EventBatch, records: RecordBatch, rules: EventRules, now_ms: int
+    events: EventBatch, records: Origin, rules: EventRules, now_ms: int
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """Split `events` (decoded from `records`) into those that can be applied and dead letters.
 

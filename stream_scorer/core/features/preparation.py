@@ -1,18 +1,15 @@
-"""What a batch of records will do, before anybody's vector is looked at.
+"""What a batch of events will do, before the vector of any customer is looked at.
 
-`Preparation` leads from records to valid events by customer, with the columns that each touches,
-and to dead letters.
-
-Nothing here depends on stored vectors, so a replay does it for the next batch while the one before
-is folded (past/prefetch.py).
+Nothing here depends on stored vectors, so a replay prepares the next batch while the one before is
+folded (past/prefetch.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.events.batch import DeadLetter, RecordBatch
+from stream_scorer.core.events.batch import DeadLetter
+from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.core.features.fold import stream_of
 from stream_scorer.core.features.fold_plan import Stream
@@ -21,7 +18,9 @@ from stream_scorer.core.features.space import FeatureSpace
 
 @dataclass(frozen=True, slots=True)
 class PreparedEvents:
-    """The valid events; the stream's customers are rows of customer_ids."""
+    """The valid events; the stream's customers are rows of customer_ids. dead_letters: of all
+    records that are no event or no valid one.
+    """
 
     customer_ids: list[str]
     stream: Stream
@@ -30,17 +29,15 @@ class PreparedEvents:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How records become events; remember_event_ids as in `fold.fold_events`."""
+    """What events must be like, and what they do; remember_event_ids as in `fold.fold_events`."""
 
-    decoder: Decoder
     rules: EventRules
     space: FeatureSpace
     remember_event_ids: int = 0
 
-    def prepare(self, records: RecordBatch, now_ms: int) -> PreparedEvents:
-        """Decode, validate as of now_ms, and find what each event touches."""
-        events, undecodable = self.decoder.decode(records)
-        events, invalid = validate(events, records, self.rules, now_ms)
+    def prepare(self, batch: DecodedBatch, now_ms: int) -> PreparedEvents:
+        """Validate the events as of now_ms, and find the columns that each one touches."""
+        events, invalid = validate(batch.events, batch.origin, self.rules, now_ms)
         customer, ids = events.customer_id.intern()
         stream, _ = stream_of(events, customer, self.space, self.remember_event_ids)
-        return PreparedEvents(ids, stream, undecodable + invalid)
+        return PreparedEvents(ids, stream, [*batch.refused, *invalid])

@@ -11,21 +11,13 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
-import numpy as np
 import pyarrow as pa
 
 from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.events.batch import (
-    NO_TIMESTAMP,
-    NULL,
-    DeadLetter,
-    EventBatch,
-    Int32,
-    RecordBatch,
-    StringColumn,
-)
+from stream_scorer.core.events.batch import NULL, EventBatch, Int32, StringColumn
+from stream_scorer.core.events.decoded import DecodedBatch, join_batches
 from stream_scorer.core.events.interning import intern_spans
-from stream_scorer.io.files.parquet_events import check_schema, values_of
+from stream_scorer.io.files.parquet_events import check_schema, event_rows
 
 SCHEMA = pa.schema(
     [
@@ -60,8 +52,8 @@ def table_of(events: EventBatch) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def events_of(table: pa.Table) -> tuple[EventBatch, RecordBatch, list[DeadLetter]]:
-    """The events, the records that they stand for, and a dead letter for each row that is none.
+def events_of(table: pa.Table) -> DecodedBatch:
+    """The events of the table, and a dead letter for each row that is none.
 
     Raises EventFileError where a required column is missing or a column has an unusable type.
     """
@@ -69,15 +61,11 @@ def events_of(table: pa.Table) -> tuple[EventBatch, RecordBatch, list[DeadLetter
     names = [name for name in SCHEMA.names if name in table.schema.names]
     decoder = Decoder(lambda _: None, max_record_bytes=MOST_RECORD_BYTES)
     batches = table.select(names).combine_chunks().to_batches() or [_no_rows(table.select(names))]
-    values = [values_of(batch) for batch in batches]
-    rows = sum(map(len, values))
-    every = values[0] if len(values) == 1 else [value for part in values for value in part]
-    records = RecordBatch(
-        every, [None] * rows, [(NAME, 0)], np.zeros(rows, np.int32), np.arange(rows),
-        np.full(rows, NO_TIMESTAMP, np.int64),
-    )  # fmt: skip
-    events, letters = decoder.decode(records)
-    return events, records, letters
+    parts, position = [], 0
+    for batch in batches:
+        parts.append(event_rows(batch, NAME, position).decoded(decoder, MOST_RECORD_BYTES))
+        position += len(batch)
+    return join_batches(parts)
 
 
 def _no_rows(table: pa.Table) -> pa.RecordBatch:

@@ -1,11 +1,14 @@
-"""Event files as batches of records: Avro containers, JSON lines, Parquet.
+"""Event files as batches of decoded events: Avro containers, JSON lines, Parquet.
 
-Every format becomes framed Avro, so that one decoder serves files and Kafka. Records of an Avro
-file keep their bytes behind a key made of the file's own writer schema, which `EventFiles.lookup`
-knows; lines of JSON are encoded; Parquet's rows stay columns, which are encoded only where their
-bytes are asked for. A broken line or row is carried along as a value that does not decode and says
-why; it ends as a dead letter with the file's name as topic, partition 0 and its position (from 0)
-as offset. Only a file that can't be read on raises.
+Records of an Avro file are split without being decoded, and keep their bytes behind a key that is
+made of the file's own writer schema. Lines of JSON are encoded as our schema. A batch of either is
+then decoded like a batch from Kafka. Rows of a Parquet file become events directly
+(event_rows.py).
+
+A record that is no event becomes a dead letter with the file's name as topic, partition 0, and its
+position in the file, from 0, as offset. A line that is not JSON goes through the decoder as a value
+that carries the reason and the line itself (`refused_value`). Only a file that can't be read to its
+end raises.
 """
 
 from __future__ import annotations
@@ -13,21 +16,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal
 
 import fastavro
 import numpy as np
 
-from stream_scorer.core.avro.column_values import ColumnValues
-from stream_scorer.core.avro.decoder import refused_value, split_block
+from stream_scorer.core.avro.decoder import Decoder, refused_value, split_block
 from stream_scorer.core.avro.event_encoder import checked_event, encode_events
 from stream_scorer.core.avro.resolution import UnusableSchemaError, skip_program
 from stream_scorer.core.avro.schemas import SINGLE_OBJECT_MAGIC, schema_json
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch
+from stream_scorer.core.events.decoded import DecodedBatch, join_batches
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io.files.parquet_events import parquet_chunks
+from stream_scorer.io.files.event_rows import EventRows
+from stream_scorer.io.files.parquet_events import parquet_rows
 
 Codec = Literal["null", "deflate", "snappy", "zstandard"]
 
@@ -38,61 +44,91 @@ JSON_SUFFIXES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 16 * 2**20
 
 
-Values = list[bytes] | ColumnValues
+@dataclass(frozen=True)
+class FramedRecords:
+    """Consecutive records of one file: positions (n,) int64 in it, and their n framed bytes."""
 
-
-class _Chunk(NamedTuple):
-    """Some records of one file: positions (n,) int64 within it, and their framed bytes."""
-
-    topic: str
+    file: str
     positions: Int64
-    values: Values
+    values: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def cut(self, rows: slice) -> FramedRecords:
+        """Only `rows`."""
+        return FramedRecords(self.file, self.positions[rows], self.values[rows])
+
+
+Piece = FramedRecords | EventRows
 
 
 class EventFiles:
-    """The records of `files`, in that order, each time it is iterated. See `open_events`.
+    """The events of `files`, in that order, each time it is iterated. See `open_events`.
 
     given_as: each file, and the path that was given for it, itself or a directory.
     """
 
-    def __init__(self, given_as: Mapping[Path, Path], batch_records: int) -> None:
+    def __init__(
+        self, given_as: Mapping[Path, Path], batch_records: int, max_record_bytes: int
+    ) -> None:
         self.given_as, self.files = given_as, tuple(given_as)
-        self._batch_records = batch_records
-        self._schemas: dict[bytes, str] = {}
+        self._batch_records, self._max_record_bytes = batch_records, max_record_bytes
+        self._schemas: dict[bytes, str] = {}  # writer schemas of the files that were opened
+        self._decoder = Decoder(self._schemas.get, max_record_bytes=max_record_bytes)
 
-    def lookup(self, key: bytes) -> str | None:
-        """The writer schema of records read so far, for core's Decoder; None for other keys."""
-        return self._schemas.get(key)
-
-    def __iter__(self) -> Iterator[RecordBatch]:
-        pending: list[_Chunk] = []
+    def __iter__(self) -> Iterator[DecodedBatch]:
+        pending: list[Piece] = []
         count = 0
-        for chunk in self._chunks():
-            pending.append(chunk)
-            count += len(chunk.values)
+        for piece in self._pieces():
+            pending.append(piece)
+            count += len(piece)
             while count >= self._batch_records:
                 batch, pending = _cut(pending, self._batch_records)
-                count -= len(batch)
-                yield batch
+                count -= self._batch_records
+                yield self._decoded(batch)
         if count:
-            yield _cut(pending, count)[0]
+            yield self._decoded(pending)
 
-    def _chunks(self) -> Iterator[_Chunk]:
+    def _pieces(self) -> Iterator[Piece]:
         for path in self.files:
             read = _FORMATS[_format(path)]
             try:
-                for positions, values in read(path, self._batch_records, self._schemas):
-                    yield _Chunk(str(path), positions, values)
+                yield from read(path, self._batch_records, self._schemas)
             except OSError as error:
                 raise _unreadable(path, error) from error
 
+    def _decoded(self, pieces: list[Piece]) -> DecodedBatch:
+        """All of `pieces`; neighbours that are bytes are decoded in one call."""
+        parts: list[DecodedBatch] = []
+        for _, group in groupby(pieces, type):
+            same = list(group)
+            framed = [piece for piece in same if isinstance(piece, FramedRecords)]
+            if framed:
+                records = _record_batch(framed)
+                parts.append(DecodedBatch(*self._decoder.decode(records), records))
+            for rows in same:
+                if isinstance(rows, EventRows):
+                    parts.append(rows.decoded(self._decoder, self._max_record_bytes))
+        return join_batches(parts)
 
-def open_events(paths: Sequence[Path], *, batch_records: int = 10_000) -> EventFiles:
+
+def open_events(
+    paths: Sequence[Path], *, max_record_bytes: int, batch_records: int = 10_000
+) -> EventFiles:
     """The events of files and directories, in the order given; a directory's files by name.
 
-    Iterate for batches of batch_records records (the last one may be smaller); give `lookup` to the
-    Decoder. Names in a directory that start with "." or "_" are left out. Raises
-    EventFileError, also while iterating.
+    Iterate for batches of batch_records records (the last one may be smaller). A record of more
+    than max_record_bytes, as framed Avro, becomes a dead letter. Names in a directory that start
+    with "." or "_" are left out. Raises EventFileError, also while iterating.
+    """
+    return EventFiles(files_of(paths), batch_records, max_record_bytes)
+
+
+def files_of(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Each event file of `paths`, in the order of reading, and the path that it was given by.
+
+    Raises EventFileError for a path that is no event file, and for a file that is given twice.
     """
     given_as: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -101,7 +137,7 @@ def open_events(paths: Sequence[Path], *, batch_records: int = 10_000) -> EventF
                 raise EventFileError("events", file, "is given twice; name it once")
             _format(file)
             given_as[file] = path
-    return EventFiles(given_as, batch_records)
+    return given_as
 
 
 def write_events(path: Path, rows: Iterable[Mapping[str, Any]], codec: Codec = "deflate") -> int:
@@ -158,39 +194,33 @@ def _unreadable(path: Path, error: OSError) -> EventFileError:
     return EventFileError("events", path, f"can't be opened ({reason}); check path and permissions")
 
 
-def _cut(chunks: list[_Chunk], records: int) -> tuple[RecordBatch, list[_Chunk]]:
-    """A batch of the first `records` of the chunks, and the rest."""
-    taken: list[_Chunk] = []
-    rest = list(chunks)
+def _cut(pieces: list[Piece], records: int) -> tuple[list[Piece], list[Piece]]:
+    """The first `records` records of the pieces, which have at least so many, and the rest."""
+    taken: list[Piece] = []
+    rest = list(pieces)
     while records:
-        chunk = rest.pop(0)
-        if len(chunk.values) > records:
-            rest.insert(0, _Chunk(chunk.topic, chunk.positions[records:], chunk.values[records:]))
-            chunk = _Chunk(chunk.topic, chunk.positions[:records], chunk.values[:records])
-        taken.append(chunk)
-        records -= len(chunk.values)
-    topics = list(dict.fromkeys(chunk.topic for chunk in taken))
-    index = [topics.index(chunk.topic) for chunk in taken]
-    values = _joined([chunk.values for chunk in taken])
+        piece = rest.pop(0)
+        if len(piece) > records:
+            rest.insert(0, piece.cut(slice(records, None)))
+            piece = piece.cut(slice(0, records))
+        taken.append(piece)
+        records -= len(piece)
+    return taken, rest
+
+
+def _record_batch(pieces: list[FramedRecords]) -> RecordBatch:
+    files = list(dict.fromkeys(piece.file for piece in pieces))
+    index = [files.index(piece.file) for piece in pieces]
+    values = [value for piece in pieces for value in piece.values]
     return RecordBatch(
-        values, [None] * len(values), [(topic, 0) for topic in topics],
-        np.repeat(np.array(index, np.int32), [len(chunk.values) for chunk in taken]),
-        np.concatenate([chunk.positions for chunk in taken]),
+        values, [None] * len(values), [(file, 0) for file in files],
+        np.repeat(np.array(index, np.int32), [len(piece) for piece in pieces]),
+        np.concatenate([piece.positions for piece in pieces]),
         np.full(len(values), NO_TIMESTAMP, np.int64),
-    ), rest  # fmt: skip
+    )  # fmt: skip
 
 
-def _joined(parts: list[Values]) -> Sequence[bytes]:
-    columns = [part for part in parts if isinstance(part, ColumnValues)]
-    if parts and len(columns) == len(parts):
-        return ColumnValues.joined(columns)
-    bytes_of = [p.encoded() if isinstance(p, ColumnValues) else p for p in parts]
-    return [value for part in bytes_of for value in part]
-
-
-def _avro(
-    path: Path, _batch_records: int, schemas: dict[bytes, str]
-) -> Iterator[tuple[Int64, list[bytes]]]:
+def _avro(path: Path, _batch_records: int, schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
     """Blocks of an Avro container, with their records behind the key of the writer schema."""
     with path.open("rb") as stream:
         position = 0
@@ -203,7 +233,7 @@ def _avro(
             raise EventFileError("events", path, f"its writer schema: {error}") from error
         while (block := _next_block(path, blocks, position)) is not None:
             values = split_block(program, block.bytes_.read(), block.num_records, key)
-            yield np.arange(position, position + len(values)), values
+            yield FramedRecords(str(path), np.arange(position, position + len(values)), values)
             position += max(block.num_records, len(values))
 
 
@@ -228,9 +258,7 @@ def _next_block(path: Path, blocks: Any, position: int) -> Any:
         raise EventFileError("events", path, remedy) from error
 
 
-def _json(
-    path: Path, batch_records: int, _schemas: dict[bytes, str]
-) -> Iterator[tuple[Int64, list[bytes]]]:
+def _json(path: Path, batch_records: int, _schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
     """Lines of JSON, encoded as our own schema; empty lines are passed over."""
     positions: list[int] = []
     values: list[bytes] = []
@@ -241,10 +269,10 @@ def _json(
             positions.append(position)
             values.append(_encoded_line(line, position))
             if len(values) == batch_records:
-                yield np.array(positions, np.int64), values
+                yield FramedRecords(str(path), np.array(positions, np.int64), values)
                 positions, values = [], []
     if values:
-        yield np.array(positions, np.int64), values
+        yield FramedRecords(str(path), np.array(positions, np.int64), values)
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
@@ -282,14 +310,9 @@ def _moment(value: Any) -> Any:
     return moment
 
 
-def _parquet(
-    path: Path, batch_records: int, _schemas: dict[bytes, str]
-) -> Iterator[tuple[Int64, Values]]:
-    position = 0
-    for values in parquet_chunks(path, batch_records):
-        yield np.arange(position, position + len(values)), values
-        position += len(values)
+def _parquet(path: Path, batch_records: int, _schemas: dict[bytes, str]) -> Iterator[EventRows]:
+    return parquet_rows(path, batch_records)
 
 
-_Reader = Callable[[Path, int, dict[bytes, str]], Iterator[tuple[Int64, Values]]]
+_Reader = Callable[[Path, int, dict[bytes, str]], Iterator[Piece]]
 _FORMATS: dict[str, _Reader] = {"avro": _avro, "json": _json, "parquet": _parquet}

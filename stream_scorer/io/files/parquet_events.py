@@ -1,9 +1,8 @@
-"""Parquet rows as framed Avro records of our event schema.
+"""Parquet files, and tables like them, as rows of events.
 
-Columns stay columns. Arrow's string buffers become spans as they are, maps and structs of
-attributes are written as Avro maps by a compiled loop, and nothing is encoded unless bytes are
-asked for. A row that can't be an event (a required field is null) becomes a value that does not
-decode; then, and where a text is not UTF-8, the rows around it are encoded, too.
+Arrow's columns become columns of an EventBatch (event_rows.py): string buffers become spans as they
+are, and maps and structs of attributes are written as Avro maps by a compiled loop. Any type of a
+column that Arrow can show as the type of the event's field will do.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream_scorer.core.avro.attributes import MapEntries, write_maps
-from stream_scorer.core.avro.column_values import ColumnValues
 from stream_scorer.core.avro.decoder import refused_value
-from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.events.batch import (
     NULL,
     Bool,
@@ -33,6 +30,7 @@ from stream_scorer.core.events.batch import (
     UInt8,
 )
 from stream_scorer.errors import EventFileError
+from stream_scorer.io.files.event_rows import EventRows
 
 REQUIRED = ("event_id", "customer_id", "event_type", "occurred_at")
 OPTIONAL = ("category_id", "product_id", "value", "attributes")
@@ -42,8 +40,9 @@ TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id")
 _UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
 
 
-def parquet_chunks(path: Path, rows: int) -> Iterator[list[bytes] | ColumnValues]:
-    """The file's events as framed records, at most `rows` at a time. Raises EventFileError."""
+def parquet_rows(path: Path, most_rows: int) -> Iterator[EventRows]:
+    """The file's rows, at most `most_rows` at a time. Raises EventFileError."""
+    position = 0
     # Arrow's own allocator gives each chunk's memory back, and the next one is a fault per page.
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -56,9 +55,11 @@ def parquet_chunks(path: Path, rows: int) -> Iterator[list[bytes] | ColumnValues
             for group in range(file.num_row_groups):
                 # Arrow's own threads cost more than they bring: whoever folds needs the cores.
                 for table in file.iter_batches(
-                    rows, row_groups=[group], columns=names, use_threads=False
+                    most_rows, row_groups=[group], columns=names, use_threads=False
                 ):
-                    yield values_of(table)
+                    if len(table):
+                        yield event_rows(table, str(path), position)
+                    position += len(table)
     except (pa.ArrowException, OSError) as error:
         message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise EventFileError(
@@ -77,6 +78,7 @@ def _repetitive(schema: pa.Schema) -> list[str]:
 
 
 def check_schema(path: Path | str, schema: pa.Schema) -> None:
+    """Raises EventFileError where a column is missing, or has a type that can't be read."""
     for name in REQUIRED:
         if name not in schema.names:
             raise EventFileError("events", path, f"the file lacks the column {name}")
@@ -98,7 +100,8 @@ def check_schema(path: Path | str, schema: pa.Schema) -> None:
             raise EventFileError("events", path, f"attributes is {given}; give a map or a struct")
 
 
-def values_of(table: pa.RecordBatch) -> list[bytes] | ColumnValues:
+def event_rows(table: pa.RecordBatch, file: str, first_position: int) -> EventRows:
+    """Rows of `file` from first_position on; columns as `check_schema` accepts them."""
     n = len(table)
     texts = {name: _text_column(table, name) for name in TEXTS}
     moments, has_moment = _numbers(table, "occurred_at", pa.int64())
@@ -109,17 +112,15 @@ def values_of(table: pa.RecordBatch) -> list[bytes] | ColumnValues:
     events = EventBatch(
         texts["event_id"], texts["customer_id"], texts["event_type"], texts["category_id"],
         texts["product_id"], value, has_value, moments, _attributes(table),
-        [("", 0)], np.zeros(n, np.int32), np.arange(n), np.arange(n),
+        [(file, 0)], np.zeros(n, np.int32), np.arange(first_position, first_position + n),
+        np.arange(n),
     )  # fmt: skip
-    if good.all():
-        return ColumnValues(events) if _is_sound(table) else encode_event_batch(events)
-    encoded = iter(encode_event_batch(events.take(good)))
-    return [next(encoded) if ok else _refused(table, row) for row, ok in enumerate(good.tolist())]
+    unfit = {row: _refused(table, row) for row in np.flatnonzero(~good).tolist()}
+    return EventRows(events, unfit, _is_utf8(table))
 
 
-def _is_sound(table: pa.RecordBatch) -> bool:
-    """Whether all texts are UTF-8, which Parquet does not promise; a decoder finds those that are
-    not."""
+def _is_utf8(table: pa.RecordBatch) -> bool:
+    """Whether all texts are valid UTF-8, which Parquet does not guarantee."""
     try:
         for array in table.columns:
             _check_texts(array)
@@ -142,7 +143,7 @@ def _check_texts(array: pa.Array) -> None:
 
 
 def _is_ascii(array: pa.StringArray) -> bool:
-    """Seen ten times as fast as Arrow sees that it is UTF-8."""
+    """Whether all bytes are ASCII. This check is ten times as fast as Arrow's check of UTF-8."""
     _, offsets, data = array.buffers()
     if data is None or offsets is None:
         return True

@@ -28,21 +28,31 @@ from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.producer import KafkaSink
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live import pipeline
+from stream_scorer.live.store_fold import StoreFold
 
 STOP_AT_CALL = 10
 WINDOW_SECONDS = 0.05  # between the steps that a kill is to hit
 
 
 def commit_before_save() -> None:
-    rightly = pipeline.Pipeline._fold
+    rightly = pipeline.Pipeline.__init__
 
-    def wrongly(self: Any, events: Any, report: Any) -> Any:
-        self._store.advance(report.next_offsets)
-        self._source.commit(report.next_offsets)
-        time.sleep(WINDOW_SECONDS)
-        return rightly(self, events, report)
+    class Hasty(StoreFold):
+        def __init__(self, source: Any, store: Any, *rest: Any) -> None:
+            super().__init__(store, *rest)
+            self._source = source
 
-    pipeline.Pipeline._fold = wrongly  # type: ignore[assignment, method-assign]
+        def fold(self, prepared: Any, report: Any) -> Any:
+            self._store.advance(report.next_offsets)
+            self._source.commit(report.next_offsets)
+            time.sleep(WINDOW_SECONDS)
+            return super().fold(prepared, report)
+
+    def wrongly(self: Any, source: Any, store: Any, *more: Any, **rest: Any) -> None:
+        rightly(self, source, store, *more, **rest)
+        self._fold = Hasty(source, store, rest["preparation"].space)
+
+    pipeline.Pipeline.__init__ = wrongly  # type: ignore[method-assign]
 
 
 def commit_before_delivery() -> None:

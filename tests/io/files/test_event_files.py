@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_scorer.core.avro.attributes import attribute
-from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.schemas import schema_json
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, EventBatch, Reason
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import events as event_files
-from stream_scorer.io.files.events import open_events, write_events
+from stream_scorer.io.files.events import EventFiles, open_events, write_events
 
 START_MS = 1_500_000_000_000
 
@@ -42,18 +41,20 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
     path.write_text("".join(r + "\n" if isinstance(r, str) else json.dumps(r) + "\n" for r in rows))
 
 
+def opened(paths: Sequence[Path], batch_records: int = 10_000) -> EventFiles:
+    return open_events(paths, batch_records=batch_records, max_record_bytes=100_000)
+
+
 def read(
     paths: Sequence[Path], batch_records: int = 7
 ) -> tuple[list[EventBatch], list[DeadLetter]]:
-    files = open_events(paths, batch_records=batch_records)
-    decoder = Decoder(files.lookup, max_record_bytes=100_000)
     batches, letters = [], []
-    for records in files:
-        assert len(records) <= batch_records
-        assert set(records.timestamps_ms.tolist()) == {NO_TIMESTAMP}
-        events, bad = decoder.decode(records)
-        batches.append(events)
-        letters += bad
+    for batch in opened(paths, batch_records):
+        assert len(batch) <= batch_records
+        assert set(batch.origin.timestamps_ms.tolist()) == {NO_TIMESTAMP}
+        assert len(batch.events) + len(batch.refused) == len(batch)
+        batches.append(batch.events)
+        letters += batch.refused
     return batches, letters
 
 
@@ -102,7 +103,7 @@ def test_every_format_gives_the_same_events(tmp_path: Path) -> None:
 
 def test_files_can_be_read_twice(tmp_path: Path) -> None:
     write_events(tmp_path / "a.avro", [row(1)])
-    files = open_events([tmp_path])
+    files = opened([tmp_path])
     assert [len(b) for b in files] == [1]
     assert [len(b) for b in files] == [1]
 
@@ -329,7 +330,7 @@ def test_a_container_that_is_cut_short_raises_after_its_good_part(
 ) -> None:
     path = broken_block(tmp_path, lambda data: data[: int(len(data) * keep)])
     with pytest.raises(EventFileError, match=r"events\.avro") as caught:
-        list(open_events([path], batch_records=5))
+        list(opened([path], 5))
     assert "copy it again" in caught.value.remedy
 
 
@@ -337,7 +338,7 @@ def test_a_flipped_sync_marker_raises(tmp_path: Path) -> None:
     path = broken_block(tmp_path, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     read_before: list[object] = []
     with pytest.raises(EventFileError, match="after 20 records"):
-        read_before.extend(open_events([path], batch_records=5))
+        read_before.extend(opened([path], 5))
     assert len(read_before) == 4
 
 
@@ -355,19 +356,19 @@ def test_a_file_that_cannot_be_read_is_named(
 ) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(EventFileError, match=says) as caught:
-        list(open_events([tmp_path / name]))
+        list(opened([tmp_path / name]))
     assert str(tmp_path / name) in str(caught.value)
 
 
 def test_missing_and_empty_inputs_are_named(tmp_path: Path) -> None:
     with pytest.raises(EventFileError, match="No such file"):
-        open_events([tmp_path / "absent.avro"])
+        opened([tmp_path / "absent.avro"])
     with pytest.raises(EventFileError, match="holds no files"):
-        open_events([tmp_path])
+        opened([tmp_path])
     (tmp_path / "empty.jsonl").touch()
-    assert list(open_events([tmp_path])) == []
+    assert list(opened([tmp_path])) == []
     write_events(tmp_path / "none.avro", [])
-    assert list(open_events([tmp_path / "none.avro"])) == []
+    assert list(opened([tmp_path / "none.avro"])) == []
 
 
 def test_a_codec_whose_library_is_absent_is_named(tmp_path: Path) -> None:
@@ -375,7 +376,7 @@ def test_a_codec_whose_library_is_absent_is_named(tmp_path: Path) -> None:
     write_events(path, [row(0)], codec="deflate")
     path.write_bytes(path.read_bytes().replace(b"\x0edeflate", b"\x0eno-such"))
     with pytest.raises(EventFileError, match="codec"):
-        list(open_events([path]))
+        list(opened([path]))
 
 
 @pytest.mark.parametrize(
@@ -395,10 +396,10 @@ def test_parquet_columns_of_an_unfit_type_are_named(
         fitting = fitting.set_column(at, name, pa.nulls(1, kind))
     pq.write_table(fitting, tmp_path / "e.parquet")
     with pytest.raises(EventFileError, match=says):
-        list(open_events([tmp_path]))
+        list(opened([tmp_path]))
     pq.write_table(table([row(1)]).drop(["event_type"]), tmp_path / "e.parquet")
     with pytest.raises(EventFileError, match="lacks the column event_type"):
-        list(open_events([tmp_path]))
+        list(opened([tmp_path]))
 
 
 def test_writing_a_wrong_row_names_its_field(tmp_path: Path) -> None:
