@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_scorer.core.avro.propensity_encoder import PublishedPropensities
-from stream_scorer.core.evaluation.metrics import metrics
+from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.events.batch import Float64, Int64
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
 
@@ -102,8 +102,8 @@ def judge(
     found = labels.labels(ids, as_of[rows])
     empty = LabelledRows(ids, as_of[rows], None, *found)
     bought = dense_labels(empty, category_index) > 0
-    ours = metrics(published.probabilities[rows], bought)
-    base = metrics(np.broadcast_to(prior.astype(np.float32), bought.shape), bought)
+    ours = metrics.summary(published.probabilities[rows], bought)
+    base = metrics.summary(np.broadcast_to(prior.astype(np.float32), bought.shape), bought)
     return len(rows), {k: ours[k] for k in QUALITY}, {k: base[k] for k in QUALITY}
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.atomic import NewFolder
-from stream_scorer.core.evaluation import backtest_metrics as measures
-from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.evaluation import backtest_metrics, metrics
+from stream_scorer.core.evaluation.intervals import metric_intervals, plain
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Bool, Int64, concatenate_events
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, after_events, at_cutoffs
@@ -230,12 +230,12 @@ def _measured(
     scores = {name: m.scores[judged] for name, m in named.items()}
     customer = base.customer[judged].astype(np.int64)
     with_prior = scores | prior_scores(models[0], acted.shape)
-    found = {name: measures.plain(evaluation.metrics(p, acted)) for name, p in with_prior.items()}
+    found = {name: plain(metrics.summary(p, acted)) for name, p in with_prior.items()}
     place = np.full(len(base.as_of_ms), -1, np.int64)
     place[judged] = np.arange(len(judged))
     freshness = {
         name: {
-            age: measures.staleness(
+            age: backtest_metrics.staleness(
                 m.scores[rows], m.stale[age], acted[place[rows]],
                 base.customer[rows].astype(np.int64),
             )
@@ -246,7 +246,7 @@ def _measured(
     compared = {}
     if len(models) > 1:
         first, second = scores.values()
-        compared = measures.side_by_side(first, second, acted, customer)
+        compared = metric_intervals(first, second, acted, customer)
     return {
         "models": {
             name: {
@@ -256,18 +256,18 @@ def _measured(
             }
             for name, m in named.items()
         },
-        "categories_scored": evaluation.categories_scored(acted),
+        "categories_scored": metrics.categories_scored(acted),
         "metrics": {name: found[name] for name in scores},
         "baselines": {name: found[name] for name in with_prior if name not in scores},
         "intervals": compared,
-        "over_time": measures.by_period(with_prior, acted, base.as_of_ms[judged]),
-        "by_customer_age": measures.by_age(
+        "over_time": backtest_metrics.by_period(with_prior, acted, base.as_of_ms[judged]),
+        "by_customer_age": backtest_metrics.by_age(
             with_prior, acted, base.as_of_ms[judged] - known.first_ms[base.customer[judged]]
         ),
         "freshness": freshness,
-        "calibration": {name: measures.calibration(p, acted) for name, p in scores.items()},
-        "gain": {name: measures.gain(p, acted) for name, p in scores.items()},
-        "per_category": measures.by_category(categories, scores, acted),
+        "calibration": {name: backtest_metrics.calibration(p, acted) for name, p in scores.items()},
+        "gain": {name: backtest_metrics.gain(p, acted) for name, p in scores.items()},
+        "per_category": backtest_metrics.by_category(categories, scores, acted),
     }  # fmt: skip
 
 
@@ -288,11 +288,11 @@ def _otherwise(
         "known_by": "occurred_at" if when.by_arrival else "arrival",
         "rows_that_differ": int(np.any(differing, axis=0).sum()),
         "metrics": {
-            name: measures.plain(evaluation.metrics(other, acted))
+            name: plain(metrics.summary(other, acted))
             for name, (_, other) in zip(NAMES, pairs, strict=False)
         },
         "intervals": {
-            name: measures.side_by_side(other, ours, acted, customer)
+            name: metric_intervals(other, ours, acted, customer)
             for name, (ours, other) in zip(NAMES, pairs, strict=False)
         },
     }

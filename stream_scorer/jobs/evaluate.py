@@ -10,7 +10,6 @@ row, category and model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,9 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from stream_scorer.core.evaluation import logistic_baseline as own_logistic
-from stream_scorer.core.evaluation import metrics as evaluation
-from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.core.evaluation import logistic_baseline, metrics
+from stream_scorer.core.evaluation.intervals import CustomerNumbers, Plain, metric_intervals, plain
+from stream_scorer.core.evaluation.training_record import (
+    labels_reach,
+    recorded_prior,
+    training_reaches,
+)
+from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
@@ -31,9 +35,7 @@ from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.progress import progress
 
-TOP_K = 10
 BASELINE_ROWS = 200_000  # more rows do not make so small a model better
-Differences = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,19 @@ def evaluate(
     first_ms = min(moment for s in shards.snapshots for moment in s.manifest["as_of_ms"])
     logistic = _logistic(loaded, baseline, first_ms, notes)
     scored = _scored(loaded, shards, logistic, scores_file)
-    _tell_overlap(loaded, scored.first_ms, notes)
-    found = {name: evaluation.metrics(p, scored.acted) for name, p in scored.by_model.items()}
+    if training_reaches(
+        loaded.manifest.training, loaded.manifest.labels.horizon_ms, scored.first_ms
+    ):
+        notes.append("not held back: training's labels reach into the time of these rows")
+    found = {name: metrics.summary(p, scored.acted) for name, p in scored.by_model.items()}
     report = {
         "model": str(model),
         "model_version": loaded.manifest.model_version,
         "rows": len(scored.acted),
         "categories": scored.acted.shape[1],
-        "categories_scored": evaluation.categories_scored(scored.acted),
-        "metrics": _plain(found.pop("model")),
-        "baselines": {name: _plain(values) for name, values in found.items()},
+        "categories_scored": metrics.categories_scored(scored.acted),
+        "metrics": plain(found.pop("model")),
+        "baselines": {name: plain(values) for name, values in found.items()},
         "intervals": _intervals(scored),
         "per_category": _per_category(loaded.manifest.categories, scored),
         "notes": notes,
@@ -104,8 +109,8 @@ def in_words(report: dict[str, Any]) -> list[str]:
         values = (c[metric] for c in columns.values())
         cells = "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)
         lines.append(f"{metric:14}{cells}")
-    for name, metrics in report["intervals"].items():
-        for metric, found in metrics.items():
+    for name, differences in report["intervals"].items():
+        for metric, found in differences.items():
             if found["difference"] is not None:
                 lines.append(
                     f"{metric}, model minus {name}: {found['difference']:+.4f} "
@@ -147,15 +152,16 @@ def _logistic(
             raise
         notes.append(f"no logistic baseline ({error}); give --baseline SNAPSHOTS to fit it on")
         return None
-    fitted = own_logistic.fit(_thinned(shards), loaded.layout)
-    return lambda rows: own_logistic.probabilities(fitted, rows, loaded.layout)
+    fitted = logistic_baseline.fit(_thinned(shards), loaded.layout)
+    return lambda rows: logistic_baseline.probabilities(fitted, rows, loaded.layout)
 
 
 def _refuse_overlap(loaded: artefact.Artefact, shards: Shards, first_ms: int) -> None:
     horizon_ms = loaded.manifest.labels.horizon_ms
     for snapshot in shards.snapshots:
-        end_ms = max(snapshot.manifest["as_of_ms"], default=first_ms - horizon_ms) + horizon_ms
-        if end_ms > first_ms:
+        last_ms = max(snapshot.manifest["as_of_ms"], default=None)
+        if last_ms is not None and labels_reach(last_ms, horizon_ms, first_ms):
+            end_ms = last_ms + horizon_ms
             remedy = (
                 f"its labels reach to {np.datetime64(end_ms, 'ms')}Z, past the first evaluated "
                 f"moment {np.datetime64(first_ms, 'ms')}Z; leave out its last cut-offs"
@@ -181,7 +187,7 @@ def _scored(
     engine = open_engine(loaded, "native")
     index = np.array(loaded.manifest.category_index, np.int64)
     ours, theirs, acted = [], [], []
-    numbers: dict[str, int] = {}
+    numbers = CustomerNumbers()
     owner: list[int] = []
     first_ms = np.iinfo(np.int64).max
     with ExitStack() as stack:
@@ -198,60 +204,41 @@ def _scored(
             if logistic is not None:
                 theirs.append(logistic(rows))
             acted.append(dense_labels(rows, index) > 0)
-            owner += [numbers.setdefault(c, len(numbers)) for c in rows.customer_ids]
+            owner += numbers.of(rows.customer_ids)
             first_ms = min(first_ms, int(rows.as_of_ms.min(initial=first_ms)))
             meter.advance(1)
     by_model = {"model": np.concatenate(ours)}
-    prior = loaded.manifest.training.get("prior")
-    if isinstance(prior, list) and len(prior) == len(index):
-        by_model["prior"] = np.broadcast_to(np.array(prior, np.float32), by_model["model"].shape)
+    prior = recorded_prior(loaded.manifest.training, len(index))
+    if prior is not None:
+        by_model["prior"] = np.broadcast_to(prior, by_model["model"].shape)
     if theirs:
         by_model["logistic"] = np.concatenate(theirs)
     return _Scored(by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms)
 
 
-def _tell_overlap(loaded: artefact.Artefact, first_ms: int, notes: list[str]) -> None:
-    last = loaded.manifest.training.get("last_as_of_ms")
-    if isinstance(last, int) and last + loaded.manifest.labels.horizon_ms > first_ms:
-        notes.append("not held back: training's labels reach into the time of these rows")
-
-
-def _intervals(scored: _Scored) -> dict[str, Differences]:
-    """For each baseline the differences that matter most."""
-
-    def by_row(p: Float32) -> dict[str, Float64]:
-        return {
-            "log_loss": evaluation.row_log_loss(p, scored.acted),
-            "macro_auc": evaluation.row_macro_auc(p, scored.acted),
-            "recall_at_10": evaluation.row_recall_at_k(p, scored.acted, TOP_K),
-        }
-
-    ours = by_row(scored.by_model["model"])
-    found: dict[str, Differences] = {}
-    for name in list(scored.by_model)[1:]:
-        theirs = by_row(scored.by_model[name])
-        found[name] = {}
-        for metric, values in ours.items():
-            interval = evaluation.bootstrap_difference(values, theirs[metric], scored.customer)
-            named = dict(zip(("difference", "low", "high"), interval, strict=True))
-            found[name][metric] = _plain(named)
-    return found
+def _intervals(scored: _Scored) -> dict[str, dict[str, Plain]]:
+    """The model minus each baseline."""
+    ours, *others = scored.by_model.values()
+    return {
+        name: metric_intervals(ours, theirs, scored.acted, scored.customer)
+        for name, theirs in zip(list(scored.by_model)[1:], others, strict=True)
+    }
 
 
 def _per_category(categories: Sequence[str], scored: _Scored) -> list[dict[str, Any]]:
     acted = scored.acted
     p = scored.by_model["model"]
     columns = {
-        "log_loss": evaluation.category_log_loss(p, acted),
-        "auc": evaluation.category_auc(p, acted),
-        "average_precision": evaluation.category_ap(p, acted),
-        "recall_at_10": evaluation.category_recall_at_k(p, acted, TOP_K),
-        "ece": evaluation.category_ece(p, acted),
+        "log_loss": metrics.category_log_loss(p, acted),
+        "auc": metrics.category_auc(p, acted),
+        "average_precision": metrics.category_ap(p, acted),
+        "recall_at_10": metrics.category_recall_at_k(p, acted, metrics.TOP_K),
+        "ece": metrics.category_ece(p, acted),
     }
     theirs = {
         name: {
-            "log_loss": evaluation.category_log_loss(q, acted),
-            "auc": evaluation.category_auc(q, acted),
+            "log_loss": metrics.category_log_loss(q, acted),
+            "auc": metrics.category_auc(q, acted),
         }
         for name, q in scored.by_model.items()
         if name != "model"
@@ -261,16 +248,11 @@ def _per_category(categories: Sequence[str], scored: _Scored) -> list[dict[str, 
         {
             "category_id": category,
             "positives": int(positives[n]),
-            **_plain({name: column[n] for name, column in columns.items()}),
+            **plain({name: column[n] for name, column in columns.items()}),
             "baselines": {
-                name: _plain({m: column[n] for m, column in values.items()})
+                name: plain({m: column[n] for m, column in values.items()})
                 for name, values in theirs.items()
             },
         }
         for n, category in enumerate(categories)
     ]
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {k: None if math.isnan(v) else float(v) for k, v in values.items()}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_scorer.core.evaluation.metrics import bootstrap_difference
+from stream_scorer.core.evaluation.intervals import bootstrap_difference
 from stream_scorer.core.events.batch import Float64, Int64, UInt8
 from stream_scorer.core.features.state import Float32
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stream_scorer.core.evaluation.intervals import CustomerNumbers
 from stream_scorer.core.events.batch import Int64, UInt8
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
@@ -121,11 +122,11 @@ def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout)
     """The calibration of the best parameters, judged on as many rows as fit in memory."""
     logits, classes = list[Float32](), list[UInt8]()
     owner: list[int] = []
-    numbers: dict[str, int] = {}
+    numbers = CustomerNumbers()
     for scored in loop.scored(validation):
         logits.append(scored.logits)
         classes.append(scored.classes)
-        owner += [numbers.setdefault(c, len(numbers)) for c in scored.customer_ids]
+        owner += numbers.of(scored.customer_ids)
         if len(owner) * layout.categories * layout.actions >= CALIBRATION_LOGITS:
             break
     return calibrations.choose(

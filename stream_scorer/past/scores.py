@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from stream_scorer.core.evaluation.training_record import recorded_prior, training_reaches
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
@@ -121,13 +122,12 @@ def _scores(model: PastModel, matrix: sparse.csr_matrix) -> Float32:
 
 def prior_scores(model: PastModel, shape: tuple[int, ...]) -> dict[str, Float32]:
     """The share of training rows that acted, for everybody; nothing where it is not recorded."""
-    prior = model.loaded.manifest.training.get("prior")
-    if not isinstance(prior, list) or len(prior) != len(model.loaded.manifest.categories):
-        return {}
-    return {"prior": np.broadcast_to(np.array(prior, np.float32)[model.columns], shape)}
+    manifest = model.loaded.manifest
+    prior = recorded_prior(manifest.training, len(manifest.categories))
+    return {} if prior is None else {"prior": np.broadcast_to(prior[model.columns], shape)}
 
 
 def overlaps(model: PastModel, first_ms: int) -> bool:
     """Whether training's labels reach into the scored time: then the figures flatter."""
-    last = model.loaded.manifest.training.get("last_as_of_ms")
-    return isinstance(last, int) and last + model.loaded.manifest.labels.horizon_ms > first_ms
+    manifest = model.loaded.manifest
+    return training_reaches(manifest.training, manifest.labels.horizon_ms, first_ms)

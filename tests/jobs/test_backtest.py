@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from stream_scorer.core.avro.event_encoder import encode_events
-from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.evaluation import metrics
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import write_events
@@ -108,7 +108,7 @@ def test_report_holds_what_happened(settings: Settings, models: list[Path], tmp_
             if e["customer_id"] == customer and 0 <= e["occurred_at"] - moment < 7 * DAY:
                 acted[r, WORDS.index(e["category_id"])] = True
     judged = np.array(as_of) < START + 54 * DAY
-    expected = evaluation.metrics(scores[judged], acted[judged])
+    expected = metrics.summary(scores[judged], acted[judged])
     for name, value in report["metrics"]["model"].items():
         assert value == pytest.approx(expected[name])
     assert [p["rows"] for p in report["over_time"]] == [40] * 5

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
@@ -50,9 +50,9 @@ def test_it_learns_what_the_prior_does_not_know(trained, make_rows, tmp_path):
     labels = dense_labels(test, trained.category_index) > 0
     p = scores(trained, test, tmp_path)[:, :, 1]
     prior = np.broadcast_to(labels.mean(axis=0), labels.shape)
-    assert evaluation.log_loss(p, labels) < 0.93 * evaluation.log_loss(prior, labels)
-    assert evaluation.macro_auc(p, labels) > 0.7
-    assert evaluation.ece(p, labels) < 0.03
+    assert metrics.log_loss(p, labels) < 0.93 * metrics.log_loss(prior, labels)
+    assert metrics.macro_auc(p, labels) > 0.7
+    assert metrics.ece(p, labels) < 0.03
 
 
 def test_the_same_seed_gives_the_same_bits(trained, shards, validation, space):

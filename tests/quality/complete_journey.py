@@ -28,7 +28,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.evaluation import metrics
+from stream_scorer.core.evaluation.intervals import bootstrap_difference
 from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.demo.complete_journey import load_events
 from stream_scorer.io.files.snapshots import Snapshot
@@ -111,9 +112,9 @@ def trained(folder: Path, name: str, change: dict[str, Any]) -> tuple[Path, dict
 
 def rows_of(probabilities: np.ndarray, acted: np.ndarray) -> dict[str, np.ndarray]:
     return {
-        "log_loss": evaluation.row_log_loss(probabilities, acted),
-        "macro_auc": evaluation.row_macro_auc(probabilities, acted),
-        "recall_at_10": evaluation.row_recall_at_k(probabilities, acted, 10),
+        "log_loss": metrics.row_log_loss(probabilities, acted),
+        "macro_auc": metrics.row_macro_auc(probabilities, acted),
+        "recall_at_10": metrics.row_recall_at_k(probabilities, acted, 10),
     }
 
 
@@ -152,7 +153,7 @@ def differences(found: dict[str, Result], folder: Path) -> dict[str, Any]:
     ours = found["our model"].rows
     return {
         name: {
-            metric: evaluation.bootstrap_difference(ours[metric], result.rows[metric], customer)
+            metric: bootstrap_difference(ours[metric], result.rows[metric], customer)
             for metric in ours
         }
         for name, result in found.items()
@@ -164,13 +165,13 @@ def show(report: dict[str, Any]) -> None:
     print(f"\n{report['rows']:,} test rows, {report['categories']} categories, "
           f"{report['categories_scored']} of them with both outcomes\n")  # fmt: skip
     print(f"{'':28}" + "".join(f"{c:>13}" for c in COLUMNS))
-    for name, metrics in report["table"].items():
-        print(f"{name:28}" + "".join(f"{metrics[c]:13.4f}" for c in COLUMNS))
+    for name, values in report["table"].items():
+        print(f"{name:28}" + "".join(f"{values[c]:13.4f}" for c in COLUMNS))
     print("\nour model minus ..., with 95 % intervals (paired bootstrap by household)")
-    for name, metrics in report["differences"].items():
+    for name, gap in report["differences"].items():
         cells = "  ".join(
             f"{m} {d['difference']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f})"
-            for m, d in metrics.items()
+            for m, d in gap.items()
         )
         print(f"{name:24}{cells}")
     print(f"\nfloor {FLOOR}: {'reached' if report['floor_reached'] else 'NOT reached'}; "
@@ -191,8 +192,8 @@ def measure(folder: Path, *, ablation: bool, seeds: int) -> dict[str, Any]:
     table = {name: ours["baselines"][name] for name in ("prior", "logistic")}
     table |= {name: result.metrics for name, result in found.items()}
     named = ("difference", "low", "high")
-    between = {name: {m: dict(zip(named, d, strict=True)) for m, d in metrics.items()}
-               for name, metrics in gaps.items()}  # fmt: skip
+    between = {name: {m: dict(zip(named, d, strict=True)) for m, d in gap.items()}
+               for name, gap in gaps.items()}  # fmt: skip
     metrics = ours["metrics"]
     return {
         **{key: ours[key] for key in ("rows", "categories", "categories_scored")},

@@ -29,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_scorer.core.evaluation import logistic_baseline as own_logistic
-from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.evaluation import metrics
+from stream_scorer.core.evaluation.intervals import bootstrap_difference
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.evaluate import evaluate
@@ -259,13 +260,13 @@ def compared(folder: Path, model: Path) -> dict[str, Any]:
             found[f"{question}, {who} customers"] = {
                 "rows": int(mask.sum()),
                 "table": {
-                    name: {m: evaluation.metrics(p[mask], truth[mask])[m] for m in COLUMNS}
+                    name: {m: metrics.summary(p[mask], truth[mask])[m] for m in COLUMNS}
                     for name, p in by_model.items()
                 },
                 "differences": {
-                    name: evaluation.bootstrap_difference(
-                        evaluation.row_log_loss(ours[mask], truth[mask]),
-                        evaluation.row_log_loss(p[mask], truth[mask]),
+                    name: bootstrap_difference(
+                        metrics.row_log_loss(ours[mask], truth[mask]),
+                        metrics.row_log_loss(p[mask], truth[mask]),
                         owner[mask],
                     )
                     for name, p in by_model.items()
@@ -301,8 +302,8 @@ def show(report: dict[str, Any]) -> None:
         print(
             f"\n{question} ({found['rows']:,} rows){'':10}" + "".join(f"{c:>14}" for c in COLUMNS)
         )
-        for name, metrics in found["table"].items():
-            print(f"{name:44}" + "".join(f"{metrics[c]:14.4f}" for c in COLUMNS))
+        for name, values in found["table"].items():
+            print(f"{name:44}" + "".join(f"{values[c]:14.4f}" for c in COLUMNS))
         for name, (difference, low, high) in found["differences"].items():
             print(f"log loss, network minus {name}: {difference:+.4f} ({low:+.4f} to {high:+.4f})")
     print(f"\nbetter than prior and logistic everywhere: {'yes' if report['better'] else 'NO'}; "

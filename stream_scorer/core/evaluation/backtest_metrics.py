@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.evaluation import metrics
+from stream_scorer.core.evaluation.intervals import bootstrap_difference, difference_of, plain
 from stream_scorer.core.events.batch import Bool, Float64, Int64
 from stream_scorer.core.features.state import Float32
 
@@ -20,7 +20,6 @@ MOST_PERIODS = 60
 GAIN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 GAIN_BITS = 20
 GAIN_BINS = 1 << GAIN_BITS
-Plain = dict[str, float | None]
 
 
 def by_period(scores: Mapping[str, Float32], acted: Bool, as_of_ms: Int64) -> list[dict[str, Any]]:
@@ -49,8 +48,8 @@ def by_age(scores: Mapping[str, Float32], acted: Bool, age_ms: Int64) -> list[di
 
 def staleness(fresh: Float32, stale: Float32, acted: Bool, customer: Int64) -> dict[str, Any]:
     """What older scores of the same rows would have cost: log loss of stale minus fresh."""
-    ours, theirs = evaluation.row_log_loss(fresh, acted), evaluation.row_log_loss(stale, acted)
-    found = evaluation.bootstrap_difference(theirs, ours, customer)
+    ours, theirs = metrics.row_log_loss(fresh, acted), metrics.row_log_loss(stale, acted)
+    found = bootstrap_difference(theirs, ours, customer)
     return {
         "rows": len(acted),
         "customers": len(np.unique(customer)),
@@ -60,26 +59,9 @@ def staleness(fresh: Float32, stale: Float32, acted: Bool, customer: Int64) -> d
     }
 
 
-def side_by_side(first: Float32, second: Float32, acted: Bool, customer: Int64) -> dict[str, Plain]:
-    """First minus second, with 95 % intervals of a paired bootstrap over customers."""
-
-    def by_row(p: Float32) -> dict[str, Float64]:
-        return {
-            "log_loss": evaluation.row_log_loss(p, acted),
-            "macro_auc": evaluation.row_macro_auc(p, acted),
-            "recall_at_10": evaluation.row_recall_at_k(p, acted, evaluation.TOP_K),
-        }
-
-    ours, theirs = by_row(first), by_row(second)
-    return {
-        name: difference_of(evaluation.bootstrap_difference(ours[name], theirs[name], customer))
-        for name in ours
-    }
-
-
 def calibration(scores: Float32, acted: Bool) -> list[dict[str, float]]:
     """Pairs in bins of equal width: how many, mean probability, share that acted."""
-    curve = evaluation.calibration_curve(scores, acted, CALIBRATION_BINS)
+    curve = metrics.calibration_curve(scores, acted, CALIBRATION_BINS)
     return [
         {"pairs": int(n), "probability": float(p / n), "acted": float(y / n)}
         for n, p, y in zip(*curve, strict=True)
@@ -111,9 +93,9 @@ def by_category(
     """{"category_id", "positives", "models" {name: {"log_loss", "auc", "ece"}}} of each."""
     columns = {
         name: {
-            "log_loss": evaluation.category_log_loss(p, acted),
-            "auc": evaluation.category_auc(p, acted),
-            "ece": evaluation.category_ece(p, acted),
+            "log_loss": metrics.category_log_loss(p, acted),
+            "auc": metrics.category_auc(p, acted),
+            "ece": metrics.category_ece(p, acted),
         }
         for name, p in scores.items()
     }
@@ -131,20 +113,10 @@ def by_category(
     ]
 
 
-def plain(values: Mapping[str, float]) -> Plain:
-    """JSON knows no NaN."""
-    return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
-
-
-def difference_of(found: evaluation.Interval) -> Plain:
-    """An interval for a report."""
-    return plain({"difference": found.estimate, "low": found.low, "high": found.high})
-
-
 def _metrics(scores: Mapping[str, Float32], acted: Bool, rows: Int64) -> dict[str, Any]:
     models = {}
     for name, p in scores.items():
-        found = evaluation.metrics(p[rows], acted[rows])
+        found = metrics.summary(p[rows], acted[rows])
         models[name] = plain({metric: found[metric] for metric in SHOWN})
     return {"rows": len(rows), "models": models}
 

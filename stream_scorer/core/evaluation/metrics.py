@@ -17,10 +17,10 @@ Probabilities = npt.NDArray[np.floating[Any]]
 
 CLIP = 1e-7
 ECE_BINS = 15
-TOP_K = 10
+TOP_K = 10  # of recall_at_10 and ndcg_at_10
 
 
-def metrics(probabilities: Probabilities, labels: Bool) -> dict[str, float]:
+def summary(probabilities: Probabilities, labels: Bool) -> dict[str, float]:
     """The metrics that `evaluate` prints. Both (R, N); NaN where a metric is undefined."""
     top = top_k(probabilities, TOP_K)
     return {
@@ -186,38 +186,6 @@ def calibration_curve(probabilities: Probabilities, labels: Bool, bins: int) -> 
         np.bincount(index, p.astype(np.float64), minlength=bins).astype(np.float64),
         np.bincount(index[y], minlength=bins).astype(np.float64),
     )
-
-
-class Interval(NamedTuple):
-    """An estimate and the bounds of its 95 % interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-def bootstrap_difference(
-    ours: Float64, theirs: Float64, customer: Int64, *, samples: int = 1000, seed: int = 0
-) -> Interval:
-    """Paired bootstrap of mean(ours - theirs), resampling customers rather than rows.
-
-    ours, theirs (R,): a metric of each row under two models, NaN where undefined (such rows are
-    left out); customer (R,) int64 names each row's customer, whose rows stay together.
-    """
-    difference = ours - theirs
-    kept = ~np.isnan(difference)
-    _, owner = np.unique(customer[kept], return_inverse=True)
-    if not len(owner):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    sums = np.bincount(owner, difference[kept])
-    rows = np.bincount(owner).astype(np.float64)
-    draw = np.random.default_rng(seed)
-    means = np.empty(samples)
-    for i in range(samples):
-        times = np.bincount(draw.integers(len(sums), size=len(sums)), minlength=len(sums))
-        means[i] = (times @ sums) / (times @ rows)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(sums.sum() / rows.sum()), float(low), float(high))
 
 
 def _auc(p: Probabilities, y: Bool) -> float:

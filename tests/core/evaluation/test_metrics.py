@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_scorer.core.evaluation import metrics as evaluation
+from stream_scorer.core.evaluation import metrics
+from stream_scorer.core.evaluation.intervals import bootstrap_difference
 
 
 def random_case(seed: int, rows: int = 30, width: int = 7, levels: int = 6):
@@ -39,24 +40,24 @@ def ap_by_definition(p, y) -> float:
 def test_auc_and_average_precision_equal_their_definitions_with_ties(seed):
     p, y = random_case(seed)
     np.testing.assert_allclose(
-        evaluation.category_auc(p, y),
+        metrics.category_auc(p, y),
         [auc_by_definition(a, b) for a, b in zip(p.T, y.T, strict=True)],
     )
     np.testing.assert_allclose(
-        evaluation.category_ap(p, y),
+        metrics.category_ap(p, y),
         [ap_by_definition(a, b) for a, b in zip(p.T, y.T, strict=True)],
     )
-    assert evaluation.micro_auc(p, y) == pytest.approx(auc_by_definition(p.ravel(), y.ravel()))
+    assert metrics.micro_auc(p, y) == pytest.approx(auc_by_definition(p.ravel(), y.ravel()))
 
 
 def test_categories_without_positives_are_skipped_and_counted():
     p, y = random_case(1)
     y[:, 2], y[:, 4] = False, True
-    assert np.isnan(evaluation.category_auc(p, y)[[2, 4]]).all()
-    assert evaluation.categories_scored(y) == 5
+    assert np.isnan(metrics.category_auc(p, y)[[2, 4]]).all()
+    assert metrics.categories_scored(y) == 5
     rest = [0, 1, 3, 5, 6]
-    assert evaluation.macro_auc(p, y) == pytest.approx(
-        np.mean(evaluation.category_auc(p[:, rest], y[:, rest]))
+    assert metrics.macro_auc(p, y) == pytest.approx(
+        np.mean(metrics.category_auc(p[:, rest], y[:, rest]))
     )
 
 
@@ -64,17 +65,17 @@ def test_log_loss_is_clipped_and_averaged_over_rows_and_categories():
     p = np.array([[0.0, 1.0, 0.25]], np.float32)
     y = np.array([[True, True, False]])
     expected = (-np.log(1e-7) - np.log(1 - 1e-7) - np.log(0.75)) / 3
-    assert evaluation.log_loss(p, y) == pytest.approx(expected)
+    assert metrics.log_loss(p, y) == pytest.approx(expected)
 
 
 def test_recall_and_ndcg_by_hand():
     p = np.array([[0.9, 0.1, 0.8, 0.2], [0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]])
     y = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.bool_)
-    assert evaluation.recall_at_k(p, y, 2) == pytest.approx((0.5 + 0.0) / 2)
+    assert metrics.recall_at_k(p, y, 2) == pytest.approx((0.5 + 0.0) / 2)
     best = 1 + 1 / np.log2(3)
-    assert evaluation.ndcg_at_k(p, y, 2) == pytest.approx((1 / best + 0) / 2)
-    assert evaluation.recall_at_k(p, y, 10) == 1.0
-    assert np.isnan(evaluation.row_recall_at_k(p, y, 2)[1])
+    assert metrics.ndcg_at_k(p, y, 2) == pytest.approx((1 / best + 0) / 2)
+    assert metrics.recall_at_k(p, y, 10) == 1.0
+    assert np.isnan(metrics.row_recall_at_k(p, y, 2)[1])
 
 
 @settings(max_examples=30, deadline=None)
@@ -82,17 +83,17 @@ def test_recall_and_ndcg_by_hand():
 def test_top_k_is_a_stable_sort_cut_short(seed, k):
     p, _ = random_case(seed)
     expected = np.argsort(-p, axis=1, kind="stable")[:, :k]
-    np.testing.assert_array_equal(evaluation.top_k(p, k), expected)
+    np.testing.assert_array_equal(metrics.top_k(p, k), expected)
 
 
 def test_ece_by_hand():
     p = np.array([[0.1, 0.12], [0.12, 1.0]])
     y = np.array([[0, 0], [1, 1]], np.bool_)
-    assert evaluation.ece(p, y, bins=10) == pytest.approx(abs(0.34 - 1) / 4)
+    assert metrics.ece(p, y, bins=10) == pytest.approx(abs(0.34 - 1) / 4)
 
 
 def test_metrics_of_no_rows_are_undefined_not_wrong():
-    found = evaluation.metrics(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.bool_))
+    found = metrics.summary(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.bool_))
     assert all(np.isnan(v) for v in found.values())
     assert set(found) == {
         "log_loss", "macro_auc", "micro_auc", "macro_ap", "recall_at_10", "ndcg_at_10", "ece",
@@ -103,16 +104,16 @@ def test_bootstrap_keeps_a_customers_rows_together():
     customer = np.repeat(np.arange(20), 50)
     ours = np.repeat(np.random.default_rng(0).normal(0, 1, 20), 50)
     theirs = np.zeros(1000)
-    by_customer = evaluation.bootstrap_difference(ours, theirs, customer)
-    by_row = evaluation.bootstrap_difference(ours, theirs, np.arange(1000))
+    by_customer = bootstrap_difference(ours, theirs, customer)
+    by_row = bootstrap_difference(ours, theirs, np.arange(1000))
     assert by_customer.low < by_customer.estimate < by_customer.high
     assert by_customer.high - by_customer.low > 4 * (by_row.high - by_row.low)
-    assert by_customer == evaluation.bootstrap_difference(ours, theirs, customer)
+    assert by_customer == bootstrap_difference(ours, theirs, customer)
 
 
 def test_bootstrap_leaves_undefined_rows_out():
     ours = np.array([1.0, np.nan, 3.0])
-    found = evaluation.bootstrap_difference(ours, np.zeros(3), np.arange(3))
+    found = bootstrap_difference(ours, np.zeros(3), np.arange(3))
     assert found.estimate == 2.0
 
 
@@ -124,19 +125,17 @@ def test_rows_of_macro_auc_average_to_it_and_bootstrap_like_it() -> None:
         truth + draw.normal(0, 0.2, truth.shape),
         truth + draw.normal(0, 0.8, truth.shape),
     )
-    rows = evaluation.row_macro_auc(ours, labels)
-    assert rows.mean() == pytest.approx(evaluation.macro_auc(ours, labels))
-    gap = evaluation.bootstrap_difference(
-        rows, evaluation.row_macro_auc(theirs, labels), np.arange(400)
-    )
+    rows = metrics.row_macro_auc(ours, labels)
+    assert rows.mean() == pytest.approx(metrics.macro_auc(ours, labels))
+    gap = bootstrap_difference(rows, metrics.row_macro_auc(theirs, labels), np.arange(400))
     drawn = []
     for _ in range(300):
         picked = draw.integers(400, size=400)
-        better = evaluation.macro_auc(ours[picked], labels[picked])
-        drawn.append(better - evaluation.macro_auc(theirs[picked], labels[picked]))
+        better = metrics.macro_auc(ours[picked], labels[picked])
+        drawn.append(better - metrics.macro_auc(theirs[picked], labels[picked]))
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert (gap.low, gap.high) == pytest.approx((low, high), abs=0.015)
-    assert np.isnan(evaluation.row_macro_auc(ours, np.zeros_like(labels))).all()
+    assert np.isnan(metrics.row_macro_auc(ours, np.zeros_like(labels))).all()
 
 
 def test_metrics_of_a_category_are_those_of_its_column() -> None:
@@ -144,9 +143,9 @@ def test_metrics_of_a_category_are_those_of_its_column() -> None:
     p, labels = draw.random((50, 12)), draw.random((50, 12)) < 0.4
     for n in range(12):
         column = p[:, n : n + 1], labels[:, n : n + 1]
-        assert evaluation.category_log_loss(p, labels)[n] == evaluation.log_loss(*column)
-        assert evaluation.category_ece(p, labels)[n] == evaluation.ece(*column)
-    recalled = evaluation.category_recall_at_k(p, labels, 3)
-    top = evaluation.top_k(p, 3)
+        assert metrics.category_log_loss(p, labels)[n] == metrics.log_loss(*column)
+        assert metrics.category_ece(p, labels)[n] == metrics.ece(*column)
+    recalled = metrics.category_recall_at_k(p, labels, 3)
+    top = metrics.top_k(p, 3)
     expected = [labels[(top == n).any(axis=1), n].sum() / labels[:, n].sum() for n in range(12)]
     assert recalled == pytest.approx(expected)

@@ -1,0 +1,53 @@
+"""What evaluate, backtest and calibration share: intervals, the prior, the check for overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stream_scorer.core.evaluation import metrics
+from stream_scorer.core.evaluation.intervals import CustomerNumbers, metric_intervals, plain
+from stream_scorer.core.evaluation.training_record import recorded_prior, training_reaches
+
+
+def test_differences_are_ours_minus_theirs_by_metric() -> None:
+    draw = np.random.default_rng(1)
+    acted = draw.random((300, 4)) < 0.3
+    better = np.where(acted, 0.7, 0.2).astype(np.float32)
+    worse = np.full((300, 4), 0.3, np.float32)
+    found = metric_intervals(better, worse, acted, np.arange(300) // 2)
+    assert list(found) == ["log_loss", "macro_auc", "recall_at_10"]
+    gap = metrics.log_loss(better, acted) - metrics.log_loss(worse, acted)
+    loss = found["log_loss"]
+    assert loss["difference"] == pytest.approx(gap)
+    assert loss["low"] is not None and loss["high"] is not None  # noqa: PT018
+    assert loss["low"] < gap < loss["high"] < 0
+    assert found["macro_auc"]["difference"] == pytest.approx(0.5)
+
+
+def test_what_is_not_defined_is_none() -> None:
+    assert plain({"a": float("nan"), "b": 0.5}) == {"a": None, "b": 0.5}
+
+
+def test_customers_keep_their_number_over_batches() -> None:
+    numbers = CustomerNumbers()
+    assert numbers.of(["b", "a", "b"]) == [0, 1, 0]
+    assert numbers.of(["c", "a"]) == [2, 1]
+
+
+@pytest.mark.parametrize("training", [{}, {"prior": "0.5"}, {"prior": [0.5]}], ids=str)
+def test_a_prior_that_does_not_fit_the_categories_is_none(training: dict[str, object]) -> None:
+    assert recorded_prior(training, 2) is None
+
+
+def test_the_recorded_prior_is_float32() -> None:
+    prior = recorded_prior({"prior": [0.25, 0.5]}, 2)
+    assert prior is not None
+    assert prior.dtype == np.float32
+    assert prior.tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize(("first_ms", "reaches"), [(149, True), (150, False)])
+def test_training_reaches_as_far_as_its_labels(first_ms: int, reaches: bool) -> None:
+    assert training_reaches({"last_as_of_ms": 100}, 50, first_ms) is reaches
+    assert not training_reaches({}, 50, first_ms)
