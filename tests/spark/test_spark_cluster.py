@@ -64,12 +64,12 @@ def test_damaged_shard_is_one_line_and_status_2(
     assert not (tmp_path / "scores").exists()
 
 
-def test_readme_lines_work(
+def test_the_lines_of_the_how_to_work(
     cluster: Cluster, model: Path, snapshot: Path, expected: Any, tmp_path: Path
 ) -> None:
-    """The first spark-submit of the README, in a folder that has what it names."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = re.search(r"^spark-submit (?:.*\\\n)*.*$", readme, re.M)[0]  # type: ignore[index]
+    """The first spark-submit of the how-to, in a folder that has what it names."""
+    page = (ROOT / "docs/how-to/score-in-bulk.md").read_text(encoding="utf-8")
+    lines = re.search(r"^spark-submit (?:.*\\\n)*.*$", page, re.M)[0]  # type: ignore[index]
     assert "spark://HOST:7077" in lines
     typed = lines.replace("spark://HOST:7077", cluster.url)
     shutil.copytree(model, tmp_path / "model")
