@@ -19,7 +19,7 @@ def test_the_how_tos_run_as_they_are_written(
     kafka: KafkaServer, redis_server: RedisServer, unique: str, tmp_path: Path
 ) -> None:
     environment = {
-        "STREAM_SCORER__KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "STREAM_SCORER__KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap,
         "STREAM_SCORER__KAFKA__GROUP_ID": unique,
         "STREAM_SCORER__KAFKA__INPUT_TOPIC": f"{unique}-events",
         "STREAM_SCORER__KAFKA__OUTPUT_TOPIC": f"{unique}-propensities",

@@ -104,8 +104,8 @@ class Cluster:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/json/") as page:
                     if json.load(page)["aliveworkers"] == len(HOSTS):
                         return
-            except OSError:
-                pass
+            except (OSError, ValueError):
+                pass  # it does not answer yet, or with a page that is not JSON while it starts
             assert all(process.poll() is None for process in self._processes), self._logs()
             time.sleep(0.2)
         raise AssertionError(f"the cluster did not come up: {self._logs()}")
