@@ -5,11 +5,11 @@ with cut-offs   labelled snapshots. Events are put in order of time and folded b
                 each cut-off every customer seen so far becomes a row: its vector from the events
                 before it, its labels from those at or after it, within the horizon. All events are
                 held in memory, about 150 bytes each.
-without         propensities. `pipeline.py` folds the events into a store in memory; then every
-                customer is scored as of its newest event, which is what the compacted output topic
-                would hold. Scoring at the end, in the order of customer ids, makes the file
+without         propensities. `live/store_fold.py` folds the events into a store in memory; then
+                every customer is scored as of its newest event, which is what the compacted output
+                topic would hold. Scoring at the end, in the order of customer ids, makes the file
                 independent of how the stream was cut into batches. Memory is by customers alone.
-into Redis      a new namespace is built by `pipeline.py`, with watermarks, so that `run` goes on
+into Redis      a new namespace is built by the same code, with watermarks, so that `run` goes on
                 from there. Repeating it is safe: what is stored is skipped.
 """
 

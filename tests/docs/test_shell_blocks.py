@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,9 +30,10 @@ def test_the_page_runs_as_it_is_written(page: Path, shop: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("page", shell_blocks.PAGES, ids=lambda page: page.stem)
 def test_every_block_says_where_it_runs(page: Path) -> None:
-    fences = page.read_text(encoding="utf-8").count("```sh\n")
+    languages = re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     found = shell_blocks.blocks(page)
-    assert len(found) == fences
+    assert len(found) == languages.count("sh")
+    assert not {"bash", "shell", "console"} & set(languages), "call it sh, so that it is run"
     for block in found:
         known = block.tier in shell_blocks.TIERS or (block.tier == "never" and block.reason)
         assert known, f"{page.name}: say `<!-- runs: TIER -->` before\n{block.text}"

@@ -111,9 +111,9 @@ def _newton(x: Float64, y: Float64, rows: Float64, beta: Float64) -> Float64:
     loss = _loss(x @ beta, y, rows) + (ridge * beta**2).sum() / 2
     for _ in range(NEWTON_STEPS):
         p = _sigmoid(x @ beta)
-        slope = x.T @ (rows * (p - y)) + ridge * beta
-        bend = (x.T * (rows * p * (1 - p))) @ x + np.diag(ridge + 1e-9)
-        step = np.linalg.solve(bend, slope)
+        gradient = x.T @ (rows * (p - y)) + ridge * beta
+        hessian = (x.T * (rows * p * (1 - p))) @ x + np.diag(ridge + 1e-9)
+        step = np.linalg.solve(hessian, gradient)
         for _ in range(HALVINGS):
             moved = beta - step
             after = _loss(x @ moved, y, rows) + (ridge * moved**2).sum() / 2
