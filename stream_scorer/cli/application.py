@@ -17,12 +17,12 @@ import typer
 
 from stream_scorer import __version__
 from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.result import Result
 
 if TYPE_CHECKING:
     from stream_scorer.settings.tree import Settings
 
 P = ParamSpec("P")
-Report = dict[str, Any]
 
 app = typer.Typer(
     help="Keeps every customer's category propensities fresh.",
@@ -86,10 +86,12 @@ def load_settings(config: Path | None) -> Settings:
     return Settings.load(config)
 
 
-def show(report: Report, words: list[str], as_json: bool, *, ok: bool = True) -> None:
-    """Print `report`, or `words` for people; exit status 1 where it is not `ok`."""
+def show(
+    result: Result | dict[str, Any], words: list[str], as_json: bool, *, ok: bool = True
+) -> None:
+    """Print `result`, or `words` for people; exit status 1 where it is not `ok`."""
     if as_json:
-        typer.echo(json.dumps(report))
+        typer.echo(json.dumps(result.as_json() if isinstance(result, Result) else result))
     else:
         for line in words:
             typer.echo(line)

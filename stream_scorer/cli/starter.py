@@ -22,7 +22,7 @@ def init(
     from stream_scorer.jobs import init as job  # noqa: PLC0415 - imported when it runs
 
     starter = job.init(directory)
-    show(starter.as_json(), job.in_words(starter), as_json)
+    show(starter, job.in_words(starter), as_json)
 
 
 @app.command(epilog="Example: stream-scorer features -c stream_scorer.toml --feature purchases")
@@ -43,4 +43,4 @@ def features(
     from stream_scorer.jobs import features as job  # noqa: PLC0415 - imported when it runs
 
     found = job.features(load_settings(config), feature, limit, out)
-    show(found.as_json(), job.in_words(found), as_json)
+    show(found, job.in_words(found), as_json)

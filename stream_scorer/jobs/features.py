@@ -9,31 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from stream_scorer.core.features.space import Block, FeatureSpace
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.feature_columns import Column, write_columns
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 
 @dataclass(frozen=True)
-class FeatureColumns:
+class FeatureColumns(Result):
     """The columns that were asked for. width: how many the declaration has in all."""
 
     fingerprint: str
     width: int
     columns: tuple[Column, ...]
     out: str | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return {
-            "fingerprint": self.fingerprint,
-            "width": self.width,
-            "columns": [column.as_json() for column in self.columns],
-            "out": self.out,
-        }
 
 
 def features(

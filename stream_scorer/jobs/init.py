@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from stream_scorer.errors import InputError
+from stream_scorer.result import Result
 
 CONFIG_FILE = "stream_scorer.toml"
 VOCABULARY_FILE = "categories.txt"
@@ -41,7 +42,7 @@ CATEGORIES_OF_FILE = "category_id = "
 
 
 @dataclass(frozen=True)
-class Starter:
+class Starter(Result):
     """What was written; files and commands are relative to `directory`."""
 
     directory: str
@@ -50,10 +51,6 @@ class Starter:
     customers: int
     categories: int
     commands: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return {**asdict(self), "files": list(self.files), "commands": list(self.commands)}
 
 
 def init(directory: Path) -> Starter:

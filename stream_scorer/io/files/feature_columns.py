@@ -8,7 +8,7 @@ scale double; bucket int64, null where the keys are not hashed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from stream_scorer.atomic import new_file
 from stream_scorer.errors import InputError
+from stream_scorer.result import Result
 
 SCHEMA = pa.schema(
     [
@@ -35,7 +36,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(Result):
     """One column. by: each field with its value, empty where keys are hashed into `bucket`."""
 
     column: int
@@ -50,8 +51,8 @@ class Column:
     bucket: int | None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; `by` as a list of {"field", "value"}."""
-        return {**asdict(self), "by": [{"field": f, "value": v} for f, v in self.by]}
+        """`by` as a list of {"field", "value"}."""
+        return {**super().as_json(), "by": [{"field": f, "value": v} for f, v in self.by]}
 
 
 def write_columns(out: Path, columns: Sequence[Column]) -> None:
