@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TypeAlias, TypeGuard
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
 from stream_scorer.errors import InputError
 
 Moment: TypeAlias = datetime | str | int
@@ -19,7 +20,6 @@ Moment: TypeAlias = datetime | str | int
 Pairs: TypeAlias = "pa.Table | Iterable[tuple[str, Moment]]"
 """(customer, moment) pairs, or a table with columns customer_id and as_of."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 REMEDY = "give ISO 8601 with a zone, a datetime with a zone, or integer ms since 1970 UTC"
 
 
@@ -35,13 +35,12 @@ def moment_ms(given: Moment, field: str = "moment") -> int:
     moment: object = given
     if isinstance(given, str):
         try:
-            # Python 3.10 does not read "Z".
-            moment = datetime.fromisoformat(given[:-1] + "+00:00" if given[-1:] == "Z" else given)
+            moment = parse_iso_8601(given)
         except ValueError:
             raise InputError(field, given, REMEDY) from None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InputError(field, given, REMEDY)
-    return round((moment - EPOCH).total_seconds() * 1000)
+    return nearest_ms(moment)
 
 
 def pairs_of(given: Pairs) -> tuple[list[str], Int64]:

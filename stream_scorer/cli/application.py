@@ -9,13 +9,13 @@ import functools
 import json
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
 from stream_scorer import __version__
+from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
 from stream_scorer.errors import InputError, StreamScorerError
 from stream_scorer.result import Result
 
@@ -113,12 +113,12 @@ def required_ms(option: str, text: str) -> int:
     """ISO 8601 with a zone to ms since 1970 UTC. Raises InputError."""
     remedy = "write ISO 8601 with a zone, such as 2026-11-24T08:00:00Z"
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        moment = parse_iso_8601(text)
     except ValueError:
         raise InputError(option, text, remedy) from None
     if moment.tzinfo is None:
         raise InputError(option, text, remedy)
-    return round(moment.timestamp() * 1000)
+    return nearest_ms(moment)
 
 
 def wants_spark(engine: str, master: str | None, conf: list[str] | None) -> bool:

@@ -7,7 +7,7 @@ Columns are written by a compiled loop, for publishers that read events in bulk.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -26,10 +26,10 @@ from stream_scorer.core.events.batch import (
     StringColumn,
     UInt8,
 )
+from stream_scorer.core.events.moments import EPOCH
 from stream_scorer.errors import InputError
 from stream_scorer.jit import bytes_of, kernel
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 REQUIRED_TEXTS = ("event_id", "customer_id", "event_type")
 OPTIONAL_TEXTS = ("category_id", "product_id")
 INT64 = np.iinfo(np.int64)

@@ -17,7 +17,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -31,6 +30,7 @@ from stream_scorer.core.avro.resolution import UnusableSchemaError, skip_program
 from stream_scorer.core.avro.schemas import SINGLE_OBJECT_MAGIC, schema_json
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
+from stream_scorer.core.events.moments import parse_iso_8601
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.event_rows import EventRows
 from stream_scorer.io.files.parquet_events import parquet_rows
@@ -299,8 +299,7 @@ def _moment(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        # Python 3.10 knows no "Z".
-        moment = datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
+        moment = parse_iso_8601(value)
     except ValueError as error:
         raise InputError(
             "occurred_at", value, "give ISO 8601 with a zone, or integer ms"
