@@ -13,7 +13,7 @@ import ctypes
 import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,17 @@ from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.runtime import usable_cores
 
 NAME = "lazyadam"
+
+
+class StepNumbers(NamedTuple):
+    """The scalars of one step, as float32: the weights are, and a wider one would widen the sum."""
+
+    rate: np.float32
+    beta1: np.float32
+    beta2: np.float32
+    epsilon: np.float32
+    rescale: np.float32
+    decay: np.float32
 
 
 @mx.optimizer.register
@@ -58,10 +69,11 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
         mx.base.check_call(mx.base._LIB.MXNDArrayWaitToWrite(weight.handle))
         values, gradients = _memory(weight, weight.shape[0]), _memory(grad, len(touched))
         mean, variance = state
-        numbers = np.array(
-            [rate, self.beta1, self.beta2, self.epsilon, self.rescale_grad, self._get_wd(index)],
-            np.float32,
-        )
+        numbers = StepNumbers(
+            rate=np.float32(rate), beta1=np.float32(self.beta1), beta2=np.float32(self.beta2),
+            epsilon=np.float32(self.epsilon), rescale=np.float32(self.rescale_grad),
+            decay=np.float32(self._get_wd(index)),
+        )  # fmt: skip
 
         def work(part: tuple[int, int]) -> None:
             _step(*part, values, mean, variance, gradients, touched, numbers)
@@ -82,10 +94,12 @@ def _memory(array: Any, rows: int) -> Float32:
 @kernel(error_model="numpy")
 def _step(
     first: int, last: int, weight: Float32, mean: Float32, variance: Float32, grad: Float32,
-    touched: Int64, numbers: Float32,
+    touched: Int64, numbers: StepNumbers,
 ) -> None:  # fmt: skip
     """Rows touched[first : last] of weight, mean and variance (F, H); grad (R, H)."""
-    rate, beta1, beta2, epsilon, rescale, decay = numbers
+    rate, epsilon = numbers.rate, numbers.epsilon
+    rescale, decay = numbers.rescale, numbers.decay
+    beta1, beta2 = numbers.beta1, numbers.beta2
     rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
     for i in range(first, last):
         w, m, v, g = weight[touched[i]], mean[touched[i]], variance[touched[i]], grad[i]

@@ -6,10 +6,10 @@ Columns are written by a compiled loop, for publishers that read events in bulk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 import numpy as np
@@ -34,6 +34,30 @@ REQUIRED_TEXTS = ("event_id", "customer_id", "event_type")
 OPTIONAL_TEXTS = ("category_id", "product_id")
 INT64 = np.iinfo(np.int64)
 MOST_BYTES_BESIDE_TEXTS = 70  # lengths, branches, value and time of an event
+# In the schema every union is of null and one type, in this order: its branch as a zigzag varint.
+NULL_BRANCH, VALUE_BRANCH = 0, 2
+
+
+class Spans(NamedTuple):
+    """A column of texts in a buffer: starts (n,) int64 and lengths (n,) int32, NULL for no text."""
+
+    start: Int64
+    length: Int32
+
+
+class EncoderColumns(NamedTuple):
+    """What the kernel writes, for n events; texts are spans of `buffer`, attributes Avro maps."""
+
+    buffer: UInt8
+    event_id: Spans
+    customer_id: Spans
+    event_type: Spans
+    category_id: Spans
+    product_id: Spans
+    value: Float64
+    has_value: Bool
+    occurred_at_ms: Int64
+    attributes: Spans
 
 
 def checked_event(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,19 +98,11 @@ def encode_event_batch(events: EventBatch, prefix: bytes | None = None) -> list[
     """Each event of the batch as a framed record; prefix None is single-object encoding."""
     if prefix is None:
         prefix = single_object_prefix("customer_event")
-    texts = (
-        events.event_id, events.customer_id, events.event_type, events.category_id,
-        events.product_id, events.attributes,
-    )  # fmt: skip
-    buffer, starts = _one_buffer(texts)
-    lengths = np.stack([column.lengths for column in texts])
-    if (lengths[[0, 1, 2, 5]] == NULL).any():
+    columns = _encoder_columns(events)
+    needed = (columns.event_id, columns.customer_id, columns.event_type, columns.attributes)
+    if any((spans.length == NULL).any() for spans in needed):
         raise InputError("event", None, "event_id, customer_id and event_type must not be null")
-    frame = np.frombuffer(prefix, np.uint8)
-    value = np.ascontiguousarray(events.value)
-    out, ends = _write_events(
-        frame, buffer, starts, lengths, value, events.has_value, events.occurred_at_ms
-    )
+    out, ends = _write_events(np.frombuffer(prefix, np.uint8), columns)
     return cut(out, ends)
 
 
@@ -134,57 +150,76 @@ def _moment_ms(name: str, value: object) -> int:
     raise InputError(name, value, "give integer ms since 1970 UTC or a time with a zone")
 
 
-def _one_buffer(columns: Sequence[StringColumn]) -> tuple[UInt8, Int64]:
-    """The columns' bytes in one buffer and their starts (C, n) in it; shared buffers go in once."""
+def _encoder_columns(events: EventBatch) -> EncoderColumns:
+    """The columns of the batch over one buffer; a buffer that several columns share goes in once.
+
+    One buffer, because the kernel holds a bare pointer to the texts while it writes.
+    """
     offsets: dict[int, int] = {}
-    parts, end = [], 0
-    for column in columns:
+    parts: list[UInt8] = []
+
+    def spans(column: StringColumn) -> Spans:
         if id(column.buffer) not in offsets:
-            offsets[id(column.buffer)] = end
+            offsets[id(column.buffer)] = sum(map(len, parts))
             parts.append(column.buffer)
-            end += len(column.buffer)
-    starts = np.stack([column.starts + offsets[id(column.buffer)] for column in columns])
-    return np.concatenate(parts), starts
+        return Spans(column.starts + offsets[id(column.buffer)], column.lengths)
+
+    texts = {
+        name: spans(getattr(events, name))
+        for name in (*REQUIRED_TEXTS, *OPTIONAL_TEXTS, "attributes")
+    }
+    return EncoderColumns(
+        buffer=np.concatenate(parts), value=np.ascontiguousarray(events.value),
+        has_value=events.has_value, occurred_at_ms=events.occurred_at_ms, **texts,
+    )  # fmt: skip
 
 
 @kernel
-def _write_events(
-    prefix: UInt8,
-    buffer: UInt8,
-    starts: Int64,
-    lengths: Int32,
-    value: Float64,
-    has_value: Bool,
-    occurred_ms: Int64,
-) -> tuple[UInt8, Int64]:
-    """Records one after another, and their ends (n,); spans in the order of the schema's texts."""
-    n = len(value)
-    size = 0
+def _put_optional_text(data: Any, pos: Any, source: Any, start: Any, length: Any) -> Any:
+    """Write a union of null and a text, null where `length` is; the position after it."""
+    if length == NULL:
+        data[pos] = NULL_BRANCH
+        return pos + 1
+    data[pos] = VALUE_BRANCH
+    return put_text(data, pos + 1, source, start, length)
+
+
+@kernel
+def _write_events(prefix: UInt8, events: EncoderColumns) -> tuple[UInt8, Int64]:
+    """Records one after another, each behind `prefix`, and their ends (n,)."""
+    # numba counts references each time that a field of a tuple is taken, so not within the loops.
+    id_start, id_length = events.event_id.start, events.event_id.length
+    customer_start, customer_length = events.customer_id.start, events.customer_id.length
+    type_start, type_length = events.event_type.start, events.event_type.length
+    category_start, category_length = events.category_id.start, events.category_id.length
+    product_start, product_length = events.product_id.start, events.product_id.length
+    map_start, map_length = events.attributes.start, events.attributes.length
+    has_value, occurred_at_ms = events.has_value, events.occurred_at_ms
+    n = len(events.value)
+    size = (len(prefix) + MOST_BYTES_BESIDE_TEXTS) * n
     for row in range(n):
-        size += len(prefix) + MOST_BYTES_BESIDE_TEXTS
-        for slot in range(6):
-            size += max(lengths[slot, row], 0)
+        size += id_length[row] + customer_length[row] + type_length[row] + map_length[row]
+        size += max(category_length[row], 0) + max(product_length[row], 0)
     out = np.empty(size, np.uint8)
     ends = np.empty(n, np.int64)
-    data, source, frame = bytes_of(out), bytes_of(buffer), bytes_of(prefix)
-    bits = value.view(np.uint64)
+    data, source, frame = bytes_of(out), bytes_of(events.buffer), bytes_of(prefix)
+    bits = events.value.view(np.uint64)
     at: Any = 0
     for row in range(n):
         at = put_bytes(data, at, frame, 0, len(prefix))
-        for slot in range(5):
-            length = lengths[slot, row]
-            if slot >= 3:
-                data[at] = 0 if length < 0 else 2
-                at += 1
-            if length >= 0:
-                at = put_text(data, at, source, starts[slot, row], length)
-        data[at] = 2 if has_value[row] else 0
+        at = put_text(data, at, source, id_start[row], id_length[row])
+        at = put_text(data, at, source, customer_start[row], customer_length[row])
+        at = put_text(data, at, source, type_start[row], type_length[row])
+        at = _put_optional_text(data, at, source, category_start[row], category_length[row])
+        at = _put_optional_text(data, at, source, product_start[row], product_length[row])
+        data[at] = VALUE_BRANCH if has_value[row] else NULL_BRANCH
         at += 1
         if has_value[row]:
-            for i in range(8):
+            for i in range(8):  # little-endian, whatever the processor's own order is
                 data[at + i] = np.uint8(bits[row] >> np.uint64(8 * i))
             at += 8
-        at = put_long(data, at, occurred_ms[row])
-        at = put_bytes(data, at, source, starts[5, row], lengths[5, row])
+        at = put_long(data, at, occurred_at_ms[row])
+        # Already an Avro map, in canonical form (attributes.py), so its bytes go in as they are.
+        at = put_bytes(data, at, source, map_start[row], map_length[row])
         ends[row] = at
     return out[:at], ends

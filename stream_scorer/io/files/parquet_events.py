@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_scorer.core.avro.attributes import MapEntries, write_maps
+from stream_scorer.core.avro.attributes import MapEntries, map_entries, write_maps
 from stream_scorer.core.avro.decoder import refused_value
 from stream_scorer.core.events.batch import (
     NULL,
@@ -215,16 +215,15 @@ def _attributes(table: pa.RecordBatch) -> StringColumn:
     n = len(table)
     array = table.column("attributes") if "attributes" in table.schema.names else pa.nulls(n)
     if pa.types.is_map(array.type):
-        return _maps(n, *_map_pairs(array))
+        return _maps(n, *_map_entries(array))
     if pa.types.is_struct(array.type):
         rows, same = _distinct_rows(array)
-        return _maps(len(rows), *_struct_pairs(array.take(rows))).take(same)
-    return _maps(n, np.empty((0, 5), np.int64), np.empty(0, np.uint8))
+        return _maps(len(rows), *_struct_entries(array.take(rows))).take(same)
+    return _maps(n, map_entries(0), np.empty(0, np.uint8))
 
 
-def _maps(n: int, pairs: Int64, buffer: UInt8) -> StringColumn:
-    # A pair has the fields of MapEntries, in their order.
-    entries = MapEntries(*np.ascontiguousarray(pairs.T, np.int64))
+def _maps(n: int, entries: MapEntries, buffer: UInt8) -> StringColumn:
+    """Avro maps of rows 0..n - 1, of `entries` over `buffer`."""
     maps, ends = write_maps(buffer, entries, np.arange(n))
     starts = np.concatenate(([0], ends[:-1])) if n else ends
     return StringColumn(maps, starts, (ends - starts).astype(np.int32))
@@ -250,38 +249,51 @@ def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
     return chosen, place[combined]
 
 
-def _map_pairs(array: pa.MapArray) -> tuple[Int64, UInt8]:
+def _map_entries(array: pa.MapArray) -> tuple[MapEntries, UInt8]:
+    """Entries whose key and value are not null, and the buffer that they are spans of."""
     offsets = array.offsets.to_numpy().astype(np.int64)
     first, last = int(offsets[0]), int(offsets[-1])
     keys, values = _strings(array.keys), _strings(array.items)
     rows = np.repeat(np.arange(len(array)), np.diff(offsets))
-    shift = len(keys.buffer)
-    pairs = np.stack(
-        [
-            rows,
-            keys.starts[first:last], keys.lengths[first:last],
-            values.starts[first:last] + shift, values.lengths[first:last],
-        ],
-        axis=1,
-    )  # fmt: skip
+    entries = MapEntries(
+        row=rows,
+        key_start=keys.starts[first:last],
+        key_length=keys.lengths[first:last].astype(np.int64),
+        value_start=values.starts[first:last] + len(keys.buffer),
+        value_length=values.lengths[first:last].astype(np.int64),
+    )
+    # A null map may still have entries in Arrow's buffers; they count for nothing.
     missing = array.is_null().to_numpy(zero_copy_only=False)[rows]
-    kept = pairs[(pairs[:, 4] != NULL) & (pairs[:, 2] != NULL) & ~missing]
-    return kept, np.concatenate([keys.buffer, values.buffer])
+    kept = (entries.value_length != NULL) & (entries.key_length != NULL) & ~missing
+    return _chosen(entries, kept), np.concatenate([keys.buffer, values.buffer])
 
 
-def _struct_pairs(array: pa.StructArray) -> tuple[Int64, UInt8]:
-    parts, buffers, end = [], [], 0
+def _struct_entries(array: pa.StructArray) -> tuple[MapEntries, UInt8]:
+    """The fields that are not null, as entries with their names as keys, and the buffer of both."""
+    parts: list[MapEntries] = []
+    buffers: list[UInt8] = []
+    end = 0
     for field, child in zip(array.type, array.flatten(), strict=True):
         name, values = np.frombuffer(field.name.encode(), np.uint8), _strings(child)
         rows = np.flatnonzero(values.lengths != NULL)
-        part = np.empty((len(rows), 5), np.int64)
-        part[:, 0], part[:, 1], part[:, 2] = rows, end, len(name)
-        part[:, 3] = values.starts[rows] + end + len(name)
-        part[:, 4] = values.lengths[rows]
-        parts.append(part)
+        parts.append(
+            MapEntries(
+                row=rows,
+                key_start=np.full(len(rows), end),
+                key_length=np.full(len(rows), len(name)),
+                value_start=values.starts[rows] + end + len(name),
+                value_length=values.lengths[rows].astype(np.int64),
+            )
+        )
         buffers += [name, values.buffer]
         end += len(name) + len(values.buffer)
     if not parts:
-        return np.empty((0, 5), np.int64), np.empty(0, np.uint8)
-    pairs = np.concatenate(parts)
-    return pairs[np.argsort(pairs[:, 0], kind="stable")], np.concatenate(buffers)
+        return map_entries(0), np.empty(0, np.uint8)
+    entries = MapEntries(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    # Stable, so that a row's entries stay in the order of the struct's fields.
+    by_row = np.argsort(entries.row, kind="stable")
+    return _chosen(entries, by_row), np.concatenate(buffers)
+
+
+def _chosen(entries: MapEntries, which: Int64 | Bool) -> MapEntries:
+    return MapEntries(*(field[which] for field in entries))
