@@ -59,7 +59,8 @@ def read_events(
 def write_events(events: pa.Table, path: str | Path) -> int:
     """Write a table of events as an event file that the command line reads; how many there are.
 
-    path: ending in .parquet or .avro. events: as `read_events` returns them; any table with columns
+    path: ending in .parquet or .avro, in a folder that exists; the file appears whole, in place of
+    one of that name, or not at all. events: as `read_events` returns them; any table with columns
     of those names will do where Arrow can read them as those types. Raises EventFileError for a row
     that is no event and for a file that can't be written.
     """
@@ -67,7 +68,8 @@ def write_events(events: pa.Table, path: str | Path) -> int:
     table = table_of(valid_batch(events))
     if target.suffix == ".parquet":
         try:
-            pq.write_table(table, target)
+            with event_files.new_event_file(target) as work:
+                pq.write_table(table, work)
         except OSError as error:
             remedy = f"can't be written ({error}); check path and permissions"
             raise EventFileError("events", target, remedy) from error

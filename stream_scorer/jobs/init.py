@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from stream_scorer.atomic import NewFolder, write_file
 from stream_scorer.errors import InputError
 from stream_scorer.result import Result
 
@@ -56,7 +58,8 @@ class Starter(Result):
 def init(directory: Path) -> Starter:
     """Write a starter into `directory`, which is made where it does not exist.
 
-    Raises InputError where the directory holds anything, is a file, or can't be written.
+    All of it is written or nothing is. Raises InputError where the directory holds anything, is
+    a file, or can't be written.
     """
     lines = [json.dumps(event) for event in sample_events()]
     contents = {
@@ -68,16 +71,38 @@ def init(directory: Path) -> Starter:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             remedy = "is not an empty directory; name a new one, so that nothing is overwritten"
             raise InputError("DIR", directory, remedy)
-        for name, content in contents.items():
-            path = directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
+        _write(directory, contents)
     except OSError as error:
         remedy = f"can't be written ({error.strerror}); check path and permissions"
         raise InputError("DIR", directory, remedy) from None
     return Starter(
         str(directory), tuple(contents), len(lines), CUSTOMERS, len(CATEGORIES), tuple(commands())
     )
+
+
+def _write(directory: Path, contents: Mapping[str, str]) -> None:
+    """The files of a directory that is empty or does not exist."""
+    if directory.exists():
+        # It stays the same directory: a shell may stand in it, and its owner and rights are chosen.
+        _fill(directory, contents)
+        return
+    with NewFolder(directory) as folder:
+        _fill(folder.work, contents)
+        folder.publish()
+
+
+def _fill(directory: Path, contents: Mapping[str, str]) -> None:
+    """Write the files into an empty directory; where one can't be written it is empty again."""
+    try:
+        for name, content in contents.items():
+            write_file(directory / name, content.encode())
+    except BaseException:  # an interrupt from the keyboard, too
+        for entry in {Path(name).parts[0] for name in contents}:
+            if (directory / entry).is_dir():
+                shutil.rmtree(directory / entry)
+            else:
+                (directory / entry).unlink(missing_ok=True)
+        raise
 
 
 def in_words(starter: Starter) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,28 @@ def test_a_table_written_and_read_is_the_same_table(shop: Shop, tmp_path: Path, 
     table = ss.read_events(shop.events)
     assert ss.write_events(table, tmp_path / name) == table.num_rows
     assert ss.read_events(tmp_path / name).equals(table)
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "events.avro"])
+def test_an_interrupted_write_leaves_no_file(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    table = ss.read_events(shop.events)
+
+    def fsync(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ss.EventFileError, match="No space left"):
+        ss.write_events(table, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "events.avro"])
+def test_a_folder_that_is_not_there_is_not_made(shop: Shop, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ss.EventFileError, match="check path"):
+        ss.write_events(ss.read_events(shop.events), tmp_path / "absent" / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_leave_out_what_replay_refuses(tmp_path: Path, shop: Shop) -> None:

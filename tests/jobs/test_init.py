@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,40 @@ def test_a_folder_that_can_not_be_made_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't be written"):
         job.init(tmp_path / "file" / "shop")
+
+
+@pytest.mark.parametrize("folder", ["new", "empty"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("flushes_before", range(6))
+def test_an_interrupted_start_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    error: BaseException,
+    flushes_before: int,
+) -> None:
+    """Each of three files is flushed, and then the folder that it is in: six times."""
+    (tmp_path / "empty").mkdir()
+    left = [flushes_before]
+    flush = os.fsync
+
+    def fsync(handle: int) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise error
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises((KeyboardInterrupt, InputError)):
+        job.init(tmp_path / folder)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_a_directory_that_is_there_stays_the_same_directory(tmp_path: Path) -> None:
+    """`init .` is run from a shell that stands in it."""
+    before = tmp_path.stat().st_ino
+    job.init(tmp_path)
+    assert tmp_path.stat().st_ino == before
 
 
 def test_the_package_carries_the_annotated_example() -> None:

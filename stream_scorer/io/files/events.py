@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import IO, Any, Literal
 import fastavro
 import numpy as np
 
+from stream_scorer.atomic import new_file
 from stream_scorer.core.avro.decoder import Decoder, refused_value, split_block
 from stream_scorer.core.avro.event_encoder import checked_event, encode_events
 from stream_scorer.core.avro.resolution import UnusableSchemaError, skip_program
@@ -143,18 +145,30 @@ def files_of(paths: Sequence[Path]) -> dict[Path, Path]:
 def write_events(path: Path, rows: Iterable[Mapping[str, Any]], codec: Codec = "deflate") -> int:
     """Write an Avro container of our schema; how many events. Rows as in `encode_events`.
 
+    The file appears whole, in place of one of that name, or not at all.
     Raises InputError for a wrong row and EventFileError where the file can't be written.
     """
     schema = fastavro.parse_schema(json.loads(schema_json("customer_event")))
     events = [checked_event(row) for row in rows]
     try:
-        with path.open("wb") as stream:
+        with new_event_file(path) as work, work.open("wb") as stream:
             fastavro.writer(stream, schema, events, codec=codec)
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:
         raise EventFileError(str(path), codec, f"choose another codec: {error}") from error
     return len(events)
+
+
+@contextmanager
+def new_event_file(path: Path) -> Iterator[Path]:
+    """`atomic.new_file` in a folder that exists; raises FileNotFoundError where it does not.
+
+    A missing folder is not made, because here it is more likely a path that was mistyped.
+    """
+    path.parent.stat()
+    with new_file(path) as work:
+        yield work
 
 
 def _listed(path: Path) -> list[Path]:

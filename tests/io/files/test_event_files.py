@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fastavro
 import numpy as np
@@ -407,6 +407,25 @@ def test_writing_a_wrong_row_names_its_field(tmp_path: Path) -> None:
         write_events(tmp_path / "e.avro", [{**row(0), "customer_id": 5}])
     with pytest.raises(EventFileError, match="can't be opened"):
         write_events(tmp_path / "absent" / "e.avro", [row(0)])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_interrupted_write_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    write_events(tmp_path / "old.avro", [row(0)])
+    before = (tmp_path / "old.avro").read_bytes()
+
+    def writer(stream: IO[bytes], *_: object, **__: object) -> None:
+        stream.write(b"half of a")
+        raise error
+
+    monkeypatch.setattr(fastavro, "writer", writer)
+    for name in ("old.avro", "new.avro"):
+        with pytest.raises((KeyboardInterrupt, EventFileError)):
+            write_events(tmp_path / name, [row(1)])
+    assert [p.name for p in tmp_path.iterdir()] == ["old.avro"]
+    assert (tmp_path / "old.avro").read_bytes() == before
 
 
 def test_positions_and_values_of_a_large_container_agree(tmp_path: Path) -> None:
