@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +22,87 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from stream_scorer.cli import app
+from stream_scorer.core.features.space import Feature
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.settings.tree import Settings
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 NOTICE = "<!-- Written by `python docs/generate.py`. Change the code, then run it again. -->\n"
+FEATURES = "features"
 
 
 def settings_page() -> str:
-    """Every setting: its key, type, default and environment variable."""
+    """Every setting: its key, meaning, type, default and environment variable."""
+    said = meanings((ROOT / "deploy" / "stream_scorer.toml").read_text(encoding="utf-8"))
     lines = [
         "# Settings", "", NOTICE,
         "A setting comes from the TOML file that `-c` names or from the environment, which wins.",
-        "The annotated file at the end says what each one means; `stream-scorer init` writes it,",
-        "with sample events beside it.", "",
-        "| setting | type | default | environment variable |", "|---|---|---|---|",
+        "Lists and tables are JSON in the environment. `stream-scorer init` writes the annotated",
+        "file at the end, with sample events beside it.", "",
+        "| setting | meaning | type | default | environment variable |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for key, kind, default in settings(Settings):
         variable = "STREAM_SCORER__" + key.upper().replace(".", "__")
-        lines.append(f"| `{key}` | {cell(kind)} | {cell(default)} | `{variable}` |")
+        lines.append(f"{setting_row(key, kind, default, said)} `{variable}` |")
+    lines += ["", "Each of the `features` has:", "", "| key | meaning | type | default |"]
+    lines += ["|---|---|---|---|"]
+    lines += [setting_row(*setting, said) for setting in feature_settings()]
     example = (ROOT / "deploy" / "stream_scorer.toml").read_text(encoding="utf-8")
     annotated = ["## The annotated file", "", "```toml", example.rstrip(), "```", ""]
     return "\n".join([*lines, "", *annotated])
+
+
+def setting_row(key: str, kind: str, default: str, said: Mapping[str, str]) -> str:
+    meaning = said[key].replace("|", "\\|")
+    shown_key = key.removeprefix(f"{FEATURES}.")
+    return f"| `{shown_key}` | {meaning} | {cell(kind)} | {cell(default)} |"
+
+
+def meanings(annotated: str) -> dict[str, str]:
+    """What the annotated file says about each setting, by key; this is said nowhere else.
+
+    Of a setting the comment behind it, of a section the comment behind its header. The features
+    have a block of comments above the first: what they are, and one indented entry for each key.
+    """
+    found: dict[str, str] = {}
+    section, block = "", []
+    for line in annotated.splitlines():
+        header = re.match(r"\[+([a-z_.]+)\]+(?: +# (.+))?", line)
+        setting = re.match(r"(?:# )?([a-z_]+) = .*? +# (.+)", line)
+        if header:
+            section = header[1]
+            if section == FEATURES and section not in found:
+                found |= block_meanings(block)
+            elif header[2]:
+                found[section] = header[2]
+        elif setting:
+            found.setdefault(f"{section}.{setting[1]}", setting[2])
+        block = [*block, line] if line.startswith("#") else []
+    return found
+
+
+def block_meanings(block: Sequence[str]) -> dict[str, str]:
+    """What the block of comments above the features says of them and of each of their keys."""
+    found = {FEATURES: ""}
+    key = FEATURES
+    for line in block:
+        entry = re.match(r"#   ([a-z_]+) +(.+)", line)
+        if entry:
+            key, words = f"{FEATURES}.{entry[1]}", entry[2]
+        else:
+            words = line.removeprefix("#").strip()
+        found[key] = f"{found.get(key, '')} {words}".strip()
+    return found
+
+
+def feature_settings() -> Iterator[tuple[str, str, str]]:
+    """(key, type, default) of what each declared feature has."""
+    kinds = typing.get_type_hints(Feature)
+    for field in dataclasses.fields(Feature):
+        is_required = field.default is dataclasses.MISSING
+        default = "(required)" if is_required else shown(field.default)
+        yield f"{FEATURES}.{field.name}", type_name(kinds[field.name]), default
 
 
 def settings(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
