@@ -104,7 +104,7 @@ def _folded(
     with open_past(settings, [str(f) for f in files], batch_records=batch) as past:
         fold = PastFold(settings, past, store, threads, quiet=True)
         fold.run()
-    events = fold.counts()["events"]
+    events = fold.counts().events
     return _Rates(
         events / (time.perf_counter() - started),
         events / sum(fold.seconds[stage] for stage in STATE_STAGES),

@@ -6,19 +6,19 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+from stream_scorer.result import Result
 from stream_scorer.runtime import usable_cores
 
 PACKAGES = ("stream-scorer", "numpy", "scipy", "numba", "mxnet", "torch", "fastavro")
 
 
 @dataclass(frozen=True)
-class Result:
+class Measurement(Result):
     """One case of a stage: median, least and greatest of `runs` runs, in `unit`."""
 
     stage: str
@@ -30,29 +30,34 @@ class Result:
     runs: int
 
     @classmethod
-    def of(cls, stage: str, case: str, unit: str, values: Sequence[float]) -> Result:
-        """The result of these runs, of which there is at least one."""
+    def of(cls, stage: str, case: str, unit: str, values: Sequence[float]) -> Measurement:
+        """The measurement of these runs, of which there is at least one."""
         middle = statistics.median(values)
         return cls(stage, case, unit, middle, min(values), max(values), len(values))
 
 
+@dataclass(frozen=True)
+class Machine(Result):
+    """cores: those that this process may use. versions: of Python and packages, by name."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    versions: Mapping[str, str]
+
+
 @dataclass
 class Findings:
-    """Results, ratios of their medians, and what could not be measured."""
+    """Measurements, ratios of their medians, and what could not be measured."""
 
-    results: list[Result] = field(default_factory=list)
+    results: list[Measurement] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add(self, stage: str, case: str, unit: str, values: Sequence[float]) -> float:
-        """Keep a result; its median."""
-        self.results.append(result := Result.of(stage, case, unit, values))
-        return result.median
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"results": [asdict(r) for r in self.results], "ratios": self.ratios,
-                "machine": machine(), "notes": self.notes}  # fmt: skip
+        """Keep a measurement; its median."""
+        self.results.append(found := Measurement.of(stage, case, unit, values))
+        return found.median
 
 
 def rates(work: Callable[[], object], amount: int, runs: int) -> list[float]:
@@ -66,20 +71,20 @@ def rates(work: Callable[[], object], amount: int, runs: int) -> list[float]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory, and versions."""
+def machine() -> Machine:
+    """The machine that this process runs on."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {
-        "processor": _processor(),
-        "cores": usable_cores(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "versions": versions,
-    }
+    return Machine(
+        processor=_processor(),
+        cores=usable_cores(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        versions=versions,
+    )
 
 
 def _processor() -> str:

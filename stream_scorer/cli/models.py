@@ -41,8 +41,8 @@ def train(
     """A model artefact from labelled snapshots."""
     from stream_scorer.jobs import train as job
 
-    report = job.train(load_settings(config), snapshots, out, validation=validation or [])
-    show(report, job.in_words(report), as_json)
+    trained = job.train(load_settings(config), snapshots, out, validation=validation or [])
+    show(trained, job.in_words(trained), as_json)
 
 
 @app.command(epilog="Example: stream-scorer evaluate model snapshots/test --report quality.html")
@@ -99,10 +99,10 @@ def score(
         with session(master, conf or ()) as spark:
             from stream_scorer.spark import scoring
 
-            report = scoring.score(spark, model, snapshot, out, model_engine)
+            scores: job.BulkScores = scoring.score(spark, model, snapshot, out, model_engine)
     else:
-        report = job.score(Path(model), Path(snapshot), Path(out), model_engine)
-    show(report, job.in_words(report), as_json)
+        scores = job.score(Path(model), Path(snapshot), Path(out), model_engine)
+    show(scores, job.in_words(scores), as_json)
 
 
 @models_app.command("list", epilog="Example: stream-scorer models list models/")
@@ -114,9 +114,8 @@ def models_list(
     """The models of a folder, the active one starred; exit status 1 if one is not whole."""
     from stream_scorer.jobs import models as job
 
-    report = job.listing(folder)
-    whole = not any(m["problem"] for m in report["models"])
-    show(report, job.listing_in_words(report), as_json, ok=whole)
+    found = job.listing(folder)
+    show(found, job.listing_in_words(found), as_json, ok=found.all_whole)
 
 
 @models_app.command("verify", epilog="Example: stream-scorer models verify model -c shop.toml")
@@ -129,8 +128,8 @@ def models_verify(
     """Check every byte of an artefact, and with a config that it is for these features."""
     from stream_scorer.jobs import models as job
 
-    report = job.verify(model, None if config is None else load_settings(config))
-    show(report, job.in_words(report), as_json)
+    summary = job.verify(model, None if config is None else load_settings(config))
+    show(summary, job.in_words(summary), as_json)
 
 
 @models_app.command("activate", epilog="Example: stream-scorer models activate models/2026-11-24")
@@ -142,8 +141,8 @@ def models_activate(
     """Point DIR/active at a whole model; consumers take it when they start."""
     from stream_scorer.jobs import models as job
 
-    report = job.activate(model)
-    show(report, [f"active: {report['active']}, before: {report['previous']}"], as_json)
+    done = job.activate(model)
+    show(done, job.activated_in_words(done), as_json)
 
 
 @models_app.command("rollback", epilog="Example: stream-scorer models rollback models/")
@@ -155,8 +154,8 @@ def models_rollback(
     """Point DIR/active at the model that was active before."""
     from stream_scorer.jobs import models as job
 
-    report = job.rollback(folder)
-    show(report, [f"active: {report['active']}, before: {report['previous']}"], as_json)
+    done = job.rollback(folder)
+    show(done, job.activated_in_words(done), as_json)
 
 
 @app.command(epilog="Example: stream-scorer bench decode score --json")
@@ -177,5 +176,5 @@ def bench(
     """How fast the stages are on this machine; without a STAGE all of them."""
     from stream_scorer.jobs import bench as job
 
-    report = job.bench(stages or [], job.sized(customers, runs))
-    show(report, job.in_words(report), as_json)
+    found = job.bench(stages or [], job.sized(customers, runs))
+    show(found, job.in_words(found), as_json)

@@ -56,8 +56,8 @@ def export(
     """A snapshot of all vectors in the live store; an interrupted one goes on where it stopped."""
     from stream_scorer.jobs import export as job
 
-    report = job.export(load_settings(config), out, as_of_ms=moment_ms("--as-of", as_of))
-    show(report, job.in_words(report), as_json)
+    done = job.export(load_settings(config), out, as_of_ms=moment_ms("--as-of", as_of))
+    show(done, job.in_words(done), as_json)
 
 
 @app.command(
@@ -101,6 +101,7 @@ def replay(
     if (out is None) == (into is None) or (into is not None and cutoffs is not None):
         remedy = "give either --out, with --cutoffs or without, or --into"
         raise InputError("--out", out, remedy)
+    done: job.LabelledSnapshot | job.ReplayedPropensities | job.RebuiltNamespace
     if wants_spark(engine, master, conf):
         if out is None or cutoffs is None:
             raise InputError("--engine", engine, "makes labelled snapshots: give --cutoffs, --out")
@@ -111,15 +112,15 @@ def replay(
 
             moments = moments_ms("--cutoffs", cutoffs)
             between = (window.from_ms, window.to_ms)
-            report = on_spark.replay(spark, settings, events, out, moments, between)
+            done = on_spark.replay(spark, settings, events, out, moments, between)
     elif into is not None:
-        report = job.rebuild(settings, events, into, window, threads)
+        done = job.rebuild(settings, events, into, window, threads)
     elif out is not None and cutoffs is not None:
         moments = moments_ms("--cutoffs", cutoffs)
-        report = job.replay(settings, events, Path(out), moments, window, threads)
+        done = job.replay(settings, events, Path(out), moments, window, threads)
     elif out is not None:
-        report = job.propensities(settings, events, Path(out), window, threads=threads)
-    show(report, job.in_words(report), as_json)
+        done = job.propensities(settings, events, Path(out), window, threads=threads)
+    show(done, job.in_words(done), as_json)
 
 
 @app.command(

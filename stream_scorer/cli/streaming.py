@@ -73,8 +73,8 @@ def publish(
     """Event files (Avro, JSON lines, Parquet) to the input topic."""
     from stream_scorer.jobs import publish as job
 
-    report = job.publish(load_settings(config), events)
-    show(report, job.in_words(report), as_json, ok=not report["refused"])
+    done = job.publish(load_settings(config), events)
+    show(done, job.in_words(done), as_json, ok=not done.refused)
 
 
 @topics_app.command(epilog="Example: stream-scorer topics create -c stream_scorer.toml")
@@ -83,8 +83,8 @@ def create(config: Config = None, as_json: Json = False) -> None:
     """Make the topics that do not exist; those that do are left as they are."""
     from stream_scorer.jobs import topics as job
 
-    report = job.create(load_settings(config))
-    show(report, job.in_words(report), as_json)
+    done = job.create(load_settings(config))
+    show(done, job.created_in_words(done), as_json)
 
 
 @topics_app.command(epilog="Example: stream-scorer topics check -c stream_scorer.toml")
@@ -93,8 +93,8 @@ def check(config: Config = None, as_json: Json = False) -> None:
     """Compare the topics with what they should be; exit status 1 if one falls short."""
     from stream_scorer.jobs import topics as job
 
-    report = job.check(load_settings(config))
-    show(report, job.in_words(report), as_json, ok=report["ok"])
+    found = job.check(load_settings(config))
+    show(found, job.checked_in_words(found), as_json, ok=found.ok)
 
 
 @dead_letters_app.command(
@@ -113,12 +113,13 @@ def dead_letters_list(
 ) -> None:
     """What the dead-letter topic holds now, and how many for each reason."""
     from stream_scorer.jobs import dead_letters as job
+    from stream_scorer.past.dead_letters import Choice
 
-    choice = job.Choice.of(
+    choice = Choice.of(
         reason or (), from_ms=moment_ms("--from", start), to_ms=moment_ms("--to", end)
     )
-    report = job.listing(load_settings(config), choice, limit)
-    show(report, job.listing_in_words(report), as_json)
+    found = job.listing(load_settings(config), choice, limit)
+    show(found, job.listing_in_words(found), as_json)
 
 
 @dead_letters_app.command(
@@ -142,14 +143,13 @@ def dead_letters_replay(
 ) -> None:
     """Original bytes back into the input topic, once each; run it when the cause is fixed."""
     from stream_scorer.jobs import dead_letters as job
+    from stream_scorer.past.dead_letters import Choice
 
     if everything == any((reason, at, start, end)):
         raise InputError("--all", everything, "choose by --reason, --at, --from, --to, or --all")
-    choice = job.Choice.of(
-        reason or (), at or (), moment_ms("--from", start), moment_ms("--to", end)
-    )
-    report = job.replay(load_settings(config), choice)
-    show(report, job.replay_in_words(report), as_json, ok=not report["refused"])
+    choice = Choice.of(reason or (), at or (), moment_ms("--from", start), moment_ms("--to", end))
+    done = job.replay(load_settings(config), choice)
+    show(done, job.replay_in_words(done), as_json, ok=not done.refused)
 
 
 @app.command(epilog="Example: stream-scorer doctor -c stream_scorer.toml")
@@ -158,8 +158,8 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     """What is wrong, and how to fix it; exit status 1 if so."""
     from stream_scorer.jobs import doctor as job
 
-    report = job.doctor(load_settings(config))
-    show(report, job.in_words(report), as_json, ok=report["ok"])
+    diagnosis = job.doctor(load_settings(config))
+    show(diagnosis, job.in_words(diagnosis), as_json, ok=diagnosis.ok)
 
 
 @app.command(epilog="Example: stream-scorer verify -c stream_scorer.toml --sample 1000")
@@ -177,5 +177,5 @@ def verify(
     """Recompute vectors from the input topic, compare with Redis; exit status 1 if they differ."""
     from stream_scorer.jobs import verify as job
 
-    report = job.verify(load_settings(config), sample, seed)
-    show(report, job.in_words(report), as_json, ok=report["ok"])
+    found = job.verify(load_settings(config), sample, seed)
+    show(found, job.in_words(found), as_json, ok=found.ok)

@@ -40,7 +40,13 @@ from stream_scorer.past.scores import (
     score,
     stale_moments,
 )
-from stream_scorer.past.sources import Refused, open_past, refused_in_words, valid_batches
+from stream_scorer.past.sources import (
+    Refused,
+    RefusedRecord,
+    open_past,
+    refused_in_words,
+    valid_batches,
+)
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -98,7 +104,8 @@ def backtest(
             "rows": len(base.as_of_ms), "judged": len(judged),
             "pending": len(base.as_of_ms) - len(judged),
             "categories": len(categories), "horizon_ms": horizon_ms,
-            "late_events": late, **refused.as_report(),
+            "late_events": late, "dead_letters": refused.by_reason(),
+            "refused": [r.as_json() for r in refused.first],
             **_measured(chosen, known, base, judged, stale, acted, categories),
             "known_otherwise": _otherwise(chosen, otherwise, when, base, judged, acted),
         }  # fmt: skip
@@ -125,7 +132,9 @@ def in_words(report: dict[str, Any]) -> list[str]:
         lines.append(f"log loss of a score {age} older, minus fresh: {_interval(found)}")
     if report["known_otherwise"]:
         lines += otherwise_in_words(report)
-    return [*lines, *refused_in_words(report), f"report in {report['report']}"]
+    first = [RefusedRecord(**r) for r in report["refused"]]
+    refused = refused_in_words(report["dead_letters"], first)
+    return [*lines, *refused, f"report in {report['report']}"]
 
 
 def otherwise_in_words(report: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`stream-scorer bench`: how fast the stages are on this machine, each beside what it is held to.
+"""`stream-scorer bench`: how fast the stages are on this machine, each beside its baseline.
 
 Every stage runs a case once to warm up and a few times to be timed; a ratio divides medians of one
 run of the command, since ratios hold better from machine to machine than figures.
@@ -6,14 +6,15 @@ run of the command, since ratios hold better from machine to machine than figure
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from stream_scorer.bench import bulk, decoding, end_to_end, limits, replaying, scoring, training
-from stream_scorer.bench.timing import Findings
+from stream_scorer.bench.timing import Findings, Machine, Measurement, machine
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.errors import InputError
 from stream_scorer.progress import progress
+from stream_scorer.result import Result
 
 STAGES: dict[str, Callable[[Sizes, Findings], None]] = {
     decoding.STAGE: decoding.measure,
@@ -27,8 +28,18 @@ STAGES: dict[str, Callable[[Sizes, Findings], None]] = {
 }
 
 
-def bench(stages: Sequence[str] = (), sizes: Sizes | None = None) -> dict[str, Any]:
-    """{"results", "ratios", "machine", "notes"} of these stages; of all, if none is named."""
+@dataclass(frozen=True)
+class Benchmark(Result):
+    """ratios: of medians, by what is compared. notes: what could not be measured."""
+
+    results: tuple[Measurement, ...]
+    ratios: Mapping[str, float]
+    machine: Machine
+    notes: tuple[str, ...]
+
+
+def bench(stages: Sequence[str] = (), sizes: Sizes | None = None) -> Benchmark:
+    """Measure these stages, or all if none is named. Raises InputError for an unknown stage."""
     for stage in stages:
         if stage not in STAGES:
             raise InputError("STAGE", stage, f"choose from {', '.join(STAGES)}")
@@ -38,7 +49,8 @@ def bench(stages: Sequence[str] = (), sizes: Sizes | None = None) -> dict[str, A
         for stage in wanted:
             STAGES[stage](sizes or Sizes(), findings)
             meter.advance(1)
-    return findings.as_dict()
+    results, notes = tuple(findings.results), tuple(findings.notes)
+    return Benchmark(results, findings.ratios, machine(), notes)
 
 
 def sized(customers: int, runs: int) -> Sizes:
@@ -46,15 +58,13 @@ def sized(customers: int, runs: int) -> Sizes:
     return Sizes(customers=customers, runs=runs)
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
-    machine = report["machine"]
-    lines = [f"{machine['processor']}, {machine['cores']} cores"]
+def in_words(found: Benchmark) -> list[str]:
+    """The result for people."""
+    lines = [f"{found.machine.processor}, {found.machine.cores} cores"]
     lines += [
-        f"{r['stage']:12}{r['case']:72}{r['median']:12,.0f} {r['unit']} "
-        f"({r['min']:,.0f} to {r['max']:,.0f}, {r['runs']} runs)"
-        for r in report["results"]
+        f"{m.stage:12}{m.case:72}{m.median:12,.0f} {m.unit} "
+        f"({m.min:,.0f} to {m.max:,.0f}, {m.runs} runs)"
+        for m in found.results
     ]
-    lines += [f"{name}: {value:.2f}" for name, value in report["ratios"].items()]
-    lines += report["notes"]
-    return lines
+    lines += [f"{name}: {value:.2f}" for name, value in found.ratios.items()]
+    return lines + list(found.notes)

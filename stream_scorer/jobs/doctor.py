@@ -16,44 +16,56 @@ from stream_scorer.io.kafka.admin import KafkaAdmin, Topic
 from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
 from stream_scorer.model import artefact
+from stream_scorer.result import Result
 from stream_scorer.settings.topics import topic_plans, topic_problems
 from stream_scorer.settings.tree import Settings
 
 NEARLY_FULL = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+@dataclass(frozen=True)
+class Finding(Result):
     """Result of one check: what was found, and the remedy where that is a problem."""
 
     check: str
     found: str
     remedy: str | None = None
 
+    @property
+    def ok(self) -> bool:
+        """Whether it is no problem."""
+        return self.remedy is None
 
-def doctor(settings: Settings) -> dict[str, Any]:
-    """{"ok", "findings": [{"check", "ok", "found", "remedy"}]}."""
+    def as_json(self) -> dict[str, Any]:
+        """With "ok", so that nobody has to know what a remedy of null means."""
+        return {"check": self.check, "ok": self.ok, "found": self.found, "remedy": self.remedy}
+
+
+@dataclass(frozen=True)
+class Diagnosis(Result):
+    """ok where no finding is a problem."""
+
+    ok: bool
+    findings: tuple[Finding, ...]
+
+
+def doctor(settings: Settings) -> Diagnosis:
+    """Every check, in turn. A server that is away is a finding, so nothing is raised for it."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _features, _kafka, _redis, _model,
     )  # fmt: skip
-    findings = [finding for check in checks for finding in check(settings)]
-    return {
-        "ok": not any(f.remedy for f in findings),
-        "findings": [
-            {"check": f.check, "ok": f.remedy is None, "found": f.found, "remedy": f.remedy}
-            for f in findings
-        ],
-    }
+    findings = tuple(finding for check in checks for finding in check(settings))
+    return Diagnosis(all(f.ok for f in findings), findings)
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
-    return [
-        f"good   {f['check']}: {f['found']}"
-        if f["ok"]
-        else f"WRONG  {f['check']}: {f['found']}\n       {f['remedy']}"
-        for f in report["findings"]
-    ]
+def in_words(diagnosis: Diagnosis) -> list[str]:
+    """The findings for people."""
+    lines = []
+    for f in diagnosis.findings:
+        lines.append(f"{'good ' if f.ok else 'WRONG'}  {f.check}: {f.found}")
+        if f.remedy:
+            lines.append(f"       {f.remedy}")
+    return lines
 
 
 def _features(settings: Settings) -> Iterator[Finding]:

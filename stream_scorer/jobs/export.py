@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live.consumer import open_store
 from stream_scorer.progress import progress
+from stream_scorer.result import Result
 from stream_scorer.runtime import usable_cores
 from stream_scorer.settings.tree import Settings
 
@@ -49,13 +51,25 @@ MOST_BUCKETS = 1_024
 Offsets = dict[str, dict[str, int]]
 
 
+@dataclass(frozen=True)
+class Exported(Result):
+    """later: customers left out because of later events. shards_before: those of earlier runs."""
+
+    rows: int
+    later: int
+    shards: int
+    shards_before: int
+    out: str
+    seconds: float
+
+
 def export(
     settings: Settings, out: Path, as_of_ms: int | None, *, rows_per_shard: int = ROWS_PER_SHARD
-) -> dict[str, Any]:
-    """{"rows", "later", "shards", "shards_before", "out", "seconds"}.
+) -> Exported:
+    """Write the new snapshot `out` of all customers, or resume an interrupted one.
 
-    later: customers left out because of later events; shards_before: those of earlier runs.
-    Raises SnapshotError where an unfinished export can't be resumed.
+    as_of_ms: the moment of every row; None: 1 ms after each customer's newest event. Raises
+    SnapshotError where an unfinished export can't be resumed, and StoreUnavailable.
     """
     started = time.monotonic()
     space = settings.feature_space()
@@ -95,24 +109,25 @@ def export(
         )  # fmt: skip
         moments = [moment for n in notes for moment in n["as_of_ms"]]
         rows = unfinished.finish(info, sorted({min(moments), max(moments)} if moments else []))
-    return {
-        "rows": rows,
-        "later": sum(n["later"] for n in notes),
-        "shards": len(parts),
-        "shards_before": unfinished.shards_before,
-        "out": str(out),
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    return Exported(
+        rows=rows,
+        later=sum(n["later"] for n in notes),
+        shards=len(parts),
+        shards_before=unfinished.shards_before,
+        out=str(out),
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
-    lines = [f"{report['rows']:,} customers to {report['out']} in {report['seconds']:.1f} s"]
-    if report["shards_before"]:
-        before, shards = report["shards_before"], report["shards"]
-        lines.append(f"{before} of {shards} shards were there from an interrupted export")
-    if report["later"]:
-        lines.append(f"{report['later']:,} left out: they have events at or after --as-of")
+def in_words(done: Exported) -> list[str]:
+    """The result for people."""
+    lines = [f"{done.rows:,} customers to {done.out} in {done.seconds:.1f} s"]
+    if done.shards_before:
+        lines.append(
+            f"{done.shards_before} of {done.shards} shards were there from an interrupted export"
+        )
+    if done.later:
+        lines.append(f"{done.later:,} left out: they have events at or after --as-of")
     return lines
 
 

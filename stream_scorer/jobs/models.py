@@ -9,6 +9,7 @@ what was active before, for a rollback.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,61 @@ from stream_scorer import atomic
 from stream_scorer.errors import ArtefactError, StreamScorerError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 ACTIVE, PREVIOUS = "active", "previous"
 
 
-def verify(model: Path, settings: Settings | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ModelSummary(Result):
+    """What a whole artefact is. written: ISO 8601 in UTC, when its manifest was written."""
+
+    model: str
+    model_version: str
+    fingerprint: str
+    categories: int
+    classes: int
+    validation_log_loss: float | None
+    written: str
+
+
+@dataclass(frozen=True)
+class ListedModel(Result):
+    """A model of a folder: its summary, or the problem why there is none."""
+
+    name: str
+    active: bool
+    problem: str | None
+    summary: ModelSummary | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary's keys stand beside the name, and are absent where it is not whole."""
+        listed = super().as_json()
+        return listed | (listed.pop("summary") or {})
+
+
+@dataclass(frozen=True)
+class ModelList(Result):
+    """The models of a folder, oldest first."""
+
+    models: tuple[ListedModel, ...]
+
+    @property
+    def all_whole(self) -> bool:
+        """Whether no model has a problem."""
+        return not any(m.problem for m in self.models)
+
+
+@dataclass(frozen=True)
+class Activated(Result):
+    """Names of the models that are and were active; None where none was."""
+
+    active: str
+    previous: str | None
+
+
+def verify(model: Path, settings: Settings | None) -> ModelSummary:
     """What the artefact is, once every check has passed; the config's features must be its own.
 
     Raises ArtefactError or FingerprintMismatch, each one line.
@@ -33,21 +83,21 @@ def verify(model: Path, settings: Settings | None) -> dict[str, Any]:
         remedy = "it learnt other labels than [labels] in the config; train again, or change them"
         raise ArtefactError("model", model, remedy)
     open_engine(loaded, "native").warm_up(1)
-    return _about(loaded, model)
+    return _summary(loaded, model)
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
+def in_words(found: ModelSummary) -> list[str]:
     """One model for people."""
-    loss = report["validation_log_loss"]
+    loss = found.validation_log_loss
     return [
-        f"{report['model']}: whole; version {report['model_version']}, fingerprint "
-        f"{report['fingerprint']}, {report['categories']:,} categories, {report['classes']} classes"
+        f"{found.model}: whole; version {found.model_version}, fingerprint "
+        f"{found.fingerprint}, {found.categories:,} categories, {found.classes} classes"
         + (f", validation log loss {loss:.4f}" if loss is not None else "")
     ]
 
 
-def listing(folder: Path) -> dict[str, Any]:
-    """{"models": [{"name", "active", "problem" or what it is}]} of the folder, oldest first."""
+def listing(folder: Path) -> ModelList:
+    """Every model of the folder, whole or not. Raises ArtefactError where there is no folder."""
     if not folder.is_dir():
         raise ArtefactError("models", folder, "no such directory")
     active = _target(folder / ACTIVE)
@@ -55,28 +105,29 @@ def listing(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.iterdir(), key=lambda p: (p.lstat().st_mtime, p.name)):
         if path.is_symlink() or not path.is_dir() or path.name.startswith("."):
             continue
-        entry: dict[str, Any] = {"name": path.name, "active": path.name == active, "problem": None}
+        problem, summary = None, None
         try:
-            entry |= _about(artefact.load(path), path)
+            summary = _summary(artefact.load(path), path)
         except StreamScorerError as error:
-            entry["problem"] = str(error)
-        found.append(entry)
-    return {"models": found}
+            problem = str(error)
+        found.append(ListedModel(path.name, path.name == active, problem, summary))
+    return ModelList(tuple(found))
 
 
-def listing_in_words(report: dict[str, Any]) -> list[str]:
+def listing_in_words(found: ModelList) -> list[str]:
     """One line for each model, the active one starred."""
     lines = []
-    for entry in report["models"]:
-        mark = "*" if entry["active"] else " "
-        lines.append(f"{mark} {entry['name']}: {entry['problem']}" if entry["problem"] else
-                     f"{mark} {entry['name']}: {entry['model_version']}, {entry['written']}, "
-                     f"{entry['categories']:,} categories")  # fmt: skip
+    for listed in found.models:
+        what = listed.problem
+        if listed.summary is not None:
+            of = listed.summary
+            what = f"{of.model_version}, {of.written}, {of.categories:,} categories"
+        lines.append(f"{'*' if listed.active else ' '} {listed.name}: {what}")
     return lines or ["no models"]
 
 
-def activate(model: Path) -> dict[str, Any]:
-    """Make a model of a folder the active one. {"active", "previous"}, names.
+def activate(model: Path) -> Activated:
+    """Make a model of a folder the active one.
 
     Raises ArtefactError where it is not whole.
     """
@@ -85,14 +136,19 @@ def activate(model: Path) -> dict[str, Any]:
     artefact.load(model)
     folder, before = model.parent, _target(model.parent / ACTIVE)
     if before == model.name:
-        return {"active": model.name, "previous": _target(folder / PREVIOUS)}
+        return Activated(model.name, _target(folder / PREVIOUS))
     if before is not None:
         _point(folder / PREVIOUS, before)
     _point(folder / ACTIVE, model.name)
-    return {"active": model.name, "previous": before}
+    return Activated(model.name, before)
 
 
-def rollback(folder: Path) -> dict[str, Any]:
+def activated_in_words(found: Activated) -> list[str]:
+    """What is active now, for people."""
+    return [f"active: {found.active}, before: {found.previous}"]
+
+
+def rollback(folder: Path) -> Activated:
     """Make the model that was active before the active one; a second rollback undoes the first."""
     before = _target(folder / PREVIOUS)
     if before is None:
@@ -100,18 +156,18 @@ def rollback(folder: Path) -> dict[str, Any]:
     return activate(folder / before)
 
 
-def _about(loaded: artefact.Artefact, path: Path) -> dict[str, Any]:
+def _summary(loaded: artefact.Artefact, path: Path) -> ModelSummary:
     manifest = loaded.manifest
     written = (path / artefact.MANIFEST_FILE).stat().st_mtime
-    return {
-        "model": str(path),
-        "model_version": manifest.model_version,
-        "fingerprint": manifest.fingerprint,
-        "categories": len(manifest.categories),
-        "classes": manifest.classes,
-        "validation_log_loss": manifest.metrics.get("validation_log_loss"),
-        "written": datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds"),
-    }
+    return ModelSummary(
+        model=str(path),
+        model_version=manifest.model_version,
+        fingerprint=manifest.fingerprint,
+        categories=len(manifest.categories),
+        classes=manifest.classes,
+        validation_log_loss=manifest.metrics.get("validation_log_loss"),
+        written=datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds"),
+    )
 
 
 def _target(link: Path) -> str | None:

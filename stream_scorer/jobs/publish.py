@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, schema_json
@@ -20,6 +20,7 @@ from stream_scorer.core.events.batch import EventBatch
 from stream_scorer.io.files.events import open_events
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,22 @@ BATCH_RECORDS = 10_000
 SHOWN_REFUSALS = 10
 
 
-def publish(settings: Settings, paths: Sequence[Path]) -> dict[str, Any]:
-    """{"published", "refused", "topic", "seconds"}; all that is counted is confirmed by Kafka."""
+@dataclass(frozen=True)
+class Published(Result):
+    """published: events that Kafka has confirmed. refused: records that are not in the topic."""
+
+    published: int
+    refused: int
+    topic: str
+    seconds: float
+
+
+def publish(settings: Settings, paths: Sequence[Path]) -> Published:
+    """Publish the valid events of these files, in their order.
+
+    Raises EventFileError for a file that can't be read and BusUnavailable where Kafka does not
+    confirm in time.
+    """
     started = time.monotonic()
     files = open_events(
         paths, batch_records=BATCH_RECORDS, max_record_bytes=settings.events.max_record_bytes
@@ -49,21 +64,17 @@ def publish(settings: Settings, paths: Sequence[Path]) -> dict[str, Any]:
         large = producer.settle()
         refused += len(dead_letters) + len(large)
         published += len(events) - len(large)
-    return {
-        "published": published,
-        "refused": refused,
-        "topic": settings.kafka.input_topic,
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    seconds = round(time.monotonic() - started, 3)
+    return Published(published, refused, settings.kafka.input_topic, seconds)
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
-    rate = report["published"] / max(report["seconds"], 1e-9)
-    lines = [f"{report['published']:,} events to {report['topic']}, {rate:,.0f} a second"]
-    if report["refused"]:
+def in_words(found: Published) -> list[str]:
+    """The result for people."""
+    rate = found.published / max(found.seconds, 1e-9)
+    lines = [f"{found.published:,} events to {found.topic}, {rate:,.0f} a second"]
+    if found.refused:
         lines.append(
-            f"{report['refused']:,} records were not published: not valid events, or too large"
+            f"{found.refused:,} records were not published: not valid events, or too large"
         )
     return lines
 

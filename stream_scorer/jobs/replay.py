@@ -16,7 +16,7 @@ into Redis      a new namespace is built by the same code, with watermarks, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,13 +41,15 @@ from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.past.sources import (
     PastEvents,
     Refused,
+    RefusedRecord,
     open_past,
     refuse_unfinished,
     refused_in_words,
     valid_batches,
 )
-from stream_scorer.past.vectors import BATCH_RECORDS, PastFold
+from stream_scorer.past.vectors import BATCH_RECORDS, FoldCounts, PastFold
 from stream_scorer.progress import progress
+from stream_scorer.result import Result
 from stream_scorer.runtime import Threads, usable_cores
 from stream_scorer.settings.tree import Settings
 
@@ -66,6 +68,56 @@ class Window:
 EVERYTHING = Window()
 
 
+@dataclass(frozen=True)
+class LabelledSnapshot(Result):
+    """events: valid ones. rows: of all cut-offs together. refused: the first of those left out."""
+
+    events: int
+    dead_letters: Mapping[str, int]
+    refused: tuple[RefusedRecord, ...]
+    rows: int
+    cutoffs: int
+    out: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Folded(Result):
+    """Past events that were folded into a store."""
+
+    counts: FoldCounts
+    dead_letters: Mapping[str, int]
+    refused: tuple[RefusedRecord, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of the counts stand beside the others."""
+        found = super().as_json()
+        counts: dict[str, Any] = found.pop("counts")
+        return counts | found
+
+
+@dataclass(frozen=True)
+class ReplayedPropensities(_Folded):
+    """bytes_per_customer: of memory, of a vector in the store. stages: seconds in each."""
+
+    customers: int
+    bytes_per_customer: int
+    out: str
+    stages: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RebuiltNamespace(_Folded):
+    """source_offsets: where `run` will go on, {topic: {partition: offset}}."""
+
+    namespace: str
+    fingerprint: str
+    source_offsets: Mapping[str, Mapping[str, int]]
+    stages: Mapping[str, float]
+    seconds: float
+
+
 def replay(
     settings: Settings,
     sources: Sequence[str | Path],
@@ -73,8 +125,8 @@ def replay(
     cutoffs_ms: Sequence[int],
     window: Window = EVERYTHING,
     threads: int = 0,
-) -> dict[str, Any]:
-    """Labelled snapshots: {"events", "dead_letters", "refused", "rows", "cutoffs", "out", ...}.
+) -> LabelledSnapshot:
+    """A labelled snapshot in the new directory `out`, with the rows of every cut-off.
 
     Raises InputError where the events end before the last cut-off's horizon does: its labels would
     be too few.
@@ -98,14 +150,15 @@ def replay(
                 writer.write(rows)
             meter.advance(1)
         written = writer.finish().rows
-    return {
-        "events": len(events),
-        **refused.as_report(),
-        "rows": written,
-        "cutoffs": len(cutoffs),
-        "out": str(out),
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    return LabelledSnapshot(
+        events=len(events),
+        dead_letters=refused.by_reason(),
+        refused=tuple(refused.first),
+        rows=written,
+        cutoffs=len(cutoffs),
+        out=str(out),
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def propensities(
@@ -115,8 +168,12 @@ def propensities(
     window: Window = EVERYTHING,
     batch_records: int = BATCH_RECORDS,
     threads: int = 0,
-) -> dict[str, Any]:
-    """Each customer's newest propensities: {"events", "applied", "customers", "out", ...}."""
+) -> ReplayedPropensities:
+    """Each customer's newest propensities in the new directory `out`.
+
+    batch_records: how many records are folded at once; the result does not depend on it. Raises
+    ArtefactError and FingerprintMismatch for a model that does not fit the settings.
+    """
     started = time.monotonic()
     space = settings.feature_space()
     loaded = artefact.load(settings.model.path, space.fingerprint)
@@ -145,18 +202,19 @@ def propensities(
                 "classes": engine.classes,
                 "mode": policy.mode,
                 "source_offsets": _source_offsets(fold.next_offsets),
-                **fold.counts(),
+                **fold.counts().as_json(),
             }
         )
-    return {
-        **fold.counts(),
-        **fold.refused.as_report(),
-        "customers": writer.rows,
-        "bytes_per_customer": round(store.resident_bytes / max(len(store), 1)),
-        "out": str(out),
-        "stages": fold.seconds,
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    return ReplayedPropensities(
+        counts=fold.counts(),
+        dead_letters=fold.refused.by_reason(),
+        refused=tuple(fold.refused.first),
+        customers=writer.rows,
+        bytes_per_customer=round(store.resident_bytes / max(len(store), 1)),
+        out=str(out),
+        stages=fold.seconds,
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def rebuild(
@@ -165,8 +223,8 @@ def rebuild(
     namespace: str,
     window: Window = EVERYTHING,
     threads: int = 0,
-) -> dict[str, Any]:
-    """Build `namespace` in Redis: {"events", "applied", "duplicates", "namespace", ...}.
+) -> RebuiltNamespace:
+    """Build `namespace` in Redis, with watermarks from which `run` goes on.
 
     Raises InputError where it is the configured one, and FingerprintMismatch where it holds
     vectors of another declaration.
@@ -191,32 +249,37 @@ def rebuild(
         fold.run()
         # The ends, though the last offsets may hold no record (compaction, transactions).
         store.advance({tp: end for tp, (_, end) in past.ranges.items()})
-    return {
-        **fold.counts(),
-        **fold.refused.as_report(),
-        "namespace": namespace,
-        "fingerprint": space.fingerprint_hex,
-        "source_offsets": _source_offsets({tp: end for tp, (_, end) in past.ranges.items()}),
-        "stages": fold.seconds,
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    return RebuiltNamespace(
+        counts=fold.counts(),
+        dead_letters=fold.refused.by_reason(),
+        refused=tuple(fold.refused.first),
+        namespace=namespace,
+        fingerprint=space.fingerprint_hex,
+        source_offsets=_source_offsets({tp: end for tp, (_, end) in past.ranges.items()}),
+        stages=fold.seconds,
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """Any of the three reports for people."""
-    took = f"in {report['seconds']:.1f} s"
-    if "cutoffs" in report:
-        said = f"{report['cutoffs']} cut-offs: {report['rows']:,} rows to {report['out']} {took}"
-    elif "namespace" in report:
-        said = f"{report['applied']:,} applied to namespace {report['namespace']} {took}"
-        if report["duplicates"]:
-            said += f"; {report['duplicates']:,} were there already"
+def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -> list[str]:
+    """Any of the three results for people."""
+    took = f"in {done.seconds:.1f} s"
+    if isinstance(done, LabelledSnapshot):
+        events = done.events
+        words = f"{done.cutoffs} cut-offs: {done.rows:,} rows to {done.out} {took}"
+    elif isinstance(done, RebuiltNamespace):
+        events = done.counts.events
+        words = f"{done.counts.applied:,} applied to namespace {done.namespace} {took}"
+        if done.counts.duplicates:
+            words += f"; {done.counts.duplicates:,} were there already"
     else:
-        said = (
-            f"{report['customers']:,} customers' propensities to {report['out']} {took}; "
-            f"{report['bytes_per_customer']:,} bytes of memory for each"
+        events = done.counts.events
+        words = (
+            f"{done.customers:,} customers' propensities to {done.out} {took}; "
+            f"{done.bytes_per_customer:,} bytes of memory for each"
         )
-    return [f"{report['events']:,} events, {said}", *refused_in_words(report)]
+    left_out = refused_in_words(done.dead_letters, done.refused)
+    return [f"{events:,} events, {words}", *left_out]
 
 
 def _opened(

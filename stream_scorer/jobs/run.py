@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.io.telemetry import Metrics, MetricsEndpoint
 from stream_scorer.live.consumer import Consumer
-from stream_scorer.live.loop import Loop, Stop
+from stream_scorer.live.loop import Loop, Stop, Totals
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, stop: Stop | None = None) -> dict[str, Any]:
+def run(settings: Settings, stop: Stop | None = None) -> Totals:
     """Consume until SIGTERM, SIGINT or `stop`; what was done. Raises Halt, Unavailable, InputError.
 
     Servers that are away when it starts are waited for by whoever starts it; later, by itself.
@@ -38,8 +37,9 @@ def run(settings: Settings, stop: Stop | None = None) -> dict[str, Any]:
                 window = DeadLetterWindow(limits.max_share, limits.window_records)
                 loop = Loop(consumer, window, metrics, stop)
                 loop.run()
-        log.info("stopped: %s", loop.totals.as_dict())
-        return loop.totals.as_dict()
+        totals = loop.totals
+        log.info("stopped: %s", totals.as_json())
+        return totals
     finally:
         if endpoint is not None:
             endpoint.close()

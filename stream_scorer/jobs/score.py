@@ -10,11 +10,11 @@ from __future__ import annotations
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows
@@ -24,13 +24,28 @@ from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, engine_name, open_engine
 from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.progress import Meter, progress
+from stream_scorer.result import Result
 
 
-def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") -> dict[str, Any]:
-    """{"rows", "model_version", "out", "seconds", "stages", "peak_memory_bytes", ...}.
+@dataclass(frozen=True)
+class BulkScores(Result):
+    """stages: seconds in each, some of them beside each other. peak_memory_bytes: of a process."""
 
-    stages: seconds in each; reading, model and writing run beside each other. Raises InputError
-    for a model, a snapshot or a target that can't be used.
+    rows: int
+    categories: int
+    model_version: str
+    model_engine: str
+    out: str
+    seconds: float
+    customers_per_second: int
+    stages: Mapping[str, float]
+    peak_memory_bytes: int
+
+
+def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") -> BulkScores:
+    """Score every row of `snapshot` into the new Parquet file `out`.
+
+    Raises InputError for a model, a snapshot or a target that can't be used.
     """
     started = time.monotonic()
     spent = _Spent()
@@ -45,27 +60,28 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
         with progress("scoring", opened.rows) as meter:
             _score_all(opened.shards(), engine, writer, spent, meter)
     seconds = time.monotonic() - started
-    return {
-        "rows": opened.rows,
-        "categories": len(engine.categories),
-        "model_version": engine.model_version,
-        "model_engine": model_engine,
-        "out": str(out),
-        "seconds": round(seconds, 3),
-        "customers_per_second": round(opened.rows / seconds),
-        "stages": {stage: round(took, 3) for stage, took in spent.seconds.items()},
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    return BulkScores(
+        rows=opened.rows,
+        categories=len(engine.categories),
+        model_version=engine.model_version,
+        model_engine=model_engine,
+        out=str(out),
+        seconds=round(seconds, 3),
+        customers_per_second=round(opened.rows / seconds),
+        stages={stage: round(took, 3) for stage, took in spent.seconds.items()},
+        # Linux counts in kibibytes.
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
-    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report["stages"].items())
+def in_words(scores: BulkScores) -> list[str]:
+    """The result for people."""
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in scores.stages.items())
     return [
-        f"{report['rows']:,} rows of {report['categories']:,} categories by model "
-        f"{report['model_version']} to {report['out']} in {report['seconds']:.1f} s: "
-        f"{report['customers_per_second']:,} a second",
-        f"seconds: {stages}; {report['peak_memory_bytes'] / 1e6:,.0f} MB of memory at most",
+        f"{scores.rows:,} rows of {scores.categories:,} categories by model "
+        f"{scores.model_version} to {scores.out} in {scores.seconds:.1f} s: "
+        f"{scores.customers_per_second:,} a second",
+        f"seconds: {stages}; {scores.peak_memory_bytes / 1e6:,.0f} MB of memory at most",
     ]
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,13 +21,30 @@ from stream_scorer.errors import ArtefactError, SnapshotError
 from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.model import artefact
 from stream_scorer.progress import progress
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
+
+
+@dataclass(frozen=True)
+class Trained(Result):
+    """The new artefact. validation_log_loss: None without validation snapshots."""
+
+    model: str
+    model_version: str
+    rows: int
+    categories: int
+    validation_log_loss: float | None
+    seconds: float
 
 
 def train(
     settings: Settings, snapshots: Sequence[Path], out: Path, *, validation: Sequence[Path] = ()
-) -> dict[str, Any]:
-    """{"model", "model_version", "rows", "categories", "validation_log_loss", "seconds"}."""
+) -> Trained:
+    """Train on `snapshots` and write the new directory `out`.
+
+    validation: later snapshots, to stop by and to calibrate on. Raises ArtefactError where `out`
+    exists or can't be written, SnapshotError and FingerprintMismatch for unfit snapshots.
+    """
     from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
 
     started = time.monotonic()
@@ -53,22 +70,22 @@ def train(
     }
     manifest = artefact.save(model, out, about)
     loss = model.metrics.get("validation_log_loss")
-    return {
-        "model": str(out),
-        "model_version": manifest.model_version,
-        "rows": int(model.training["rows"]),
-        "categories": len(model.category_index),
-        "validation_log_loss": None if loss is None or math.isnan(loss) else float(loss),
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    return Trained(
+        model=str(out),
+        model_version=manifest.model_version,
+        rows=int(model.training["rows"]),
+        categories=len(model.category_index),
+        validation_log_loss=None if loss is None or math.isnan(loss) else float(loss),
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
-    loss = report["validation_log_loss"]
+def in_words(trained: Trained) -> list[str]:
+    """The result for people."""
+    loss = trained.validation_log_loss
     words = (
-        f"model {report['model_version']} to {report['model']}: {report['categories']:,} "
-        f"categories from {report['rows']:,} rows in {report['seconds']:.0f} s"
+        f"model {trained.model_version} to {trained.model}: {trained.categories:,} "
+        f"categories from {trained.rows:,} rows in {trained.seconds:.0f} s"
     )
     return [words if loss is None else f"{words}, validation log loss {loss:.4f}"]
 

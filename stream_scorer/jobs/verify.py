@@ -13,8 +13,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -28,6 +27,7 @@ from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.past.sources import TOPIC, PastEvents, Refused, open_past, valid_batches
 from stream_scorer.progress import progress
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 BATCH_RECORDS = 50_000
@@ -47,12 +47,30 @@ class _Sample:
         return self.bound is None or _hash(customer_id, self.seed) <= self.bound
 
 
-def verify(settings: Settings, sample: int, seed: int | None) -> dict[str, Any]:
-    """{"ok", "checked", "different", "absent", "unverifiable", "differences" [...], ...}.
+@dataclass(frozen=True)
+class Verification(Result):
+    """ok: something was checked, and nothing differs. Counts are of customers, but for `events`.
 
-    sample: how many customers, 0 for all; seed None: by the clock. differences: {"customer_id",
-    "what", "stored", "recomputed"}, the first `LISTED`. ok: something was checked and nothing
-    differs.
+    absent: in the topic but not in the store, and so counted in `different` too. unverifiable:
+    events of theirs were never in the topic, or are no longer. differences: the first `LISTED`.
+    """
+
+    ok: bool
+    checked: int
+    different: int
+    absent: int
+    unverifiable: int
+    events: int
+    seed: int
+    differences: tuple[Difference, ...]
+    seconds: float
+
+
+def verify(settings: Settings, sample: int, seed: int | None) -> Verification:
+    """Compare `sample` customers (0: all) of the store with the topic.
+
+    seed: draws the same customers again; None: by the clock. Raises Unavailable where a server is
+    away, and FingerprintMismatch where the store is of another declaration.
     """
     started = time.monotonic()
     seed = clock_ms() if seed is None else seed
@@ -70,38 +88,39 @@ def verify(settings: Settings, sample: int, seed: int | None) -> dict[str, Any]:
         recompute = _Recompute(settings, space, take(stored, known), marks, past, drawn)
         recompute.run()
     found = differences(recompute.stored, recompute.states(), space)
-    found += recompute.absent()
+    absent = recompute.absent()
+    found += absent
     different = {d.customer_id for d in found}
-    return {
-        "ok": bool(len(known)) and not found,
-        "checked": len(known),
-        "different": len(different),
-        "absent": len(recompute.absent()),
-        "unverifiable": lost_history,
-        "events": recompute.events,
-        "seed": seed,
-        "differences": [asdict(d) for d in found[:LISTED]],
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    return Verification(
+        ok=bool(len(known)) and not found,
+        checked=len(known),
+        different=len(different),
+        absent=len(absent),
+        unverifiable=lost_history,
+        events=recompute.events,
+        seed=seed,
+        differences=tuple(found[:LISTED]),
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
-def in_words(report: dict[str, Any], shown: int = 20) -> list[str]:
-    """The report for people."""
+def in_words(result: Verification, shown: int = 20) -> list[str]:
+    """The result for people, with the first `shown` differences."""
     lines = [
-        f"{d['customer_id']}: {d['what']}: {d['stored']} stored, {d['recomputed']} recomputed"
-        for d in report["differences"][:shown]
+        f"{d.customer_id}: {d.what}: {d.stored} stored, {d.recomputed} recomputed"
+        for d in result.differences[:shown]
     ]
-    if len(report["differences"]) > shown:
+    if len(result.differences) > shown:
         lines.append("... and more; --json lists them")
     lines.append(
-        f"{report['checked']:,} customers recomputed from {report['events']:,} events in "
-        f"{report['seconds']:.1f} s: {report['different']:,} differ"
+        f"{result.checked:,} customers recomputed from {result.events:,} events in "
+        f"{result.seconds:.1f} s: {result.different:,} differ"
     )
-    if report["absent"]:
-        lines.append(f"{report['absent']:,} of them are in the topic but not in the store")
-    if report["unverifiable"]:
+    if result.absent:
+        lines.append(f"{result.absent:,} of them are in the topic but not in the store")
+    if result.unverifiable:
         lines.append(
-            f"{report['unverifiable']:,} could not be checked: some of their events are not, or no "
+            f"{result.unverifiable:,} could not be checked: some of their events are not, or no "
             "longer, in the topic"
         )
     return lines

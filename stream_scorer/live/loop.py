@@ -15,15 +15,16 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Unavailable
+from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.consumer import Consumer
+from stream_scorer.result import Result
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class Stop:
                 signal.signal(number, before[number])
 
 
-@dataclass
-class Totals:
+@dataclass(frozen=True)
+class Totals(Result):
     """What was done since the start."""
 
     records: int = 0
@@ -71,12 +72,18 @@ class Totals:
     dead_letters: int = 0
     propensities: int = 0
     batches: int = 0
-    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """For reports."""
-        counts = {k: v for k, v in vars(self).items() if k != "started"}
-        return counts | {"seconds": round(time.monotonic() - self.started, 3)}
+    def plus(self, report: BatchReport) -> Totals:
+        """With one more micro-batch."""
+        return Totals(
+            records=self.records + report.records,
+            applied=self.applied + report.applied,
+            duplicates=self.duplicates + report.duplicates,
+            dead_letters=self.dead_letters + len(report.dead_letters),
+            propensities=self.propensities + report.propensities,
+            batches=self.batches + 1,
+        )
 
 
 class Loop:
@@ -90,7 +97,12 @@ class Loop:
         self._read_again: dict[TopicPartition, int] = {}
         self._delays = _retry_delays()
         self._next_lag = self._next_report = self._next_verify = 0.0
-        self.totals = Totals()
+        self._totals, self._started = Totals(), time.monotonic()
+
+    @property
+    def totals(self) -> Totals:
+        """What was done until now."""
+        return replace(self._totals, seconds=round(time.monotonic() - self._started, 3))
 
     def run(self) -> None:
         """Step until asked to stop. Raises Halt and InputError."""
@@ -120,13 +132,7 @@ class Loop:
         if not report.records:
             return
         self._metrics.observe(report)
-        totals = self.totals
-        totals.records += report.records
-        totals.applied += report.applied
-        totals.duplicates += report.duplicates
-        totals.dead_letters += len(report.dead_letters)
-        totals.propensities += report.propensities
-        totals.batches += 1
+        self._totals = self._totals.plus(report)
         self._window.add(report.records, report.dead_letters)
 
     def _verify(self) -> None:
@@ -169,7 +175,7 @@ class Loop:
         if now >= self._next_report:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())
-            log.info("%s events, %s behind", f"{self.totals.records:,}", f"{lag:,}")
+            log.info("%s events, %s behind", f"{self._totals.records:,}", f"{lag:,}")
 
 
 def _retry_delays() -> Iterator[float]:

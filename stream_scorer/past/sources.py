@@ -16,11 +16,10 @@ group nor its offsets are touched. Files and topic come in the same order at eac
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.live.consumer import lookup_of
 from stream_scorer.past.numbering import Numbering
 from stream_scorer.past.window import in_window
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
@@ -41,43 +41,49 @@ LATEST_MS = int(np.iinfo(np.int64).max // 2)  # no clock: nothing in a file lies
 LISTED = 1000
 
 
+@dataclass(frozen=True)
+class RefusedRecord(Result):
+    """A record that could not be applied. position: in its file, from 0, or its offset."""
+
+    source: str
+    partition: int
+    position: int
+    reason: str
+    detail: str
+
+
 @dataclass
 class Refused:
     """Records that could not be applied: all counted by reason, the first `LISTED` listed."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    first: list[dict[str, Any]] = field(default_factory=list)
+    first: list[RefusedRecord] = field(default_factory=list)
 
-    def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Count and list; position is the record's position in its file, from 0, or its offset."""
-        self.counts.update(letter.reason.value for letter in letters)
-        for letter in letters[: LISTED - len(self.first)]:
-            self.first.append(
-                {
-                    "source": letter.topic,
-                    "partition": letter.partition,
-                    "position": letter.offset,
-                    "reason": letter.reason.value,
-                    "detail": letter.detail,
-                }
-            )
+    def add(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Count all, and list those for which there is room."""
+        self.counts.update(d.reason.value for d in dead_letters)
+        self.first += [
+            RefusedRecord(d.topic, d.partition, d.offset, d.reason.value, d.detail)
+            for d in dead_letters[: LISTED - len(self.first)]
+        ]
 
     def join(self, other: Refused) -> None:
         """Add `other`, which was refused after this."""
         self.counts.update(other.counts)
         self.first += other.first[: LISTED - len(self.first)]
 
-    def as_report(self) -> dict[str, Any]:
-        """{"dead_letters" {reason: count}, "refused" [the first of them]}."""
-        return {"dead_letters": dict(sorted(self.counts.items())), "refused": self.first}
+    def by_reason(self) -> dict[str, int]:
+        """How many of each reason, in the order of the alphabet."""
+        return dict(sorted(self.counts.items()))
 
 
-def refused_in_words(report: dict[str, Any], shown: int = 10) -> list[str]:
-    """`Refused.as_report` as lines of text, the first `shown` records named."""
-    lines = [f"{n:,} records left out: {reason}" for reason, n in report["dead_letters"].items()]
-    for row in report["refused"][:shown]:
-        where = f"{row['source']}[{row['partition']}] at {row['position']}"
-        lines.append(f"  {where}: {row['reason']}: {row['detail']}")
+def refused_in_words(
+    counts: Mapping[str, int], first: Sequence[RefusedRecord], shown: int = 10
+) -> list[str]:
+    """Counts by reason, then the first `shown` records, as lines of text."""
+    lines = [f"{n:,} records left out: {reason}" for reason, n in counts.items()]
+    for r in first[:shown]:
+        lines.append(f"  {r.source}[{r.partition}] at {r.position}: {r.reason}: {r.detail}")
     return lines
 
 

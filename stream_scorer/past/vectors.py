@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
@@ -22,6 +23,7 @@ from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.past.sources import LATEST_MS, PastEvents, Refused
 from stream_scorer.progress import progress
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 BATCH_RECORDS = 350_000  # into memory: a batch costs a pass over all records, whatever is in it
@@ -34,6 +36,16 @@ class _Prepared(NamedTuple):
     records: int
     next_offsets: dict[TopicPartition, int]
     events: PreparedEvents
+
+
+@dataclass(frozen=True)
+class FoldCounts(Result):
+    """records: all, refused ones too. events: valid ones, which are applied or duplicates."""
+
+    records: int
+    events: int
+    applied: int
+    duplicates: int
 
 
 class PastFold:
@@ -112,11 +124,7 @@ class PastFold:
             return sorted(self.next_offsets)
         return sorted({(numbering.source_of[file], number) for file, number in self.next_offsets})
 
-    def counts(self) -> dict[str, Any]:
-        """Plain numbers for reports."""
-        return {
-            "records": self._records,
-            "events": self._applied + self._duplicates,
-            "applied": self._applied,
-            "duplicates": self._duplicates,
-        }
+    def counts(self) -> FoldCounts:
+        """What was read so far."""
+        events = self._applied + self._duplicates
+        return FoldCounts(self._records, events, self._applied, self._duplicates)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from stream_scorer.result import Result
 from stream_scorer.settings.connections import KafkaSettings
 
 
-class Problem(NamedTuple):
+@dataclass(frozen=True)
+class Problem(Result):
     """What is wrong, and the remedy."""
 
     found: str

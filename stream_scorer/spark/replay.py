@@ -34,6 +34,7 @@ from stream_scorer.io.files.snapshots import (
     manifest_content,
     manifest_of,
 )
+from stream_scorer.jobs.replay import LabelledSnapshot
 from stream_scorer.past.sources import TOPIC, Refused, open_past, refuse_unfinished, valid_batches
 from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
@@ -74,8 +75,8 @@ def replay(
     out: str,
     cutoffs_ms: Sequence[int],
     window: tuple[int | None, int | None] = (None, None),
-) -> dict[str, Any]:
-    """Labelled snapshots in the new directory `out`: the report of `jobs.replay.replay`.
+) -> LabelledSnapshot:
+    """A labelled snapshot in the new directory `out`, as `jobs.replay.replay` writes it.
 
     sources: event files or directories of them, under the same path on every worker. window: from
     inclusive, to exclusive, of occurred_at. Raises InputError, and Halt where the job fails.
@@ -99,14 +100,16 @@ def replay(
             rows = _finish(spark, files, out, SnapshotInfo(space, rule.by, rule))
     finally:
         events.unpersist()
-    return {
-        "events": count,
-        **_together(reports.value).as_report(),
-        "rows": rows,
-        "cutoffs": len(cutoffs),
-        "out": out,
-        "seconds": round(time.monotonic() - started, 3),
-    }
+    refused = _together(reports.value)
+    return LabelledSnapshot(
+        events=count,
+        dead_letters=refused.by_reason(),
+        refused=tuple(refused.first),
+        rows=rows,
+        cutoffs=len(cutoffs),
+        out=out,
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def _listed(sources: Sequence[str]) -> list[str]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from pyspark.sql.types import (
 from stream_scorer.errors import Halt, SnapshotError
 from stream_scorer.io.files.scores import described, scored
 from stream_scorer.io.files.snapshot_tables import vectors
+from stream_scorer.jobs.score import BulkScores
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship
@@ -42,12 +44,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 PIECE_ROWS = 2048
-MOST = "peak_memory_bytes"  # the one figure of a tally that is not a sum
+PEAK_MEMORY = "peak_memory_bytes"  # the one figure of a tally that is not a sum
 Tally = dict[str, float]
 
 
 class TallyParam(AccumulatorParam[Tally]):  # type: ignore[misc] # pyspark is not type-checked
-    """Adds what tasks tell; attempts that failed count too."""
+    """Adds what tasks report; attempts that failed count too."""
 
     def zero(self, value: Tally) -> Tally:
         """Nothing yet."""
@@ -57,19 +59,26 @@ class TallyParam(AccumulatorParam[Tally]):  # type: ignore[misc] # pyspark is no
         """Sums, and the greatest memory."""
         for name, amount in value2.items():
             before = value1.get(name, 0)
-            value1[name] = max(before, amount) if name == MOST else before + amount
+            value1[name] = max(before, amount) if name == PEAK_MEMORY else before + amount
         return value1
+
+
+@dataclass(frozen=True)
+class SparkScores(BulkScores):
+    """Adds what all Python workers did: "load", "convert" and "model" in seconds, "tasks", and
+    "models_loaded". peak_memory_bytes is the greatest of a Python worker's.
+    """
+
+    workers: Mapping[str, float]
+    parallelism: int
 
 
 def score(
     spark: SparkSession, model: str, snapshot: str, out: str, model_engine: str = "native"
-) -> dict[str, Any]:
+) -> SparkScores:
     """Score every row of `snapshot` into the new directory `out`.
 
-    model: see `ship`. Returns {"rows", "model_version", "out", "seconds", "stages",
-    "peak_memory_bytes" (of a Python worker), "workers" {sums: "load", "convert" and "model" in
-    seconds, "tasks", "models_loaded"}, ...}.
-    Raises InputError for what can't be used and Halt where the job fails.
+    model: see `ship`. Raises InputError for what can't be used and Halt where the job fails.
     """
     started = time.monotonic()
     files = HadoopFiles(spark)
@@ -86,25 +95,25 @@ def score(
         if written != checked.rows:
             raise Halt(f"scores {out}: {written} rows of {checked.rows}; all of it was deleted")
     ended = time.monotonic()
-    told_by_workers = dict(tally.value)
-    peak = told_by_workers.pop(MOST, 0)
-    return {
-        "rows": written,
-        "categories": len(shipped.categories),
-        "model_version": shipped.model_version,
-        "model_engine": shipped.engine,
-        "out": out,
-        "seconds": round(ended - started, 3),
-        "customers_per_second": round(written / (ended - started)),
-        "stages": {
+    workers = dict(tally.value)
+    peak_memory_bytes = int(workers.pop(PEAK_MEMORY, 0))
+    return SparkScores(
+        rows=written,
+        categories=len(shipped.categories),
+        model_version=shipped.model_version,
+        model_engine=shipped.engine,
+        out=out,
+        seconds=round(ended - started, 3),
+        customers_per_second=round(written / (ended - started)),
+        stages={
             "load": round(loaded - started, 3),
             "check": round(begun - loaded, 3),
             "score": round(ended - begun, 3),
         },
-        "peak_memory_bytes": int(peak),
-        "workers": {name: round(value, 3) for name, value in told_by_workers.items()},
-        "parallelism": spark.sparkContext.defaultParallelism,
-    }
+        peak_memory_bytes=peak_memory_bytes,
+        workers={name: round(amount, 3) for name, amount in workers.items()},
+        parallelism=spark.sparkContext.defaultParallelism,
+    )
 
 
 def scores(
@@ -161,4 +170,4 @@ def _score_batches(
     if tally is not None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         loads = engine_of.cache_info().misses - loaded_before
-        tally.add({**seconds, "tasks": 1, "models_loaded": loads, MOST: peak})
+        tally.add({**seconds, "tasks": 1, "models_loaded": loads, PEAK_MEMORY: peak})

@@ -200,13 +200,13 @@ def settings_for(kafka: KafkaServer, unique: str, partitions: int = 3) -> Settin
 def test_topics_are_created_once_and_then_good(kafka: KafkaServer, unique: str) -> None:
     settings = settings_for(kafka, unique)
     missing = topics.check(settings)
-    assert not missing["ok"]
-    assert "does not exist" in topics.in_words(missing)[0]
-    assert [t["created"] for t in topics.create(settings)["topics"]] == [True] * 3
-    assert [t["created"] for t in topics.create(settings)["topics"]] == [False] * 3
-    assert topics.check(settings)["ok"]
+    assert not missing.ok
+    assert "does not exist" in topics.checked_in_words(missing)[0]
+    assert [t.created for t in topics.create(settings).topics] == [True] * 3
+    assert [t.created for t in topics.create(settings).topics] == [False] * 3
+    assert topics.check(settings).ok
     other = topics.check(settings_for(kafka, unique, partitions=5))
-    assert "has 3 partitions" in " ".join(topics.in_words(other))
+    assert "has 3 partitions" in " ".join(topics.checked_in_words(other))
     for name in ("in", "out", "dead"):
         kafka.delete_topic(f"{unique}-{name}")
 
@@ -215,8 +215,8 @@ def test_output_topic_that_is_not_compacted_is_named(kafka: KafkaServer, unique:
     settings = settings_for(kafka, unique)
     topics.create(settings)
     kafka.configure_topic(f"{unique}-out", {"cleanup.policy": "delete"})
-    (problem,) = (t["problems"] for t in topics.check(settings)["topics"] if not t["ok"])
-    assert problem[0]["remedy"] == "set cleanup.policy=compact"
+    (problem,) = (t.problems for t in topics.check(settings).topics if not t.ok)
+    assert problem[0].remedy == "set cleanup.policy=compact"
 
 
 def test_doctor_tells_how_far_the_group_is(kafka: KafkaServer, member: Make, unique: str) -> None:
@@ -226,6 +226,6 @@ def test_doctor_tells_how_far_the_group_is(kafka: KafkaServer, member: Make, uni
     source = member(f"{unique}-in", unique)
     source.commit(read(source, 10))
     kafka.produce(f"{unique}-in", [(b"k", b"v")] * 4)
-    findings = {f["check"]: f for f in doctor(settings)["findings"]}
-    assert findings[f"group {unique}"]["found"] == "4 events behind"
-    assert findings[f"topic {unique}-in"]["ok"]
+    findings = {f.check: f for f in doctor(settings).findings}
+    assert findings[f"group {unique}"].found == "4 events behind"
+    assert findings[f"topic {unique}-in"].ok

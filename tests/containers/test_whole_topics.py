@@ -13,7 +13,7 @@ from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import DeadLetter, Reason
 from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.jobs import dead_letters
-from stream_scorer.jobs.dead_letters import Choice
+from stream_scorer.past.dead_letters import Choice
 from stream_scorer.settings.tree import Settings
 
 pytestmark = pytest.mark.containers
@@ -63,9 +63,9 @@ def test_what_the_input_topic_refuses_does_not_go_back_and_is_not_marked(
     }  # fmt: skip
     settings = Settings.load(None, overrides={"kafka": overrides}, environment={})
     report = dead_letters.replay(settings, Choice())
-    assert (report["matched"], report["replayed"], report["refused"]) == (5, 4, 1)
+    assert (report.matched, report.replayed, report.refused) == (5, 4, 1)
     assert sorted(values(kafka, events)) == sorted(v for v in originals if len(v) < 2000)  # type: ignore[type-var]
     kafka.configure_topic(events, {"max.message.bytes": 10_000})
     report = dead_letters.replay(settings, Choice())
-    assert (report["replayed"], report["already"], report["refused"]) == (1, 4, 0)
+    assert (report.replayed, report.already, report.refused) == (1, 4, 0)
     assert sorted(values(kafka, events)) == sorted(originals)  # type: ignore[type-var]

@@ -28,57 +28,58 @@ TINY = Sizes(
 def test_stages_report_results_ratios_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_network, "available", lambda: False)
     report = bench(["decode", "score", "train"], TINY)
-    json.dumps(report, allow_nan=False)
-    assert {r["stage"] for r in report["results"]} == {"decode", "score", "train"}
-    for result in report["results"]:
-        assert set(result) == {"stage", "case", "unit", "median", "min", "max", "runs"}
-        assert 0 < result["min"] <= result["median"] <= result["max"]
-        assert result["runs"] == TINY.runs
-    assert set(report["ratios"]) == {
+    json.dumps(report.as_json(), allow_nan=False)
+    assert {r.stage for r in report.results} == {"decode", "score", "train"}
+    for result in report.results:
+        keys = ["stage", "case", "unit", "median", "min", "max", "runs"]
+        assert list(result.as_json()) == keys
+        assert 0 < result.min <= result.median <= result.max
+        assert result.runs == TINY.runs
+    assert set(report.ratios) == {
         "decode_vs_fastavro", "score_native_vs_mxnet", "score_default_native_vs_mxnet",
         "train_iterator_share_of_step",
     }  # fmt: skip
-    assert report["machine"]["cores"] > 0
-    assert report["machine"]["versions"]["numpy"]
-    assert [n.split()[0] for n in report["notes"]] == ["score_native_vs_torch", "train_vs_torch"]
-    assert len(in_words(report)) > len(report["results"])
+    assert report.machine.cores > 0
+    assert report.machine.versions["numpy"]
+    assert [n.split()[0] for n in report.notes] == ["score_native_vs_torch", "train_vs_torch"]
+    assert len(in_words(report)) > len(report.results)
 
 
 def test_torch_is_measured_exactly_where_it_is_installed() -> None:
     report = bench(["score", "train"], TINY)
-    measured = {ratio for ratio in report["ratios"] if ratio.endswith("_vs_torch")}
-    left_out = {note.split()[0] for note in report["notes"]}
+    measured = {ratio for ratio in report.ratios if ratio.endswith("_vs_torch")}
+    left_out = {note.split()[0] for note in report.notes}
     pair = {"train_vs_torch", "score_native_vs_torch"}
     assert (measured, left_out) == ((pair, set()) if torch_network.available() else (set(), pair))
 
 
 def test_only_the_named_stages_run_and_a_wrong_name_is_refused() -> None:
-    assert {r["stage"] for r in bench(["decode"], TINY)["results"]} == {"decode"}
+    assert {r.stage for r in bench(["decode"], TINY).results} == {"decode"}
     with pytest.raises(InputError, match=r"STAGE.*choose from decode, score, train, state, replay"):
         bench(["fly"], TINY)
 
 
 def test_events_are_replayed_beside_the_live_path() -> None:
     report = bench(["replay"], TINY)
-    assert set(report["ratios"]) == {"replay_vs_state", "replay_state_vs_state"}
-    assert {r["unit"] for r in report["results"]} == {"events/s", "bytes"}
-    assert report["notes"] == []
-    assert len(bench(["state"], TINY)["results"]) == 2
+    assert set(report.ratios) == {"replay_vs_state", "replay_state_vs_state"}
+    assert {r.unit for r in report.results} == {"events/s", "bytes"}
+    assert report.notes == ()
+    assert len(bench(["state"], TINY).results) == 2
 
 
 def test_the_whole_loop_is_timed_beside_a_peer_and_the_bare_client() -> None:
     report = bench(["end-to-end"], TINY)
-    assert set(report["ratios"]) == {
+    assert set(report.ratios) == {
         "features_only_vs_raw_consume", "features_only_vs_best_peer", "end_to_end_vs_best_peer",
     }  # fmt: skip
-    assert len(report["results"]) == 6
-    assert all(r["median"] > 0 for r in report["results"])
+    assert len(report.results) == 6
+    assert all(r.median > 0 for r in report.results)
 
 
 def test_the_native_engine_is_timed_beside_the_machines_limit() -> None:
     report = bench(["limits"], TINY)
-    assert set(report["ratios"]) == {"score_native_vs_limit"}
-    assert len(report["results"]) == 4
+    assert set(report.ratios) == {"score_native_vs_limit"}
+    assert len(report.results) == 4
 
 
 def test_stages_on_events_are_left_out_without_the_demos_data(
@@ -86,8 +87,8 @@ def test_stages_on_events_are_left_out_without_the_demos_data(
 ) -> None:
     monkeypatch.setattr(complete_journey, "find_spec", lambda _name: None)
     report = bench(["state", "replay", "end-to-end"], TINY)
-    assert report["results"] == []
-    assert [n.split(" left out")[0] for n in report["notes"]] == ["state", "replay", "end-to-end"]
+    assert report.results == ()
+    assert [n.split(" left out")[0] for n in report.notes] == ["state", "replay", "end-to-end"]
 
 
 def test_the_peer_computes_the_same_vectors() -> None:

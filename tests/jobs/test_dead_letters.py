@@ -19,7 +19,7 @@ from stream_scorer.errors import InputError
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.jobs import dead_letters
-from stream_scorer.jobs.dead_letters import Choice
+from stream_scorer.past.dead_letters import Choice
 from stream_scorer.settings.tree import Settings
 
 AT_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -89,14 +89,14 @@ def held(settings: Settings, topic: str) -> list[tuple[bytes | None, bytes | Non
 def test_list_shows_the_newest_and_counts_all(settings: Settings) -> None:
     tell(settings, [b"someone else's"], [b"not ours"])
     report = dead_letters.listing(settings, Choice(), limit=3)
-    assert json.loads(json.dumps(report)) == report
-    assert report["matched"] == 8
-    assert report["unreadable"] == 1
-    assert report["reasons"] == {
+    assert json.loads(json.dumps(report.as_json())) == report.as_json()
+    assert report.matched == 8
+    assert report.unreadable == 1
+    assert report.reasons == {
         "unknown_schema": 3, "empty_value": 2, "oversized": 2, "undecodable": 1,
     }  # fmt: skip
-    assert [row["offset"] for row in report["dead_letters"]] == [5, 1, -1]
-    assert report["dead_letters"][0] == {
+    assert [row.offset for row in report.dead_letters] == [5, 1, -1]
+    assert report.dead_letters[0].as_json() == {
         "topic": settings.kafka.input_topic, "partition": 3, "offset": 5,
         "time": "2023-11-14T22:13:20.005Z", "failed_at": "2023-11-14T22:18:20.000Z",
         "reason": "unknown_schema", "detail": "as told", "key": "\\xff\x00", "bytes": 7,
@@ -110,8 +110,8 @@ def test_list_shows_the_newest_and_counts_all(settings: Settings) -> None:
 
 def test_list_chooses_by_reason_and_time_of_failure(settings: Settings) -> None:
     def offsets(choice: Choice) -> list[int]:
-        rows = dead_letters.listing(settings, choice, limit=0)["dead_letters"]
-        return [row["offset"] for row in rows]
+        rows = dead_letters.listing(settings, choice, limit=0).dead_letters
+        return [row.offset for row in rows]
 
     assert offsets(Choice.of(["empty_value", "undecodable"])) == [0, 2, 3]
     assert offsets(Choice.of(from_ms=AT_MS + 300_000, to_ms=AT_MS + 420_000)) == [5, 1]
@@ -120,7 +120,7 @@ def test_list_chooses_by_reason_and_time_of_failure(settings: Settings) -> None:
 
 def test_replay_puts_back_key_and_bytes_once_and_leaves_out_what_is_cut(settings: Settings) -> None:
     report = dead_letters.replay(settings, Choice())
-    assert report | {"seconds": 0} == {
+    assert report.as_json() | {"seconds": 0} == {
         "topic": settings.kafka.input_topic, "matched": 8, "replayed": 5, "already": 0,
         "repeated": 1, "cut": 1, "foreign": 1, "refused": 0, "seconds": 0,
     }  # fmt: skip
@@ -133,19 +133,19 @@ def test_replay_puts_back_key_and_bytes_once_and_leaves_out_what_is_cut(settings
 
 def test_what_was_replayed_is_marked_and_does_not_go_back_again(settings: Settings) -> None:
     first = dead_letters.replay(settings, Choice.of(["unknown_schema"]))
-    assert (first["matched"], first["replayed"], first["repeated"]) == (3, 2, 1)
+    assert (first.matched, first.replayed, first.repeated) == (3, 2, 1)
     listed = dead_letters.listing(settings, Choice(), limit=0)
-    assert listed["replayed"] == 3
-    assert listed["unreadable"] == 0
-    assert {row["offset"] for row in listed["dead_letters"] if row["replayed"]} == {1, 5}
+    assert listed.replayed == 3
+    assert listed.unreadable == 0
+    assert {row.offset for row in listed.dead_letters if row.replayed} == {1, 5}
     second = dead_letters.replay(settings, Choice())
-    assert (second["replayed"], second["already"]) == (3, 3)
+    assert (second.replayed, second.already) == (3, 3)
     assert len(held(settings, settings.kafka.input_topic)) == 5
 
 
 def test_replay_of_chosen_positions(settings: Settings) -> None:
     report = dead_letters.replay(settings, Choice.of(positions=["3:5", "0:3", "0:99"]))
-    assert (report["matched"], report["replayed"]) == (2, 2)
+    assert (report.matched, report.replayed) == (2, 2)
     keys = {key for key, _ in held(settings, settings.kafka.input_topic)}
     assert keys == {b"\xff\x00", b"key 3"}
 

@@ -104,7 +104,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> type[FailingStore]:
     return FailingStore
 
 
-def exported(settings: Settings, out: Path, as_of_ms: int | None = None) -> dict[str, Any]:
+def exported(settings: Settings, out: Path, as_of_ms: int | None = None) -> job.Exported:
     return job.export(settings, out, as_of_ms, rows_per_shard=SHARD)
 
 
@@ -118,8 +118,8 @@ def unfinished(out: Path) -> Path:
 
 def test_every_customer_is_there_once_with_its_vector(settings: Settings, tmp_path: Path) -> None:
     report = exported(settings, tmp_path / "s")
-    assert report["rows"] == CUSTOMERS
-    assert report["shards"] > 5
+    assert report.rows == CUSTOMERS
+    assert report.shards > 5
     snapshot = Snapshot.open(tmp_path / "s", settings.feature_space().fingerprint)
     rows = concatenate_rows(list(snapshot.shards()))
     assert sorted(rows.customer_ids) == sorted(f"zoë {i}" for i in range(CUSTOMERS))
@@ -148,8 +148,8 @@ def test_customers_with_later_events_are_left_out_and_counted(
     settings: Settings, tmp_path: Path
 ) -> None:
     report = exported(settings, tmp_path / "s", START + 5 * 10**8)
-    assert 0 < report["later"] < CUSTOMERS
-    assert report["rows"] + report["later"] == CUSTOMERS
+    assert 0 < report.later < CUSTOMERS
+    assert report.rows + report.later == CUSTOMERS
     assert Snapshot.open(tmp_path / "s").manifest["as_of_ms"] == [START + 5 * 10**8]
 
 
@@ -167,10 +167,10 @@ def test_an_interrupted_export_goes_on(
     failing.pages_left = 10**9
     report = exported(settings, tmp_path / "s")
     assert files(tmp_path / "s") == files(tmp_path / "whole")
-    assert report["shards_before"] < report["shards"]
+    assert report.shards_before < report.shards
     read = 10**9 - failing.pages_left
     if pages > 40:  # the listing took some 30
-        assert report["shards_before"] > 0
+        assert report.shards_before > 0
         assert read < 30
 
 
@@ -196,7 +196,7 @@ export.export(settings, Path({str(tmp_path / "s")!r}), None, rows_per_shard={SHA
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "s").exists()
     report = exported(settings, tmp_path / "s")
-    assert report["shards_before"] == 6
+    assert report.shards_before == 6
     exported(settings, tmp_path / "whole")
     assert files(tmp_path / "s") == files(tmp_path / "whole")
 
@@ -227,8 +227,8 @@ def test_a_customer_forgotten_meanwhile_is_left_out(
         client.delete(f"{settings.store.namespace}:c:zoë {i}")
     failing.pages_left = 10**9
     report = exported(settings, tmp_path / "s")
-    assert report["rows"] == len(concatenate_rows(list(Snapshot.open(tmp_path / "s").shards())))
-    assert report["rows"] <= SHARD
+    assert report.rows == len(concatenate_rows(list(Snapshot.open(tmp_path / "s").shards())))
+    assert report.rows <= SHARD
 
 
 def test_a_restarted_server_is_listed_anew(
@@ -245,7 +245,7 @@ def test_a_restarted_server_is_listed_anew(
     server.kill()
     server.start()
     failing.pages_left = 10**9
-    assert exported(settings, tmp_path / "s")["rows"] == CUSTOMERS
+    assert exported(settings, tmp_path / "s").rows == CUSTOMERS
 
 
 def test_what_was_asked_differently_is_refused(
@@ -298,7 +298,7 @@ input()
             exported(settings, tmp_path / "s")
         other.communicate(b"\n")
     failing.pages_left = 10**9
-    assert exported(settings, tmp_path / "s")["rows"] == CUSTOMERS
+    assert exported(settings, tmp_path / "s").rows == CUSTOMERS
 
 
 def test_a_disk_that_refuses_is_one_line(
@@ -311,12 +311,12 @@ def test_a_disk_that_refuses_is_one_line(
         patch.setattr(os, "fsync", full)
         with pytest.raises(SnapshotError, match="No space left"):
             exported(settings, tmp_path / "s")
-    assert exported(settings, tmp_path / "s")["rows"] == CUSTOMERS
+    assert exported(settings, tmp_path / "s").rows == CUSTOMERS
 
 
 def test_an_empty_store_is_an_empty_snapshot(settings: Settings, tmp_path: Path) -> None:
     client = open_store(settings, settings.feature_space())._client
     client.flushall()
-    assert exported(settings, tmp_path / "s")["rows"] == 0
+    assert exported(settings, tmp_path / "s").rows == 0
     (shard,) = Snapshot.open(tmp_path / "s").shards()
     assert len(shard) == 0

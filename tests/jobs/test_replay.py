@@ -86,7 +86,7 @@ def test_batch_size_and_threads_change_no_byte(
         out = tmp_path / f"out-{run}"
         threads = (1, 2, 4)[run % 3]
         report = propensities(settings, events, out, batch_records=batch_records, threads=threads)
-        assert (report["events"], report["customers"]) == (900, 40)
+        assert (report.counts.events, report.customers) == (900, 40)
         found.add(result(out))
     assert len(found) == 1
 
@@ -113,8 +113,8 @@ def test_what_is_refused_is_listed_with_file_and_position(
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join(lines))
     report = propensities(settings, [file], tmp_path / "out")
-    assert report["dead_letters"] == {"undecodable": 1, "unknown_event_type": 1}
-    places = [(r["source"], r["position"], r["reason"]) for r in report["refused"]]
+    assert report.dead_letters == {"undecodable": 1, "unknown_event_type": 1}
+    places = [(r.source, r.position, r.reason) for r in report.refused]
     assert places == [(str(file), 7, "undecodable"), (str(file), 11, "unknown_event_type")]
 
 
@@ -123,7 +123,7 @@ def test_window_of_files_is_by_the_time_of_events(
 ) -> None:
     window = Window(START + 10**8, START + 5 * 10**8)
     inside = [e for e in made_up_events() if START + 10**8 <= e["occurred_at"] < START + 5 * 10**8]
-    assert propensities(settings, events, tmp_path / "o", window)["events"] == len(inside)
+    assert propensities(settings, events, tmp_path / "o", window).counts.events == len(inside)
     with pytest.raises(EventFileError, match="no event"):
         propensities(settings, events, tmp_path / "p", Window(START + 10**10))
     assert not (tmp_path / "p").exists()
@@ -147,16 +147,16 @@ def test_a_namespace_is_built_from_the_topic_with_its_watermarks(
     assert producer.settle() == []
     producer.close()
     report = rebuild(settings, ["topic"], "version-2")
-    assert (report["applied"], report["dead_letters"]) == (900, {"undecodable": 1})
+    assert (report.counts.applied, report.dead_letters) == (900, {"undecodable": 1})
     assert records_of(settings) == {}
     built = records_of(named(settings, "version-2"))
     assert len(built) == 40
     store = open_store(named(settings, "version-2"), settings.feature_space())
     marks = store.watermarks([(topic, p) for p in range(4)])
-    assert {str(p): offset for (_, p), offset in marks.items()} == report["source_offsets"][topic]
+    assert {str(p): offset for (_, p), offset in marks.items()} == report.source_offsets[topic]
     assert sum(marks.values()) == 901
     again = rebuild(settings, ["topic"], "version-2")
-    assert (again["applied"], again["duplicates"]) == (0, 900)
+    assert (again.counts.applied, again.counts.duplicates) == (0, 900)
     assert records_of(named(settings, "version-2")) == built
 
 
@@ -170,14 +170,14 @@ def test_a_directory_is_one_source_and_new_files_come_last(
         write_events(folder / f"{day}.avro", made[100 * day : 100 * day + 100])
     write_events(whole, made)
     for source, namespace in ((folder, "days"), (whole, "whole")):
-        assert rebuild(settings, [source], namespace)["applied"] == 900
+        assert rebuild(settings, [source], namespace).counts.applied == 900
     days, one = (records_of(named(settings, n)) for n in ("days", "whole"))
     assert {len(r) for r in days.values()} == {len(r) for r in one.values()}  # one source each
     again = rebuild(settings, [folder], "days")
-    assert (again["applied"], again["duplicates"]) == (0, 900)
+    assert (again.counts.applied, again.counts.duplicates) == (0, 900)
     write_events(folder / "9.avro", made_up_events(50, seed=4))
     more = rebuild(settings, [folder], "days")
-    assert (more["applied"], more["duplicates"]) == (50, 900)
+    assert (more.counts.applied, more.counts.duplicates) == (50, 900)
     write_events(folder / "3b.avro", made_up_events(10, seed=5))
     with pytest.raises(InputError, match=r"4\.avro.*was added, removed or changed"):
         rebuild(settings, [folder], "days")
@@ -190,9 +190,7 @@ def test_vectors_from_a_directory_name_it_and_letters_name_the_file(
 ) -> None:
     (events[0] / "3.jsonl").write_text("{not json\n")
     report = propensities(settings, events, tmp_path / "out", batch_records=700)
-    assert [(r["source"], r["position"]) for r in report["refused"]] == [
-        (str(events[0] / "3.jsonl"), 0)
-    ]
+    assert [(r.source, r.position) for r in report.refused] == [(str(events[0] / "3.jsonl"), 0)]
     rows = pq.read_table(tmp_path / "out" / FILE).to_pylist()
     assert {r["source_topic"] for r in rows} == {str(events[0])}
     assert max(r["source_offset"] for r in rows) == 899

@@ -40,9 +40,9 @@ def test_every_row_is_scored_in_order(
 ) -> None:
     out = tmp_path / "new" / "scores.parquet"
     report = score(model, snapshot, out, engine)
-    json.dumps(report, allow_nan=False)
+    json.dumps(report.as_json(), allow_nan=False)
     shards = list(Snapshot.open(snapshot).shards())
-    assert report["rows"] == 1_000
+    assert report.rows == 1_000
     assert len(shards) == 4
     table = pq.read_table(out)
     assert table["customer_id"].to_pylist() == [c for s in shards for c in s.customer_ids]
@@ -54,14 +54,14 @@ def test_every_row_is_scored_in_order(
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert np.ptp(found, axis=0).min() > 0.01, "the rows should matter"
     said = table.schema.metadata
-    assert said[b"model_version"].decode() == report["model_version"] == direct.model_version
+    assert said[b"model_version"].decode() == report.model_version == direct.model_version
     assert json.loads(said[b"categories"]) == list(direct.categories)
     assert "1,000 rows" in in_words(report)[0]
 
 
 def test_snapshot_without_rows_makes_a_file_without_rows(model: Path, tmp_path: Path) -> None:
     write_snapshot(BulkSizes(0, 2_000, 40, 5, 9), tmp_path / "empty")
-    assert score(model, tmp_path / "empty", tmp_path / "scores")["rows"] == 0
+    assert score(model, tmp_path / "empty", tmp_path / "scores").rows == 0
     assert pq.read_table(tmp_path / "scores").num_rows == 0
 
 

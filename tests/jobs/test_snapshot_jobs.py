@@ -71,8 +71,8 @@ def test_replay_writes_what_was_known_at_each_cutoff(
     cutoffs = [START + 20 * DAY, START + 40 * DAY]
     report = replay(settings, [events], tmp_path / "out", cutoffs)
     (rows,) = Snapshot.open(tmp_path / "out", settings.feature_space().fingerprint).shards()
-    assert report["events"] == 2000
-    assert report["rows"] == len(rows) == 80
+    assert report.events == 2000
+    assert report.rows == len(rows) == 80
     assert np.unique(rows.as_of_ms).tolist() == cutoffs
     money = settings.feature_space().width - 1
     for i in range(len(rows)):
@@ -100,8 +100,8 @@ def test_replay_counts_what_it_leaves_out(settings: Settings, tmp_path: Path) ->
     lines[9] = json.dumps({**shopping()[9], "event_type": "sneeze"})
     (tmp_path / "events.jsonl").write_text("\n".join(lines))
     report = replay(settings, [tmp_path / "events.jsonl"], tmp_path / "o", [START + 30 * DAY])
-    assert report["events"] == 1998
-    assert report["dead_letters"] == {"undecodable": 1, "unknown_event_type": 1}
+    assert report.events == 1998
+    assert report.dead_letters == {"undecodable": 1, "unknown_event_type": 1}
 
 
 def test_replay_refuses_a_cutoff_whose_horizon_is_not_over(
@@ -140,9 +140,9 @@ def test_export_equals_replay(settings: Settings, events: Path, tmp_path: Path) 
         store.save(states, np.arange(len(states)))
         store.begin({("customer-events", 2): 17})
         report = export(live, tmp_path / "exported", cutoff)
-        assert (report["rows"], report["later"]) == (40, 0)
-        assert export(live, tmp_path / "early", START + 39 * DAY)["later"] > 0
-        assert export(live, tmp_path / "newest", None)["rows"] == 40
+        assert (report.rows, report.later) == (40, 0)
+        assert export(live, tmp_path / "early", START + 39 * DAY).later > 0
+        assert export(live, tmp_path / "newest", None).rows == 40
         with pytest.raises(SnapshotError, match="already exists"):
             export(live, tmp_path / "newest", None)
     snapshot = Snapshot.open(tmp_path / "exported", space.fingerprint)

@@ -95,10 +95,10 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def model(snapshots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("model") / "m"
     report = train(settings(), [snapshots["train"]], out, validation=[snapshots["validation"]])
-    assert report["categories"] == 4
-    assert report["rows"] > 300
+    assert report.categories == 4
+    assert report.rows > 300
     assert str(out) in training_in_words(report)[0]
-    json.dumps(report, allow_nan=False)
+    json.dumps(report.as_json(), allow_nan=False)
     return out
 
 

@@ -67,17 +67,17 @@ def record_of(settings: Settings, customer: str) -> bytes:
 
 def test_a_right_store_passes_whatever_is_drawn(live: Settings) -> None:
     report = verify(live, 0, seed=1)
-    assert report["ok"]
-    assert (report["checked"], report["events"], report["unverifiable"]) == (60, 800, 0)
+    assert report.ok
+    assert (report.checked, report.events, report.unverifiable) == (60, 800, 0)
     for seed in range(3):
         drawn = verify(live, 7, seed)
-        assert (drawn["ok"], drawn["checked"]) == (True, 7)
+        assert (drawn.ok, drawn.checked) == (True, 7)
 
 
 def test_events_that_are_not_read_yet_are_no_difference(live: Settings) -> None:
     late = {"event_id": "x", "customer_id": "c01", "event_type": "purchase", "occurred_at": START}
     publish(live, [late, {**late, "customer_id": "new"}])
-    assert verify(live, 0, seed=1)["ok"]
+    assert verify(live, 0, seed=1).ok
 
 
 def test_one_altered_value_is_named_with_both_values(live: Settings) -> None:
@@ -87,10 +87,12 @@ def test_one_altered_value_is_named_with_both_values(live: Settings) -> None:
     states.arrays.sum_value[0] += np.float32(0.5)
     replace(live, "c07", pack(states, fingerprint)[0])
     report = verify(live, 0, seed=1)
-    assert (report["ok"], report["different"]) == (False, 1)
-    (row,) = report["differences"]
-    assert (row["customer_id"], row["what"].split("[")[0]) == ("c07", "bought@2d")
-    assert row["stored"] / row["recomputed"] == pytest.approx((true + 0.5) / true)
+    assert (report.ok, report.different) == (False, 1)
+    (row,) = report.differences
+    assert (row.customer_id, row.what.split("[")[0]) == ("c07", "bought@2d")
+    assert isinstance(row.stored, float)
+    assert isinstance(row.recomputed, float)
+    assert row.stored / row.recomputed == pytest.approx((true + 0.5) / true)
     assert in_words(report)[0].startswith("c07: bought@2d[category_id=")
 
 
@@ -102,8 +104,8 @@ def test_a_lost_event_and_a_lost_customer_are_found(live: Settings) -> None:
     replace(live, "c03", pack(states, fingerprint)[0])
     replace(live, "c05", None)
     report = verify(live, 0, seed=1)
-    assert (report["different"], report["absent"]) == (2, 1)
-    named = {(d["customer_id"], d["what"]) for d in report["differences"]}
+    assert (report.different, report.absent) == (2, 1)
+    named = {(d.customer_id, d.what) for d in report.differences}
     assert {("c03", "offsets"), ("c05", "record")} <= named
 
 
@@ -112,4 +114,4 @@ def test_a_store_of_other_events_can_not_be_checked(config: Path, kafka: Embedde
     publish(settings, [])
     kafka.create(settings.kafka.input_topic)
     report = verify(settings, 10, seed=1)
-    assert (report["ok"], report["checked"]) == (False, 0)
+    assert (report.ok, report.checked) == (False, 0)

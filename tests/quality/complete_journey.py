@@ -35,7 +35,7 @@ from stream_scorer.demo.complete_journey import load_events
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.evaluate import evaluate
 from stream_scorer.jobs.replay import replay
-from stream_scorer.jobs.train import train
+from stream_scorer.jobs.train import Trained, train
 from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
 
@@ -96,17 +96,17 @@ def prepare(folder: Path) -> Settings:
     settings = Settings.load(config, environment={})
     for name, moments in cutoffs().items():
         report = replay(settings, [folder / "events.parquet"], folder / name, moments)
-        say(f"{name}: {report['rows']:,} rows at {report['cutoffs']} cut-offs")
+        say(f"{name}: {report.rows:,} rows at {report.cutoffs} cut-offs")
     return settings
 
 
-def trained(folder: Path, name: str, change: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The model `name` with this change of the training settings, and `train`'s report."""
+def trained(folder: Path, name: str, change: dict[str, Any]) -> tuple[Path, Trained]:
+    """The model `name` with this change of the training settings, and what `train` returned."""
     config, out = folder / "stream_scorer.toml", folder / f"model {name}"
     overrides = {"training": {"min_customers": MIN_CUSTOMERS, **change}}
     settings = Settings.load(config, overrides=overrides, environment={})
     report = train(settings, [folder / "train"], out, validation=[folder / "validation"])
-    say(f"{name}: {report['seconds']:.0f} s, validation {report['validation_log_loss']:.5f}")
+    say(f"{name}: {report.seconds:.0f} s, validation {report.validation_log_loss:.5f}")
     return out, report
 
 
@@ -133,7 +133,7 @@ def measured(folder: Path, changes: dict[str, dict[str, Any]]) -> tuple[dict[str
         p = flat.reshape(len(table), -1)
         acted = labels(folder, model)
         found[name] = Result(
-            judged["metrics"], rows_of(p, acted), report["validation_log_loss"], report["seconds"]
+            judged["metrics"], rows_of(p, acted), report.validation_log_loss, report.seconds
         )
     return found, whole
 

@@ -204,7 +204,7 @@ def prepare(folder: Path) -> Settings:
     for name, days in CUTOFF_DAYS.items():
         moments = [START + day * DAY for day in days]
         report = replay(settings, [folder / "events.parquet"], folder / name, moments)
-        say(f"{name}: {report['rows']:,} rows of {report['events']:,} events")
+        say(f"{name}: {report.rows:,} rows of {report.events:,} events")
     return settings
 
 
@@ -281,7 +281,7 @@ def measure(folder: Path) -> dict[str, Any]:
     settings = prepare(folder)
     model = folder / "model"
     report = train(settings, [folder / "train"], model, validation=[folder / "validation"])
-    say(f"trained in {report['seconds']:.0f} s, validation {report['validation_log_loss']:.5f}")
+    say(f"trained in {report.seconds:.0f} s, validation {report.validation_log_loss:.5f}")
     judged = evaluate(model, [folder / "test"])
     questions = compared(folder, model)
     return {

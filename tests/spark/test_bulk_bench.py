@@ -16,16 +16,16 @@ pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("installed")]
 def test_every_way_has_a_rate_memory_and_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(bulk.JAR, raising=False)
     report = bench(["bulk"], Sizes(customers=2_000, runs=1))
-    json.dumps(report, allow_nan=False)
-    units = {(r["case"].split(", ", 1)[1], r["unit"]) for r in report["results"]}
+    json.dumps(report.as_json(), allow_nan=False)
+    units = {(r.case.split(", ", 1)[1], r.unit) for r in report.results}
     ways = [f"{way}, {engine}" for way in ("one process", "PySpark local[2]")
             for engine in ("native", "mxnet")]  # fmt: skip
     workers = {(f"{way}, one Python worker", "MB") for way in ways if "PySpark" in way}
     assert units == workers | {(way, unit) for way in ways for unit in ("customers/s", "MB")}
-    megabytes = [r["median"] for r in report["results"] if r["unit"] == "MB"]
+    megabytes = [r.median for r in report.results if r.unit == "MB"]
     assert all(100 < amount < 20_000 for amount in megabytes)
-    shares = [v for name, v in report["ratios"].items() if name.startswith("bulk_share_in_model")]
+    shares = [v for name, v in report.ratios.items() if name.startswith("bulk_share_in_model")]
     assert len(shares) == 4
     assert all(0 < share < 1 for share in shares)
-    assert report["ratios"]["bulk_pyspark_native_vs_native"] < 1, "Spark takes longer to start"
-    assert len(report["notes"]) == 1
+    assert report.ratios["bulk_pyspark_native_vs_native"] < 1, "Spark takes longer to start"
+    assert len(report.notes) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,11 @@ def test_rows_are_those_of_one_machine_bit_for_bit(
     report = on_spark.replay(spark, settings, [str(events)], str(ours), CUTOFFS, window)
     expected = replay(settings, [events], theirs, CUTOFFS, Window(*window))
     rows = rows_of(ours)
-    assert len(rows) == report["rows"] > 200
+    assert len(rows) == report.rows > 200
     assert rows == rows_of(theirs)
     assert any(labels for *_, labels in rows.values())
-    for name in ("events", "dead_letters", "rows", "cutoffs"):
-        assert report[name] == expected[name], name
-    assert sum(report["dead_letters"].values()) == 4
-    assert report["refused"] == expected["refused"]
+    assert replace(report, out="", seconds=0) == replace(expected, out="", seconds=0)
+    assert sum(report.dead_letters.values()) == 4
     said, meant = (Snapshot.open(path).manifest for path in (ours, theirs))
     for name in ("fingerprint", "features", "categories", "labels", "as_of_ms", "rows"):
         assert said[name] == meant[name], name

@@ -37,17 +37,17 @@ def test_scores_equal_those_of_one_machine(
 
     out = tmp_path / "scores"
     report = score(spark, str(model), str(snapshot), str(out), engine)
-    json.dumps(report, allow_nan=False)
+    json.dumps(report.as_json(), allow_nan=False)
     assert_same(scores_in(out), expected)
     assert (out / "_SUCCESS").exists()
     assert not list(out.glob("**/_temporary"))
     schema = pq.read_schema(next(out.glob("*.parquet"))).remove_metadata()
     assert schema.field("as_of").type == pa.timestamp("ms", tz="UTC")
     assert schema.field("probabilities").type.value_type == pa.float32()
-    assert (report["rows"], report["categories"]) == (SIZES.customers, SIZES.categories)
+    assert (report.rows, report.categories) == (SIZES.customers, SIZES.categories)
     assert "6,000 rows" in in_words(report)[0]
     said = spark.read.parquet(str(out)).schema["probabilities"].metadata
-    assert said["model_version"] == report["model_version"]
+    assert said["model_version"] == report.model_version
     assert json.loads(said["categories"])[:2] == ["category-0000", "category-0001"]
 
 
@@ -57,10 +57,10 @@ def test_a_worker_loads_the_model_once(
     from stream_scorer.spark.scoring import score
 
     report = score(spark, str(model), str(snapshot), str(tmp_path / "scores"))
-    assert report["workers"]["tasks"] >= 8
-    assert report["workers"]["models_loaded"] <= 2, "two cores, so two workers"
-    assert report["workers"]["model"] > 0
-    assert report["peak_memory_bytes"] > 50_000_000
+    assert report.workers["tasks"] >= 8
+    assert report.workers["models_loaded"] <= 2, "two cores, so two workers"
+    assert report.workers["model"] > 0
+    assert report.peak_memory_bytes > 50_000_000
 
 
 def test_a_job_of_your_own_scores_the_rows_it_wants(
@@ -109,7 +109,7 @@ def test_snapshot_without_rows_makes_scores_without_rows(
 
     write_snapshot(BulkSizes(0, 2_000, 40, 5, 9), tmp_path / "empty")
     out = tmp_path / "scores"
-    assert score(spark, str(model), str(tmp_path / "empty"), str(out))["rows"] == 0
+    assert score(spark, str(model), str(tmp_path / "empty"), str(out)).rows == 0
     assert spark.read.parquet(str(out)).count() == 0
 
 

@@ -14,12 +14,13 @@ from stream_scorer.core.features import csr
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import pack
+from stream_scorer.result import Result
 
 ROUNDING = 1e-5  # relative, of float32 sums in another order
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Result):
     """What of a customer's record differs: a column's name, or part of the record's head."""
 
     customer_id: str

@@ -1,0 +1,143 @@
+"""What verbs return: frozen types, whose JSON has the keys that others read."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, dataclass
+from importlib import import_module
+from inspect import getmembers, isfunction
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import pytest
+
+from stream_scorer import jobs
+from stream_scorer.bench.timing import Machine, Measurement
+from stream_scorer.core.features.parity import Difference
+from stream_scorer.jobs.bench import Benchmark
+from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
+from stream_scorer.jobs.doctor import Diagnosis, Finding
+from stream_scorer.jobs.export import Exported
+from stream_scorer.jobs.models import Activated, ListedModel, ModelList, ModelSummary
+from stream_scorer.jobs.publish import Published
+from stream_scorer.jobs.replay import LabelledSnapshot, RebuiltNamespace, ReplayedPropensities
+from stream_scorer.jobs.score import BulkScores
+from stream_scorer.jobs.topics import CheckedTopic, CheckedTopics, CreatedTopic, CreatedTopics
+from stream_scorer.jobs.train import Trained
+from stream_scorer.jobs.verify import Verification
+from stream_scorer.live.loop import Totals
+from stream_scorer.past.sources import RefusedRecord
+from stream_scorer.past.vectors import FoldCounts
+from stream_scorer.result import Result
+from stream_scorer.settings.topics import Problem
+
+SUMMARY = ModelSummary("m", "v", "f", 3, 2, None, "2026-11-24T08:00:00+00:00")
+COUNTS = FoldCounts(5, 4, 3, 1)
+REFUSED = RefusedRecord("a.jsonl", 0, 7, "undecodable", "no JSON")
+DEAD_LETTER = ListedDeadLetter("in", 0, 1, None, "t", "undecodable", "d", None, 9, False, True)
+COUNT_KEYS = ["records", "events", "applied", "duplicates", "dead_letters", "refused"]
+
+# The command line's contract: keys may be added, and none renamed, moved or taken away.
+KEYS: list[tuple[Result, list[str]]] = [
+    (Published(1, 0, "in", 0.1), ["published", "refused", "topic", "seconds"]),
+    (CreatedTopics((CreatedTopic("in", True, 4),)), ["topics"]),
+    (CreatedTopic("in", True, 4), ["name", "created", "partitions"]),
+    (CheckedTopics(True, (CheckedTopic("in", True, 4, ()),)), ["ok", "topics"]),
+    (CheckedTopic("in", True, None, ()), ["name", "ok", "partitions", "problems"]),
+    (Problem("a", "b"), ["found", "remedy"]),
+    (Exported(1, 0, 1, 0, "s", 0.1),
+     ["rows", "later", "shards", "shards_before", "out", "seconds"]),
+    (LabelledSnapshot(1, {}, (REFUSED,), 1, 1, "s", 0.1),
+     ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds"]),
+    (REFUSED, ["source", "partition", "position", "reason", "detail"]),
+    (ReplayedPropensities(COUNTS, {}, (), 2, 99, "p", {}, 0.1),
+     [*COUNT_KEYS, "customers", "bytes_per_customer", "out", "stages", "seconds"]),
+    (RebuiltNamespace(COUNTS, {}, (), "n", "f", {"in": {"0": 4}}, {}, 0.1),
+     [*COUNT_KEYS, "namespace", "fingerprint", "source_offsets", "stages", "seconds"]),
+    (Trained("m", "v", 9, 3, None, 1.5),
+     ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds"]),
+    (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),
+     ["rows", "categories", "model_version", "model_engine", "out", "seconds",
+      "customers_per_second", "stages", "peak_memory_bytes"]),
+    (SUMMARY, ["model", "model_version", "fingerprint", "categories", "classes",
+               "validation_log_loss", "written"]),
+    (ModelList(()), ["models"]),
+    (ListedModel("m", True, None, SUMMARY),
+     ["name", "active", "problem", "model", "model_version", "fingerprint", "categories", "classes",
+      "validation_log_loss", "written"]),
+    (ListedModel("m", False, "a file is missing", None), ["name", "active", "problem"]),
+    (Activated("m", None), ["active", "previous"]),
+    (Diagnosis(True, (Finding("redis", "there"),)), ["ok", "findings"]),
+    (Finding("redis", "away", "start it"), ["check", "ok", "found", "remedy"]),
+    (Verification(True, 1, 0, 0, 0, 9, 7, (), 0.1),
+     ["ok", "checked", "different", "absent", "unverifiable", "events", "seed", "differences",
+      "seconds"]),
+    (Difference("c", "bought", 1.5, 2.5), ["customer_id", "what", "stored", "recomputed"]),
+    (DeadLetterList("d", 1, 1, 0, {"undecodable": 1}, (DEAD_LETTER,)),
+     ["topic", "matched", "replayed", "unreadable", "reasons", "dead_letters"]),
+    (DEAD_LETTER, ["topic", "partition", "offset", "time", "failed_at", "reason", "detail", "key",
+                   "bytes", "cut", "replayed"]),
+    (ReplayedDeadLetters("in", 1, 1, 0, 0, 0, 0, 0, 0.1),
+     ["topic", "matched", "replayed", "already", "repeated", "cut", "foreign", "refused",
+      "seconds"]),
+    (Benchmark((), {}, Machine("a processor", 2, 9, {}), ()),
+     ["results", "ratios", "machine", "notes"]),
+    (Machine("a processor", 2, 9, {}), ["processor", "cores", "memory_bytes", "versions"]),
+    (Measurement.of("decode", "ours", "events/s", [1.0, 2.0]),
+     ["stage", "case", "unit", "median", "min", "max", "runs"]),
+    (Totals(), ["records", "applied", "duplicates", "dead_letters", "propensities", "batches",
+                "seconds"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("result", "keys"), KEYS, ids=lambda v: type(v).__name__)
+def test_the_keys_of_the_json_are_the_contract(result: Result, keys: list[str]) -> None:
+    assert list(result.as_json()) == keys
+    assert json.loads(json.dumps(result.as_json())) == result.as_json()
+
+
+def test_a_finding_with_a_remedy_is_not_ok() -> None:
+    assert [Finding("redis", "there").ok, Finding("redis", "away", "start it").ok] == [True, False]
+
+
+def test_parts_are_written_by_their_own_as_json() -> None:
+    @dataclass(frozen=True)
+    class Whole(Result):
+        parts: tuple[Finding, ...]
+        by_name: dict[str, Finding]
+
+    finding = Finding("redis", "there")
+    found = Whole((finding,), {"a": finding}).as_json()
+    assert found == {"parts": [finding.as_json()], "by_name": {"a": finding.as_json()}}
+
+
+def test_no_result_can_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        COUNTS.applied = 9  # type: ignore[misc]
+
+
+def job_modules() -> list[ModuleType]:
+    return [import_module(f"{jobs.__name__}.{m.name}") for m in pkgutil.iter_modules(jobs.__path__)]
+
+
+def verbs() -> Iterator[tuple[str, Any]]:
+    """Functions that are named as their module's verb, with what they return."""
+    others = {"listing", "activate", "rollback", "create", "check", "rebuild", "propensities",
+              "replay", "verify"}  # fmt: skip
+    for module in job_modules():
+        if module.__name__.endswith((".backtest", ".evaluate")):
+            continue
+        own = [f for _, f in getmembers(module, isfunction) if f.__module__ == module.__name__]
+        for function in own:
+            if function.__name__ in {module.__name__.rpartition(".")[2]} | others:
+                yield f"{module.__name__}.{function.__name__}", get_type_hints(function)["return"]
+
+
+def test_every_verb_returns_a_frozen_result() -> None:
+    found = dict(verbs())
+    assert len(found) >= 20
+    for name, returned in found.items():
+        assert isinstance(returned, type), name
+        assert issubclass(returned, Result), name
