@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
@@ -13,59 +13,62 @@ from stream_scorer.core.avro.propensity_encoder import PublishedPropensities
 from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.events.batch import Float64, Int64
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
+from stream_scorer.result import Result
 
 QUALITY = ("log_loss", "macro_auc", "recall_at_10")
 
 
-@dataclass
-class Outcome:
-    """The demo's figures; `as_json` is the contract of the command line."""
+@dataclass(frozen=True)
+class TrainingCost(Result):
+    """Rows that were learnt from, and how long it took."""
 
-    published_events: int = 0
-    applied: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    customers_scored: int = 0
-    propensities_published: int = 0
-    micro_batches: int = 0
-    streaming_seconds: float = 0.0
-    consumer_lag: int = 0
-    stages: dict[str, float] = field(default_factory=dict)
-    latency_ms: dict[str, float] = field(default_factory=dict)
-    quality: dict[str, float] = field(default_factory=dict)
-    prior: dict[str, float] = field(default_factory=dict)
-    judged: int = 0
-    training: dict[str, float] = field(default_factory=dict)
-    customers: list[dict[str, Any]] = field(default_factory=list)
+    rows: float
+    seconds: float
 
-    @property
-    def accounted_for(self) -> bool:
-        """Every published event was applied, skipped or dead-lettered."""
-        return self.published_events == self.applied + self.duplicates + self.dead_letters
 
-    def as_json(self) -> dict[str, Any]:
-        """One object with the keys that others read, and more."""
-        seconds = max(self.streaming_seconds, 1e-9)
-        return {
-            "events": self.published_events,
-            "applied": self.applied,
-            "duplicates": self.duplicates,
-            "dead_letters": self.dead_letters,
-            "accounted_for": self.accounted_for,
-            "customers_scored": self.customers_scored,
-            "propensities_published": self.propensities_published,
-            "micro_batches": self.micro_batches,
-            "events_per_second": self.published_events / seconds,
-            "streaming_seconds": self.streaming_seconds,
-            "consumer_lag": self.consumer_lag,
-            "latency_ms": self.latency_ms,
-            "stages": self.stages,
-            "quality": self.quality,
-            "prior": self.prior,
-            "propensities_judged": self.judged,
-            "training": self.training,
-            "customers": self.customers,
-        }
+@dataclass(frozen=True)
+class CategoryProbability(Result):
+    """The probability that a customer acts on a category within the horizon."""
+
+    category_id: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class CustomerExample(Result):
+    """A customer's most probable categories, best first."""
+
+    customer_id: str
+    top: tuple[CategoryProbability, ...]
+
+
+@dataclass(frozen=True)
+class DemoResult(Result):
+    """The demo's figures. stages: seconds in each. quality, prior: metrics of what was published.
+
+    accounted_for: every published event was applied, skipped or dead-lettered. propensities_judged:
+    published records whose horizon ended before the data does; quality is empty where there are
+    none.
+    """
+
+    events: int
+    applied: int
+    duplicates: int
+    dead_letters: int
+    accounted_for: bool
+    customers_scored: int
+    propensities_published: int
+    micro_batches: int
+    events_per_second: float
+    streaming_seconds: float
+    consumer_lag: int
+    latency_ms: Mapping[str, float]
+    stages: Mapping[str, float]
+    quality: Mapping[str, float]
+    prior: Mapping[str, float]
+    propensities_judged: int
+    training: TrainingCost
+    customers: tuple[CustomerExample, ...]
 
 
 def latency_ms(
@@ -107,43 +110,37 @@ def judge(
     return len(rows), {k: ours[k] for k in QUALITY}, {k: base[k] for k in QUALITY}
 
 
-def in_words(
+def examples_of(
     published: PublishedPropensities, categories: tuple[str, ...], customers: int = 3, top: int = 5
-) -> list[dict[str, Any]]:
+) -> tuple[CustomerExample, ...]:
     """The newest propensities of the customers that were published last, best first."""
     if published.probabilities is None:
-        return []
+        return ()
     chosen: dict[str, int] = {}
     for row in range(len(published.customer_ids) - 1, -1, -1):
         chosen.setdefault(published.customer_ids[row], row)
         if len(chosen) == customers:
             break
-    listing = []
+    examples = []
     for customer, row in chosen.items():
         best = np.argsort(-published.probabilities[row], kind="stable")[:top]
         pairs = [(categories[i], round(float(published.probabilities[row, i]), 3)) for i in best]
-        listing.append(
-            {
-                "customer_id": customer,
-                "top": [{"category_id": c, "probability": p} for c, p in pairs],
-            }
-        )
-    return listing
+        examples.append(CustomerExample(customer, tuple(CategoryProbability(*p) for p in pairs)))
+    return tuple(examples)
 
 
-def show(outcome: Outcome, console: Console) -> None:
+def show(outcome: DemoResult, console: Console) -> None:
     """The figures for a person."""
-    o = outcome.as_json()
     console.print()
     console.print(
-        f"[bold]{o['events']:,}[/] events in {o['streaming_seconds']:.1f} s: "
-        f"[bold]{o['events_per_second']:,.0f} events/s[/]; {o['applied']:,} applied, "
-        f"{o['duplicates']:,} duplicates, {o['dead_letters']:,} dead letters"
+        f"[bold]{outcome.events:,}[/] events in {outcome.streaming_seconds:.1f} s: "
+        f"[bold]{outcome.events_per_second:,.0f} events/s[/]; {outcome.applied:,} applied, "
+        f"{outcome.duplicates:,} duplicates, {outcome.dead_letters:,} dead letters"
     )
     console.print(
-        f"{o['customers_scored']:,} customers scored in {o['micro_batches']:,} micro-batches, "
-        f"{o['propensities_published']:,} propensity records published and read back; "
-        f"consumer lag at the end {o['consumer_lag']}"
+        f"{outcome.customers_scored:,} customers scored in {outcome.micro_batches:,} "
+        f"micro-batches, {outcome.propensities_published:,} propensity records published and read "
+        f"back; consumer lag at the end {outcome.consumer_lag}"
     )
     if outcome.latency_ms:
         console.print(
@@ -159,7 +156,8 @@ def show(outcome: Outcome, console: Console) -> None:
     console.print(stages)
     if outcome.quality:
         quality = Table(
-            title=f"{outcome.judged:,} published records against the 14 days that followed",
+            title=f"{outcome.propensities_judged:,} published records against the 14 days that "
+            "followed",
             title_justify="left",
         )
         for name in ("", "model", "prior"):
@@ -168,7 +166,5 @@ def show(outcome: Outcome, console: Console) -> None:
             quality.add_row(name, f"{outcome.quality[name]:.4f}", f"{outcome.prior[name]:.4f}")
         console.print(quality)
     for customer in outcome.customers:
-        words = ", ".join(
-            f"{t['category_id'].lower()} {t['probability']:.0%}" for t in customer["top"]
-        )
-        console.print(f"customer {customer['customer_id']}: {words}")
+        words = ", ".join(f"{t.category_id.lower()} {t.probability:.0%}" for t in customer.top)
+        console.print(f"customer {customer.customer_id}: {words}")

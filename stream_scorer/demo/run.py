@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from stream_scorer.core.events.batch import Float64
 from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.demo import scenario as scenes
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from stream_scorer.demo.report import Outcome, in_words, judge, latency_ms, show
+from stream_scorer.demo.report import DemoResult, TrainingCost, examples_of, judge, latency_ms, show
 from stream_scorer.demo.traffic import EventPublisher, Reader
 from stream_scorer.errors import Halt, InputError
+from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.model import artefact, training
 from stream_scorer.progress import progress
@@ -50,7 +52,6 @@ def demo(
         raise InputError("--keep", keep, "it exists already; choose a folder that does not")
     logging.getLogger("librdkafka").setLevel(logging.ERROR)
     console = Console(stderr=as_json)
-    outcome = Outcome()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream-scorer-")))
         if keep is not None:
@@ -62,11 +63,13 @@ def demo(
         console.print("loading the public 84.51° Complete Journey data ...")
         scene = scenes.prepare(folder, kafka.bootstrap_servers, redis.url, households)
         console.print(f"{len(scene.past):,} events to learn from, {len(scene.stream):,} to stream")
-        prior = _train(scene, folder / "model", outcome, console)
+        prior, training_cost = _train(scene, folder / "model", console)
         consumer = stack.enter_context(Consumer(scene.settings))
         consumer.store.save(states := scenes.past_states(scene), np.arange(len(states)))
         console.print(f"{len(states):,} customers' vectors of the past written to Redis; streaming")
-        _stream(scene, consumer, kafka.bootstrap_servers, seconds, outcome, prior, console)
+        outcome = _stream(
+            scene, consumer, kafka.bootstrap_servers, seconds, prior, training_cost, console
+        )
     if as_json:
         json.dump(outcome.as_json(), sys.stdout)
         print()
@@ -75,8 +78,36 @@ def demo(
     return outcome.accounted_for
 
 
-def _train(scene: scenes.Scenario, path: Path, outcome: Outcome, console: Console) -> Float64:
-    """Train on the past, write the artefact; the share of training rows that acted, by category."""
+@dataclass
+class _Counts:
+    """What the micro-batches did, added up."""
+
+    records: int = 0
+    applied: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    customers: int = 0
+    propensities: int = 0
+    batches: int = 0
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def add(self, report: BatchReport) -> None:
+        self.records += report.records
+        self.applied += report.applied
+        self.duplicates += report.duplicates
+        self.dead_letters += len(report.dead_letters)
+        self.customers += report.customers
+        self.propensities += report.propensities
+        self.batches += report.records > 0
+        for stage, spent in report.seconds.items():
+            self.stages[stage] = self.stages.get(stage, 0.0) + spent
+
+
+def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float64, TrainingCost]:
+    """Train on the past and write the artefact.
+
+    (N,) the share of training rows that acted on each category, and what the training cost.
+    """
     started = time.monotonic()
     rows, validation = scenes.training_rows(scene)
     with progress("training (MXNet)", console=console) as meter:
@@ -91,21 +122,31 @@ def _train(scene: scenes.Scenario, path: Path, outcome: Outcome, console: Consol
         meter.at(1, 1)  # training may stop early
     artefact.save(model, path)
     acted = [dense_labels(part, model.category_index) > 0 for part in rows]
-    outcome.training = {
-        "rows": float(sum(len(part) for part in rows)),
-        "seconds": time.monotonic() - started,
-    }
+    cost = TrainingCost(float(sum(len(part) for part in rows)), time.monotonic() - started)
     console.print(
-        f"trained on {outcome.training['rows']:,.0f} rows x {len(model.category_index)} categories "
-        f"in {outcome.training['seconds']:.0f} s"
+        f"trained on {cost.rows:,.0f} rows x {len(model.category_index)} categories "
+        f"in {cost.seconds:.0f} s"
     )
-    return np.asarray(np.concatenate(acted).mean(axis=0), np.float64)
+    return np.asarray(np.concatenate(acted).mean(axis=0), np.float64), cost
+
+
+def _consume(
+    consumer: Consumer, publisher: EventPublisher, events: int, console: Console
+) -> _Counts:
+    """Step until all that was published is consumed."""
+    counts = _Counts()
+    with progress("streaming", events, console) as meter:
+        while not publisher.finished.is_set() or counts.records < publisher.published:
+            counts.add(consumer.pipeline.step())
+            publisher.taken = counts.records
+            meter.at(counts.records, events)
+    return counts
 
 
 def _stream(
     scene: scenes.Scenario, consumer: Consumer, servers: str, seconds: float | None,
-    outcome: Outcome, prior: Float64, console: Console,
-) -> None:  # fmt: skip
+    prior: Float64, training_cost: TrainingCost, console: Console,
+) -> DemoResult:  # fmt: skip
     kafka, lead = scene.settings.kafka, LEAD_BATCHES * scene.settings.batch.max_events
     reader = Reader(servers, kafka.output_topic, PARTITIONS)
     consumer.warm_up()
@@ -119,31 +160,34 @@ def _stream(
     )
     reader.start()
     publisher.start()
-    taken = 0
-    with progress("streaming", len(scene.encoded), console) as meter:
-        while not publisher.finished.is_set() or taken < publisher.published:
-            report = consumer.pipeline.step()
-            taken += report.records
-            publisher.taken = taken
-            outcome.applied += report.applied
-            outcome.duplicates += report.duplicates
-            outcome.dead_letters += len(report.dead_letters)
-            outcome.customers_scored += report.customers
-            outcome.propensities_published += report.propensities
-            outcome.micro_batches += report.records > 0
-            for stage, spent in report.seconds.items():
-                outcome.stages[stage] = outcome.stages.get(stage, 0.0) + spent
-            meter.at(taken, len(scene.encoded))
-    outcome.streaming_seconds = time.monotonic() - started
+    counts = _consume(consumer, publisher, len(scene.encoded), console)
+    seconds_taken = time.monotonic() - started
     if publisher.failed is not None:
         raise Halt(f"the demo could not publish its events: {publisher.failed}")
-    outcome.published_events = publisher.published
-    outcome.consumer_lag = sum(consumer.source.lag().values())
-    reader.finish(outcome.propensities_published)
+    reader.finish(counts.propensities)
     published = decode_propensities(reader.values)
-    outcome.latency_ms = latency_ms(published, reader.read_at_ms, publisher.sent_ms)
-    outcome.judged, outcome.quality, outcome.prior = judge(
+    judged, quality, prior_quality = judge(
         published, scene.labels, np.array(consumer.model.manifest.category_index), prior,
         int(scene.stream.occurred_at_ms[-1]), scene.settings.label_rule().horizon_ms,
     )  # fmt: skip
-    outcome.customers = in_words(published, consumer.engine.categories)
+    known = counts.applied + counts.duplicates + counts.dead_letters
+    return DemoResult(
+        events=publisher.published,
+        applied=counts.applied,
+        duplicates=counts.duplicates,
+        dead_letters=counts.dead_letters,
+        accounted_for=publisher.published == known,
+        customers_scored=counts.customers,
+        propensities_published=counts.propensities,
+        micro_batches=counts.batches,
+        events_per_second=publisher.published / max(seconds_taken, 1e-9),
+        streaming_seconds=seconds_taken,
+        consumer_lag=sum(consumer.source.lag().values()),
+        latency_ms=latency_ms(published, reader.read_at_ms, publisher.sent_ms),
+        stages=counts.stages,
+        quality=quality,
+        prior=prior_quality,
+        propensities_judged=judged,
+        training=training_cost,
+        customers=examples_of(published, consumer.engine.categories),
+    )
