@@ -69,7 +69,7 @@ def test_a_job_of_your_own_scores_the_rows_it_wants(
     from stream_scorer.spark.scoring import scores
     from stream_scorer.spark.shipped_model import ship
 
-    frame = spark.read.parquet(f"{snapshot}/*.parquet").where("customer_id < 'customer-000000100'")
+    frame = spark.read.parquet(str(snapshot)).where("customer_id < 'customer-000000100'")
     rows = scores(frame, ship(spark, str(model))).collect()
     found = {row["customer_id"]: np.array(row["probabilities"], np.float32) for row in rows}
     assert_same(found, {f"customer-{i:09d}": expected[f"customer-{i:09d}"] for i in range(100)})
