@@ -93,11 +93,11 @@ def _any_type(events: EventBatch) -> EventRules:
     return EventRules(frozenset(events.event_type.intern()[1]), None, False, 0)
 
 
-def _refuse(letters: Sequence[DeadLetter]) -> None:
-    if letters:
-        first = letters[0]
+def _refuse(dead_letters: Sequence[DeadLetter]) -> None:
+    if dead_letters:
+        first = dead_letters[0]
         where = f"{first.topic}, record {first.offset}"
-        more = f", and {len(letters) - 1} more" if len(letters) > 1 else ""
+        more = f", and {len(dead_letters) - 1} more" if len(dead_letters) > 1 else ""
         remedy = f"{first.detail} ({first.reason.value}){more}; correct the record or leave it out"
         raise EventFileError("events", where, remedy)
 

@@ -96,20 +96,20 @@ def _cases(at: Path, findings: Findings) -> list[_Case]:
 
 
 def _run(case: _Case, customers: int, out: Path) -> None:
-    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complaints:
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         with subprocess.Popen(
-            case.command, stdout=said, stderr=complaints, env={**os.environ, "PATH": beside}
+            case.command, stdout=stdout, stderr=stderr, env={**os.environ, "PATH": path}
         ) as process:
             memory = _most_memory_mb(process)
         seconds = time.perf_counter() - started
-        for stream in (said, complaints):
+        for stream in (stdout, stderr):
             stream.seek(0)
         if process.returncode:
-            last = (complaints.read().strip().splitlines() or ["no message"])[-1]
+            last = (stderr.read().strip().splitlines() or ["no message"])[-1]
             raise Halt(f"bench {STAGE}: {case.name}: {last}")
-        text = said.read()
+        text = stdout.read()
         case.report = json.loads(text) if "--json" in case.command else {}
     case.rates.append(customers / seconds)
     case.memory.append(memory)

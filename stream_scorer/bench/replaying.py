@@ -74,9 +74,9 @@ def measure_replay(sizes: Sizes, findings: Findings) -> None:
                     replayed[number].append(folded)
         case = f"{testbed.events:,} events from Parquet into memory"
         for number, rates in replayed.items():
-            said = f"{case}, {number} thread{'s' if number > 1 else ''}"
-            findings.add(REPLAY, said, "events/s", [r.whole for r in rates])
-            findings.add(REPLAY, f"{said}, state alone", "events/s", [r.state for r in rates])
+            name = f"{case}, {number} thread{'s' if number > 1 else ''}"
+            findings.add(REPLAY, name, "events/s", [r.whole for r in rates])
+            findings.add(REPLAY, f"{name}, state alone", "events/s", [r.state for r in rates])
         findings.add(REPLAY, "memory of a customer", "bytes", [bytes_per_customer])
         base = f"state stage of the live path, Redis, batches of {LIVE_BATCHES[-1]:,}"
         findings.add(REPLAY, base, "events/s", [r.state for r in live])

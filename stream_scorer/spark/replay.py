@@ -56,7 +56,7 @@ Reports = dict[int, Refused]
 
 
 class ReportsParam(AccumulatorParam[Reports]):  # type: ignore[misc] # pyspark is not type-checked
-    """What was refused in each file; a file that is read again replaces what it said."""
+    """What was refused in each file; a file that is read again replaces what was counted of it."""
 
     def zero(self, value: Reports) -> Reports:
         """Nothing yet."""

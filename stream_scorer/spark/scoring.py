@@ -123,12 +123,12 @@ def scores(
 
     The order of probabilities is in the metadata of that column.
     """
-    said = described(model.categories, model.classes, model.model_version)
+    metadata = described(model.categories, model.classes, model.model_version)
     schema = StructType(
         [
             StructField("customer_id", StringType(), False),
             StructField("as_of", TimestampType(), False),
-            StructField("probabilities", ArrayType(FloatType(), False), False, said),
+            StructField("probabilities", ArrayType(FloatType(), False), False, metadata),
         ]
     )
     needed = frame.select("customer_id", "as_of", "columns", "values")

@@ -75,10 +75,10 @@ def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSn
     with errors_in_one_line("snapshot", path):
         found = digests(spark, path)
     for shard in manifest["shards"]:
-        name, said = shard["name"], Digest(shard["bytes"], shard["sha256"])
+        name, recorded = shard["name"], Digest(shard["bytes"], shard["sha256"])
         if name not in found:
             raise SnapshotError("snapshot", f"{path}/{name}", f"is missing; {WRITE_AGAIN}")
-        if found[name] != said:
+        if found[name] != recorded:
             remedy = f"its SHA-256 is not the manifest's; {WRITE_AGAIN}"
             raise SnapshotError("snapshot", f"{path}/{name}", remedy)
     return CheckedSnapshot(path, manifest)

@@ -48,7 +48,7 @@ def join_batches(parts: Sequence[DecodedBatch]) -> DecodedBatch:
     ]
     return DecodedBatch(
         concatenate_events(events),
-        [letter for part in parts for letter in part.refused],
+        [dead_letter for part in parts for dead_letter in part.refused],
         _JoinedOrigins([part.origin for part in parts], first.tolist()),
     )
 

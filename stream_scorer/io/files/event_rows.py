@@ -64,7 +64,7 @@ class EventRows:
             return DecodedBatch(self.events, [], self)
         _, refused = decoder.decode(self._as_records(doubtful))
         good = np.ones(len(self), np.bool_)
-        good[[letter.offset - int(self.events.offsets[0]) for letter in refused]] = False
+        good[[d.offset - int(self.events.offsets[0]) for d in refused]] = False
         return DecodedBatch(self.events.take(good), refused, self)
 
     @property

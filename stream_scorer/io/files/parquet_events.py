@@ -242,11 +242,12 @@ def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
     combined = np.zeros(len(rows), np.int64)
     for field, size in zip(fields, sizes, strict=True):
         combined = combined * size + _codes(field) + 1
-    place = np.full(math.prod(sizes), NULL, np.int64)
-    place[combined] = rows
-    chosen = place[place != NULL]
-    place[place != NULL] = np.arange(len(chosen))
-    return chosen, place[combined]
+    # Combinations are numbers below the product of sizes, so an array finds each one's row.
+    row_of = np.full(math.prod(sizes), NULL, np.int64)
+    row_of[combined] = rows
+    chosen = row_of[row_of != NULL]
+    row_of[row_of != NULL] = np.arange(len(chosen))
+    return chosen, row_of[combined]
 
 
 def _map_entries(array: pa.MapArray) -> tuple[MapEntries, UInt8]:

@@ -71,11 +71,11 @@ class ShardFile:
         self._writer.write_table(to_table(rows), row_group_size=ROWS_PER_GROUP)
 
 
-def check_shard(file: Path, said: Mapping[str, Any]) -> None:
-    """Raises SnapshotError where the shard is not what the manifest said of it."""
+def check_shard(file: Path, recorded: Mapping[str, Any]) -> None:
+    """Raises SnapshotError where the shard is not what the manifest has recorded of it."""
     try:
         size = file.stat().st_size
-        right = size == said["bytes"] and sha256(file) == said["sha256"]
+        right = size == recorded["bytes"] and sha256(file) == recorded["sha256"]
     except FileNotFoundError:
         raise SnapshotError("snapshot", file, f"is missing; {WRITE_AGAIN}") from None
     except OSError as error:

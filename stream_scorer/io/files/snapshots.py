@@ -157,7 +157,7 @@ def shard_name(number: int) -> str:
 def manifest_of(
     info: SnapshotInfo, as_of_ms: Sequence[int], shards: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The manifest, without its checksum; shards: what `ShardFile.finish` said of each."""
+    """The manifest, without its checksum; shards: what `ShardFile.finish` returned for each."""
     return {
         "format": FORMAT,
         "fingerprint": info.space.fingerprint_hex,

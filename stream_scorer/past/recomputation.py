@@ -1,0 +1,168 @@
+"""Customers' records folded anew from the input topic, to be compared with those in the store.
+
+Of each drawn customer every event is folded up to the offsets that its record holds, and below the
+watermark, which promises that all before it is stored. The same hash that drew the customers finds
+those of the topic who should be in the store and are not.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from stream_scorer.core.events.batch import EventBatch, Int64, TopicPartition
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.parity import Difference
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import CustomerStates, topic_hash
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.past.sources import PastEvents, Refused, valid_batches
+from stream_scorer.progress import progress
+from stream_scorer.settings.tree import Settings
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The drawn customers; `bound` is the hash of the last one, None where all were drawn."""
+
+    ids: list[str]
+    seed: int
+    bound: int | None
+
+    def covers(self, customer_id: str) -> bool:
+        """Whether the customer would have been drawn, had the store had it."""
+        return self.bound is None or _hash(customer_id, self.seed) <= self.bound
+
+
+class Recomputation:
+    """Records of the customers in `stored`, folded from the topic that `past` is.
+
+    marks: the store's watermarks, read before `stored` was. drawn: who was asked for, stored or
+    not. After `run`, `events` says how many were folded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        space: FeatureSpace,
+        stored: CustomerStates,
+        marks: dict[TopicPartition, int],
+        past: PastEvents,
+        drawn: Sample,
+    ) -> None:
+        self.stored, self.events = stored, 0
+        self._settings, self._space, self._past, self._drawn = settings, space, past, drawn
+        self._store = MemoryStore(space.fingerprint)
+        self._row = {customer: i for i, customer in enumerate(stored.customer_ids)}
+        self._skipped = set(drawn.ids) - self._row.keys()
+        self._marks = marks
+        self._limits = _limits(stored, list(past.ranges), marks)
+        # Customers who are in the topic and should be stored: the time of their newest record.
+        self._unstored: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Read the topic to its end."""
+        settings = self._settings
+        with progress("reading the topic", self._past.most_records) as meter:
+            for batch in valid_batches(settings, self._past, Refused()):
+                meter.advance(len(batch))
+                self._fold(batch.events)
+                stamps = batch.origin.timestamps_ms[batch.events.record_index]
+                self._note_unstored(batch.events, stamps)
+
+    def states(self) -> CustomerStates:
+        """Rows as in `stored`."""
+        return self._store.load(self.stored.customer_ids)
+
+    def absent(self, now_ms: int) -> list[Difference]:
+        """Customers whose events lie below the watermark and who have no record, though none of
+        theirs can have reached its time to live.
+        """
+        ttl_ms = 1000 * self._settings.store.time_to_live_seconds
+        oldest = now_ms - ttl_ms if ttl_ms else 0
+        return [
+            Difference(customer, "record", "none", "some")
+            for customer, at in sorted(self._unstored.items())
+            if at >= oldest
+        ]
+
+    def _fold(self, events: EventBatch) -> None:
+        codes, ids = events.customer_id.intern()
+        row = np.array([self._row.get(i, -1) for i in ids], np.int64)[codes]
+        column_of = {tp: i for i, tp in enumerate(self._past.ranges)}
+        column = np.array([column_of[tp] for tp in events.partitions], np.int64)
+        limit = self._limits[np.maximum(row, 0), column[events.partition_index]]
+        # What came after the record was read must not count; it is in the topic already.
+        events = events.take(np.flatnonzero((row >= 0) & (events.offsets <= limit)))
+        self.events += len(events)
+        customer, ids = events.customer_id.intern()
+        applied = fold.fold_events(
+            self._store.load(ids), events, customer, self._space,
+            remember_event_ids=self._settings.events.remember_event_ids,
+        )  # fmt: skip
+        self._store.save(applied.states, np.flatnonzero(applied.changed))
+
+    def _note_unstored(self, events: EventBatch, stamps: Int64) -> None:
+        marks = np.array([self._marks.get(tp, 0) for tp in events.partitions], np.int64)
+        below = np.flatnonzero(events.offsets < marks[events.partition_index])
+        codes, ids = events.customer_id.take(below).intern()
+        newest = np.zeros(len(ids), np.int64)
+        np.maximum.at(newest, codes, stamps[below])
+        for customer, at in zip(ids, newest.tolist(), strict=True):
+            # A drawn customer without a row was stored when ids were read: not verifiable, rather
+            # than absent.
+            if customer in self._row or customer in self._skipped:
+                continue
+            if self._drawn.covers(customer):
+                self._unstored[customer] = max(at, self._unstored.get(customer, 0))
+
+
+def drawn_customers(ids: Sequence[str], sample: int, seed: int) -> Sample:
+    """`sample` of the customers (0: all), those whose seeded hashes are least."""
+    unique = sorted(set(ids))
+    if not sample or sample >= len(unique):
+        return Sample(unique, seed, None)
+    chosen = heapq.nsmallest(sample, unique, key=lambda i: _hash(i, seed))
+    return Sample(sorted(chosen), seed, max(_hash(i, seed) for i in chosen))
+
+
+def _hash(customer_id: str, seed: int) -> int:
+    return xxhash.xxh64_intdigest(customer_id.encode(), seed)
+
+
+def _sources(states: CustomerStates) -> Iterator[tuple[int, tuple[int, int], int]]:
+    """(row, (topic hash, partition), offset) of everything that fed the records."""
+    a = states.arrays
+    rows = np.repeat(np.arange(len(states)), np.diff(a.source_at)).tolist()
+    topics, partitions = a.source_topic.tolist(), a.source_partition.tolist()
+    offsets = a.source_offset.tolist()
+    for row, topic, partition, offset in zip(rows, topics, partitions, offsets, strict=True):
+        yield row, (topic, partition), offset
+
+
+def verifiable(stored: CustomerStates, past: PastEvents) -> tuple[Int64, int]:
+    """Rows whose events are all in the topic as far as one can tell, and how many others."""
+    whole = {(topic_hash(t), p) for (t, p), (first, _) in past.ranges.items() if first == 0}
+    known = np.ones(len(stored), np.bool_)
+    for row, source, _ in _sources(stored):
+        known[row] &= source in whole
+    known &= np.diff(stored.arrays.source_at) > 0  # deleted since its id was read
+    rows = np.flatnonzero(known)
+    return rows, len(stored) - len(rows)
+
+
+def _limits(
+    stored: CustomerStates, partitions: list[TopicPartition], marks: dict[TopicPartition, int]
+) -> Int64:
+    """(B, P): of customer b the last offset of partition p that its record must hold."""
+    column_of = {(topic_hash(t), p): i for i, (t, p) in enumerate(partitions)}
+    below = np.array([marks.get(tp, 0) - 1 for tp in partitions], np.int64)
+    limits = np.tile(below, (max(len(stored), 1), 1))
+    for row, source, offset in _sources(stored):
+        column = column_of[source]
+        limits[row, column] = max(limits[row, column], offset)
+    return limits
