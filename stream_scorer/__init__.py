@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stream_scorer.api.models import Model, evaluate, load_model
     from stream_scorer.api.stores import Vectors, VectorStore, open_store
     from stream_scorer.api.training import labelled_rows, open_snapshot, train
+    from stream_scorer.core.evaluation.evaluation import Evaluation
     from stream_scorer.core.features.space import Feature, FeatureSpace
     from stream_scorer.core.labels.labels import LabelledRows
     from stream_scorer.errors import (
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ArtefactError",
     "ConfigError",
+    "Evaluation",
     "EventFileError",
     "Feature",
     "FeatureSpace",
@@ -82,6 +84,7 @@ _MODULES = {
     "api.models": ("Model", "evaluate", "load_model"),
     "api.stores": ("VectorStore", "Vectors", "open_store"),
     "api.training": ("labelled_rows", "open_snapshot", "train"),
+    "core.evaluation.evaluation": ("Evaluation",),
     "core.features.space": ("Feature", "FeatureSpace"),
     "core.labels.labels": ("LabelledRows",),
     "errors": (

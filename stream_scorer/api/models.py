@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
+from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.propensities import PublishPolicy, select
@@ -109,13 +109,18 @@ def evaluate(
     snapshots: str | Path | Sequence[str | Path],
     *,
     baseline: Sequence[str | Path] = (),
-) -> dict[str, Any]:
-    """How good a model is on labelled snapshots, as `stream-scorer evaluate --json` reports it.
+) -> Evaluation:
+    """How good a model is on labelled snapshots, against simple baselines.
 
-    Keys, among others: rows, categories, metrics {log_loss, macro_auc, recall_at_10, ...},
-    baselines {name: metrics}, intervals. baseline: snapshots to fit the logistic baseline on;
-    without them the model's training snapshots, where they are still there. Raises InputError where
-    model and snapshots do not fit together.
+    `found.metrics.log_loss`, and likewise macro_auc, micro_auc, macro_ap, recall_at_10, ndcg_at_10
+    and ece, are the model's; `found.baselines["logistic"].log_loss` is a baseline's, and
+    `found.intervals["logistic"].log_loss` is the model minus it: difference, low and high of the
+    95 % interval. What is not defined is None. rows, categories, per_category and notes say more,
+    and `found.as_json()` is what `stream-scorer evaluate --json` prints.
+
+    baseline: snapshots to fit the logistic baseline on; without them the model's training
+    snapshots, where they are still there. Raises InputError where model and snapshots do not fit
+    together.
     """
     path = model.path if isinstance(model, Model) else Path(model)
     given = [snapshots] if isinstance(snapshots, str | Path) else snapshots

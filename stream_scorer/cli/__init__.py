@@ -3,10 +3,10 @@
 Verbs, options and their help are in streaming.py, past.py and models.py; application.py prints
 reports and errors. The module of a job is imported when its verb runs, so that --help is quick.
 
-A job returns a report, a dict of plain values, and prints nothing itself; with --json it is printed
-as one object on stdout, else in words. Everything else goes to stderr. Exit status: 0 done, 1
-failed while running (or something is wrong, for those that check), 2 bad input, 130 interrupted. An
-error that this package raises on purpose is one line, without a traceback.
+A job returns a result (result.py) and prints nothing itself; with --json it is printed as one
+object on stdout, else in words. Everything else goes to stderr. Exit status: 0 done, 1 failed while
+running (or something is wrong, for those that check), 2 bad input, 130 interrupted. An error that
+this package raises on purpose is one line, without a traceback.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
@@ -86,12 +86,10 @@ def load_settings(config: Path | None) -> Settings:
     return Settings.load(config)
 
 
-def show(
-    result: Result | dict[str, Any], words: list[str], as_json: bool, *, ok: bool = True
-) -> None:
+def show(result: Result, words: list[str], as_json: bool, *, ok: bool = True) -> None:
     """Print `result`, or `words` for people; exit status 1 where it is not `ok`."""
     if as_json:
-        typer.echo(json.dumps(result.as_json() if isinstance(result, Result) else result))
+        typer.echo(json.dumps(result.as_json()))
     else:
         for line in words:
             typer.echo(line)

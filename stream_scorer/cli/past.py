@@ -151,6 +151,7 @@ def backtest(
 ) -> None:
     """Had this model been live then: what it would have said, and how good it would have been."""
     keep_freed_memory()
+    from stream_scorer.core.evaluation.scoring_times import ScoringTimes
     from stream_scorer.jobs import backtest as job
 
     settings = load_settings(config)
@@ -161,6 +162,7 @@ def backtest(
     inside = tuple(m for m in moments if from_ms <= m < to_ms)
     if from_ms >= to_ms or len(inside) < len(moments):
         raise InputError("--to", end, "must lie after --from, and all --cutoffs between them")
-    when = job.When(from_ms, to_ms, every, inside, known_by == "arrival")
-    found = job.backtest(settings, events, model, when, report)
+    times = ScoringTimes(from_ms, to_ms, every, inside)
+    by_arrival = known_by == "arrival"
+    found = job.backtest(settings, events, model, times, report, by_arrival=by_arrival)
     show(found, job.in_words(found), as_json)

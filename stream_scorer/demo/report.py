@@ -11,7 +11,8 @@ from rich.table import Table
 
 from stream_scorer.core.avro.propensity_encoder import PublishedPropensities
 from stream_scorer.core.evaluation import metrics
-from stream_scorer.core.events.batch import Float64, Int64
+from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
 from stream_scorer.result import Result
 
@@ -105,9 +106,18 @@ def judge(
     found = labels.labels(ids, as_of[rows])
     empty = LabelledRows(ids, as_of[rows], None, *found)
     bought = dense_labels(empty, category_index) > 0
-    ours = metrics.summary(published.probabilities[rows], bought)
-    base = metrics.summary(np.broadcast_to(prior.astype(np.float32), bought.shape), bought)
-    return len(rows), {k: ours[k] for k in QUALITY}, {k: base[k] for k in QUALITY}
+    of_prior = np.broadcast_to(prior.astype(np.float32), bought.shape)
+    return len(rows), _quality(published.probabilities[rows], bought), _quality(of_prior, bought)
+
+
+def _quality(probabilities: Float32, bought: Bool) -> dict[str, float]:
+    """The metrics of `QUALITY`; NaN where one is not defined."""
+    values = (
+        metrics.log_loss(probabilities, bought),
+        metrics.macro_auc(probabilities, bought),
+        metrics.recall_at_k(probabilities, bought, metrics.TOP_K),
+    )
+    return dict(zip(QUALITY, values, strict=True))
 
 
 def examples_of(

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from stream_scorer.core.evaluation import logistic_baseline, metrics
-from stream_scorer.core.evaluation.intervals import CustomerNumbers, Plain, metric_intervals, plain
+from stream_scorer.core.evaluation import logistic_baseline
+from stream_scorer.core.evaluation.evaluation import MODEL, Evaluation, ScoredRows
+from stream_scorer.core.evaluation.intervals import CustomerNumbers
 from stream_scorer.core.evaluation.training_record import (
     labels_reach,
     recorded_prior,
     training_reaches,
 )
-from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
@@ -34,18 +32,9 @@ from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.progress import progress
+from stream_scorer.reports.words import interval_in_words, metrics_in_words
 
 BASELINE_ROWS = 200_000  # more rows do not make so small a model better
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """R rows: (R, N) probability of acting at all by model, (R, N) whether they did, (R,) whose."""
-
-    by_model: dict[str, Float32]
-    acted: Bool
-    customer: Int64
-    first_ms: int
 
 
 def evaluate(
@@ -55,13 +44,13 @@ def evaluate(
     baseline: Sequence[Path] = (),
     report_file: Path | None = None,
     scores_file: Path | None = None,
-) -> dict[str, Any]:
-    """{"rows", "categories", "categories_scored", "metrics", "baselines", "intervals", ...}.
+) -> Evaluation:
+    """Score every row of labelled `snapshots` and compare with what the customer then did.
 
     baseline: what the logistic regression is fitted on; (): the model's own training snapshots,
-    where they are still there. categories_scored: those with positives and negatives, which alone
-    have an AUC. A metric that is not defined is None. intervals: {baseline: {metric: {"difference",
-    "low", "high"}}}. notes: what the reader should know, in words.
+    where they are still there. report_file, scores_file: a page and a Parquet file to write. Raises
+    SnapshotError or FingerprintMismatch where model, snapshots and baseline do not fit together,
+    ArtefactError, and InputError where a file can't be written.
     """
     loaded = artefact.load(model)
     if report_file is not None:
@@ -77,47 +66,33 @@ def evaluate(
         loaded.manifest.training, loaded.manifest.labels.horizon_ms, scored.first_ms
     ):
         notes.append("not held back: training's labels reach into the time of these rows")
-    found = {name: metrics.summary(p, scored.acted) for name, p in scored.by_model.items()}
-    report = {
-        "model": str(model),
-        "model_version": loaded.manifest.model_version,
-        "rows": len(scored.acted),
-        "categories": scored.acted.shape[1],
-        "categories_scored": metrics.categories_scored(scored.acted),
-        "metrics": plain(found.pop("model")),
-        "baselines": {name: plain(values) for name, values in found.items()},
-        "intervals": _intervals(scored),
-        "per_category": _per_category(loaded.manifest.categories, scored),
-        "notes": notes,
-    }
+    found = Evaluation.of(
+        scored,
+        loaded.manifest.categories,
+        model=str(model),
+        model_version=loaded.manifest.model_version,
+        notes=notes,
+    )
     if report_file is not None:
         from stream_scorer.reports import evaluation as html  # noqa: PLC0415
 
-        html.write(report_file, report, scored.by_model, scored.acted)
-    return report
+        html.write(report_file, found, scored)
+    return found
 
 
-def in_words(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
-    columns = {"model": report["metrics"], **report["baselines"]}
+def in_words(found: Evaluation) -> list[str]:
+    """The result for people."""
     lines = [
-        f"model {report['model_version']}: {report['rows']:,} rows, {report['categories']:,} "
-        f"categories, {report['categories_scored']:,} of them with both outcomes",
-        "              " + "".join(f"{name:>10}" for name in columns),
+        f"model {found.model_version}: {found.rows:,} rows, {found.categories:,} "
+        f"categories, {found.categories_scored:,} of them with both outcomes",
+        *metrics_in_words({MODEL: found.metrics, **found.baselines}),
     ]
-    for metric in report["metrics"]:
-        values = (c[metric] for c in columns.values())
-        cells = "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)
-        lines.append(f"{metric:14}{cells}")
-    for name, differences in report["intervals"].items():
-        for metric, found in differences.items():
-            if found["difference"] is not None:
-                lines.append(
-                    f"{metric}, model minus {name}: {found['difference']:+.4f} "
-                    f"({found['low']:+.4f} to {found['high']:+.4f})"
-                )
-    lines += report["notes"]
-    return lines
+    for name, differences in found.intervals.items():
+        for metric, difference in differences.by_metric().items():
+            if difference.difference is not None:
+                text = interval_in_words(difference, 4)
+                lines.append(f"{metric}, model minus {name}: {text}")
+    return [*lines, *found.notes]
 
 
 def _shards(loaded: artefact.Artefact, paths: Sequence[Path]) -> Shards:
@@ -183,7 +158,8 @@ def _scored(
     shards: Shards,
     logistic: Callable[[LabelledRows], Float32] | None,
     scores_file: Path | None,
-) -> _Scored:
+) -> ScoredRows:
+    """All rows, by the model, the prior if it is recorded, and `logistic` if there is one."""
     engine = open_engine(loaded, "native")
     index = np.array(loaded.manifest.category_index, np.int64)
     ours, theirs, acted = [], [], []
@@ -200,59 +176,17 @@ def _scored(
             scores = engine.score(rows.matrix)
             if writer is not None:
                 writer.write(rows.customer_ids, rows.as_of_ms, scores)
-            ours.append(1 - scores[:, :, 0])
+            ours.append(1 - scores[:, :, 0])  # class 0 is nothing, so this is acting at all
             if logistic is not None:
                 theirs.append(logistic(rows))
             acted.append(dense_labels(rows, index) > 0)
             owner += numbers.of(rows.customer_ids)
             first_ms = min(first_ms, int(rows.as_of_ms.min(initial=first_ms)))
             meter.advance(1)
-    by_model = {"model": np.concatenate(ours)}
+    by_model = {MODEL: np.concatenate(ours)}
     prior = recorded_prior(loaded.manifest.training, len(index))
     if prior is not None:
-        by_model["prior"] = np.broadcast_to(prior, by_model["model"].shape)
+        by_model["prior"] = np.broadcast_to(prior, by_model[MODEL].shape)
     if theirs:
         by_model["logistic"] = np.concatenate(theirs)
-    return _Scored(by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms)
-
-
-def _intervals(scored: _Scored) -> dict[str, dict[str, Plain]]:
-    """The model minus each baseline."""
-    ours, *others = scored.by_model.values()
-    return {
-        name: metric_intervals(ours, theirs, scored.acted, scored.customer)
-        for name, theirs in zip(list(scored.by_model)[1:], others, strict=True)
-    }
-
-
-def _per_category(categories: Sequence[str], scored: _Scored) -> list[dict[str, Any]]:
-    acted = scored.acted
-    p = scored.by_model["model"]
-    columns = {
-        "log_loss": metrics.category_log_loss(p, acted),
-        "auc": metrics.category_auc(p, acted),
-        "average_precision": metrics.category_ap(p, acted),
-        "recall_at_10": metrics.category_recall_at_k(p, acted, metrics.TOP_K),
-        "ece": metrics.category_ece(p, acted),
-    }
-    theirs = {
-        name: {
-            "log_loss": metrics.category_log_loss(q, acted),
-            "auc": metrics.category_auc(q, acted),
-        }
-        for name, q in scored.by_model.items()
-        if name != "model"
-    }
-    positives = acted.sum(axis=0)
-    return [
-        {
-            "category_id": category,
-            "positives": int(positives[n]),
-            **plain({name: column[n] for name, column in columns.items()}),
-            "baselines": {
-                name: plain({m: column[n] for m, column in values.items()})
-                for name, values in theirs.items()
-            },
-        }
-        for n, category in enumerate(categories)
-    ]
+    return ScoredRows(by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms)

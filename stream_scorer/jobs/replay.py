@@ -26,6 +26,7 @@ import numpy as np
 
 from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate_events
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.events.refused import RefusedRecord
 from stream_scorer.core.features import csr
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
@@ -41,7 +42,6 @@ from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.past.sources import (
     PastEvents,
     Refused,
-    RefusedRecord,
     open_past,
     refuse_unfinished,
     refused_in_words,

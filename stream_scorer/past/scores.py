@@ -1,4 +1,4 @@
-"""What models would have said at past moments.
+"""What scores models would have given at past moments.
 
 Rows are scored by the native engine in pieces of one size, so that a score does not depend on who
 else is scored. Models of one feature declaration share their rows.
@@ -7,8 +7,9 @@ else is scored. Models of one feature declaration share their rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -30,21 +31,39 @@ MOST_SCORES = 1_000_000_000  # 4 GB
 NAMES = ("model", "model 2")
 
 
-@dataclass
+@dataclass(frozen=True)
 class PastModel:
-    """columns (N,): which of the model's categories are the common ones. scores (rows, N) and, by
-    age, stale (rows of that age, N): filled in by `score`.
-    """
+    """columns (N,) int64: where the common categories are among the model's own."""
 
     loaded: artefact.Artefact
     engine: Engine
-    columns: Int64  # of the common categories
-    scores: Float32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    stale: dict[str, Float32] = field(default_factory=dict)
+    columns: Int64
 
 
-def load_models(paths: Sequence[Path]) -> tuple[list[PastModel], tuple[str, ...]]:
-    """One or two models, and the categories that both have, in the order of the first."""
+@dataclass(frozen=True)
+class PastScores:
+    """Of one model, by common category: probability of acting at all.
+
+    fresh (M, N) float32: at each of the M moments. older: by age, the (K,) judged rows of that
+    age's `OlderMoments` and their older scores (K, N).
+    """
+
+    fresh: Float32
+    older: dict[str, tuple[Int64, Float32]]
+
+
+class OlderMoments(NamedTuple):
+    """rows (K,) int64: positions of judged rows; moments: their customers, so much earlier."""
+
+    rows: Int64
+    moments: Moments
+
+
+def load_models(paths: Sequence[Path]) -> tuple[dict[str, PastModel], tuple[str, ...]]:
+    """One or two models by `NAMES`, and the N categories that both have, in the first one's order.
+
+    Raises InputError where there are more, or where two can't be compared; and ArtefactError.
+    """
     if not 1 <= len(paths) <= len(NAMES):
         raise InputError("--model", ", ".join(map(str, paths)) or "(none)", "give one or two")
     loaded = [artefact.load(path) for path in paths]
@@ -56,56 +75,80 @@ def load_models(paths: Sequence[Path]) -> tuple[list[PastModel], tuple[str, ...]
     categories = tuple(c for c in loaded[0].manifest.categories if c in common)
     if not categories:
         raise InputError("--model", paths[-1], "has no category of the first model")
-    made = []
-    for one in loaded:
-        place = {c: i for i, c in enumerate(one.manifest.categories)}
-        columns = np.array([place[c] for c in categories], np.int64)
-        made.append(PastModel(one, open_engine(one, "native"), columns))
-    return made, categories
+    models = {}
+    for name, one in zip(NAMES, loaded, strict=False):
+        position = {c: i for i, c in enumerate(one.manifest.categories)}
+        columns = np.array([position[c] for c in categories], np.int64)
+        models[name] = PastModel(one, open_engine(one, "native"), columns)
+    return models, categories
 
 
-def stale_moments(
-    known: KnownEvents, base: Moments, judged: Int64
-) -> dict[str, tuple[Int64, Moments]]:
-    """By age: judged positions of `base` whose customers were known so much earlier, and when."""
-    some = judged[:: -(-len(judged) // MOST_STALE_ROWS)]
-    first = known.first_ms[base.customer[some]]
+def older_moments(known: KnownEvents, judged: Moments) -> dict[str, OlderMoments]:
+    """By age of `AGES_MS`: the judged rows whose customers were known so much earlier already.
+
+    Of many judged rows only about `MOST_STALE_ROWS`, evenly spaced. Ages without rows are left out.
+    """
+    step = -(-len(judged.as_of_ms) // MOST_STALE_ROWS)
+    some = np.arange(0, len(judged.as_of_ms), step)
+    first_ms = known.first_ms[judged.customer[some]]
     found = {}
     for age, age_ms in AGES_MS.items():
-        rows = some[first < base.as_of_ms[some] - age_ms]
+        rows = some[first_ms < judged.as_of_ms[some] - age_ms]
         if len(rows):
-            found[age] = rows, Moments(base.customer[rows], base.as_of_ms[rows] - age_ms)
+            earlier = Moments(judged.customer[rows], judged.as_of_ms[rows] - age_ms)
+            found[age] = OlderMoments(rows, earlier)
     return found
 
 
 def score(
-    models: Sequence[PastModel], known: KnownEvents, base: Moments,
-    stale: Mapping[str, tuple[Int64, Moments]], categories: int,
-) -> None:  # fmt: skip
-    """Fill in every model's scores (rows, N) of class 1 and up, and the older ones."""
-    sets = [base, *(moments for _, moments in stale.values())]
+    models: Mapping[str, PastModel], known: KnownEvents, moments: Moments,
+    older: Mapping[str, OlderMoments],
+) -> dict[str, PastScores]:  # fmt: skip
+    """Every model's scores at `moments`, and the older ones. `moments` are distinct and in order.
+
+    Raises InputError where they would not fit into `MOST_SCORES`.
+    """
+    # Moments of one kind may be those of another: at a weekly rhythm the score that is 7 days older
+    # is the one before. So all are scored as one set, each customer being folded only once.
+    sets = [moments, *(earlier for _, earlier in older.values())]
     everything = distinct(
         np.concatenate([m.customer for m in sets]), np.concatenate([m.as_of_ms for m in sets])
     )
-    total = len(everything.as_of_ms)
+    scores = _score_distinct(models, known, everything)
+    return {
+        name: PastScores(
+            fresh=whole[everything.find(*moments)],
+            older={
+                age: (rows, whole[everything.find(*earlier)])
+                for age, (rows, earlier) in older.items()
+            },
+        )
+        for name, whole in scores.items()
+    }
+
+
+def _score_distinct(
+    models: Mapping[str, PastModel], known: KnownEvents, moments: Moments
+) -> dict[str, Float32]:
+    """(M, N) by model."""
+    total = len(moments.as_of_ms)
+    categories = len(next(iter(models.values())).columns)
     if total * categories * len(models) > MOST_SCORES:
         remedy = f"would be {total:,} rows of {categories} categories; score less often"
         raise InputError("--every", total, remedy)
-    spaces: dict[int, tuple[FeatureSpace, list[PastModel]]] = {}
-    for model in models:
+    # Folding events costs more than scoring, and depends on the declared features alone.
+    spaces: dict[int, tuple[FeatureSpace, list[str]]] = {}
+    for name, model in models.items():
         space = model.loaded.feature_space()
-        spaces.setdefault(space.fingerprint, (space, []))[1].append(model)
-        model.scores = np.empty((total, categories), np.float32)
+        spaces.setdefault(space.fingerprint, (space, []))[1].append(name)
+    scores = {name: np.empty((total, categories), np.float32) for name in models}
     with progress("scoring", total * len(spaces)) as meter:
         for space, users in spaces.values():
-            for at, matrix in rows_at(known, everything, space):
-                for model in users:
-                    model.scores[at] = _scores(model, matrix)
-                meter.advance(len(at))
-    for model in models:
-        whole = model.scores
-        model.scores = whole[everything.find(*base)]
-        model.stale = {a: whole[everything.find(*moments)] for a, (_, moments) in stale.items()}
+            for rows, matrix in rows_at(known, moments, space):
+                for name in users:
+                    scores[name][rows] = _scores(models[name], matrix)
+                meter.advance(len(rows))
+    return scores
 
 
 def _scores(model: PastModel, matrix: sparse.csr_matrix) -> Float32:
@@ -114,6 +157,7 @@ def _scores(model: PastModel, matrix: sparse.csr_matrix) -> Float32:
     for first in range(0, len(out), PIECE_ROWS):
         piece = matrix[first : first + PIECE_ROWS]
         rows = piece.shape[0]
+        # Padded with empty rows: a product of other shape may round otherwise.
         piece.resize(PIECE_ROWS, matrix.shape[1])
         scores = 1 - model.engine.score(piece)[:rows, :, 0]
         out[first : first + rows] = scores[:, model.columns]
@@ -121,7 +165,10 @@ def _scores(model: PastModel, matrix: sparse.csr_matrix) -> Float32:
 
 
 def prior_scores(model: PastModel, shape: tuple[int, ...]) -> dict[str, Float32]:
-    """The share of training rows that acted, for everybody; nothing where it is not recorded."""
+    """{"prior": the share of training rows that acted, for everybody}; {} where it is not recorded.
+
+    shape: (J, N). Nothing is copied: every row is the same memory.
+    """
     manifest = model.loaded.manifest
     prior = recorded_prior(manifest.training, len(manifest.categories))
     return {} if prior is None else {"prior": np.broadcast_to(prior[model.columns], shape)}

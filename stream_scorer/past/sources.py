@@ -26,6 +26,7 @@ import numpy as np
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import DeadLetter, TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.events.refused import RefusedRecord
 from stream_scorer.core.events.validation import validate
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import open_events
@@ -33,23 +34,11 @@ from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.live.consumer import lookup_of
 from stream_scorer.past.numbering import Numbering
 from stream_scorer.past.window import in_window
-from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
 LATEST_MS = int(np.iinfo(np.int64).max // 2)  # no clock: nothing in a file lies in the future
 LISTED = 1000
-
-
-@dataclass(frozen=True)
-class RefusedRecord(Result):
-    """A record that could not be applied. position: in its file, from 0, or its offset."""
-
-    source: str
-    partition: int
-    position: int
-    reason: str
-    detail: str
 
 
 @dataclass

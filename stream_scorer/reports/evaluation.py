@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from stream_scorer.core.evaluation.evaluation import MODEL, Evaluation, ScoredRows
+from stream_scorer.core.evaluation.metrics import QualityMetrics
 from stream_scorer.core.events.batch import Bool, Float64, Int64
 from stream_scorer.core.features.state import Float32
 from stream_scorer.reports import page
@@ -19,6 +21,8 @@ from stream_scorer.reports import page
 BINS = 600
 MOST_LOG_ODDS = 12.0
 PLOTTED_BINS = 20  # of the calibration curve, with about as many pairs each
+# The prior ranks nobody: its AUC is always a half, so that there is none in the tables.
+RANKING = ("logistic",)
 COLOURS = {"model": "#1f6feb", "model 2": "#d9730d", "logistic": "#d9730d", "prior": "#888888"}
 
 
@@ -30,41 +34,46 @@ class Histogram(NamedTuple):
     probability: Float64
 
 
-def write(
-    path: Path, report: Mapping[str, Any], scores: Mapping[str, Float32], acted: Bool
-) -> None:
-    """The page. report: what `evaluate` returns; scores: (R, N) by model; acted (R, N)."""
-    histograms = {name: histogram(p, acted) for name, p in scores.items()}
-    plots = [calibration_plot(histograms), gain_plot(histograms), _auc(report), _spread(histograms)]
+def write(path: Path, found: Evaluation, scored: ScoredRows) -> None:
+    """The page, written whole or not at all. Raises InputError where that fails."""
+    histograms = {name: histogram(p, scored.acted) for name, p in scored.by_model.items()}
+    plots = [calibration_plot(histograms), gain_plot(histograms), _auc(found), _spread(histograms)]
     page.write(
         path,
-        f"Model {report['model_version']}",
+        f"Model {found.model_version}",
         [
             page.paragraph(
-                f"{report['rows']:,} rows, {report['categories']:,} categories, "
-                f"{report['categories_scored']:,} of them with both outcomes."
+                f"{found.rows:,} rows, {found.categories:,} categories, "
+                f"{found.categories_scored:,} of them with both outcomes."
             ),
-            *(page.paragraph(note) for note in report["notes"]),
+            *(page.paragraph(note) for note in found.notes),
             "<h2>Metrics</h2>",
-            _metrics(report),
-            *_intervals(report),
+            metrics_table({MODEL: found.metrics, **found.baselines}),
+            *_intervals(found),
             f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>',
-            f'<h2>Categories</h2><div class="wide">{_categories(report)}</div>',
+            f'<h2>Categories</h2><div class="wide">{_categories(found)}</div>',
         ],
     )
 
 
-def _metrics(report: Mapping[str, Any]) -> str:
-    columns = {"model": report["metrics"], **report["baselines"]}
-    rows = [[page.metric_name(m), *(c[m] for c in columns.values())] for m in report["metrics"]]
+def metrics_table(columns: Mapping[str, QualityMetrics]) -> str:
+    """A row for each metric, a column for each model or baseline."""
+    values = {name: found.by_metric() for name, found in columns.items()}
+    rows = [
+        [page.metric_name(metric), *(of[metric] for of in values.values())]
+        for metric in next(iter(values.values()))
+    ]
     return page.table(["metric", *columns], rows)
 
 
-def _intervals(report: Mapping[str, Any]) -> list[str]:
+def _intervals(found: Evaluation) -> list[str]:
     rows = [
-        [f"{page.metric_name(metric)}, model minus {name}", *map(_signed, found.values())]
-        for name, metrics in report["intervals"].items()
-        for metric, found in metrics.items()
+        [
+            f"{page.metric_name(metric)}, model minus {name}",
+            *(page.signed(v, 4) for v in (one.difference, one.low, one.high)),
+        ]
+        for name, differences in found.intervals.items()
+        for metric, one in differences.by_metric().items()
     ]
     if not rows:
         return []
@@ -72,41 +81,33 @@ def _intervals(report: Mapping[str, Any]) -> list[str]:
     return [title, page.table(["", "difference", "low", "high"], rows)]
 
 
-def _categories(report: Mapping[str, Any]) -> str:
+def _categories(found: Evaluation) -> str:
     head = ["category", "positives", "log loss", "AUC", "AP", "recall@10", "ECE"]
-    names = ["positives", "log_loss", "auc", "average_precision", "recall_at_10", "ece"]
-    # The prior ranks nobody: its AUC is always a half.
-    others = [
-        (baseline, metric, f"{words}, {baseline}")
-        for baseline in report["baselines"]
-        for metric, words in (("log_loss", "log loss"), ("auc", "AUC"))
-        if (baseline, metric) != ("prior", "auc")
-    ]
-    rows = [
-        [
-            one["category_id"], *(one[name] for name in names),
-            *(one["baselines"][baseline][metric] for baseline, metric, _ in others),
-        ]
-        for one in sorted(report["per_category"], key=lambda c: -c["positives"])
-    ]  # fmt: skip
-    return page.table(head + [words for _, _, words in others], rows)
-
-
-def _signed(difference: float | None) -> str:
-    return "-" if difference is None else f"{difference:+.4f}"
+    for name in found.baselines:
+        head += [f"log loss, {name}", *([f"AUC, {name}"] if name in RANKING else [])]
+    rows = []
+    for one in sorted(found.per_category, key=lambda c: -c.positives):
+        cells = [one.category_id, one.positives, one.log_loss, one.auc, one.average_precision,
+                 one.recall_at_10, one.ece]  # fmt: skip
+        for name, baseline in one.baselines.items():
+            cells += [baseline.log_loss, *([baseline.auc] if name in RANKING else [])]
+        rows.append(cells)
+    return page.table(head, rows)
 
 
 def histogram(p: Float32, acted: Bool) -> Histogram:
+    """p (R, N): probability of acting; acted (R, N): whether they did."""
     pairs, positives = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     probability = np.zeros(BINS)
     for row in range(0, len(p), 4096):  # a piece at a time: log odds of all would double memory
         given = np.clip(p[row : row + 4096].reshape(-1).astype(np.float64), 1e-9, 1 - 1e-9)
         odds = np.log(given / (1 - given))
-        place = (odds + MOST_LOG_ODDS) * (BINS / (2 * MOST_LOG_ODDS))
-        at = np.clip(place, 0, BINS - 1).astype(np.int64)
-        pairs += np.bincount(at, minlength=BINS)
-        positives += np.bincount(at[acted[row : row + 4096].reshape(-1)], minlength=BINS)
-        probability += np.bincount(at, given, minlength=BINS)
+        position = (odds + MOST_LOG_ODDS) * (BINS / (2 * MOST_LOG_ODDS))
+        bin_of = np.clip(position, 0, BINS - 1).astype(np.int64)
+        pairs += np.bincount(bin_of, minlength=BINS)
+        acting = acted[row : row + 4096].reshape(-1)
+        positives += np.bincount(bin_of[acting], minlength=BINS)
+        probability += np.bincount(bin_of, given, minlength=BINS)
     return Histogram(pairs, positives, probability)
 
 
@@ -142,14 +143,14 @@ def gain_plot(histograms: Mapping[str, Histogram]) -> str:
     return page.plot(figure, "Gain", caption)
 
 
-def _auc(report: Mapping[str, Any]) -> str:
+def _auc(found: Evaluation) -> str:
     figure, axes = page.new_figure()
-    known = [c for c in report["per_category"] if c["auc"] is not None]
-    positives = np.array([c["positives"] for c in known], np.float64)
-    axes.scatter(positives, [c["auc"] for c in known], s=12, color=COLOURS["model"], label="model",
+    known = [c for c in found.per_category if c.auc is not None]
+    positives = np.array([c.positives for c in known], np.float64)
+    axes.scatter(positives, [c.auc for c in known], s=12, color=COLOURS["model"], label="model",
                  alpha=0.8, linewidths=0)  # fmt: skip
-    if "logistic" in report["baselines"]:
-        theirs = [c["baselines"]["logistic"]["auc"] for c in known]
+    if "logistic" in found.baselines:
+        theirs = [c.baselines["logistic"].auc for c in known]
         axes.scatter(positives, theirs, s=12, color=COLOURS["logistic"], label="logistic",
                      alpha=0.5, linewidths=0)  # fmt: skip
     axes.axhline(0.5, color="#aaaaaa", linewidth=1, linestyle="--")

@@ -73,6 +73,11 @@ def metric_name(metric: str) -> str:
     return " ".join(w.upper() if w in ("auc", "ap", "ece") else w for w in words)
 
 
+def signed(value: float | None, digits: int) -> str:
+    """A difference for a table: with its sign, or a dash where it is not defined."""
+    return "-" if value is None else f"{value:+.{digits}f}"
+
+
 def paragraph(text: str) -> str:
     """One paragraph of plain text."""
     return f"<p>{html.escape(text)}</p>"

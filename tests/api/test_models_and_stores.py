@@ -56,6 +56,9 @@ def test_a_model_says_what_it_is(model: ss.Model, shop: Shop) -> None:
 
 def test_evaluation_takes_a_model_or_its_path(model: ss.Model, shop: Shop) -> None:
     found = ss.evaluate(model, shop.test)
+    assert isinstance(found, ss.Evaluation)
+    assert found.metrics.macro_auc is not None
+    assert found.baselines["prior"].macro_auc == 0.5
     assert found == ss.evaluate(str(model.path), [shop.test])
 
 

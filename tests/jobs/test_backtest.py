@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,19 @@ from confluent_kafka import Producer
 
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.evaluation import metrics
+from stream_scorer.core.evaluation.intervals import MetricDifference
+from stream_scorer.core.evaluation.scoring_times import ScoringTimes
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.io.kafka.producer import ConfirmedProducer
-from stream_scorer.jobs.backtest import When, backtest, in_words
+from stream_scorer.jobs.backtest import backtest, in_words
 from stream_scorer.jobs.replay import replay
 from stream_scorer.model import artefact, network
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
+from tests.jobs.result_keys import BACKTEST, keys_of
 
 DAY = 86_400_000
 START = 17_000 * DAY
@@ -85,13 +87,13 @@ def written(path: Path, rows: list[dict[str, Any]]) -> list[Path]:
     return [path]
 
 
-WEEKLY = When(START + 20 * DAY, START + 58 * DAY, "7d")
+WEEKLY = ScoringTimes(START + 20 * DAY, START + 58 * DAY, "7d")
 
 
 def test_report_holds_what_happened(settings: Settings, models: list[Path], tmp_path: Path) -> None:
     events = written(tmp_path / "e.avro", shopping())
-    report = backtest(settings, events, models, WEEKLY, tmp_path / "out")
-    assert (report["rows"], report["judged"], report["pending"]) == (240, 200, 40)
+    found = backtest(settings, events, models, WEEKLY, tmp_path / "out")
+    assert (found.rows, found.judged, found.pending) == (240, 200, 40)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "metrics.json", "report.html", "scores-1.parquet", "scores-2.parquet",
     ]  # fmt: skip
@@ -109,18 +111,17 @@ def test_report_holds_what_happened(settings: Settings, models: list[Path], tmp_
                 acted[r, WORDS.index(e["category_id"])] = True
     judged = np.array(as_of) < START + 54 * DAY
     expected = metrics.summary(scores[judged], acted[judged])
-    for name, value in report["metrics"]["model"].items():
-        assert value == pytest.approx(expected[name])
-    assert [p["rows"] for p in report["over_time"]] == [40] * 5
+    assert found.metrics["model"].as_json() == pytest.approx(expected.as_json())
+    assert [p.rows for p in found.over_time] == [40] * 5
     best = np.argsort(-scores[judged].reshape(-1), kind="stable")
-    for point in report["gain"]["model"]:
-        top = best[: round(point["share"] * len(best))]
+    for point in found.gain["model"]:
+        top = best[: round(point.share * len(best))]
         share = acted[judged].reshape(-1)[top].sum() / acted[judged].sum()
-        assert point["found"] == pytest.approx(share, abs=0.01)
-    assert set(report["freshness"]["model"]) == {"1h", "1d", "7d"}
+        assert point.found == pytest.approx(share, abs=0.01)
+    assert set(found.freshness["model"]) == {"1h", "1d", "7d"}
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"] == 240
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
-    assert any("model minus model 2" in line for line in in_words(report))
+    assert any("model minus model 2" in line for line in in_words(found))
 
 
 @pytest.mark.parametrize("every", ["event", "7d"])
@@ -128,9 +129,9 @@ def test_two_runs_are_the_same_bytes(
     settings: Settings, models: list[Path], tmp_path: Path, every: str
 ) -> None:
     events = written(tmp_path / "e.avro", shopping())
-    when = When(WEEKLY.from_ms, WEEKLY.to_ms, every)
+    times = ScoringTimes(WEEKLY.from_ms, WEEKLY.to_ms, every)
     for name in ("a", "b"):
-        backtest(settings, events, models[:1], when, tmp_path / name)
+        backtest(settings, events, models[:1], times, tmp_path / name)
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
 
@@ -152,8 +153,8 @@ def test_no_score_sees_what_came_later(
         out = tmp_path / f"out{number}"
         events = written(tmp_path / f"{number}.avro", log)
         # An event in the last ms before `at` is scored at `at`.
-        when = When(START + 20 * DAY, at if every == "event" else at + 1, every)
-        backtest(settings, events, models[:1], when, out)
+        times = ScoringTimes(START + 20 * DAY, at if every == "event" else at + 1, every)
+        backtest(settings, events, models[:1], times, out)
         table = pq.read_table(out / "scores-1.parquet")
         seen.append(table.to_pylist())
     assert len(seen[0]) > 100
@@ -164,10 +165,10 @@ def test_a_model_beside_itself_does_not_differ(
     settings: Settings, models: list[Path], tmp_path: Path
 ) -> None:
     events = written(tmp_path / "e.avro", shopping())
-    report = backtest(settings, events, [models[0], models[0]], WEEKLY, tmp_path / "out")
-    nothing = {"difference": 0.0, "low": 0.0, "high": 0.0}
-    assert set(map(str, report["intervals"].values())) == {str(nothing)}
-    assert report["metrics"]["model"] == report["metrics"]["model 2"]
+    found = backtest(settings, events, [models[0], models[0]], WEEKLY, tmp_path / "out")
+    assert found.intervals is not None
+    assert set(found.intervals.by_metric().values()) == {MetricDifference(0.0, 0.0, 0.0)}
+    assert found.metrics["model"] == found.metrics["model 2"]
 
 
 def test_late_events_are_known_both_ways_in_one_run(
@@ -186,43 +187,54 @@ def test_late_events_are_known_both_ways_in_one_run(
     for event, arrived in sorted(late, key=lambda pair: pair[1]):
         [value] = encode_events([event])
         producer.produce("late-events", value, event["customer_id"], timestamp=arrived)
+    producer.produce("late-events", b"junk", "c1", timestamp=START + 59 * DAY)
     assert producer.flush(30) == 0
-    reports = {}
+    both = {}
     for by_arrival in (False, True):
-        when = replace(WEEKLY, by_arrival=by_arrival)
-        report = backtest(settings, ["topic"], models, when, tmp_path / f"{by_arrival}")
-        reports[by_arrival] = report
-        assert report["late_events"] == {"1h": 500, "1d": 500, "7d": 500}
-        assert any("late events: had they been" in line for line in in_words(report))
-        assert "known by" in (tmp_path / f"{by_arrival}" / "report.html").read_text()
-    occurred, arrival = reports[False], reports[True]
-    assert occurred["known_otherwise"]["known_by"] == "arrival"
-    assert occurred["judged"] == arrival["judged"]  # so the same rows: each way is the other's
-    assert occurred["known_otherwise"]["rows_that_differ"] > 100
-    assert occurred["metrics"] == arrival["known_otherwise"]["metrics"]
-    assert arrival["metrics"] == occurred["known_otherwise"]["metrics"]
+        out = tmp_path / f"{by_arrival}"
+        found = backtest(settings, ["topic"], models, WEEKLY, out, by_arrival=by_arrival)
+        both[by_arrival] = found
+        assert found.late_events == {"1h": 500, "1d": 500, "7d": 500}
+        assert any("late events: had they been" in line for line in in_words(found))
+        assert "known by" in (out / "report.html").read_text()
+    occurred, arrival = both[False], both[True]
+    # As text: in the same order.
+    assert json.dumps(keys_of(occurred.as_json())) == json.dumps(BACKTEST)
+    kept = json.loads((tmp_path / "False" / "metrics.json").read_text())
+    of_run = {name: BACKTEST[name] for name in BACKTEST if name not in ("report", "seconds")}
+    assert json.dumps(keys_of(kept)) == json.dumps(of_run)
+    by_occurrence, by_arriving = arrival.known_otherwise, occurred.known_otherwise
+    assert by_occurrence is not None
+    assert by_arriving is not None
+    assert by_arriving.known_by == "arrival"
+    assert occurred.judged == arrival.judged  # so the same rows: each way is the other's
+    assert by_arriving.rows_that_differ > 100
+    assert occurred.metrics == by_occurrence.metrics
+    assert arrival.metrics == by_arriving.metrics
     for name in ("model", "model 2"):
-        found = occurred["known_otherwise"]["intervals"][name]["log_loss"]
-        means = (arrival["metrics"][name]["log_loss"], occurred["metrics"][name]["log_loss"])
-        assert found["difference"] == pytest.approx(means[0] - means[1], abs=1e-6)
+        difference = by_arriving.intervals[name].log_loss.difference
+        after, before = arrival.metrics[name].log_loss, occurred.metrics[name].log_loss
+        assert after is not None
+        assert before is not None
+        assert difference == pytest.approx(after - before, abs=1e-6)
 
 
 def test_files_have_no_late_events(settings: Settings, models: list[Path], tmp_path: Path) -> None:
     events = written(tmp_path / "e.avro", shopping())
-    report = backtest(settings, events, models[:1], WEEKLY, tmp_path / "out")
-    assert report["known_otherwise"] is None
+    found = backtest(settings, events, models[:1], WEEKLY, tmp_path / "out")
+    assert found.known_otherwise is None
 
 
 def test_what_can_not_be_judged_is_refused(
     settings: Settings, models: list[Path], tmp_path: Path
 ) -> None:
     events = written(tmp_path / "e.avro", shopping())
-    late = When(START + 57 * DAY, START + 59 * DAY, "7d")
+    late = ScoringTimes(START + 57 * DAY, START + 59 * DAY, "7d")
     with pytest.raises(InputError, match="no horizon is over"):
         backtest(settings, events, models[:1], late, tmp_path / "out")
     with pytest.raises(InputError, match="one or two"):
         backtest(settings, events, [], WEEKLY, tmp_path / "out")
-    early = When(START - 9 * DAY, START - 2 * DAY, "7d")
+    early = ScoringTimes(START - 9 * DAY, START - 2 * DAY, "7d")
     with pytest.raises(InputError, match="no customer"):
         backtest(settings, events, models[:1], early, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -241,10 +253,10 @@ def test_the_topic_gives_what_files_give(
     producer.close()
     events = written(tmp_path / "e.avro", rows)
     for name, sources in (("files", events), ("topic", ["topic"])):
-        report = backtest(settings, sources, models[:1], WEEKLY, tmp_path / name)
+        done = backtest(settings, sources, models[:1], WEEKLY, tmp_path / name)
         replay(settings, sources, tmp_path / f"snapshot-{name}", [START + 40 * DAY])
-    assert report["dead_letters"] == {"undecodable": 1}
-    assert report["refused"][0]["source"] == servers.input_topic
+    assert done.dead_letters == {"undecodable": 1}
+    assert done.refused[0].source == servers.input_topic
     scores = [(tmp_path / n / "scores-1.parquet").read_bytes() for n in ("files", "topic")]
     assert scores[0] == scores[1]
     found = []

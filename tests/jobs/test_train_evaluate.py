@@ -26,6 +26,7 @@ from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.model.spec import TrainingOptions
 from stream_scorer.settings.tree import Settings
+from tests.jobs.result_keys import EVALUATION, keys_of
 
 DAY_MS = 86_400_000
 START_MS = 19_000 * DAY_MS
@@ -102,20 +103,31 @@ def model(snapshots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+def defined(metric: float | None) -> float:
+    assert metric is not None
+    return metric
+
+
 def test_model_of_past_events_beats_the_prior(model: Path, snapshots: dict[str, Path]) -> None:
-    report = evaluate(model, [snapshots["test"]])
-    json.dumps(report, allow_nan=False)
-    assert report["rows"] > 100
-    assert report["categories"] == report["categories_scored"] == 4
-    ours, prior = report["metrics"], report["baselines"]["prior"]
-    assert set(ours) == {
-        "log_loss", "macro_auc", "micro_auc", "macro_ap", "recall_at_10", "ndcg_at_10", "ece",
-    }  # fmt: skip
-    assert ours["log_loss"] < prior["log_loss"]
-    assert ours["macro_auc"] > 0.6
-    assert prior["macro_auc"] == 0.5
-    assert report["intervals"]["prior"]["log_loss"]["high"] < 0
-    assert any(line.startswith("log_loss") for line in evaluation_in_words(report))
+    found = evaluate(model, [snapshots["test"]])
+    json.dumps(found.as_json(), allow_nan=False)
+    assert found.rows > 100
+    assert found.categories == found.categories_scored == 4
+    ours, prior = found.metrics, found.baselines["prior"]
+    assert defined(ours.log_loss) < defined(prior.log_loss)
+    assert defined(ours.macro_auc) > 0.6
+    assert prior.macro_auc == 0.5
+    assert defined(found.intervals["prior"].log_loss.high) < 0
+    assert any(line.startswith("log_loss") for line in evaluation_in_words(found))
+
+
+def test_evaluation_prints_the_keys_that_others_read(
+    model: Path, snapshots: dict[str, Path]
+) -> None:
+    ran = CliRunner().invoke(cli.app, ["evaluate", str(model), str(snapshots["test"]), "--json"])
+    printed = json.loads(ran.stdout)
+    assert json.dumps(keys_of(printed)) == json.dumps(EVALUATION)  # as text: in the same order
+    assert printed["metrics"]["log_loss"] == evaluate(model, [snapshots["test"]]).metrics.log_loss
 
 
 def test_the_bar_reaches_its_end_where_training_stops_early(
@@ -152,22 +164,23 @@ def test_missing_snapshot_is_named(tmp_path: Path) -> None:
 def test_logistic_baseline_is_fitted_on_the_recorded_training_snapshots(
     model: Path, snapshots: dict[str, Path], tmp_path: Path
 ) -> None:
-    report = evaluate(model, [snapshots["test"]])
-    assert set(report["baselines"]) == set(report["intervals"]) == {"prior", "logistic"}
-    assert report["baselines"]["logistic"]["log_loss"] < report["baselines"]["prior"]["log_loss"]
-    assert set(report["intervals"]["logistic"]) == {"log_loss", "macro_auc", "recall_at_10"}
-    assert report["notes"] == []
-    assert [c["category_id"] for c in report["per_category"]] == CATEGORIES
+    found = evaluate(model, [snapshots["test"]])
+    assert set(found.baselines) == set(found.intervals) == {"prior", "logistic"}
+    losses = {name: defined(metrics.log_loss) for name, metrics in found.baselines.items()}
+    assert losses["logistic"] < losses["prior"]
+    assert found.intervals["logistic"].log_loss.difference is not None
+    assert found.notes == ()
+    assert [c.category_id for c in found.per_category] == CATEGORIES
     again = evaluate(model, [snapshots["test"]], baseline=[snapshots["train"]])
-    assert again == report
+    assert again == found
     gone = tmp_path / "train"
     snapshots["train"].rename(gone)
     try:
         without = evaluate(model, [snapshots["test"]])
     finally:
         gone.rename(snapshots["train"])
-    assert set(without["baselines"]) == {"prior"}
-    assert "--baseline" in without["notes"][0]
+    assert set(without.baselines) == {"prior"}
+    assert "--baseline" in without.notes[0]
 
 
 def test_baseline_that_has_seen_the_evaluated_days_is_refused(
@@ -180,15 +193,15 @@ def test_baseline_that_has_seen_the_evaluated_days_is_refused(
 def test_evaluation_on_training_rows_says_that_they_were_seen(
     model: Path, snapshots: dict[str, Path]
 ) -> None:
-    notes = evaluate(model, [snapshots["train"]])["notes"]
+    notes = evaluate(model, [snapshots["train"]]).notes
     assert any("not held back" in note for note in notes)
 
 
 def test_scores_file_has_every_row(model: Path, snapshots: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "scores.parquet"
-    report = evaluate(model, [snapshots["test"]], scores_file=file)
+    found = evaluate(model, [snapshots["test"]], scores_file=file)
     table = pq.read_table(file)
-    assert table.num_rows == report["rows"]
+    assert table.num_rows == found.rows
     assert table.column_names == ["customer_id", "as_of", "probabilities"]
     assert table.schema.field("probabilities").type.list_size == 4
     assert json.loads(table.schema.metadata[b"categories"]) == CATEGORIES

@@ -29,7 +29,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream_scorer.core.evaluation import metrics
-from stream_scorer.core.evaluation.intervals import bootstrap_difference
+from stream_scorer.core.evaluation.evaluation import Evaluation
+from stream_scorer.core.evaluation.intervals import MetricDifference, bootstrap_difference
+from stream_scorer.core.evaluation.metrics import QualityMetrics
 from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.demo.complete_journey import load_events
 from stream_scorer.io.files.snapshots import Snapshot
@@ -60,7 +62,7 @@ LESS_IS_BETTER = ("log_loss", "ece")
 class Result:
     """One line of the table; rows: each test row's value of a metric, whose mean it is."""
 
-    metrics: dict[str, float]
+    metrics: QualityMetrics
     rows: dict[str, np.ndarray]
     validation_log_loss: float | None = None
     seconds: float = 0.0
@@ -118,24 +120,24 @@ def rows_of(probabilities: np.ndarray, acted: np.ndarray) -> dict[str, np.ndarra
     }
 
 
-def measured(folder: Path, changes: dict[str, dict[str, Any]]) -> tuple[dict[str, Result], Any]:
-    """Test metrics of every model; the table of baselines comes with our model."""
+def measured(
+    folder: Path, changes: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Result], dict[str, Evaluation]]:
+    """Of every model, its test metrics and its whole evaluation."""
     found: dict[str, Result] = {}
-    whole: dict[str, Any] = {}
+    evaluations: dict[str, Evaluation] = {}
     for name, change in changes.items():
         model, report = trained(folder, name, change)
         file = folder / f"{name}.parquet"
-        judged = evaluate(model, [folder / "test"], scores_file=file)
-        if name == "our model":
-            whole = judged
+        evaluations[name] = evaluate(model, [folder / "test"], scores_file=file)
         table = pq.read_table(file)
         flat = pa.concat_arrays(table["probabilities"].chunks).flatten().to_numpy()
         p = flat.reshape(len(table), -1)
         acted = labels(folder, model)
         found[name] = Result(
-            judged["metrics"], rows_of(p, acted), report.validation_log_loss, report.seconds
+            evaluations[name].metrics, rows_of(p, acted), report.validation_log_loss, report.seconds
         )
-    return found, whole
+    return found, evaluations
 
 
 def labels(folder: Path, model: Path) -> np.ndarray:
@@ -187,18 +189,20 @@ def measure(folder: Path, *, ablation: bool, seeds: int) -> dict[str, Any]:
     prepare(folder)
     changes = NETWORKS | (ABLATION if ablation else {})
     changes |= {f"our model, seed {i}": {"seed": i} for i in range(1, seeds)}
-    found, ours = measured(folder, changes)
+    found, evaluations = measured(folder, changes)
+    ours = evaluations["our model"]
     gaps = differences(found, folder)
-    table = {name: ours["baselines"][name] for name in ("prior", "logistic")}
+    table = {name: ours.baselines[name] for name in ("prior", "logistic")}
     table |= {name: result.metrics for name, result in found.items()}
-    named = ("difference", "low", "high")
-    between = {name: {m: dict(zip(named, d, strict=True)) for m, d in gap.items()}
+    between = {name: {m: MetricDifference.of(d).as_json() for m, d in gap.items()}
                for name, gap in gaps.items()}  # fmt: skip
-    metrics = ours["metrics"]
+    metrics = ours.metrics.as_json()
     return {
-        **{key: ours[key] for key in ("rows", "categories", "categories_scored")},
-        "table": table,
-        "differences": ours["intervals"] | between,
+        "rows": ours.rows,
+        "categories": ours.categories,
+        "categories_scored": ours.categories_scored,
+        "table": {name: line.as_json() for name, line in table.items()},
+        "differences": {name: c.as_json() for name, c in ours.intervals.items()} | between,
         "validation_log_loss": {name: r.validation_log_loss for name, r in found.items()},
         "training_seconds": {name: r.seconds for name, r in found.items()},
         "floor_reached": all(

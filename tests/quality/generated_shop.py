@@ -220,6 +220,12 @@ def buyers(rows: LabelledRows) -> LabelledRows:
     )
 
 
+def main_metrics(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
+    """The metrics of `COLUMNS`."""
+    found = metrics.summary(probabilities, truth).by_metric()
+    return {metric: found[metric] for metric in COLUMNS}
+
+
 def compared(folder: Path, model: Path) -> dict[str, Any]:
     """Of each question (act at all, buy): metrics of network, prior and logistic, on all test rows
     and on those of new customers, and the differences with 95 % intervals."""
@@ -259,10 +265,7 @@ def compared(folder: Path, model: Path) -> dict[str, Any]:
         for who, mask in (("all", age >= 0), ("new", age < NEW_DAYS * DAY)):
             found[f"{question}, {who} customers"] = {
                 "rows": int(mask.sum()),
-                "table": {
-                    name: {m: metrics.summary(p[mask], truth[mask])[m] for m in COLUMNS}
-                    for name, p in by_model.items()
-                },
+                "table": {name: main_metrics(p[mask], truth[mask]) for name, p in by_model.items()},
                 "differences": {
                     name: bootstrap_difference(
                         metrics.row_log_loss(ours[mask], truth[mask]),
@@ -286,7 +289,7 @@ def measure(folder: Path) -> dict[str, Any]:
     questions = compared(folder, model)
     return {
         "columns": settings.feature_space().width,
-        "categories": judged["categories"],
+        "categories": judged.categories,
         "questions": questions,
         # A network that does not earn its keep is one whose log loss may be no lower.
         "better": all(

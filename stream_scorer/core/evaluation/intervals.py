@@ -8,8 +8,9 @@ jackknife values (`row_macro_auc`), whose mean it is.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy as np
 from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.events.batch import Bool, Float64, Int64
 from stream_scorer.core.features.state import Float32
+from stream_scorer.result import Result
 
-Plain = dict[str, float | None]
+RowMetric = Callable[[Float32, Bool], Float64]  # (R, N) twice to (R,)
 
 
 class CustomerNumbers:
@@ -34,11 +36,45 @@ class CustomerNumbers:
 
 
 class Interval(NamedTuple):
-    """An estimate and the bounds of its 95 % interval."""
+    """An estimate and the bounds of its 95 % interval; all NaN where there is nothing to estimate.
+
+    This is what calculations go on with; `MetricDifference` is the same in a result.
+    """
 
     estimate: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class MetricDifference(Result):
+    """A difference of two means with its 95 % interval; all None where it is not defined."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, found: Interval) -> MetricDifference:
+        """An interval as a part of a result."""
+        return cls(*map(metrics.defined, found))
+
+
+@dataclass(frozen=True)
+class ModelComparison(Result):
+    """One model minus another, by the metrics that are means over rows."""
+
+    log_loss: MetricDifference
+    macro_auc: MetricDifference
+    recall_at_10: MetricDifference
+
+    def by_metric(self) -> dict[str, MetricDifference]:
+        """The differences by name, for tables."""
+        return {
+            "log_loss": self.log_loss,
+            "macro_auc": self.macro_auc,
+            "recall_at_10": self.recall_at_10,
+        }
 
 
 def bootstrap_difference(
@@ -50,49 +86,35 @@ def bootstrap_difference(
     left out); customer (R,) int64 names each row's customer, whose rows stay together.
     """
     difference = ours - theirs
-    kept = ~np.isnan(difference)
+    kept = ~np.isnan(difference)  # recall of a row without a positive is not defined
     _, owner = np.unique(customer[kept], return_inverse=True)
     if not len(owner):
         return Interval(float("nan"), float("nan"), float("nan"))
     sums = np.bincount(owner, difference[kept])
     rows = np.bincount(owner).astype(np.float64)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(seed)  # seeded, so that two runs report the same interval
     means = np.empty(samples)
     for i in range(samples):
+        # How often each customer was drawn is the weight of its rows, and so is their number.
         times = np.bincount(draw.integers(len(sums), size=len(sums)), minlength=len(sums))
         means[i] = (times @ sums) / (times @ rows)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(sums.sum() / rows.sum()), float(low), float(high))
 
 
-def metric_intervals(
-    ours: Float32, theirs: Float32, acted: Bool, customer: Int64
-) -> dict[str, Plain]:
-    """The differences that matter most, ours minus theirs, by metric.
+def compare_models(ours: Float32, theirs: Float32, acted: Bool, customer: Int64) -> ModelComparison:
+    """How much two models differ, ours minus theirs.
 
     ours, theirs (R, N): probabilities of acting; acted (R, N): whether they did; customer (R,)
-    int64. Each is {"difference", "low", "high"}, None where it is not defined.
+    int64: whose row it is.
     """
-    our_rows, their_rows = _by_row(ours, acted), _by_row(theirs, acted)
-    return {
-        name: difference_of(bootstrap_difference(values, their_rows[name], customer))
-        for name, values in our_rows.items()
-    }
 
+    def difference(metric: RowMetric) -> MetricDifference:
+        rows = metric(ours, acted), metric(theirs, acted)
+        return MetricDifference.of(bootstrap_difference(*rows, customer))
 
-def difference_of(found: Interval) -> Plain:
-    """An interval for a report."""
-    return plain({"difference": found.estimate, "low": found.low, "high": found.high})
-
-
-def plain(values: Mapping[str, float]) -> Plain:
-    """The values as floats, NaN as None, because JSON has no NaN."""
-    return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
-
-
-def _by_row(probabilities: Float32, acted: Bool) -> dict[str, Float64]:
-    return {
-        "log_loss": metrics.row_log_loss(probabilities, acted),
-        "macro_auc": metrics.row_macro_auc(probabilities, acted),
-        "recall_at_10": metrics.row_recall_at_k(probabilities, acted, metrics.TOP_K),
-    }
+    return ModelComparison(
+        log_loss=difference(metrics.row_log_loss),
+        macro_auc=difference(metrics.row_macro_auc),
+        recall_at_10=difference(partial(metrics.row_recall_at_k, k=metrics.TOP_K)),
+    )

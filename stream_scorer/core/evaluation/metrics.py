@@ -6,37 +6,66 @@ and each positive finds its rank in it by binary search.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.result import Result
 
 Probabilities = npt.NDArray[np.floating[Any]]
 
-CLIP = 1e-7
+CLIP = 1e-7  # a probability of exactly 0 for what then happens would cost infinitely much
 ECE_BINS = 15
 TOP_K = 10  # of recall_at_10 and ndcg_at_10
 
 
-def summary(probabilities: Probabilities, labels: Bool) -> dict[str, float]:
-    """The metrics that `evaluate` prints. Both (R, N); NaN where a metric is undefined."""
-    top = top_k(probabilities, TOP_K)
-    return {
-        "log_loss": log_loss(probabilities, labels),
-        "macro_auc": macro_auc(probabilities, labels),
-        "micro_auc": micro_auc(probabilities, labels),
-        "macro_ap": macro_ap(probabilities, labels),
-        "recall_at_10": _mean(_row_recall(top, labels)),
-        "ndcg_at_10": _mean(_row_ndcg(top, labels)),
-        "ece": ece(probabilities, labels),
-    }
+@dataclass(frozen=True)
+class QualityMetrics(Result):
+    """The metrics of one model on the same rows; None where one is not defined.
+
+    Less is better of log_loss and ece (expected calibration error), more of all others. "macro" is
+    the mean over categories that have both outcomes, "micro" is over all (row, category) pairs.
+    """
+
+    log_loss: float | None
+    macro_auc: float | None
+    micro_auc: float | None
+    macro_ap: float | None
+    recall_at_10: float | None
+    ndcg_at_10: float | None
+    ece: float | None
+
+    def by_metric(self) -> dict[str, float | None]:
+        """The values by name, for tables."""
+        return self.as_json()
+
+
+def summary(probabilities: Probabilities, labels: Bool) -> QualityMetrics:
+    """All metrics of `probabilities` (R, N) of acting, where `labels` (R, N) is who did act."""
+    top = top_k(probabilities, TOP_K)  # shared by two metrics, as it costs most of both
+    return QualityMetrics(
+        log_loss=defined(log_loss(probabilities, labels)),
+        macro_auc=defined(macro_auc(probabilities, labels)),
+        micro_auc=defined(micro_auc(probabilities, labels)),
+        macro_ap=defined(macro_ap(probabilities, labels)),
+        recall_at_10=defined(mean(_row_recall(top, labels))),
+        ndcg_at_10=defined(mean(_row_ndcg(top, labels))),
+        ece=defined(ece(probabilities, labels)),
+    )
+
+
+def defined(value: float) -> float | None:
+    """The value for a result: None for NaN, since JSON has no NaN."""
+    return None if math.isnan(value) else float(value)
 
 
 def log_loss(probabilities: Probabilities, labels: Bool) -> float:
     """Mean over rows and categories of -log of the probability given to what happened."""
-    return _mean(row_log_loss(probabilities, labels))
+    return mean(row_log_loss(probabilities, labels))
 
 
 def row_log_loss(probabilities: Probabilities, labels: Bool) -> Float64:
@@ -48,7 +77,7 @@ def row_log_loss(probabilities: Probabilities, labels: Bool) -> Float64:
 
 def macro_auc(probabilities: Probabilities, labels: Bool) -> float:
     """Mean AUC over the categories that have positives and negatives."""
-    return _mean(category_auc(probabilities, labels))
+    return mean(category_auc(probabilities, labels))
 
 
 def micro_auc(probabilities: Probabilities, labels: Bool) -> float:
@@ -58,7 +87,7 @@ def micro_auc(probabilities: Probabilities, labels: Bool) -> float:
 
 def macro_ap(probabilities: Probabilities, labels: Bool) -> float:
     """Mean average precision over the categories that have positives and negatives."""
-    return _mean(category_ap(probabilities, labels))
+    return mean(category_ap(probabilities, labels))
 
 
 def category_auc(probabilities: Probabilities, labels: Bool) -> Float64:
@@ -101,7 +130,7 @@ def categories_scored(labels: Bool) -> int:
 
 def recall_at_k(probabilities: Probabilities, labels: Bool, k: int) -> float:
     """Mean over rows with a positive of the share of positives among the k most probable."""
-    return _mean(row_recall_at_k(probabilities, labels, k))
+    return mean(row_recall_at_k(probabilities, labels, k))
 
 
 def row_recall_at_k(probabilities: Probabilities, labels: Bool, k: int) -> Float64:
@@ -111,7 +140,7 @@ def row_recall_at_k(probabilities: Probabilities, labels: Bool, k: int) -> Float
 
 def ndcg_at_k(probabilities: Probabilities, labels: Bool, k: int) -> float:
     """Mean over rows with a positive of binary ndcg@k: gain 1, discount log2(rank + 1)."""
-    return _mean(row_ndcg_at_k(probabilities, labels, k))
+    return mean(row_ndcg_at_k(probabilities, labels, k))
 
 
 def category_recall_at_k(probabilities: Probabilities, labels: Bool, k: int) -> Float64:
@@ -228,6 +257,7 @@ def _where_any(part: Float64 | Int64, whole: Int64) -> Float64:
     return shares
 
 
-def _mean(values: Float64) -> float:
+def mean(values: Float64) -> float:
+    """Mean of the values that are defined, which are not NaN; NaN where none is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from stream_scorer.core.evaluation import metrics
-from stream_scorer.core.evaluation.intervals import CustomerNumbers, metric_intervals, plain
+from stream_scorer.core.evaluation.intervals import (
+    CustomerNumbers,
+    MetricDifference,
+    bootstrap_difference,
+    compare_models,
+)
 from stream_scorer.core.evaluation.training_record import recorded_prior, training_reaches
 
 
@@ -15,18 +20,21 @@ def test_differences_are_ours_minus_theirs_by_metric() -> None:
     acted = draw.random((300, 4)) < 0.3
     better = np.where(acted, 0.7, 0.2).astype(np.float32)
     worse = np.full((300, 4), 0.3, np.float32)
-    found = metric_intervals(better, worse, acted, np.arange(300) // 2)
-    assert list(found) == ["log_loss", "macro_auc", "recall_at_10"]
+    found = compare_models(better, worse, acted, np.arange(300) // 2)
+    assert list(found.by_metric()) == list(found.as_json())
     gap = metrics.log_loss(better, acted) - metrics.log_loss(worse, acted)
-    loss = found["log_loss"]
-    assert loss["difference"] == pytest.approx(gap)
-    assert loss["low"] is not None and loss["high"] is not None  # noqa: PT018
-    assert loss["low"] < gap < loss["high"] < 0
-    assert found["macro_auc"]["difference"] == pytest.approx(0.5)
+    loss = found.log_loss
+    assert loss.difference == pytest.approx(gap)
+    assert loss.low is not None and loss.high is not None  # noqa: PT018
+    assert loss.low < gap < loss.high < 0
+    assert found.macro_auc.difference == pytest.approx(0.5)
 
 
 def test_what_is_not_defined_is_none() -> None:
-    assert plain({"a": float("nan"), "b": 0.5}) == {"a": None, "b": 0.5}
+    assert metrics.defined(float("nan")) is None
+    assert metrics.defined(0.5) == 0.5
+    nothing = bootstrap_difference(np.zeros(0), np.zeros(0), np.zeros(0, np.int64))
+    assert MetricDifference.of(nothing) == MetricDifference(None, None, None)
 
 
 def test_customers_keep_their_number_over_batches() -> None:
