@@ -16,20 +16,15 @@ START_MS = 1_700_000_000_000
 Position = tuple[str, int]
 
 
+def event(event_id: str, at_ms: int) -> dict[str, object]:
+    kind = {"customer_id": "c", "event_type": "view"}
+    return {"event_id": event_id, **kind, "occurred_at": START_MS + at_ms}
+
+
 def write(path: Path, times_ms: list[int], broken_at: int | None = None) -> None:
     """One event for each time; the line number broken_at is no event."""
     path.parent.mkdir(exist_ok=True)
-    lines = [
-        json.dumps(
-            {
-                "event_id": f"{path.stem}-{n}",
-                "customer_id": "c",
-                "event_type": "view",
-                "occurred_at": START_MS + at,
-            }
-        )  # fmt: skip
-        for n, at in enumerate(times_ms)
-    ]
+    lines = [json.dumps(event(f"{path.stem}-{n}", at)) for n, at in enumerate(times_ms)]
     if broken_at is not None:
         lines.insert(broken_at, "no event")
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
