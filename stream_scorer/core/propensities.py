@@ -63,6 +63,7 @@ def select(scores: Float32, policy: PublishPolicy) -> Entries:
     per_category = scores.shape[2] - 1
     most = min(policy.top_k or actions.shape[1], actions.shape[1])
     floor = policy.threshold if policy.mode == "threshold" else -1.0
+    # A floor below every probability: top_k alone decides.
     indptr, positions = _select(actions, most, np.float32(floor))
     rows = np.repeat(np.arange(len(actions)), np.diff(indptr))
     return Entries(
@@ -95,4 +96,5 @@ def _select(actions, most, floor):  # type: ignore[no-untyped-def]
                 count += 1
         at += count
         indptr[b + 1] = at
+    # A copy, so that the room for rows with fewer entries is given back.
     return indptr, positions[:at].copy()

@@ -82,10 +82,13 @@ def export(
         "label_field": settings.labels.by, "as_of_ms": as_of_ms,
     }  # fmt: skip
     count, run = store.count(), store.server_run()
+    # Before anything is read: what is written later holds at least these offsets.
     now = _watermarks(store, topic)
     found = {"source_offsets": now, "server_run": run}
     with UnfinishedSnapshot(out, asked, found) as unfinished:
+        # The shards before would hold events that the store has lost since.
         _refuse_older_store(out, unfinished.found["source_offsets"][topic], now[topic])
+        # Eight lists for each shard, so that parts of about equal size can be put together.
         buckets = min(max(8 * count // rows_per_shard, 1), MOST_BUCKETS)
         lists = CustomerLists(unfinished.lists, buckets)
         if lists.cursor is not None:
@@ -168,6 +171,7 @@ class _Shards:
 
     def _present(self, customer_ids: list[str]) -> CustomerStates:
         """Without those that were deleted since they were listed."""
+        # SCAN may list an id whose record has reached its time to live since.
         states = self._store.load(customer_ids)
         there = states.arrays.newest_ms != NEVER
         return take(states, np.flatnonzero(there))
@@ -186,6 +190,7 @@ class _Notes:
         self._later += len(states) - len(rows)
         if len(rows):
             self._as_of |= {int(rows.as_of_ms.min()), int(rows.as_of_ms.max())}
+            # Only the ends are needed: millions of customers have millions of moments of their own.
             self._as_of = {min(self._as_of), max(self._as_of)}
         a = states.arrays
         ours = a.source_topic == topic

@@ -103,6 +103,7 @@ def listing(folder: Path) -> ModelList:
     active = _target(folder / ACTIVE)
     found = []
     for path in sorted(folder.iterdir(), key=lambda p: (p.lstat().st_mtime, p.name)):
+        # `active` and `previous` are links; names with a dot are unfinished writes.
         if path.is_symlink() or not path.is_dir() or path.name.startswith("."):
             continue
         problem, summary = None, None
@@ -135,6 +136,7 @@ def activate(model: Path) -> Activated:
         raise ArtefactError("model", model, "is a link; name the model itself")
     artefact.load(model)
     folder, before = model.parent, _target(model.parent / ACTIVE)
+    # Activating the active one again must not make it its own `previous`.
     if before == model.name:
         return Activated(model.name, _target(folder / PREVIOUS))
     if before is not None:
@@ -180,6 +182,7 @@ def _point(link: Path, name: str) -> None:
     try:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(name)
+        # Renamed over the old link: a consumer that starts now finds the one or the other.
         atomic.publish(fresh, link)
     except OSError as error:
         raise ArtefactError("models", link, f"can't be written: {error.strerror}") from None

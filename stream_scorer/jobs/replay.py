@@ -135,6 +135,7 @@ def replay(
     space, rule = settings.feature_space(), settings.label_rule()
     refused = Refused()
     with _opened(settings, sources, window, BATCH_RECORDS) as past:
+        # All at once, because cut-offs need the events of before and after them in order of time.
         events = _read(settings, past, refused)
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
     cutoffs = sorted(set(cutoffs_ms))
@@ -243,6 +244,7 @@ def rebuild(
     )
     store.claim()
     with _opened(settings, sources, window, REDIS_BATCH_RECORDS) as past:
+        # A partition that starts at 5 must not look as if 0 to 4 were stored.
         store.begin({tp: first for tp, (first, _) in past.ranges.items()})
         noted = replace(past, batches=_with_files_noted(past, store))
         fold = PastFold(settings, noted, store, threads or usable_cores())

@@ -54,6 +54,7 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
     about = (engine.categories, engine.classes, engine.model_version)
     with ScoreWriter(out, *about) as writer:
         with spent("load"):
+            # Compiling and binding would otherwise count as scoring.
             engine.warm_up(ROWS_PER_GROUP)
         with spent("check"):
             opened = Snapshot.open(snapshot, engine.fingerprint)
@@ -114,6 +115,8 @@ def _score_all(
             for first in range(0, len(rows), ROWS_PER_GROUP):
                 with spent("model"):
                     scores = engine.score(rows.matrix[first : first + ROWS_PER_GROUP])
+                # One write at a time, and at most one waiting: the file is in order, and memory
+                # bounded.
                 if before is not None:
                     before.result()
                 before = writing.submit(write, rows, first, scores)

@@ -48,6 +48,7 @@ def train(
     from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
 
     started = time.monotonic()
+    # Before the work, which may take hours.
     if out.exists():
         raise ArtefactError("--out", out, "already exists; choose another path or delete it")
     space, rule = settings.feature_space(), settings.label_rule()
@@ -98,6 +99,8 @@ def prior(shards: Sequence[LabelledRows], category_index: Int64) -> Float64:
         rows += len(shard)
         found = np.bincount(shard.label_category, minlength=len(acted))
         acted += found[: len(acted)]
+    # Half a row, so that a category nobody acted on does not have a prior of 0, whose log is
+    # infinite.
     share: Float64 = (acted[category_index] + 0.5) / (rows + 1)
     return share
 

@@ -55,6 +55,7 @@ def verify(settings: Settings, sample: int, seed: int | None) -> Verification:
     store = open_store(settings, space)
     store.claim()
     with open_past(settings, [TOPIC], batch_records=BATCH_RECORDS) as past:
+        # Before the records: a record may be ahead of the mark, and never behind it.
         marks = store.watermarks(list(past.ranges))
         ids = [i for page in store.customer_ids() for i in page]
     drawn = drawn_customers(ids, sample, seed)

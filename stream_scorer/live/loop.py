@@ -51,6 +51,7 @@ class Stop:
         def ask(number: int, _frame: object) -> None:
             log.info("%s: finishing this micro-batch", signal.Signals(number).name)
             self.asked = True
+            # A second signal ends the process at once: whoever sends it does not want to wait.
             signal.signal(number, before[signal.Signals(number)])
 
         for number in signals:
@@ -110,6 +111,7 @@ class Loop:
             try:
                 self._verify()
                 self._step()
+                # A step has succeeded, so the next failure waits briefly again.
                 self._delays = _retry_delays()
             except StoreRewound as rewound:
                 log.warning("%s", rewound)
@@ -151,6 +153,7 @@ class Loop:
             log.warning("%s; joining the group again in %.1f s", error, delay)
             until = time.monotonic() + delay
             while not self._stop.asked and (left := until - time.monotonic()) > 0:
+                # Here the old source is gone, so there is nothing to poll.
                 time.sleep(min(left, WAIT_SLICE_SECONDS))
             try:
                 self._consumer.join()
@@ -165,6 +168,8 @@ class Loop:
         log.warning("%s; trying again in %.1f s", error, delay)
         until = time.monotonic() + delay
         while not self._stop.asked and (left := until - time.monotonic()) > 0:
+            # Polls Kafka without taking records, or the group would evict this member while it
+            # waits.
             self._consumer.source.wait(min(left, WAIT_SLICE_SECONDS))
 
     def _report(self) -> None:

@@ -85,6 +85,8 @@ class Pipeline:
             if self._unfinished is None:
                 records = self._source.poll()
             else:
+                # Between two attempts the group may have taken partitions away; their new owner has
+                # them.
                 records = self._source.owned(self._unfinished)
         self._unfinished = records if len(records) else None
         if self._unfinished is None:
@@ -92,13 +94,17 @@ class Pipeline:
             return report
         report.records, report.next_offsets = len(records), records.next_offsets()
         with report.stage("decode"):
+            # Decoded anew in each attempt: the schema of a record may be known by now.
             batch = DecodedBatch(*self._decoder.decode(records), records)
             prepared = self._preparation.prepare(batch, self._clock_ms())
             report.dead_letters = prepared.dead_letters
         states = _reached(self._fold.fold(prepared, report), report.next_offsets)
         with report.stage("save"):
+            # After all records: the watermark promises that everything before it is stored.
             self._store.advance(report.next_offsets)
         with report.stage("csr"):
+            # As of each customer's own newest event, not of now, so a replay publishes the same
+            # bits.
             matrix = csr.build(states, self._preparation.space, states.arrays.newest_ms)
         with report.stage("score"):
             scores = self._engine.score(matrix)
@@ -107,6 +113,9 @@ class Pipeline:
         with report.stage("publish"):
             self._sink.deliver(keys, values, report.dead_letters, report.next_offsets)
         with report.stage("commit"):
+            # After the confirmation, or a crash between the two would lose propensities. With
+            # exactly_once the transaction of `deliver` has committed already, and this does
+            # nothing.
             self._source.commit(report.next_offsets)
         report.customers, report.propensities = len(states), len(values)
         self._count_all_attempts(report)

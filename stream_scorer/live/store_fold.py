@@ -21,6 +21,8 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.runtime import Threads
 
+# Two owners of a partition overlap for one rebalance at most, so a second attempt nearly always
+# succeeds. Five in a row mean that two consumers with other groups share a namespace.
 SAVE_ATTEMPTS = 5
 
 
@@ -46,6 +48,7 @@ class StoreFold:
                 applied = fold.fold_stream(states, stream, self._space, workers=self._workers)
             with report.stage("save"):
                 refused = self._store.save(applied.states, np.flatnonzero(applied.changed))
+            # Only what was written counts; the refused customers' events are folded again below.
             written = ~np.isin(stream.customer, refused)
             fresh = applied.outcome[written] == APPLIED
             self.applied += int(fresh.sum())

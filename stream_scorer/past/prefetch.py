@@ -23,6 +23,8 @@ def read_ahead(items: Iterable[Item], most_ahead: int = 2) -> Iterator[Iterator[
     An exception of `items` is raised to the reader after the items before it. When the context is
     left, also early, the thread has ended and a generator of items is closed.
     """
+    # Unbounded, because the semaphore counts the items that are being made too, which a bounded
+    # queue would not.
     made: queue.SimpleQueue[tuple[Item] | BaseException | None] = queue.SimpleQueue()
     room, stop = threading.Semaphore(most_ahead), threading.Event()
 
@@ -36,6 +38,7 @@ def read_ahead(items: Iterable[Item], most_ahead: int = 2) -> Iterator[Iterator[
         except BaseException as error:  # whatever it is, it is for the reader of the queue
             made.put(error)
         finally:
+            # Closed by the thread that ran it: a generator can't be closed while it runs elsewhere.
             if isinstance(making, Generator):
                 making.close()
 

@@ -37,6 +37,7 @@ from stream_scorer.past.window import in_window
 from stream_scorer.settings.tree import Settings
 
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
+# Half of the greatest number, so that a tolerance can be added to it without overflow.
 LATEST_MS = int(np.iinfo(np.int64).max // 2)  # no clock: nothing in a file lies in the future
 LISTED = 1000
 
@@ -104,6 +105,7 @@ def open_past(
     Raises InputError, BusUnavailable, Halt; so does iteration.
     """
     if list(sources) != [TOPIC]:
+        # Files have no server to close.
         yield _of_files(settings, [Path(s) for s in sources], batch_records, (from_ms, to_ms))
         return
     kafka = settings.kafka

@@ -85,6 +85,7 @@ class PastFold:
             while (batch := self._next(prepared)) is not None:
                 self._add(batch)
                 meter.advance(batch.records)
+        # An empty result is nearly always a wrong window or config, and must not look like success.
         if not self._applied + self._duplicates:
             raise EventFileError("events", self._past.name, "has no event that can be applied")
 

@@ -31,6 +31,7 @@ PREFIX = "STREAM_SCORER__"
 Location = tuple[str | int, ...]
 
 _SECRET = re.compile(r"password|secret|\.key\.pem|jaas|token|basic\.auth", re.IGNORECASE)
+# redis://user:password@host: the password of an address is no field of its own.
 _USER_INFO = re.compile(r"(\w+://)[^/\s]*@")
 _REMEDIES = {
     "missing": "this setting is required",
@@ -95,6 +96,7 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     one variable sets a whole section and another one a setting of it.
     """
     tree: dict[str, Any] = {}
+    # Windows writes all names in upper case, so the case does not matter.
     for key, text in environment.items():
         if not key.upper().startswith(PREFIX):
             continue
@@ -107,6 +109,7 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                     "another variable sets a section as a whole of which this is a part; unset one"
                 )
                 raise ConfigError(key, "(set)", remedy)
+        # The rest is turned to numbers and so on by pydantic, which takes text.
         at[name] = text if is_secret(name) else _from_json(text)
     return tree
 

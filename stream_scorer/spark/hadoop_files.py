@@ -55,6 +55,8 @@ class HadoopFiles:
             stream.write(content)
         finally:
             stream.close()
+        # A reader finds the whole file or none. On object stores rename copies, which is fine for
+        # its size.
         system.rename(work, where)
 
     def delete(self, path: str) -> None:

@@ -130,6 +130,7 @@ def _events(
     """All valid events, kept on disk once they were read; a task for each file."""
     numbered = spark.sparkContext.parallelize(list(enumerate(listed)), len(listed))
     read = partial(_read, settings=settings, window=window, reports=reports)
+    # One row for each file, and as many partitions: a task reads one file.
     files = spark.createDataFrame(numbered, "file int, path string")
     return files.mapInArrow(read, EVENT_COLUMNS).persist(StorageLevel.DISK_ONLY)
 
@@ -138,6 +139,7 @@ def _write(
     events: DataFrame, count: int, settings: Settings, cutoffs: Sequence[int], out: str
 ) -> None:
     least = events.sparkSession.sparkContext.defaultParallelism
+    # By the number of events rather than of files: a task holds all of its customers' events.
     tasks = max(least, -(-count // EVENTS_PER_TASK))
     fold = partial(_fold, settings=settings, cutoffs=cutoffs)
     rows = events.repartition(tasks, "customer_id").mapInArrow(fold, ROW_COLUMNS)
@@ -155,6 +157,7 @@ def _finish(spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInf
     for found in by_file.collect():
         rows[found["name"]] = rows.get(found["name"], 0) + found["count"]
         moments.add(found["as_of"])
+    # A shard without rows is listed too, since its file is there and is checked.
     shards = [
         {"name": name, "rows": rows.get(name, 0), "bytes": of.length, "sha256": of.sha256}
         for name, of in sorted(digests(spark, out).items())

@@ -92,6 +92,8 @@ def score(
     with nothing_left(files, out), errors_in_one_line("scores", out):
         write(scores(checked.frame(spark), shipped, tally), out)
         written = spark.read.parquet(out).count()
+        # Counted from what is stored: a reader of the scores would not notice that rows are
+        # missing.
         if written != checked.rows:
             raise Halt(f"scores {out}: {written} rows of {checked.rows}; all of it was deleted")
     ended = time.monotonic()
@@ -148,6 +150,8 @@ def _score_batches(
     """In a Python worker."""
     started, loaded_before = time.perf_counter(), engine_of.cache_info().misses
     task = TaskContext.get()
+    # The cores of a task are Spark's to share out; all of the machine's would be taken by each
+    # task.
     engine = engine_of(model, task.cpus() if task is not None else 1)
     seconds = {"load": time.perf_counter() - started, "convert": 0.0, "model": 0.0}
     for batch in batches:

@@ -29,6 +29,7 @@ LOCAL = "local[*]"
 LOCAL_CONF = {
     "spark.driver.memory": "3g",
     "spark.driver.host": "127.0.0.1",
+    # Nobody from outside shall reach a driver that runs for one command.
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
 }
@@ -82,9 +83,12 @@ def errors_in_one_line(what: str, path: object) -> Iterator[None]:
         yield
     except (PySparkException, _java_error()) as error:
         text = str(error)
+        # An error of ours in a Python worker arrives as text inside a Java exception: its last line
+        # counts.
         ours = re.findall(r"^(?:.*: )?stream_scorer\.errors\.\w+: (.+)$", text, re.M)
         if ours:
             raise InputError(what, path, ours[-1]) from None
+        # Spark names the file only in the text.
         unread = re.search(r"FAILED_READ_FILE.*?file\s+(\S+?)\.?\s", text)
         if unread:
             remedy = "can't be read, though it was whole when the job began; copy it again"

@@ -28,6 +28,7 @@ def write_parquet(frame: DataFrame, out: str, **options: str) -> None:
     """Write the new directory `out`; `_SUCCESS` is there when all is. Raises TargetTaken."""
     conf = frame.sparkSession.conf
     before = conf.get(TIMES)
+    # Spark's own default is INT96, which pyarrow reads as nanoseconds.
     conf.set(TIMES, "TIMESTAMP_MILLIS")
     try:
         frame.write.mode("errorifexists").options(**OPTIONS, **options).parquet(out)

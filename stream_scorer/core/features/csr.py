@@ -18,6 +18,9 @@ from stream_scorer.core.features.space import CALENDAR_WIDTHS, FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates, Float32
 from stream_scorer.jit import kernel
 
+# A millionth of one event. Below it no score changes by anything that is seen, while rows would
+# never get shorter. It is above `FADED` of the fold, so what is dropped from a record was not
+# visible before.
 INVISIBLE = np.float32(2.0**-20)
 DAY_MS = 86_400_000.0
 
@@ -47,6 +50,7 @@ def build(states: CustomerStates, space: FeatureSpace, as_of_ms: Int64) -> spars
     as_of_ms (B,) int64, not before the customer's newest event. Raises ValueError where it is.
     """
     newest = states.arrays.newest_ms
+    # A score as of then would know of events after it, and the decay below would grow.
     if ((newest != NEVER) & (as_of_ms < newest)).any():
         raise ValueError("as_of_ms lies before a customer's newest event")
     data, indices, indptr = _build(
@@ -56,6 +60,7 @@ def build(states: CustomerStates, space: FeatureSpace, as_of_ms: Int64) -> spars
     matrix = sparse.csr_matrix(
         (data, indices, indptr), shape=(len(states), space.width), copy=False
     )
+    # Said, or scipy would look through all indices when it is first asked.
     matrix.has_sorted_indices = True
     return matrix
 
@@ -82,6 +87,7 @@ def _calendar_keys(space: FeatureSpace, as_of_ms: Int64) -> Int64:
             key = np.zeros(len(as_of_ms), np.int64)
             fields = local_fields(as_of_ms, space.features[block.feature].time_zone)
             for field in block.fields:
+                # Mixed radix, the last field lowest, as `FeatureSpace.by_values` reads it.
                 key = key * CALENDAR_WIDTHS[field] + fields[field]
             keys.append(key)
     return np.stack(keys, 1) if keys else np.zeros((len(as_of_ms), 0), np.int64)
@@ -115,6 +121,7 @@ def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
                 factor = np.float32(1.0)
                 if h > 0 and u < u1 and a.sum_column[u] < stop:
                     whole = now // h
+                    # 2^-1000 is 0 as a float32, so a longer silence changes nothing.
                     moved = max(newest // h - whole, -1000)
                     factor = np.float32(np.exp2(-((now - whole * h) / h)) * 2.0 ** float(moved))
                 while u < u1 and a.sum_column[u] < stop:
@@ -143,4 +150,5 @@ def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
                         at += 1
                     t += 1
         indptr[c + 1] = at
+    # Copies, because a matrix of slices would keep the room for the entries that were left out.
     return data[:at].copy(), indices[:at].copy(), indptr

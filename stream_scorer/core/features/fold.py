@@ -46,6 +46,7 @@ from stream_scorer.core.features.state import (
 )
 from stream_scorer.jit import kernel
 
+# Starting a worker costs about as much as folding a few thousand events.
 EVENTS_PER_WORKER = 10_000  # fewer are not worth a worker
 
 Piece = TypeVar("Piece")
@@ -111,6 +112,7 @@ def stream_of(
         _hash64(events.event_id) if remember_event_ids else np.empty(0, np.uint64),
         remember_event_ids,
     )  # fmt: skip
+    # A stable sort: the events of one customer keep the order of the log, which the sums depend on.
     order: Int64 = _by_customer(customer, int(customer.max(initial=-1)) + 1)
     return stream.take(order), order
 
@@ -130,6 +132,7 @@ def fold_stream(
         )  # fmt: skip
         return folded
 
+    # Pieces are of whole customers, so no record is written by two workers.
     cuts = _cuts(bounds, min(workers.count, events // EVENTS_PER_WORKER) if workers else 1)
     if workers is None or len(cuts) == 2:
         arrays = fold(0, len(states))
@@ -141,6 +144,8 @@ def fold_stream(
 @kernel
 def _by_customer(customer: Int32, customers: int) -> Any:
     """Events (n,) by customer, in stream order each: a counting sort."""
+    # Counting sort, because customers are small numbers: two passes rather than n log n, and
+    # stable.
     following = np.zeros(customers + 1, np.int64)
     for c in customer:
         following[c + 1] += 1
@@ -167,6 +172,7 @@ def _hash64_spans(buffer: UInt8, starts: Int64, lengths: Int32) -> Any:
     out = np.empty(len(starts), np.uint64)
     for i in range(len(starts)):
         h = np.uint64(14695981039346656037)
+        # A null string has the length -1.
         for j in range(starts[i], starts[i] + max(lengths[i], 0)):
             h = (h ^ np.uint64(buffer[j])) * np.uint64(1099511628211)
         out[i] = h

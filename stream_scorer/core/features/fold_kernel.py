@@ -64,6 +64,8 @@ def fold_range(
     sum_at = np.zeros(customers + 1, np.int64)
     stamp_at = np.zeros(customers + 1, np.int64)
     recent_at = np.zeros(customers + 1, np.int64)
+    # Room for the worst case, in which every event adds an entry: numba's arrays can't grow. Pages
+    # that are never touched cost hardly anything, and the ends are cut off when all is done.
     room = old.source_at[last] - old.source_at[first] + n
     source_topic = np.empty(room, np.uint32)
     source_partition = np.empty(room, np.int32)
@@ -103,6 +105,8 @@ def fold_range(
             source_offset[s1] = old.source_offset[i]
             s1 += 1
         for i in range(old.stamp_at[c], old.stamp_at[c + 1]):
+            # The hint may be overwritten by another column of the same low bits; whoever uses it
+            # compares the column first.
             hint[old.stamp_column[i] & mask] = t1 - t0
             stamp_column[t1] = old.stamp_column[i]
             stamp_value[t1] = old.stamp_value[i]
@@ -113,6 +117,8 @@ def fold_range(
             r1 += 1
         begin, end = old.sum_at[c], old.sum_at[c + 1]
         events = bounds[c + 1] - bounds[c]
+        # A customer without events is copied as it is: laying it out and gathering it would drop
+        # nothing, but costs more than the copy.
         if events == 0:
             for i in range(end - begin):
                 sum_column[u1 + i] = old.sum_column[begin + i]
@@ -145,6 +151,8 @@ def fold_range(
                 source_topic[s] = topic
                 source_partition[s] = partition
                 s1 += 1
+            # The offset moves on even where the event turns out to be a duplicate by its id, so
+            # that a redelivery of it is recognised by the offset alone.
             source_offset[s] = offset[e]
             changed[c] = True
             # Skip what its producer sent twice, by event id.
@@ -158,6 +166,7 @@ def fold_range(
                     outcome[e] = DUPLICATE_ID
                     continue
                 if r1 - r0 >= remember:
+                    # The oldest id makes room. Copying is cheap, because k is a handful.
                     kept = remember - 1
                     for i in range(kept):
                         recent_id[r0 + i] = recent_id[r1 - kept + i]
@@ -169,11 +178,14 @@ def fold_range(
                 at_ms = ms
                 for d in range(halves):
                     h = half_life[d]
+                    # In integers and float64: a float32 knows milliseconds since 1970 to about two
+                    # minutes.
                     whole[d] = ms // h
                     part[d] = np.exp2((ms - whole[d] * h) / h)
                 if ms > newest:
                     any_moved = False
                     for d in range(halves):
+                        # The first event of a customer has nothing to fade.
                         moved[d] = whole[d] - landmark[d] if newest != NEVER else 0
                         any_moved |= moved[d] > 0
                         landmark[d] = whole[d]
@@ -182,9 +194,11 @@ def fold_range(
                         halvings = moved[decay[b]]
                         if halvings <= 0:
                             continue
+                        # Beyond this a float32 is 0 anyway, and the table of powers has an end.
                         factor = np.float32(0.0) if halvings > MOST_HALVINGS else power[halvings]
                         fade(values, lane_at[b], lane_at[b] + keys[group[b]], factor)
                 for d in range(halves):
+                    # An event older than the newest is added at its own, lower weight.
                     behind = landmark[d] - whole[d]
                     scale[d] = np.float32(0.0) if behind > MOST_HALVINGS else power[behind]
             for g in range(groups):
@@ -212,6 +226,8 @@ def fold_range(
                         continue
                     for b in range(first_block_[f], first_block_[f + 1]):
                         d = decay_[b]
+                        # Rounded to float32 after each product, in this order: a compiler that
+                        # fused or reordered them would give other bits on other machines.
                         addend = np.float32(np.float32(w * part_[d]) * scale_[d])
                         sums.values[sums.lane_at[b] + p] += addend
             for m in range(stamps):
@@ -225,6 +241,7 @@ def fold_range(
                 column = np.uint32(stamp_start[f] + k)
                 value = np.float32(w)
                 if kind == STAMP_OF_BLOCK:
+                    # `latest` has one stamp for the block, whatever its column.
                     at = search(stamp_column, t0, t1, stamp_start[f])
                     found = at < t1 and stamp_column[at] < stamp_stop[f]
                 else:
@@ -241,6 +258,8 @@ def fold_range(
                         hint_[stamp_column[i] & mask] = i - t0
                     hint_[column & mask] = at - t0
                     t1 += 1
+                # A tie is decided by the greater column and value, not by who came first, so that
+                # the order in which partitions are read changes nothing.
                 elif ms == stamp_ms[at]:
                     later = column > stamp_column[at]
                     later |= column == stamp_column[at] and value > stamp_value[at]

@@ -78,7 +78,9 @@ def _seen(space: FeatureSpace, feature: Feature, columns: EventColumns) -> Int32
     if feature.on:
         allowed = frozenset(feature.on)
         codes, types = columns.coded("event_type")
+        # The entry at the end is what the code of a null, -1, finds.
         table = np.array([t in allowed for t in types] + [False], np.bool_)
+        # Most features take every type of a batch: then the keys need no copy.
         if not table[:-1].all() or (len(codes) and codes.min() == NULL):
             key = np.where(table[codes], key, NULL)
     return key.astype(np.int32)
@@ -91,6 +93,8 @@ def _feature_keys(space: FeatureSpace, feature: Feature, columns: EventColumns) 
     for position, field in enumerate(feature.by):
         index = space.index[field]
         codes, texts = columns.coded(field)
+        # One look-up for each distinct text; the NULL at the end is for absent values, whose code
+        # is -1.
         digits = np.array([index.get(t, NULL) for t in texts] + [NULL], np.int64)[codes]
         if position == 0:
             key = digits
@@ -148,6 +152,7 @@ def _hashed(feature: Feature, columns: EventColumns) -> Int64:
         table = np.array([_bucket([text], feature) for text in texts_of[0]] + [NULL], np.int64)
         of_one: Int64 = table[combined]
         return of_one
+    # Only combinations that occur are hashed: their number is far below the product of the texts.
     distinct, inverse = np.unique(np.where(missing, NULL, combined), return_inverse=True)
     table = np.full(len(distinct), NULL, np.int64)
     for i, number in enumerate(distinct.tolist()):
@@ -163,5 +168,6 @@ def _hashed(feature: Feature, columns: EventColumns) -> Int64:
 
 
 def _bucket(texts: Sequence[str], feature: Feature) -> int:
+    # With the lengths, or ("ab", "c") and ("a", "bc") would always share a bucket.
     text = "".join(f"{len(t)}:{t}" for t in texts)
     return int(xxhash.xxh64_intdigest(text.encode()) % feature.buckets)

@@ -53,13 +53,16 @@ def _of_one(
     found = [
         Difference(customer, what, *pair) for what, pair in heads.items() if pair[0] != pair[1]
     ]
+    # Both as of one moment, or decay alone would make them differ; NEVER is below 0.
     as_of = np.maximum(np.maximum(a.newest_ms, b.newest_ms), 0)
     mine, other = (csr.build(s, space, as_of).toarray()[0] for s in (stored, recomputed))
+    # Of several partitions the order of reading is not known again, and float32 sums depend on it.
     in_order = len(b.source_offset) <= 1 or "offsets" in {d.what for d in found}
     same = mine == other if in_order else np.isclose(mine, other, rtol=ROUNDING, atol=ROUNDING)
     for column in np.flatnonzero(~same).tolist():
         name = space.column_name(column)
         found.append(Difference(customer, name, float(mine[column]), float(other[column])))
+    # The records differ in bits, yet no column does: entries between `FADED` and `INVISIBLE`.
     if not found and in_order:
         found.append(Difference(customer, "values too faint to be seen", "differ", "differ"))
     return found

@@ -28,7 +28,9 @@ Transform = Literal["none", "log1p", "binary"]
 CALENDAR_WIDTHS = {"hour_of_day": 24, "day_of_week": 7}
 EVENT_FIELDS = ("category_id", "product_id", "event_type")
 ATTRIBUTE = "attributes."
+# Indices of the CSR matrix are int32.
 MAX_COLUMNS = 2**31 - 1
+# Values of a vocabulary may contain commas or brackets, so two columns can read the same.
 SEVERAL = -1  # in place of a column: its name is not unique
 MOST_COMPARED_NAMES = 10_000  # when a name is wrong and one like it is looked for
 
@@ -162,6 +164,7 @@ class FeatureSpace:
 
     def declaration(self) -> dict[str, Any]:
         """What was compiled, as JSON-able data; its hash is the fingerprint."""
+        # A vocabulary that no feature uses must not change the fingerprint.
         used = {f for b in self.blocks if b.kind != "calendar" for f in b.fields}
         return {
             "features": [
@@ -202,6 +205,7 @@ class FeatureSpace:
         """The column of this name, as `names` has it. Raises InputError where there is none."""
         column = self._column_of.get(name)
         if column is None:
+            # Comparing with millions of names would take minutes.
             near = difflib.get_close_matches(name, self._names[:MOST_COMPARED_NAMES], n=1)
             remedy = f"is no column; did you mean {near[0]!r}?" if near else "is no column"
             raise InputError("column", name, f"{remedy}; names() lists all")

@@ -68,6 +68,7 @@ def unpack(
     odd = np.flatnonzero((lengths % 4 != 0) | ((lengths > 0) & (lengths < 4 * HEADER_WORDS)))
     if len(odd):
         raise _mismatch(customer_ids[int(odd[0])], "is damaged")
+    # One copy into one array, so that the compiled loop sees a single buffer, not B objects.
     words = np.frombuffer(b"".join(r for r in records if r), np.uint32)
     lengths //= 4
     return unpack_words(customer_ids, words, np.cumsum(lengths) - lengths, lengths, fingerprint)
@@ -82,6 +83,8 @@ def unpack_words(
         start = int(starts[bad])
         found = int(words[start + 5]) | int(words[start + 6]) << 32
         what = "is damaged or of another version"
+        # The remedy differs in words: another declaration is a change that somebody made, while a
+        # damaged record is a fault.
         if found != fingerprint:
             what = f"was written under feature declaration {found:016x}, not {fingerprint:016x}"
         raise _mismatch(customer_ids[int(bad)], what)
@@ -112,6 +115,7 @@ def _lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
     for _ in range(words[at + 1]):
         newest = np.int64(-1)
         for i in range(a.source_at[row], a.source_at[row + 1]):
+            # A record has one or two sources, so a scan is faster than any index.
             same = a.source_topic[i] == words[w]
             if same and np.uint32(a.source_partition[i]) == words[w + 1]:
                 newest = a.source_offset[i]
@@ -204,6 +208,8 @@ def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def
         if length > 0:
             s, u = np.int64(words[w + 1]), np.int64(words[w + 2])
             t, r = np.int64(words[w + 3]), np.int64(words[w + 4])
+            # The counts are checked against the length before anything is read by them, so a
+            # damaged record can't make this read beyond its end.
             whole = HEADER_WORDS + 4 * s + 2 * u + 4 * t + 2 * r
             same = _get64(words, w + 5) == fingerprint
             if words[w] != RECORD_VERSION or not same or whole != length:
@@ -214,6 +220,7 @@ def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def
         sum_at[c + 1] = sum_at[c] + u
         stamp_at[c + 1] = stamp_at[c] + t
         recent_at[c + 1] = recent_at[c] + r
+        # The arrays are returned empty but whole, because numba can't raise with the customer's id.
         if bad >= 0:
             source_at[:], sum_at[:], stamp_at[:], recent_at[:] = 0, 0, 0, 0
             break
