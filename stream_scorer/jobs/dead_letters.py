@@ -106,7 +106,7 @@ def listing(settings: Settings, choice: Choice, limit: int) -> DeadLetterList:
 
     def dated() -> Iterator[_Dated]:
         for record in topic.chosen(choice):
-            reasons[record.letter.reason.value] += 1
+            reasons[record.dead_letter.reason.value] += 1
             positions.append(record.position)
             yield _Dated(record.failed_at_ms, record.position, _listed(record))
 
@@ -227,12 +227,12 @@ class _Sender:
 
     def _send(self) -> None:
         records, self._waiting = self._waiting, []
-        dead_letters = [r.letter for r in records]
+        dead_letters = [r.dead_letter for r in records]
         self._producer.send(
             self._input_topic, [d.key for d in dead_letters], [d.value for d in dead_letters]
         )
         refused = {(r.key, r.value) for r in self._too_large(self._producer.settle())}
-        taken = [r for r in records if (r.letter.key, r.letter.value) not in refused]
+        taken = [r for r in records if (r.dead_letter.key, r.dead_letter.value) not in refused]
         self._refused += len(records) - len(taken)
         marks = [replay_mark(r.position) for r in taken]
         self._producer.send(self._dead_letter_topic, marks, [None] * len(marks))
@@ -251,7 +251,7 @@ def _verdict(
     record: DeadLetterRecord, input_topic: str, done: set[Position], before: set[Position]
 ) -> str:
     """What becomes of a chosen dead letter: the name of a field of `ReplayedDeadLetters`."""
-    if record.letter.topic != input_topic:
+    if record.dead_letter.topic != input_topic:
         return "foreign"
     if record.position in before:
         return "already"
@@ -261,7 +261,7 @@ def _verdict(
 
 
 def _listed(record: DeadLetterRecord) -> ListedDeadLetter:
-    dead_letter = record.letter
+    dead_letter = record.dead_letter
     stamp, key = dead_letter.timestamp_ms, dead_letter.key
     return ListedDeadLetter(
         topic=dead_letter.topic,

@@ -1,4 +1,8 @@
-"""The consumer's parts, built from settings."""
+"""The consumer's parts, built from settings.
+
+A consumer is built first and joins its group later. What is wrong with settings, model or store is
+reported while it is built, so a member that can't work never takes partitions from those that can.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +47,9 @@ def clock_ms() -> int:
 
 def open_store(settings: Settings, space: FeatureSpace) -> RedisStore:
     """The store of the settings' namespace."""
-    # The loop tries again, between which it polls and may be asked to stop; the client's own ten
-    # attempts would hide a restarted server, and its lost writes, from the store.
+    # The client does not retry: the loop does, and between its attempts it polls Kafka and can be
+    # stopped. Retries of the client would also hide a restart of Redis from the store, and with it
+    # the writes that were lost.
     once = Retry(NoBackoff(), 0)
     client = redis.Redis.from_url(settings.redis.url, retry=once, **settings.redis.client_options())
     return RedisStore(
@@ -67,9 +72,9 @@ def lookup_of(settings: Settings) -> SchemaLookup:
 class Consumer:
     """Source, store, engine, sink and the pipeline that joins them; a context manager.
 
-    Building it checks everything that can be checked without joining the group: the declaration,
-    the model and its fingerprint, Redis and the namespace. Raises InputError or Unavailable.
-    on_kafka_error is called with the name of each transient error.
+    Building it checks what can be checked without joining the group: the declaration, the model and
+    its fingerprint, Redis and the namespace. Raises InputError or Unavailable. on_kafka_error is
+    called with the name of each transient error.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Consumer:
         self._topics: KafkaAdmin | None = KafkaAdmin(settings.kafka.client_properties())
         self._topic_had_id = False
         self.lookup = lookup_of(settings)
+        # Closed in reverse order: the member leaves its group first.
         self._closing.callback(self.lookup.close)
         self._closing.callback(self.leave)
         self.store.claim()
@@ -108,7 +114,10 @@ class Consumer:
         self.pipeline = self._pipeline(self.source, self.store, sink)
 
     def verify(self) -> None:
-        """Raises StoreRewound, StoreUnavailable, or Halt where the topic is not the store's."""
+        """Check that Redis has kept what this owner wrote, and that the topic is still the same.
+
+        Raises StoreRewound, StoreUnavailable, or Halt where the topic was created again.
+        """
         topic = self.settings.kafka.input_topic
         identity = ""
         try:
@@ -116,19 +125,20 @@ class Consumer:
                 identity = self._topics.identity(topic)
                 self._topic_had_id = self._topic_had_id or bool(identity)
         except BusUnavailable as error:
-            log.debug("%s", error)
+            log.debug("%s", error)  # the next check asks again; Redis can be checked now
         if identity:
             self.store.recognise(topic, identity)
         elif not self._topic_had_id:
-            self._topics = None  # such brokers keep no identities: asking again is of no use
+            self._topics = None  # this broker gives topics no ids, so there is nothing to compare
         self.store.verify()
 
     def leave(self) -> None:
-        """Leave the group; what is not committed is dropped, its next owner reads it again."""
+        """Leave the group. What is not committed is dropped; the next owner reads it again."""
         self._membership.close()
 
     def warm_up(self) -> None:
-        """Compile kernels and bind the model by a rehearsal, before the group waits for us."""
+        """Process one made-up event, so that no partition waits while kernels are compiled and the
+        model is bound."""
         self.engine.warm_up(self.settings.batch.max_events)
         rehearsal = _Rehearsal(self.settings.events.event_types[0])
         self._pipeline(rehearsal, MemoryStore(self.space.fingerprint), rehearsal).step()

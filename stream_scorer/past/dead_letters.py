@@ -57,7 +57,7 @@ class Choice:
 
     def takes(self, record: DeadLetterRecord) -> bool:
         """Whether `record` is chosen."""
-        dead_letter = record.letter
+        dead_letter = record.dead_letter
         return (
             (not self.reasons or dead_letter.reason in self.reasons)
             and (

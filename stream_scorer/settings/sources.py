@@ -160,7 +160,7 @@ def explain(
 ) -> list[ConfigError]:
     """One ConfigError for each wrong field of `model`."""
     return [
-        ConfigError(_field(e["loc"], environment), _shown(e), _remedy(e, model))
+        ConfigError(_field(e["loc"], environment), _given_value(e), _remedy(e, model))
         for e in error.errors(include_url=False)
     ]
 
@@ -172,7 +172,8 @@ def _field(location: Location, environment: Mapping[str, str]) -> str:
     return f"{path} (from {variable})" if set_there else path
 
 
-def _shown(error: ErrorDetails) -> object:
+def _given_value(error: ErrorDetails) -> object:
+    """What the setting was given, as a message may show it: no secret, and no whole table."""
     value = error["input"]
     if any(is_secret(str(p)) for p in error["loc"]):
         return "(secret)"

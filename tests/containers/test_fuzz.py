@@ -178,8 +178,8 @@ def test_each_of_100_000_records_is_applied_or_a_dead_letter(
     found, too_large = told(rig), []
     by_place = {}
     for record in found:
-        if record.letter.topic == rig.input:
-            by_place[record.letter.partition, record.letter.offset] = record
+        if record.dead_letter.topic == rig.input:
+            by_place[record.dead_letter.partition, record.dead_letter.offset] = record
         else:
             too_large.append(record)
     assert len(by_place) + len(too_large) == len(found)
@@ -187,7 +187,7 @@ def test_each_of_100_000_records_is_applied_or_a_dead_letter(
     for letter in letters:
         assert_told(by_place[letter.partition, letter.offset], letter)
     # Two customers' ids are longer than the output topic's records may be.
-    assert [(r.letter.topic, r.letter.reason) for r in too_large] == [
+    assert [(r.dead_letter.topic, r.dead_letter.reason) for r in too_large] == [
         (rig.output, Reason.OVERSIZED)
     ] * 2
     totals = member.totals()
@@ -206,7 +206,7 @@ def partition_numbers(records: RecordBatch) -> list[int]:
 
 def assert_told(record: DeadLetterRecord, letter: DeadLetter) -> None:
     """The dead-letter topic says what it should, with the original bytes up to the limit."""
-    theirs = record.letter
+    theirs = record.dead_letter
     assert (theirs.reason, theirs.detail) == (letter.reason, letter.detail)
     assert (theirs.key, theirs.timestamp_ms) == (letter.key, letter.timestamp_ms)
     if letter.value is None:
@@ -259,7 +259,7 @@ def test_an_unknown_schema_stops_the_consumer_and_once_mended_nothing_is_missing
     messages = rig.kafka.read_topic(rig.input)
     before = [m for m in messages if (m.offset() or 0) < committed.get(m.partition() or 0, 0)]
     assert 1000 <= len(before) < len(messages)
-    dead = {(r.letter.partition, r.letter.offset) for r in told(rig)}
+    dead = {(r.dead_letter.partition, r.dead_letter.offset) for r in told(rig)}
     _, events, _ = judged([m for m in before if (m.partition(), m.offset()) not in dead])
     assert len(events) + len(dead) == len(before)
     assert len(dead) > 500

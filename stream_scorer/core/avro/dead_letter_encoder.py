@@ -28,19 +28,19 @@ _MARK = re.compile(rb"replayed (.+)\[(-?\d+)\]@(-?\d+)")
 class DeadLetterRecord:
     """A dead letter as its topic keeps it; value_bytes: how long the original value was."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     failed_at_ms: int
     value_bytes: int
 
     @property
     def cut(self) -> bool:
         """Whether original bytes are missing."""
-        return self.value_bytes > len(self.letter.value or b"")
+        return self.value_bytes > len(self.dead_letter.value or b"")
 
     @property
     def position(self) -> Position:
         """Where the record stood that could not be applied."""
-        return self.letter.topic, self.letter.partition, self.letter.offset
+        return self.dead_letter.topic, self.dead_letter.partition, self.dead_letter.offset
 
 
 def encode_dead_letters(
@@ -54,8 +54,8 @@ def encode_dead_letters(
         prefix = single_object_prefix("dead_letter")
     schema = parsed("dead_letter")
     return [
-        framed(prefix, schema, _row(letter, failed_at_ms, max_value_bytes))
-        for letter in dead_letters
+        framed(prefix, schema, _row(dead_letter, failed_at_ms, max_value_bytes))
+        for dead_letter in dead_letters
     ]
 
 
@@ -67,19 +67,19 @@ def decode_dead_letter(value: bytes) -> DeadLetterRecord:
     try:
         stream = BytesIO(value[frame_bytes(value) :])
         row: Any = fastavro.schemaless_reader(stream, parsed("dead_letter"), None)
-        letter = DeadLetter(
+        dead_letter = DeadLetter(
             row["topic"], row["partition"], row["offset"],
             NO_TIMESTAMP if row["timestamp"] is None else row["timestamp"],
             Reason(row["reason"]), row["detail"], row["key"], row["value"],
         )  # fmt: skip
-        return DeadLetterRecord(letter, row["failed_at"], row["value_bytes"])
+        return DeadLetterRecord(dead_letter, row["failed_at"], row["value_bytes"])
     except (EOFError, IndexError, ValueError) as error:
         raise InputError("dead letter", value[:40], f"not one of our records: {error}") from error
 
 
 def decode_dead_letters(values: Iterable[bytes]) -> list[DeadLetter]:
     """Only the dead letters of such records. Raises InputError."""
-    return [decode_dead_letter(value).letter for value in values]
+    return [decode_dead_letter(value).dead_letter for value in values]
 
 
 def replay_mark(position: Position) -> bytes:
@@ -96,17 +96,17 @@ def marked_position(key: bytes | None) -> Position | None:
     return found[1].decode(errors="replace"), int(found[2]), int(found[3])
 
 
-def _row(letter: DeadLetter, failed_at_ms: int, max_value_bytes: int) -> dict[str, Any]:
-    value = letter.value
+def _row(dead_letter: DeadLetter, failed_at_ms: int, max_value_bytes: int) -> dict[str, Any]:
+    value = dead_letter.value
     return {
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "timestamp": None if letter.timestamp_ms == NO_TIMESTAMP else letter.timestamp_ms,
-        "reason": letter.reason.value,
-        "detail": letter.detail,
+        "topic": dead_letter.topic,
+        "partition": dead_letter.partition,
+        "offset": dead_letter.offset,
+        "timestamp": None if dead_letter.timestamp_ms == NO_TIMESTAMP else dead_letter.timestamp_ms,
+        "reason": dead_letter.reason.value,
+        "detail": dead_letter.detail,
         "failed_at": failed_at_ms,
-        "key": letter.key,
+        "key": dead_letter.key,
         "value": None if value is None else value[:max_value_bytes],
         "value_bytes": 0 if value is None else len(value),
     }

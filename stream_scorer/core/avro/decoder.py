@@ -73,10 +73,10 @@ class Decoder:
         buffer, starts, ends = self._joined(records.values, bad)
         kinds, keys = _frames(buffer, starts, ends)
         groups = list(self._groups(records.values, kinds, keys, starts, bad))
-        buffer, places = _with_constants(buffer, [program for program, _ in groups])
+        buffer, constant_starts = _with_constants(buffer, [program for program, _ in groups])
         out = k.columns(len(records))
         attributes = buffer
-        for (program, rows), constants_at in zip(groups, places, strict=True):
+        for (program, rows), constants_at in zip(groups, constant_starts, strict=True):
             errors, attributes = _run(
                 program.tables(constants_at), buffer, starts, ends, rows, out, attributes
             )
@@ -87,7 +87,7 @@ class Decoder:
                 bad[row] = Reason.UNDECODABLE, text.format(field=field, at=at)
         good = np.ones(len(records), np.bool_)
         good[list(bad)] = False
-        return _events(records, out, buffer, attributes, good), _letters(records, bad)
+        return _events(records, out, buffer, attributes, good), _dead_letters(records, bad)
 
     def _joined(
         self, values: Sequence[bytes | None], bad: dict[int, tuple[Reason, str]]
@@ -98,6 +98,7 @@ class Decoder:
         for row in np.flatnonzero(lengths > self._max_record_bytes).tolist():
             detail = f"{lengths[row]} bytes, more than the {self._max_record_bytes} allowed"
             bad[row] = Reason.OVERSIZED, detail
+            # An empty value keeps the row's number and takes no room in the buffer.
             given[row], lengths[row] = b"", 0
         ends = np.cumsum(lengths)
         return np.frombuffer(b"".join(given), np.uint8), ends - lengths, ends
@@ -125,9 +126,12 @@ class Decoder:
                 yield program, rows
                 continue
             if program is None:
-                verdict = Reason.UNKNOWN_SCHEMA, f"no schema is known for {_shown(key)}"
+                verdict = (
+                    Reason.UNKNOWN_SCHEMA,
+                    f"no schema is known for {_schema_key_in_words(key)}",
+                )
             else:
-                verdict = Reason.UNDECODABLE, f"{_shown(key)}: {program}"
+                verdict = Reason.UNDECODABLE, f"{_schema_key_in_words(key)}: {program}"
             bad.update(dict.fromkeys(rows.tolist(), verdict))
 
     def _program(self, key: bytes) -> Program | UnusableSchemaError | None:
@@ -168,9 +172,12 @@ def split_block(program: Program, block: bytes, count: int, prefix: bytes) -> li
     program: `skip_program` of the file's schema. Where a record is broken, or bytes are left over,
     the rest of the block stays one record, which will not decode.
     """
+    # The file's own count may be corrupt: so many records can't be in a block of these bytes.
     most = max(0, min(count, len(block) + k.FREE_ITEMS))
     errors = k.outcome(most)
     limits = np.full(most, len(block), np.int64)
+    # A copy can be written to, as every other buffer here: numba would compile the whole loop once
+    # more for a read-only one.
     k.run(
         np.frombuffer(block, np.uint8).copy(), limits, limits, np.arange(most), True,
         program.tables(0), k.columns(0), errors, map_entries(0),
@@ -179,6 +186,7 @@ def split_block(program: Program, block: bytes, count: int, prefix: bytes) -> li
     whole = int(broken[0]) if len(broken) else most
     ends = errors.at[:whole].tolist()
     if whole == count and ends:
+        # The last record takes bytes that are left over, so that they do not go unnoticed.
         ends[-1] = len(block)
     elif whole < count or block:
         ends.append(len(block))
@@ -200,26 +208,27 @@ def _run(
     count = k.run(buffer, starts, ends, rows, False, tables, out, errors, map_entries(0))
     if not count:
         return errors, attributes
-    odd = rows[(errors.error[rows] == OK) & (out.lengths[k.ATTRIBUTES, rows] == k.REWRITE)]
+    # Few writers make maps that are not canonical, so only their rows are decoded a second time.
+    rewritten = rows[(errors.error[rows] == OK) & (out.lengths[k.ATTRIBUTES, rows] == k.REWRITE)]
     entries = map_entries(count)
     # Fewer than counted before where a broken record had some of them.
-    count = k.run(buffer, starts, ends, odd, False, tables, out, errors, entries)
-    maps, map_ends = write_maps(buffer, MapEntries(*(e[:count] for e in entries)), odd)
-    map_starts = np.concatenate(([0], map_ends[:-1])) if len(odd) else map_ends
-    out.starts[k.ATTRIBUTES, odd] = len(attributes) + map_starts
-    out.lengths[k.ATTRIBUTES, odd] = map_ends - map_starts
+    count = k.run(buffer, starts, ends, rewritten, False, tables, out, errors, entries)
+    maps, map_ends = write_maps(buffer, MapEntries(*(e[:count] for e in entries)), rewritten)
+    map_starts = np.concatenate(([0], map_ends[:-1])) if len(rewritten) else map_ends
+    out.starts[k.ATTRIBUTES, rewritten] = len(attributes) + map_starts
+    out.lengths[k.ATTRIBUTES, rewritten] = map_ends - map_starts
     return errors, np.concatenate((attributes, maps))
 
 
 def _with_constants(buffer: UInt8, programs: list[Program]) -> tuple[UInt8, list[int]]:
     """The buffer with the programs' constants behind it, and where each program's are."""
-    places, end, parts = [], len(buffer), [buffer]
+    constant_starts, end, parts = [], len(buffer), [buffer]
     for program in programs:
-        places.append(end)
+        constant_starts.append(end)
         parts.append(np.frombuffer(program.constants, np.uint8))
         end += len(program.constants)
     joined = np.concatenate(parts)
-    return joined, places
+    return joined, constant_starts
 
 
 def _equal_rows(kinds: UInt8, keys: Int64, rows: Int64) -> Iterator[Int64]:
@@ -283,17 +292,19 @@ def _refusal(value: bytes) -> tuple[str, bytes]:
     return value[at:end].decode(errors="replace"), value[end:]
 
 
-def _letters(records: RecordBatch, bad: dict[int, tuple[Reason, str]]) -> list[DeadLetter]:
-    letters = [records.dead_letter(row, *bad[row]) for row in sorted(bad)]
+def _dead_letters(records: RecordBatch, bad: dict[int, tuple[Reason, str]]) -> list[DeadLetter]:
+    """A dead letter for each bad record; one that was refused earlier has its own bytes again."""
+    dead_letters = [records.dead_letter(row, *bad[row]) for row in sorted(bad)]
     return [
-        replace(letter, value=_refusal(letter.value)[1])
-        if letter.value is not None and letter.value.startswith(REFUSED_MAGIC)
-        else letter
-        for letter in letters
+        replace(dead_letter, value=_refusal(dead_letter.value)[1])
+        if dead_letter.value is not None and dead_letter.value.startswith(REFUSED_MAGIC)
+        else dead_letter
+        for dead_letter in dead_letters
     ]
 
 
-def _shown(key: bytes) -> str:
+def _schema_key_in_words(key: bytes) -> str:
+    """The id or fingerprint as people write it: the key has the fingerprint's bytes reversed."""
     if key.startswith(CONFLUENT_MAGIC):
         return f"schema id {int.from_bytes(key[1:], 'big')}"
     return f"schema fingerprint {key[len(SINGLE_OBJECT_MAGIC) :][::-1].hex()}"

@@ -143,7 +143,7 @@ class _Compiler:
         elif kind == "record":
             self._record(schema)
         else:
-            raise UnusableSchemaError(f"the schema is {_shown(writer)}, not a record")
+            raise UnusableSchemaError(f"the schema is {_schema_in_words(writer)}, not a record")
 
     def skip(self, writer: Any) -> None:
         """Read past one value."""
@@ -290,7 +290,7 @@ class _Compiler:
 
     def _mismatch(self, writer: Any, target: _Target) -> None:
         raise UnusableSchemaError(
-            f"{self._labels[-1]} is {_shown(writer)} where {target.wanted} is wanted"
+            f"{self._labels[-1]} is {_schema_in_words(writer)} where {target.wanted} is wanted"
         )
 
     def _resolve(self, writer: Any) -> tuple[str, Any]:
@@ -321,10 +321,10 @@ class _Compiler:
         self._code[at] = (op, len(self._code) if target is None else target, b, c, label)
 
 
-def _shown(writer: Any) -> str:
+def _schema_in_words(writer: Any) -> str:
     """A schema in a word or two, for messages."""
     if isinstance(writer, list):
-        return "a union of " + ", ".join(_shown(branch) for branch in writer)
+        return "a union of " + ", ".join(_schema_in_words(branch) for branch in writer)
     if isinstance(writer, dict):
         return str(writer.get("name", writer["type"]))
     return str(writer)

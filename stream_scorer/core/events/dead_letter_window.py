@@ -25,7 +25,7 @@ class DeadLetterWindow:
 
     def add(self, records: int, dead_letters: Sequence[DeadLetter]) -> None:
         """One batch that is done. Raises TooManyDeadLetters."""
-        reasons = Counter(letter.reason.value for letter in dead_letters)
+        reasons = Counter(dead_letter.reason.value for dead_letter in dead_letters)
         self._batches.append((records, reasons))
         self._records += records
         self._reasons += reasons

@@ -1,7 +1,8 @@
-"""Events as Arrow rows, to be sent from worker to worker, and back.
+"""Events as Arrow rows, which Spark can send between workers and sort, and back to columns.
 
-Columns: customer_id string; occurred_at int64, ms; file int32 and position int64, the event's
-position in the log; event binary, the whole event in single-object encoding. Valid events only.
+Columns: customer_id string; occurred_at int64, ms; file int32 and position int64, where the event
+is in the log; event binary, the whole event as an Avro record in single-object encoding. Spark only
+needs the other columns, to group and to sort; the record keeps the event whole. Valid events only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SCHEMA = pa.schema(
 
 
 def to_batch(events: EventBatch, file: int) -> pa.RecordBatch:
-    """Rows of `SCHEMA`; file: the number of the file in which offsets are positions."""
+    """Rows of `SCHEMA`. file: the number of the events' file; their offsets are positions in it."""
     codes, ids = events.customer_id.intern()
     columns = [
         pa.array(ids, pa.string()).take(pa.array(codes)),
@@ -40,13 +41,14 @@ def to_batch(events: EventBatch, file: int) -> pa.RecordBatch:
 
 
 def in_order(batches: Sequence[pa.RecordBatch]) -> EventBatch | None:
-    """All their events in order of time, those of one moment in the order of the log.
+    """All events in order of time, and those of one moment in the order of the log; None for none.
 
-    None where there are none.
+    Raises ValueError where an event does not decode, which would be an error in this package.
     """
     table = pa.Table.from_batches(batches) if batches else SCHEMA.empty_table()
     if not table.num_rows:
         return None
+    # lexsort takes its last key first.
     order = np.lexsort([table[name].to_numpy() for name in ("position", "file", "occurred_at")])
     values = table["event"].to_pylist()
     rows = len(values)
@@ -54,6 +56,7 @@ def in_order(batches: Sequence[pa.RecordBatch]) -> EventBatch | None:
         values, [None] * rows, [("", 0)], np.zeros(rows, np.int32), np.arange(rows),
         np.full(rows, NO_TIMESTAMP, np.int64),
     )  # fmt: skip
+    # No limit: each event was within it when it was first read. Our own schema needs no lookup.
     longest = max(map(len, values))
     events, refused = Decoder(lambda _: None, max_record_bytes=longest).decode(records)
     if refused:

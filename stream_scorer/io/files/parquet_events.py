@@ -230,9 +230,9 @@ def _maps(n: int, entries: MapEntries, buffer: UInt8) -> StringColumn:
 
 
 def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
-    """Rows (d,) among which every combination of values is, and which of them each row equals.
+    """(d,) rows that have every combination of values once, and (n,) which of them each row equals.
 
-    Where the fields are no dictionaries, or their combinations too many, all rows.
+    Both are all rows where a field is no dictionary, or where there may be too many combinations.
     """
     rows = np.arange(len(array))
     fields = array.flatten()

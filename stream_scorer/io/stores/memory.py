@@ -3,9 +3,10 @@
 It behaves as redis.py does, checked by the same contract tests, but is gone with its process.
 
 All records lie one after another in one array of words, as Redis would hold them
-(core/features/state_codec.py), so that many are read and written by one compiled call. A new record
-goes to the end; when more is outdated than in use, what is in use moves to a new array. So memory
-is at most about four times the records, and depends on customers, not on events.
+(core/features/state_codec.py), so that one compiled call reads or writes many. A changed record
+goes to the end, and what it replaces is outdated. When the array is full, the records in use move
+to a new one of twice their size. So memory is at most about four times the records (both arrays
+while they move), and grows with customers, not with events.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ class MemoryStore:
 
     @property
     def record_bytes(self) -> int:
-        """Of all customers' records together."""
+        """The size of all customers' records together."""
         return 4 * self._live
 
     @property
     def resident_bytes(self) -> int:
-        """Of the arrays that hold them, without customer ids."""
+        """The size of the arrays that hold the records, without customer ids."""
         return self._words.nbytes + self._start.nbytes + self._length.nbytes
 
     def load(self, customer_ids: list[str]) -> CustomerStates:
@@ -59,7 +60,7 @@ class MemoryStore:
         return unpack_words(customer_ids, self._words, *where, self._fingerprint)
 
     def save(self, states: CustomerStates, rows: Int64) -> Int64:
-        """Write `rows` (k,) int64 of states; the rows refused because the store has newer ones."""
+        """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones."""
         numbers = self._numbers([states.customer_ids[i] for i in rows.tolist()])
         refused: Bool = rows_behind(states.arrays, rows, self._words, *self._where(numbers))
         self._write(take(states, rows[~refused]), numbers[~refused])
@@ -78,7 +79,7 @@ class MemoryStore:
         """This owner no longer reads these partitions."""
 
     def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
-        """Everything below `next_offsets` is saved."""
+        """Move watermarks: every event below `next_offsets` is saved."""
         for tp, offset in next_offsets.items():
             self._watermarks[tp] = max(offset, self._watermarks.get(tp, -1))
 
@@ -94,11 +95,12 @@ class MemoryStore:
         return np.fromiter((get(i, -1) for i in customer_ids), np.int64, len(customer_ids))
 
     def _where(self, numbers: Int64) -> tuple[Int64, Int64]:
-        """Where their records start, and how many words they have; none is of no words."""
+        """Where their records start, and how many words they have: 0 for customers without one."""
+        # Number -1 picks some other customer's start, which 0 words make harmless.
         return self._start[numbers], np.where(numbers >= 0, self._length[numbers], 0)
 
     def _write(self, states: CustomerStates, numbers: Int64) -> None:
-        """As the records of customers `numbers`, which are -1 for new ones."""
+        """Store `states` as the records of customers `numbers`; -1 (new) is filled in."""
         for i in np.flatnonzero(numbers < 0).tolist():
             numbers[i] = self._number.setdefault(states.customer_ids[i], len(self._number))
         while len(self._number) > len(self._start):
@@ -113,7 +115,7 @@ class MemoryStore:
         self._used += needed
 
     def _make_room(self, outdated: Int64, needed: int) -> None:
-        """Move what stays in use to an array with room for as much again."""
+        """Move the records in use to a new array with room for as much again."""
         self._length[outdated] = 0
         words, at = joined_spans(self._words, self._start, self._length)
         self._words = np.empty(max(FIRST_WORDS, 2 * (len(words) + needed)), np.uint32)

@@ -8,14 +8,17 @@ Keys, all under the namespace NS from the settings:
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
   NS:saved:OWNER                which of one consumer's saves was its last, for ten minutes
 
-Many customers per round trip, MGET to load and a script to save. The script writes a record only if
-its offsets are at or past the stored ones, so an owner that lost its partition can do no harm; what
-it refuses is loaded and applied again. The watermark is moved by a second round trip, after every
-record it covers. Each owner remembers the watermark that it last saw stored: where Redis holds
-less, it came back without its newest writes (a crash under `appendfsync everysec`, a restored
-backup, FLUSHALL), nothing is written, and `StoreRewound` says where to read again. A loss between
-the two round trips is noticed by a mark that the save leaves last: without it the watermark does
-not move. Records carry their own offsets, so reading again counts nothing twice.
+Many customers are loaded in one round trip (MGET) and saved in one (a script). The script writes a
+record only where its offsets are not below those of the stored record. So a consumer that no longer
+owns a partition, and does not know it yet, can't overwrite what the new owner wrote. A record that
+is refused is loaded again, and the events that it lacks are applied to it.
+
+The watermark moves in a second round trip, after all records that it covers. Each owner remembers
+the watermarks that it last saw stored. Where Redis holds a lower one, it came back without its
+newest writes (a crash under `appendfsync everysec`, a restored backup, FLUSHALL): nothing is
+written, and `StoreRewound` says from which offset to read again. A loss between the two round trips
+shows by a mark, the last key that a save writes: without it the watermark does not move. Records
+carry their own offsets, so an event that is read again does not count twice.
 """
 
 from __future__ import annotations
@@ -41,13 +44,14 @@ from stream_scorer.errors import (
 )
 from stream_scorer.io.kafka.start_offset import FRESH_START
 
-# What the client takes from the answer's first word, and so from its text.
+# An error of Redis begins with a word such as OOM. For these three words the client raises its own
+# exceptions and takes the word out of the text; `_answered` finds the other words in the text.
 _REFUSALS = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.MasterDownError,
 )
-RECORDS_PER_SCRIPT = 500  # keeps one script call near a millisecond: other clients wait for it
+RECORDS_PER_SCRIPT = 500  # about a millisecond, for which Redis serves no other client
 
 
 class RedisStore:
@@ -67,7 +71,7 @@ class RedisStore:
         self._seen: dict[TopicPartition, int] = {}
         self._saved_key = f"{namespace}:saved:{uuid.uuid4().hex}"
         self._saves = 0
-        self._last_save = ""  # not yet covered by a watermark
+        self._last_save = ""  # number of the save that no watermark covers yet, "" for none
         self._save = _Script(client, "save_records.lua")
         self._advance = _Script(client, "advance_watermarks.lua")
 
@@ -76,19 +80,25 @@ class RedisStore:
         self._client.close()
 
     def claim(self) -> None:
-        """Bind the namespace to this feature declaration. Raises FingerprintMismatch."""
-        mine = f"{self._fingerprint:016x}"
+        """Bind the namespace to this feature declaration, where it is new.
+
+        Raises FingerprintMismatch where it belongs to another declaration.
+        """
+        declared = f"{self._fingerprint:016x}"
         key = f"{self._namespace}:fingerprint"
-        found = _answered(lambda: self._set_once(key, mine))
-        if found != mine:
+        found = _answered(lambda: self._set_once(key, declared))
+        if found != declared:
             raise FingerprintMismatch(
                 "store.namespace", self._namespace,
-                f"holds vectors of feature declaration {found}, the config declares {mine}; set "
-                "store.namespace to a new name and replay the events into it",
+                f"holds vectors of feature declaration {found}, the config declares {declared}; "
+                "set store.namespace to a new name and replay the events into it",
             )  # fmt: skip
 
     def recognise(self, topic: str, identity: str) -> None:
-        """Bind the namespace to this very topic. Raises Halt where it is another of that name."""
+        """Bind the namespace to the topic with Kafka's id `identity`, where it is new.
+
+        Raises Halt where it belongs to an earlier topic of this name.
+        """
         found = _answered(lambda: self._set_once(f"{self._namespace}:topic:{topic}", identity))
         if found != identity:
             raise Halt(
@@ -96,19 +106,19 @@ class RedisStore:
                 f"over and the store can't tell which events it has; {FRESH_START}"
             )
 
-    def place_file(self, file: str, place: int) -> None:
-        """Remember where a file's events begin among those of its directory.
+    def place_file(self, file: str, position: int) -> None:
+        """Remember at which position of its directory a file's events begin, where it is new.
 
-        Raises InputError where that was elsewhere: its directory's positions are no longer those
-        that the records hold.
+        Raises InputError where they began at another one: the positions in the stored records would
+        then be those of other events.
         """
-        found = _answered(lambda: self._set_once(f"{self._namespace}:file:{file}", str(place)))
-        if found != str(place):
+        found = _answered(lambda: self._set_once(f"{self._namespace}:file:{file}", str(position)))
+        if found != str(position):
             raise InputError(
                 "events", file,
                 f"its events came at position {found} of their directory when this namespace was "
-                f"built, now at {place}: a file before it was added, removed or changed; give new "
-                "files later names, or replay all into a new namespace",
+                f"built, now at {position}: a file before it was added, removed or changed; give "
+                "new files later names, or replay all into a new namespace",
             )  # fmt: skip
 
     def _set_once(self, key: str, value: str) -> str:
@@ -123,7 +133,7 @@ class RedisStore:
         return unpack(customer_ids, _answered(lambda: self._client.mget(keys)), self._fingerprint)
 
     def save(self, states: CustomerStates, rows: Int64) -> Int64:
-        """Write `rows` (k,) int64 of states; the rows refused because the store has newer ones.
+        """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones.
 
         Raises StoreRewound, with some or none of the rows written, where the store lost writes.
         """
@@ -131,15 +141,19 @@ class RedisStore:
         records = pack(chosen, self._fingerprint)
         keys = [self._key(i) for i in chosen.customer_ids]
         partitions = list(self._seen)
-        marks = [self._watermark_key(tp) for tp in partitions]
-        head = [len(marks), self._ttl_ms, *(self._seen[tp] for tp in partitions)]
+        watermark_keys = [self._watermark_key(tp) for tp in partitions]
+        least = [self._seen[tp] for tp in partitions]
+        shared = [len(watermark_keys), self._ttl_ms, *least]
         self._saves += 1
         self._last_save = str(self._saves)
         calls = []
+        # One call even for no records: `advance` looks for the mark of this save.
         for i in range(0, max(len(records), 1), RECORDS_PER_SCRIPT):
             chunk = slice(i, i + RECORDS_PER_SCRIPT)
+            # The last call alone leaves the mark, so where it is, all records are.
             mark = self._last_save if i + RECORDS_PER_SCRIPT >= len(records) else ""
-            calls.append(([*marks, self._saved_key, *keys[chunk]], [*head, mark, *records[chunk]]))
+            arguments = [*shared, mark, *records[chunk]]
+            calls.append(([*watermark_keys, self._saved_key, *keys[chunk]], arguments))
         refused: list[int] = []
         for i, answer in enumerate(_answered(lambda: self._save.run(calls))):
             if answer == b"REWOUND":
@@ -157,7 +171,8 @@ class RedisStore:
         return {tp: int(value) for tp, value in found if value is not None}
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
-        """This owner reads on from `offsets`; a partition new to the store starts there."""
+        """From now on this owner reads these partitions; one that is new to the store starts at its
+        offset."""
         for tp, offset in offsets.items():
             key = self._watermark_key(tp)
             self._seen[tp] = int(_answered(partial(self._set_once, key, str(offset))))
@@ -168,9 +183,9 @@ class RedisStore:
             self._seen.pop(tp, None)
 
     def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
-        """Everything below `next_offsets` is saved.
+        """Move watermarks: every event below `next_offsets` is saved.
 
-        Raises StoreRewound, or StoreUnavailable where what `save` wrote last is lost: save again.
+        Raises StoreRewound, or StoreUnavailable where the last save is lost and has to be repeated.
         """
         if not next_offsets:
             return
@@ -188,7 +203,7 @@ class RedisStore:
         self._seen.update({tp: max(self._seen.get(tp, -1), next_offsets[tp]) for tp in partitions})
 
     def count(self) -> int:
-        """About how many customers there are: the keys of the database, whosever they are."""
+        """About how many customers there are: all keys of the database, of any namespace."""
         return int(_answered(self._client.dbsize))
 
     def verify(self) -> None:
@@ -200,7 +215,8 @@ class RedisStore:
     def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:
         """All customers, a batch at a time, without blocking the server (SCAN, then MGET).
 
-        A record that is deleted meanwhile is left out; a customer may come twice, as SCAN may.
+        A record that is deleted meanwhile is left out. A customer may come twice, because SCAN may
+        return a key twice.
         """
         for ids in self.customer_ids(batch_customers):
             keys = [self._key(i) for i in ids]
@@ -215,21 +231,21 @@ class RedisStore:
     def customer_pages(
         self, cursor: int, batch_customers: int = 1000
     ) -> Iterator[tuple[list[str], int | None]]:
-        """Ids from `cursor` on, 0 to begin, and the cursor after them, None after the last.
+        """Ids from `cursor` on, 0 for the first, and the cursor after them, None after the last.
 
-        A cursor serves as long as the server is not started anew (`server_run`).
+        A cursor is valid until the server restarts (`server_run`).
         """
         prefix = f"{self._namespace}:c:"
         pattern = _glob_escape(prefix) + "*"
-        going = True
-        while going:
+        more = True
+        while more:
             page = partial(self._client.scan, cursor, match=pattern, count=batch_customers)
             cursor, keys = _answered(page)
-            going = cursor != 0
-            yield [k[len(prefix.encode()) :].decode() for k in keys], cursor if going else None
+            more = cursor != 0
+            yield [k[len(prefix.encode()) :].decode() for k in keys], cursor if more else None
 
     def server_run(self) -> str:
-        """Another text each time the server is started; "" where this user may not ask."""
+        """An id that Redis draws each time it starts; "" where this user may not ask for it."""
         try:
             return str(_answered(partial(self._client.info, "server"))["run_id"])
         except redis.exceptions.NoPermissionError:
@@ -240,6 +256,7 @@ class RedisStore:
         lost = {
             tp: stored.get(tp, 0) for tp, seen in self._seen.items() if stored.get(tp, -1) < seen
         }
+        # Reading starts again there, so from now on no more than this has to be stored.
         for tp, offset in lost.items():
             self._seen[tp] = offset if tp in stored else -1
         return StoreRewound(lost)
@@ -252,7 +269,7 @@ class RedisStore:
 
 
 class _Script:
-    """A Lua script of this package, loaded again when a restarted server has forgotten it."""
+    """A Lua script of this package, which the server keeps until it restarts."""
 
     def __init__(self, client: Any, file_name: str) -> None:
         self._client = client
@@ -261,7 +278,7 @@ class _Script:
 
     def run(self, calls: list[tuple[list[Any], list[Any]]]) -> list[Any]:
         """One answer for each (keys, arguments), in one round trip."""
-        for _ in range(2):
+        for _ in range(2):  # again where the server has restarted and forgotten the script
             self._sha = self._sha or self._client.script_load(self._text)
             pipe = self._client.pipeline(transaction=False)
             for keys, arguments in calls:
@@ -282,7 +299,7 @@ def _answered(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError):
-        raise
+        raise  # no retry helps; comes first because an AuthenticationError is a ConnectionError
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
         raise StoreUnavailable(f"Redis does not answer: {error}") from error
     except _REFUSALS as error:

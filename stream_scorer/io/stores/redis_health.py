@@ -1,4 +1,8 @@
-"""Whether a Redis is fit to keep vectors: eviction, persistence, the namespace's owner."""
+"""What tells whether a Redis server is fit to keep vectors.
+
+A server that evicts keys loses vectors silently, and one without persistence loses them when it
+restarts. A namespace that another feature declaration uses holds vectors that can't be read.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ from stream_scorer.errors import StoreUnavailable
 
 @dataclass(frozen=True, slots=True)
 class RedisHealth:
-    """eviction_policy: Redis's maxmemory-policy. snapshots: its `save` setting, None if not known.
+    """What a server says about itself, and what the namespace holds.
 
-    fingerprint: 16 hexadecimal digits, None for a namespace not yet used.
+    eviction_policy: its maxmemory-policy. append_only: whether it writes an append-only file.
+    snapshots: its `save` setting, None where it may not be read. limit_bytes: its maxmemory, 0 for
+    no limit. fingerprint: 16 hexadecimal digits, None for a namespace that is not used yet.
     """
 
     version: str
@@ -28,7 +34,10 @@ class RedisHealth:
 
 
 def redis_health(url: str, options: Mapping[str, Any], namespace: str) -> RedisHealth:
-    """Ask the server. Raises StoreUnavailable, also where the user is refused."""
+    """Ask the server at `url`.
+
+    Raises StoreUnavailable where it does not answer, and also where it refuses this user.
+    """
     client = redis.Redis.from_url(url, **options)
     try:
         info: Any = client.info("everything")
@@ -49,7 +58,7 @@ def redis_health(url: str, options: Mapping[str, Any], namespace: str) -> RedisH
 
 
 def _snapshots(client: Any) -> str | None:
-    """Managed servers often refuse CONFIG."""
+    """The `save` setting; None where the server refuses CONFIG, as managed ones often do."""
     try:
         return str(client.config_get("save").get("save"))
     except redis.exceptions.ResponseError:

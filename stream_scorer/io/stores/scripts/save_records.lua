@@ -3,7 +3,7 @@
 -- ARGV: W, time to live in ms (0: none), W least watermarks, the mark ('': more is to come), R records.
 -- Returns the 0-based positions of the records that were refused, or the string REWOUND, with nothing
 -- written, where a stored watermark is below the least one: the store lost writes that were confirmed.
--- A record's layout: stream_scorer/core/state_record.py. Its offsets start at byte 37.
+-- A record's layout: stream_scorer/core/features/state_codec.py. Its offsets start at byte 37 (from 1).
 local watermarks, ttl_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 for i = 1, watermarks do
   local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
@@ -20,6 +20,7 @@ local function offset_in(record, topic, partition)
 end
 
 local function is_behind(record, key)
+  -- The header and four sources, as most records have no more; a second read gets the others.
   local stored = redis.call('GETRANGE', key, 0, 99)
   if stored == '' then return false end
   if string.sub(stored, 21, 28) ~= string.sub(record, 21, 28) then
@@ -45,7 +46,7 @@ for i = watermarks + 2, #KEYS do
     redis.call('SET', KEYS[i], record)
   end
 end
--- Last of all: where it is still there, so is what was written before it.
+-- Written last: where the mark is still there, so is everything that was written before it.
 local mark = ARGV[3 + watermarks]
 if mark ~= '' then redis.call('SET', KEYS[watermarks + 1], mark, 'PX', 600000) end
 return refused

@@ -21,9 +21,9 @@ import org.apache.arrow.flatbuf.Type;
 import org.apache.arrow.flatbuf.Utf8;
 
 /**
- * A score file's Arrow schema: what Parquet's own can't say is that a list has a fixed size. Arrow
- * writes and reads it in the file's metadata as {@code ARROW:schema}: base64 of an IPC message, which
- * is -1 (int32, little-endian), its length (int32) and a Message table.
+ * A score file's Arrow schema. It says that a list has a fixed size, which Parquet's own schema can't.
+ * Arrow writes and reads it in the file's metadata as {@code ARROW:schema}: base64 of an IPC message,
+ * which is -1 (int32, little-endian), its length (int32) and a Message table.
  */
 final class ArrowSchema {
     private ArrowSchema() {}
@@ -32,7 +32,7 @@ final class ArrowSchema {
      * customer_id string, as_of timestamp[ms, UTC], probabilities fixed_size_list&lt;float&gt;.
      *
      * @param width of the list
-     * @param metadata what else stands in the schema
+     * @param metadata the schema's own metadata
      */
     static String ofScores(int width, Map<String, String> metadata) {
         FlatBufferBuilder to = new FlatBufferBuilder();

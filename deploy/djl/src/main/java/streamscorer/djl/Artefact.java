@@ -31,13 +31,13 @@ public record Artefact(
         int columns) {
     static final String KIND = "model";
 
-    /** The manifest, and what it has the sums of. */
+    /** The manifest, and the files whose checksums it holds. */
     static final List<String> FILES = List.of("manifest.json", "model-symbol.json", "model-0000.params");
 
     /**
      * Reads the manifest and checks all files against it.
      *
-     * @throws BadInput where something is missing, altered, contradictory or from the future
+     * @throws BadInput where something is missing, altered, contradictory or of a newer format
      */
     public static Artefact load(Path directory) {
         Path file = directory.resolve(FILES.get(0));
@@ -85,7 +85,7 @@ public record Artefact(
         return categories.size() * (classes == 2 ? 1 : classes);
     }
 
-    /** What goes with scores, for who reads them: categories (a JSON list), classes, model_version. */
+    /** The metadata of a score file, for its readers: categories (a JSON list), classes, model_version. */
     Map<String, String> described() {
         return Map.of(
                 "categories", new Gson().toJson(categories),

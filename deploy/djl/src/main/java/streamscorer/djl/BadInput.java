@@ -1,7 +1,7 @@
 package streamscorer.djl;
 
 /**
- * What was given can't be used: a person must change it. The message is one line that names the
+ * The input can't be used; a person must change it. The message is one line that names the
  * field, the value and the remedy, in the words of the Python package; the command exits with 2.
  */
 public final class BadInput extends RuntimeException {
@@ -12,7 +12,7 @@ public final class BadInput extends RuntimeException {
         this(field + ": '" + value + "': " + remedy);
     }
 
-    /** An error that was put into words before. */
+    /** An error whose message is complete already. */
     BadInput(String message) {
         super(message);
     }

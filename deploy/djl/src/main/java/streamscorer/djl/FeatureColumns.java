@@ -5,8 +5,8 @@ import com.google.gson.JsonObject;
 import java.util.Map;
 
 /**
- * How many columns a feature declaration makes; as stream_scorer/core/features/space.py lays them
- * out, which says what each of them is.
+ * The number of columns that a feature declaration makes. stream_scorer/core/features/space.py lays
+ * them out and says what each one is.
  */
 final class FeatureColumns {
     private static final Map<String, Integer> CALENDAR = Map.of("hour_of_day", 24, "day_of_week", 7);
@@ -14,8 +14,8 @@ final class FeatureColumns {
     private FeatureColumns() {}
 
     /**
-     * F of a manifest's {@code features}: each half-life of each feature has as many columns as its
-     * fields have values together, or as it has buckets.
+     * F of a manifest's {@code features}: for each half-life of a feature, its number of buckets, or
+     * without buckets the number of combinations of its fields' values.
      */
     static int count(JsonObject declaration) {
         long columns = 0;

@@ -19,7 +19,7 @@ public final class Main {
     private Main() {}
 
     public static void main(String[] arguments) {
-        // No logger is bundled; without this line SLF4J says so on stderr.
+        // The jar has no logger, which SLF4J would otherwise report on stderr.
         System.setProperty("slf4j.internal.verbosity", "ERROR");
         System.exit(status(arguments));
     }
@@ -61,7 +61,7 @@ public final class Main {
         }
     }
 
-    /** While a batch is scored, the next is read and the one before it written, by a thread each. */
+    /** While a batch is scored, one thread reads the next and another writes the one before it. */
     private static void scoreAll(SnapshotReader reader, PropensityModel model, ScoreWriter writer)
             throws InterruptedException {
         ExecutorService reading = Executors.newSingleThreadExecutor();

@@ -12,12 +12,12 @@ import java.util.Map;
 import org.apache.parquet.column.values.bloomfilter.XxHash;
 
 /**
- * The manifest of a model (manifest.json) or a snapshot (_manifest.json), whose checksum is right.
+ * The manifest of a model (manifest.json) or a snapshot (_manifest.json), with a verified checksum.
  *
  * <p>The checksum is the SHA-256 of the manifest without it, written compactly with sorted keys, and
  * a fingerprint the xxHash64 of {@code features} written so. The Python package writes keys sorted
- * and all of it in ASCII; so both texts are the file's own, blanks between tokens left out, and no
- * number is parsed and printed again.
+ * and all of it in ASCII. So both texts are the file's own without the white space between tokens, and
+ * no number is parsed and printed again, which might change its digits.
  */
 final class Manifest {
     /** The newest format of either manifest that this program reads. */
@@ -38,7 +38,7 @@ final class Manifest {
      *
      * @param kind "model" or "snapshot", for messages
      * @param file where it stands, for messages
-     * @throws BadInput where it is not such a manifest, was altered, or is from the future
+     * @throws BadInput where it is not such a manifest, was altered, or has a newer format
      */
     static Manifest parse(String kind, String file, byte[] content) {
         Map<String, String> members;
@@ -96,7 +96,7 @@ final class Manifest {
         return said;
     }
 
-    /** What to do about a thing of this kind that is broken. */
+    /** The remedy for a broken model or snapshot. */
     static String again(String kind) {
         return kind.equals("model")
                 ? "copy or train the model again"
@@ -116,7 +116,7 @@ final class Manifest {
         }
     }
 
-    /** JSON without the blanks between its tokens. */
+    /** JSON without the white space between its tokens. */
     private static String compact(String json) {
         StringBuilder kept = new StringBuilder(json.length());
         for (int i = 0; i < json.length(); i++) {

@@ -15,8 +15,8 @@ import java.util.List;
  * <p>Any number of threads may call {@link #score}; one is served at a time, by all the threads that
  * MXNet has (OMP_NUM_THREADS), since the engine keeps one set of intermediate arrays for a network.
  *
- * <p>Nothing is asked of the network: DJL would otherwise download a libmxnet that it does not find
- * and report its use.
+ * <p>DJL is kept offline: by default it downloads a libmxnet that it does not find, and reports its use
+ * to its makers.
  */
 public final class PropensityModel implements AutoCloseable {
     private static final String NO_MXNET =
@@ -36,7 +36,7 @@ public final class PropensityModel implements AutoCloseable {
     /**
      * Loads the network of a checked artefact.
      *
-     * @throws BadInput where MXNet is not to be had, or can't load it
+     * @throws BadInput where MXNet is not available, or can't load it
      */
     public static PropensityModel load(Artefact artefact) {
         System.setProperty("ai.djl.offline", "true");
@@ -60,7 +60,7 @@ public final class PropensityModel implements AutoCloseable {
         }
     }
 
-    /** Scores B customers, B from 0 up. */
+    /** Scores B customers; B may be 0. */
     public synchronized Probabilities score(SparseVectors vectors) {
         if (vectors.rows() == 0) {
             return new Probabilities(artefact.categories(), artefact.classes(), new float[0]);
@@ -72,7 +72,7 @@ public final class PropensityModel implements AutoCloseable {
         }
     }
 
-    /** What it was loaded from. */
+    /** The artefact that it was loaded from. */
     public Artefact artefact() {
         return artefact;
     }

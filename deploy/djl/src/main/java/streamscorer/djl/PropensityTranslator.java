@@ -45,16 +45,17 @@ public final class PropensityTranslator implements Translator<SparseVectors, Pro
         return new Probabilities(artefact.categories(), c, found.toFloatArray());
     }
 
-    /** None: what is translated is a batch already. */
+    /** No batchifier: the input is a batch already. */
     @Override
     public Batchifier getBatchifier() {
         return null;
     }
 
     /**
-     * What {@code NDManager.createCSR} makes. That one copies through direct buffers that nothing
-     * holds while the copy runs: garbage collected then, they are freed, and MXNet reads what comes
-     * after (DJL 0.36.0; its issue 3699). The test is PropensityModelTest.collectingGarbageSpoilsNothing.
+     * Makes what {@code NDManager.createCSR} makes. That method copies from direct buffers to which
+     * nothing refers during the copy: a garbage collection at that moment frees them, and MXNet reads
+     * freed memory (DJL 0.36.0; its issue 3699). PropensityModelTest.collectingGarbageSpoilsNothing
+     * tests this.
      */
     static NDArray csr(MxNDManager manager, SparseVectors vectors, int columns) {
         MxNDArray indptr = longs(manager, vectors.indptr());
@@ -83,7 +84,7 @@ public final class PropensityTranslator implements Translator<SparseVectors, Pro
         return copied(manager, bytes, numbers.length, DataType.INT64);
     }
 
-    /** A vector of what the buffer has, which is held until all of it is copied. */
+    /** A vector with the buffer's contents; the buffer stays reachable until all of it is copied. */
     private static MxNDArray copied(MxNDManager manager, ByteBuffer bytes, int length, DataType kind) {
         MxNDArray array = manager.create(new Shape(length), kind);
         array.set(bytes);

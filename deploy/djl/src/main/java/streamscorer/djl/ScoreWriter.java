@@ -23,13 +23,13 @@ import org.apache.parquet.schema.MessageType;
 import org.apache.parquet.schema.MessageTypeParser;
 
 /**
- * Writes scores as a Parquet file: customer_id, as_of, and probabilities, a list that is as long in
- * every row ({@link Probabilities#width}); of a fixed size for who reads it with Arrow. The metadata has categories (a JSON list), classes
- * and model_version.
+ * Writes scores as a Parquet file: customer_id, as_of, and probabilities, a list of the same length in
+ * every row ({@link Probabilities#width}), which Arrow reads as a list of fixed size. The metadata has
+ * categories (a JSON list), classes and model_version.
  *
- * <p>Rows go to a file beside the target, which gets its name when {@link #finish} is called; closing
- * without it leaves nothing. Holds one row group. Columns are written as columns: through Parquet's
- * record interface each probability would take three times as long.
+ * <p>Rows go to a file beside the target, which gets the target's name when {@link #finish} is called;
+ * closing without it leaves nothing. Memory holds one row group. Columns are written as columns: through
+ * Parquet's record interface each probability would take three times as long.
  */
 public final class ScoreWriter implements AutoCloseable {
     private static final int ROWS_PER_GROUP = 8192;

@@ -15,7 +15,7 @@ import org.apache.spark.broadcast.Broadcast;
  * A model on its way from the driver to Spark's executors.
  *
  * <p>Its files are broadcast: Spark ships no local directory to a cluster, and a broadcast goes from
- * executor to executor. Each executor writes them down, loads them once, and deletes them.
+ * executor to executor. Each executor writes them to its disk, loads them once, and deletes them.
  *
  * @param version of the model
  * @param files what {@link Artefact#FILES} names
@@ -26,7 +26,7 @@ record ShippedModel(String version, Broadcast<Map<String, byte[]>> files) implem
     /**
      * Checks a model on the driver.
      *
-     * @param shown what errors call the model's directory
+     * @param shown the name of the model's directory in error messages
      * @throws BadInput where it can't be used
      */
     static Artefact check(Map<String, byte[]> files, String shown) {
@@ -39,7 +39,7 @@ record ShippedModel(String version, Broadcast<Map<String, byte[]>> files) implem
                 unpacked(files.value(), "model " + v, copy -> PropensityModel.load(Artefact.load(copy))));
     }
 
-    /** What is made of a model's files while they stand in a directory. */
+    /** The result of {@code use} on a temporary directory with the model's files. */
     private static <T> T unpacked(Map<String, byte[]> files, String shown, Function<Path, T> use) {
         try {
             Path copy = Files.createTempDirectory("stream-scorer-model-");

@@ -13,7 +13,7 @@ import java.util.List;
 /**
  * What a snapshot's manifest says.
  *
- * @param directory where its shards stand
+ * @param directory the directory of its shards
  * @param fingerprint of its features, 16 hexadecimal digits
  * @param columns F
  * @param rows of all shards
@@ -50,7 +50,7 @@ public record Snapshot(
     /** The manifest's file name in older snapshots. */
     static final String OLD_MANIFEST = "manifest.json";
 
-    /** The error of a directory without a manifest of either name. */
+    /** The error for a directory that has a manifest of neither name. */
     static BadInput withoutManifest(String directory) {
         String remedy = "is missing, and so is " + OLD_MANIFEST + ", its name in older snapshots; ";
         return new BadInput(KIND, directory + "/" + MANIFEST, remedy + Manifest.again(KIND));
@@ -61,7 +61,7 @@ public record Snapshot(
      *
      * @param name of the manifest's file in the directory
      * @param content of that file
-     * @throws BadInput where it is not a snapshot's, was altered, or is from the future
+     * @throws BadInput where it is not a snapshot's, was altered, or has a newer format
      */
     public static Snapshot parse(String directory, String name, byte[] content) {
         String file = directory + "/" + name;

@@ -32,8 +32,8 @@ import org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName;
 import org.apache.parquet.schema.Type;
 
 /**
- * Reads a snapshot in a local directory, a batch at a time; holds one row group (8,192 customers of
- * our writer) and one batch. Columns are read as columns: nothing is boxed.
+ * Reads a snapshot in a local directory, a batch at a time. Memory holds one row group (8,192 customers
+ * in our own files) and one batch. Columns are read as columns, so that no number is boxed.
  */
 public final class SnapshotReader implements AutoCloseable {
     private static final List<String> COLUMNS = List.of("customer_id", "as_of", "columns", "values");
@@ -59,7 +59,7 @@ public final class SnapshotReader implements AutoCloseable {
     /**
      * Reads the manifest, and checks every byte of every shard against it.
      *
-     * @throws BadInput where something is missing, altered or from the future
+     * @throws BadInput where something is missing, altered or of a newer format
      */
     public static Snapshot open(Path directory) {
         boolean old = !Files.exists(directory.resolve(Snapshot.MANIFEST));
@@ -130,7 +130,7 @@ public final class SnapshotReader implements AutoCloseable {
         }
     }
 
-    /** Our four of the file's columns. Spark writes other integers and levels than we do. */
+    /** The four columns that are read. Spark writes other integer types and levels than the Python package. */
     private static MessageType wanted(MessageType found) {
         List<List<PrimitiveTypeName>> kinds =
                 List.of(List.of(BINARY), List.of(INT64), List.of(INT32, INT64), List.of(FLOAT));

@@ -109,7 +109,7 @@ public final class SparkScore {
             if (arguments.length != 4 || !arguments[2].equals("--out")) {
                 throw new BadInput("arguments", String.join(" ", arguments), "give MODEL SNAPSHOT --out DIRECTORY");
             }
-            // As in our other files; Spark's own default is an old format without a unit.
+            // Milliseconds, as in all our files; Spark's default is INT96, which Parquet has deprecated.
             spark.conf().set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MILLIS");
             org.apache.hadoop.fs.Path out = new org.apache.hadoop.fs.Path(arguments[3]);
             if (out.getFileSystem(spark.sparkContext().hadoopConfiguration()).exists(out)) {
@@ -127,8 +127,8 @@ public final class SparkScore {
     }
 
     /**
-     * Scores of all customers of a snapshot: customer_id, as_of, probabilities (an array that is as
-     * long in every row). The last one's metadata has categories, classes and model_version.
+     * Scores of all customers of a snapshot: customer_id, as_of, and probabilities, an array of the same
+     * length in every row. The metadata of that column has categories, classes and model_version.
      *
      * @throws BadInput where the model or the snapshot can't be used
      */
@@ -160,7 +160,7 @@ public final class SparkScore {
                         col("probabilities").as("probabilities", about.build()));
     }
 
-    /** Reads the manifest, and has every shard compared with it. */
+    /** Reads the manifest, and has the executors compare every shard with it. */
     private static Snapshot open(JavaSparkContext context, SerializableConfiguration settings, String directory)
             throws IOException {
         String name = Snapshot.MANIFEST;

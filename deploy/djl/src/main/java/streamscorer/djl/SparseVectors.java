@@ -2,7 +2,7 @@ package streamscorer.djl;
 
 /**
  * Sparse vectors of B customers, as compressed sparse rows: row i has the columns and values from
- * {@code indptr[i]} to before {@code indptr[i + 1]}.
+ * {@code indptr[i]} up to, but not including, {@code indptr[i + 1]}.
  *
  * @param indptr B + 1 positions, from 0, never falling
  * @param columns from 0 to below the model's number of columns, ascending within a row

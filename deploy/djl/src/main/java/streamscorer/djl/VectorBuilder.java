@@ -24,7 +24,7 @@ public final class VectorBuilder {
         indptr = new long[capacity + 1];
     }
 
-    /** Whether no row fits any more. */
+    /** Whether it has room for no more rows. */
     public boolean isFull() {
         return rows == ids.length;
     }
@@ -35,9 +35,9 @@ public final class VectorBuilder {
     }
 
     /**
-     * Adds an entry to the row under way.
+     * Adds an entry to the current row.
      *
-     * @throws IllegalArgumentException where the column is not above the row's last, or not below F
+     * @throws IllegalArgumentException where the column is not above the row's last one, or is not below F
      */
     public void entry(long column, float value) {
         if (column >= features || column < 0) {
@@ -54,7 +54,7 @@ public final class VectorBuilder {
         values[entries++] = value;
     }
 
-    /** Ends the row under way. */
+    /** Ends the current row. */
     public void endRow(String customerId, long asOf) {
         ids[rows] = customerId;
         asOfMs[rows++] = asOf;
