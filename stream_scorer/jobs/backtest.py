@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
 
 from stream_scorer.atomic import NewFolder
 from stream_scorer.core.evaluation.backtest import (
@@ -28,13 +27,12 @@ from stream_scorer.core.evaluation.backtest import (
     KnownTheOtherWay,
     known_the_other_way,
 )
+from stream_scorer.core.evaluation.outcomes import acted_within_horizon, rows_to_judge
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
-from stream_scorer.core.events.batch import Bool, Int64
-from stream_scorer.core.features.state import Float32
+from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.labels.as_of import KnownEvents, Moments
-from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
+from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import InputError
-from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.past.known_events import PastKnowledge, read_knowledge
 from stream_scorer.past.scores import (
     PastModel,
@@ -44,12 +42,11 @@ from stream_scorer.past.scores import (
     overlaps,
     prior_scores,
     score,
+    write_scores,
 )
 from stream_scorer.past.sources import refused_in_words
 from stream_scorer.reports.words import interval_in_words, metrics_in_words
 from stream_scorer.settings.tree import Settings
-
-DAY_MS = 86_400_000
 
 
 def backtest(
@@ -76,7 +73,8 @@ def backtest(
     loaded, categories = load_models(models)
     past = read_knowledge(settings, sources, by_arrival=by_arrival)
     moments = times.moments(past.known)
-    rows = _judged_rows(loaded, past.known, moments, times)
+    rule = loaded["model"].loaded.manifest.labels
+    rows = _rows_to_judge(past.known, moments, rule, times.to_ms)
     judged_moments = Moments(moments.customer[rows], moments.as_of_ms[rows])
     older = older_moments(past.known, judged_moments)
     scores = score(loaded, past.known, moments, older)
@@ -85,8 +83,9 @@ def backtest(
     other = _other_way(loaded, past, judged_moments, judged)
     with NewFolder(report_dir) as folder:
         found = Backtest.of(scope, judged, categories, other, str(report_dir))
-        fresh = {name: of.fresh for name, of in scores.items()}
-        _write_scores(folder.work, loaded, categories, past.known, moments, fresh)
+        for number, name in enumerate(loaded, start=1):
+            path = folder.work / f"scores-{number}.parquet"
+            write_scores(path, loaded[name], categories, past.known, moments, scores[name])
         _write_report(folder.work, found, judged)
         found = replace(found, seconds=round(time.monotonic() - started, 3))
         folder.publish()
@@ -124,18 +123,11 @@ def _late_events_in_words(found: Backtest, other: KnownTheOtherWay) -> list[str]
     ]
 
 
-def _judged_rows(
-    models: Mapping[str, PastModel], known: KnownEvents, moments: Moments, times: ScoringTimes
-) -> Int64:
-    """Positions of the moments whose horizon is over by the end of the events."""
-    # Events seldom reach to the last millisecond: a window that ends on the last day is as good as
-    # full. That day may be cut short, for which reason a horizon may end up to a day after it.
-    until_ms = int(known.events.occurred_at_ms.max()) + DAY_MS
-    horizon_ms = models["model"].loaded.manifest.labels.horizon_ms
-    rows = np.flatnonzero(moments.as_of_ms + horizon_ms <= until_ms)
+def _rows_to_judge(known: KnownEvents, moments: Moments, rule: LabelRule, to_ms: int) -> Int64:
+    rows = rows_to_judge(known, moments, rule.horizon_ms)
     if not len(rows):
         remedy = "no horizon is over by the end of the events; score earlier"
-        raise InputError("--to", np.datetime64(times.to_ms, "ms"), remedy)
+        raise InputError("--to", np.datetime64(to_ms, "ms"), remedy)
     return rows
 
 
@@ -148,7 +140,8 @@ def _judged(
     rows: Int64,
 ) -> JudgedScores:
     """moments: the judged ones of all; rows: their positions in `scores`."""
-    acted = _acted(models["model"], known, moments, categories)
+    rule = models["model"].loaded.manifest.labels  # two models are compared only if it is the same
+    acted = acted_within_horizon(rule, known, moments, categories)
     return JudgedScores(
         models={name: of.fresh[rows] for name, of in scores.items()},
         baselines=prior_scores(models["model"], acted.shape),
@@ -158,21 +151,6 @@ def _judged(
         customer_age_ms=moments.as_of_ms - known.first_ms[moments.customer],
         older={name: of.older for name, of in scores.items()},
     )
-
-
-def _acted(
-    model: PastModel, known: KnownEvents, moments: Moments, categories: tuple[str, ...]
-) -> Bool:
-    """(J, N) whether the customer acted on the category within the horizon."""
-    collector = LabelCollector(model.loaded.manifest.labels, categories)
-    collector.add(known.events)
-    ids = [known.customer_ids[c] for c in moments.customer.tolist()]
-    no_features = sparse.csr_matrix((len(ids), 0))
-    labels = collector.labels(ids, moments.as_of_ms)
-    rows = LabelledRows(ids, moments.as_of_ms, no_features, *labels)
-    # The collector's vocabulary is `categories` itself, so that their index counts up.
-    found: Bool = dense_labels(rows, np.arange(len(categories))) > 0
-    return found
 
 
 def _scope(
@@ -222,24 +200,6 @@ def _other_way(
     others = score(models, past.known_otherwise, moments, {})
     fresh = {name: of.fresh for name, of in others.items()}
     return known_the_other_way(past.otherwise_by, judged, fresh)
-
-
-def _write_scores(
-    folder: Path,
-    models: Mapping[str, PastModel],
-    categories: tuple[str, ...],
-    known: KnownEvents,
-    moments: Moments,
-    scores: Mapping[str, Float32],
-) -> None:
-    """scores-1.parquet and, of a second model, scores-2.parquet: all rows, by time and customer."""
-    order = np.lexsort((moments.customer, moments.as_of_ms))
-    ids = [known.customer_ids[c] for c in moments.customer[order].tolist()]
-    for number, (name, model) in enumerate(models.items(), start=1):
-        path, version = folder / f"scores-{number}.parquet", model.loaded.manifest.model_version
-        acting = scores[name][order]
-        with ScoreWriter(path, categories, 2, version) as writer:
-            writer.write(ids, moments.as_of_ms[order], np.stack([1 - acting, acting], axis=2))
 
 
 def _write_report(folder: Path, found: Backtest, judged: JudgedScores) -> None:

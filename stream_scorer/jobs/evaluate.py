@@ -34,7 +34,7 @@ from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.progress import progress
 from stream_scorer.reports.words import interval_in_words, metrics_in_words
 
-BASELINE_ROWS = 200_000  # more rows do not make so small a model better
+BASELINE_ROWS = 200_000  # more rows do not make so small a model better, and it holds them all
 
 
 def evaluate(
@@ -59,6 +59,7 @@ def evaluate(
         page.new_figure()  # report a missing matplotlib before the work
     shards = _shards(loaded, snapshots)
     notes: list[str] = []
+    # By the manifests, since the baseline must be ready before the first row is read.
     first_ms = min(moment for s in shards.snapshots for moment in s.manifest["as_of_ms"])
     logistic = _logistic(loaded, baseline, first_ms, notes)
     scored = _scored(loaded, shards, logistic, scores_file)
@@ -124,7 +125,7 @@ def _logistic(
         _refuse_overlap(loaded, shards, first_ms)
     except (SnapshotError, FingerprintMismatch) as error:
         if given:
-            raise
+            raise  # what was asked for must work; what the model recorded may be gone by now
         notes.append(f"no logistic baseline ({error}); give --baseline SNAPSHOTS to fit it on")
         return None
     fitted = logistic_baseline.fit(_thinned(shards), loaded.layout)

@@ -20,6 +20,7 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, distinct, rows_at
 from stream_scorer.errors import InputError
+from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.progress import progress
@@ -162,6 +163,18 @@ def _scores(model: PastModel, matrix: sparse.csr_matrix) -> Float32:
         scores = 1 - model.engine.score(piece)[:rows, :, 0]
         out[first : first + rows] = scores[:, model.columns]
     return out
+
+
+def write_scores(
+    path: Path, model: PastModel, categories: tuple[str, ...], known: KnownEvents,
+    moments: Moments, scores: PastScores,
+) -> None:  # fmt: skip
+    """The new Parquet file of the scores at `moments`, by time and then by customer."""
+    order = np.lexsort((moments.customer, moments.as_of_ms))
+    ids = [known.customer_ids[c] for c in moments.customer[order].tolist()]
+    acting = scores.fresh[order]
+    with ScoreWriter(path, categories, 2, model.loaded.manifest.model_version) as writer:
+        writer.write(ids, moments.as_of_ms[order], np.stack([1 - acting, acting], axis=2))
 
 
 def prior_scores(model: PastModel, shape: tuple[int, ...]) -> dict[str, Float32]:

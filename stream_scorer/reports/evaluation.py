@@ -154,7 +154,9 @@ def _auc(found: Evaluation) -> str:
         axes.scatter(positives, theirs, s=12, color=COLOURS["logistic"], label="logistic",
                      alpha=0.5, linewidths=0)  # fmt: skip
     axes.axhline(0.5, color="#aaaaaa", linewidth=1, linestyle="--")
-    axes.set(xscale="log", xlabel="positives of the category", ylabel="AUC", ylim=(None, 1.02))
+    # Without a point there is nothing to take the logarithm of, which matplotlib refuses.
+    scale = "log" if known else "linear"
+    axes.set(xscale=scale, xlabel="positives of the category", ylabel="AUC", ylim=(None, 1.02))
     axes.legend(frameon=False, loc="lower right", ncols=2, bbox_to_anchor=(1, 0.98))
     return page.plot(figure, "AUC by category", "One dot for each category with both outcomes.")
 

@@ -87,18 +87,21 @@ def _fit_one(
     columns = [(b.indices[b.indptr[n] : b.indptr[n + 1]], b) for b in blocks]
     known = np.unique(np.concatenate([np.zeros(0, np.int32), *(at for at, _ in columns)]))
     x = np.zeros((len(known) + 1, len(blocks) + 1))
-    x[:, 0] = 1
+    x[:, 0] = 1  # the intercept
     for k, (at, b) in enumerate(columns, start=1):
         x[np.searchsorted(known, at), k] = b.data[b.indptr[n] : b.indptr[n + 1]]
+    # Blocks differ by orders of magnitude, as their half-lives do, and one penalty is to suit all.
     scale = np.sqrt((x**2).sum(axis=0) / np.maximum((x != 0).sum(axis=0), 1))
     scale[scale == 0] = 1
     positive = acted.indices[acted.indptr[n] : acted.indptr[n + 1]]
+    # All rows without an entry are the last row of x: `others` of them, `share` of which acted.
     others = acted.shape[0] - len(known)
     met = np.isin(known, positive, assume_unique=True)
     share = (len(positive) - met.sum()) / others if others else 0.0
     y = np.append(met.astype(np.float64), share)
     rows = np.append(np.ones(len(known)), others)
     start = np.zeros(x.shape[1])
+    # The log odds of the prior; a half keeps them finite where nobody acted, or everybody.
     start[0] = np.log((len(positive) + 0.5) / (acted.shape[0] - len(positive) + 0.5))
     beta = _newton(x / scale, y, rows, start) / scale
     return float(beta[0]), beta[1:]
@@ -107,14 +110,15 @@ def _fit_one(
 def _newton(x: Float64, y: Float64, rows: Float64, beta: Float64) -> Float64:
     """The least penalised loss of `rows` rows of each kind, y of them (a share) positive."""
     ridge = np.full(x.shape[1], RIDGE)
-    ridge[0] = 0
+    ridge[0] = 0  # the intercept is free, so that the mean probability is the share that acted
     loss = _loss(x @ beta, y, rows) + (ridge * beta**2).sum() / 2
     for _ in range(NEWTON_STEPS):
         p = _sigmoid(x @ beta)
         gradient = x.T @ (rows * (p - y)) + ridge * beta
+        # 1e-9: where all probabilities are close to 0 or 1, the free intercept has no curvature.
         hessian = (x.T * (rows * p * (1 - p))) @ x + np.diag(ridge + 1e-9)
         step = np.linalg.solve(hessian, gradient)
-        for _ in range(HALVINGS):
+        for _ in range(HALVINGS):  # a full step may overshoot far from the optimum
             moved = beta - step
             after = _loss(x @ moved, y, rows) + (ridge * moved**2).sum() / 2
             if after <= loss:

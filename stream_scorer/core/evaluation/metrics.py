@@ -174,6 +174,8 @@ def top_k(probabilities: Probabilities, k: int) -> Int64:
     k = min(k, width)
     if not rows or not k:
         return np.zeros((rows, k), np.int64)
+    # Sorting only the k chosen is much cheaper than all N. Which of equals the partition puts first
+    # is not defined, so they are counted from the left until k are chosen.
     least = np.partition(probabilities, width - k, axis=1)[:, width - k : width - k + 1]
     chosen = probabilities > least
     equal = probabilities == least
@@ -209,6 +211,7 @@ class CalibrationCurve(NamedTuple):
 def calibration_curve(probabilities: Probabilities, labels: Bool, bins: int) -> CalibrationCurve:
     """Sums over `bins` bins of equal width of [0, 1]."""
     p, y = probabilities.reshape(-1), labels.reshape(-1)
+    # A probability of exactly 1 belongs to the last bin.
     index = np.minimum((p * bins).astype(np.int64), bins - 1)
     return CalibrationCurve(
         np.bincount(index, minlength=bins).astype(np.int64),
