@@ -1,7 +1,7 @@
 """All past events with the moment from which each was known: by occurrence, or by arrival.
 
-Live, an event that reaches the topic late is not known when it occurs. Had it been known by then,
-scores would have been others: reading gives both, so that one backtest can say how much others.
+Live, an event that reaches the topic late is not known yet when it occurs, and scores until then
+are made without it. Both ways are read, so that one backtest can say what late events change.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def read_knowledge(
 
 
 def _arrived_ms(batch: DecodedBatch) -> Int64:
-    """(n,) when each event's record was appended to the topic, but never before it occurred."""
-    occurred_ms = batch.events.occurred_at_ms
+    """(n,) the time of each event's record; `KnownEvents` lets none be known before it occurred."""
     stamps_ms = batch.origin.timestamps_ms[batch.events.record_index]
     # Records of files have no time of their own: they count as having arrived when they occurred.
-    # A clock that is behind may stamp a record before its event; no event is known that early.
-    return np.maximum(np.where(stamps_ms == NO_TIMESTAMP, occurred_ms, stamps_ms), occurred_ms)
+    return np.where(stamps_ms == NO_TIMESTAMP, batch.events.occurred_at_ms, stamps_ms)

@@ -158,7 +158,8 @@ def _scores(model: PastModel, matrix: sparse.csr_matrix) -> Float32:
     for first in range(0, len(out), PIECE_ROWS):
         piece = matrix[first : first + PIECE_ROWS]
         rows = piece.shape[0]
-        # Padded with empty rows: a product of other shape may round otherwise.
+        # The last piece is filled up with empty rows: a product of another shape may round
+        # differently.
         piece.resize(PIECE_ROWS, matrix.shape[1])
         scores = 1 - model.engine.score(piece)[:rows, :, 0]
         out[first : first + rows] = scores[:, model.columns]

@@ -95,7 +95,7 @@ def _late_events(found: Backtest) -> list[str]:
         f"<h2>Late events, known by {other.known_by} instead</h2>",
         page.paragraph(
             f"Arrived late: {late}. Of {found.judged:,} judged rows "
-            f"{other.rows_that_differ:,} have other scores so."
+            f"{other.rows_that_differ:,} would then have other scores."
         ),
         page.table(["", found.known_by, other.known_by, "difference", "low", "high"], rows),
     ]

@@ -112,7 +112,8 @@ class BacktestedCategory(Result):
 def by_period(scores: Mapping[str, Float32], acted: Bool, as_of_ms: Int64) -> tuple[Period, ...]:
     """Metrics of each scoring time (R,), or of each week where these are many."""
     start = as_of_ms
-    # Scores after every event have about as many times as rows; a plot and metrics need more.
+    # Scored after every event, there are about as many moments as rows. One row has no AUC, and a
+    # plot of thousands of single rows shows noise.
     if len(np.unique(as_of_ms)) > MOST_PERIODS:
         first = int(as_of_ms.min(initial=0))
         start = first + (as_of_ms - first) // (7 * DAY_MS) * (7 * DAY_MS)
@@ -167,8 +168,9 @@ def gain(scores: Float32, acted: Bool) -> tuple[GainPoint, ...]:
     pairs, actions = np.zeros(GAIN_BINS, np.int64), np.zeros(GAIN_BINS, np.int64)
     for row in range(0, len(scores), ROWS_AT_ONCE):
         p = np.ascontiguousarray(scores[row : row + ROWS_AT_ONCE], np.float32).reshape(-1)
-        # The bits of a float that is not negative ascend with it, so its first bits are a bin that
-        # is as narrow near 0 as its value is small: most probabilities are there. abs: -0.0.
+        # The bits of a float that is not negative ascend with its value. So its first bits number
+        # a bin, whose width is a fixed share of the value: fine near 0, where most probabilities
+        # are. abs, since the sign bit of -0.0 is set.
         bin_of = (np.abs(p).view(np.uint32) >> np.uint32(32 - GAIN_BITS)).astype(np.int64)
         pairs += np.bincount(bin_of, minlength=GAIN_BINS)
         acting = acted[row : row + ROWS_AT_ONCE].reshape(-1)
