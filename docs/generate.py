@@ -22,14 +22,59 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from stream_scorer.cli import app
+from stream_scorer.core.evaluation.backtest import Backtest
+from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.features.space import Feature
+from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry import Metrics
+from stream_scorer.jobs.bench import Benchmark
+from stream_scorer.jobs.dead_letters import DeadLetterList, ReplayedDeadLetters
+from stream_scorer.jobs.doctor import Diagnosis
+from stream_scorer.jobs.export import Exported
+from stream_scorer.jobs.features import FeatureColumns
+from stream_scorer.jobs.init import Starter
+from stream_scorer.jobs.models import Activated, ModelList, ModelSummary
+from stream_scorer.jobs.publish import Published
+from stream_scorer.jobs.replay import LabelledSnapshot, RebuiltNamespace, ReplayedPropensities
+from stream_scorer.jobs.score import BulkScores, SparkScores
+from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
+from stream_scorer.jobs.train import Trained
+from stream_scorer.jobs.verify import Verification
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 NOTICE = "<!-- Written by `python docs/generate.py`. Change the code, then run it again. -->\n"
 FEATURES = "features"
+JSON_TYPES = {
+    int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null",
+}  # fmt: skip
+RESULTS: dict[str, type[Result]] = {
+    "backtest": Backtest,
+    "bench": Benchmark,
+    "dead-letters list": DeadLetterList,
+    "dead-letters replay": ReplayedDeadLetters,
+    "demo": DemoResult,
+    "doctor": Diagnosis,
+    "evaluate": Evaluation,
+    "export": Exported,
+    "features": FeatureColumns,
+    "init": Starter,
+    "models activate, models rollback": Activated,
+    "models list": ModelList,
+    "models verify": ModelSummary,
+    "publish": Published,
+    "replay, with --cutoffs": LabelledSnapshot,
+    "replay, with --into": RebuiltNamespace,
+    "replay, without either": ReplayedPropensities,
+    "score": BulkScores,
+    "score, with Spark": SparkScores,
+    "topics check": CheckedTopics,
+    "topics create": CreatedTopics,
+    "train": Trained,
+    "verify": Verification,
+}
 
 
 def settings_page() -> str:
@@ -203,7 +248,7 @@ def metrics_page() -> str:
     """Every metric of `run`: name, kind, labels and meaning."""
     lines = [
         "# Metrics", "", NOTICE,
-        "`run` serves them for Prometheus at the address of `[metrics]`.", "",
+        "`run` serves them for Prometheus at `telemetry.host` and `telemetry.port`.", "",
         "| metric | kind | labels | meaning |", "|---|---|---|---|",
     ]  # fmt: skip
     metrics = Metrics()
@@ -220,6 +265,54 @@ def name_of(family: Metric) -> str:
     return family.name
 
 
+def json_page() -> str:
+    """What `--json` prints for each verb: the fields of its result, and of the parts of it."""
+    lines = [
+        "# What --json prints", "", NOTICE,
+        "One object on stdout, by verb. Keys may be added; none is renamed or taken away within a",
+        "major version. Numbers that are not defined are `null`, never NaN.", "",
+    ]  # fmt: skip
+    parts: dict[type[Result], None] = {}
+    for words, result in sorted(RESULTS.items()):
+        lines += [f"## {words}", "", *result_lines(result, parts)]
+    lines += ["# Parts", ""]
+    done = set(RESULTS.values())
+    while waiting := [part for part in parts if part not in done]:
+        done.add(waiting[0])
+        lines += [f"## {waiting[0].__name__}", "", *result_lines(waiting[0], parts)]
+    return "\n".join(lines)
+
+
+def result_lines(result: type[Result], parts: dict[type[Result], None]) -> list[str]:
+    """The description and the table of one result; results inside it are added to `parts`."""
+    lines: list[str] = []
+    # The base first: a result that adds fields to another does not describe those again.
+    for base in reversed(result.__mro__[: result.__mro__.index(Result)]):
+        lines += [inspect.cleandoc(base.__doc__ or ""), ""]
+        if "as_json" in vars(base):
+            lines += [inspect.cleandoc(base.__dict__["as_json"].__doc__ or ""), ""]
+    lines += ["| key | value |", "|---|---|"]
+    kinds = typing.get_type_hints(result)
+    for field in dataclasses.fields(result):
+        lines.append(f"| `{field.name}` | {json_type(kinds[field.name], parts)} |")
+    return [*lines, ""]
+
+
+def json_type(kind: Any, parts: dict[type[Result], None]) -> str:
+    """A type of a field as JSON has it; a result is a link to its own table."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(json_type(one, parts) for one in inner)
+    if origin is tuple:
+        return f"list of {json_type(inner[0], parts)}"
+    if origin is not None and issubclass(origin, Mapping):
+        return f"object of {json_type(inner[1], parts)}"
+    if isinstance(kind, type) and issubclass(kind, Result):
+        parts.setdefault(kind)
+        return f"[{kind.__name__}](#{kind.__name__.lower()})"
+    return JSON_TYPES[kind]
+
+
 def schemas_page() -> str:
     """The Avro schemas of the three topics."""
     lines = ["# Avro schemas", "", NOTICE]
@@ -232,6 +325,7 @@ def schemas_page() -> str:
 PAGES = {
     "settings.md": settings_page,
     "command-line.md": command_line_page,
+    "json.md": json_page,
     "metrics.md": metrics_page,
     "schemas.md": schemas_page,
 }

@@ -42,6 +42,16 @@ class BulkScores(Result):
     peak_memory_bytes: int
 
 
+@dataclass(frozen=True)
+class SparkScores(BulkScores):
+    """Adds what all Python workers did: "load", "convert" and "model" in seconds, "tasks", and
+    "models_loaded". peak_memory_bytes is the greatest of a Python worker's.
+    """
+
+    workers: Mapping[str, float]
+    parallelism: int
+
+
 def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") -> BulkScores:
     """Score every row of `snapshot` into the new Parquet file `out`.
 

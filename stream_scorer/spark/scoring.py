@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ from pyspark.sql.types import (
 from stream_scorer.errors import Halt, SnapshotError
 from stream_scorer.io.files.scores import described, scored
 from stream_scorer.io.files.snapshot_tables import vectors
-from stream_scorer.jobs.score import BulkScores
+from stream_scorer.jobs.score import SparkScores
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship
@@ -61,16 +60,6 @@ class TallyParam(AccumulatorParam[Tally]):  # type: ignore[misc] # pyspark is no
             before = value1.get(name, 0)
             value1[name] = max(before, amount) if name == PEAK_MEMORY else before + amount
         return value1
-
-
-@dataclass(frozen=True)
-class SparkScores(BulkScores):
-    """Adds what all Python workers did: "load", "convert" and "model" in seconds, "tasks", and
-    "models_loaded". peak_memory_bytes is the greatest of a Python worker's.
-    """
-
-    workers: Mapping[str, float]
-    parallelism: int
 
 
 def score(
