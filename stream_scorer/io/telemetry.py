@@ -21,6 +21,8 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import ConfigError
 from stream_scorer.io.batch_report import BatchReport
 
+# Steps of about three: a quantile is known to within such a factor. More buckets would be more time
+# series for each label.
 SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 

@@ -53,6 +53,8 @@ class CustomerLists:
     def add(self, customer_ids: Sequence[str], cursor: int | None) -> None:
         """Add ids; `cursor` is where the scan continues after them."""
         for i in customer_ids:
+            # Not Python's own hash: that differs in each process, and a run that continues must
+            # choose the same buckets.
             self._waiting[xxhash.xxh64_intdigest(i.encode()) % len(self._bytes)].append(i)
         self._held += len(customer_ids)
         self.cursor = cursor
@@ -96,6 +98,7 @@ class CustomerLists:
         for bucket, ids in enumerate(self._waiting):
             if not ids:
                 continue
+            # JSON, because it escapes line breaks: an id may hold one.
             line = json.dumps(ids, separators=(",", ":")).encode("ascii") + b"\n"
             with self._file(bucket).open("ab") as file:
                 file.write(line)
@@ -105,6 +108,7 @@ class CustomerLists:
             self._counts[bucket] += len(ids)
         self._waiting = [[] for _ in self._bytes]
         self._held = 0
+        # After the lists, so that it never counts bytes that are not on disk.
         state = {"cursor": self.cursor, "bytes": self._bytes, "ids": self._counts}
         write_file(self._folder / STATE_FILE, json.dumps(state).encode("ascii"))
 

@@ -64,6 +64,7 @@ class EventRows:
             return DecodedBatch(self.events, [], self)
         _, refused = decoder.decode(self._as_records(doubtful))
         good = np.ones(len(self), np.bool_)
+        # Offsets are positions in the file, and the rows follow one another in it.
         good[[d.offset - int(self.events.offsets[0]) for d in refused]] = False
         return DecodedBatch(self.events.take(good), refused, self)
 
@@ -91,6 +92,7 @@ class EventRows:
         return longest + SINGLE_OBJECT_PREFIX_BYTES + MOST_BYTES_BESIDE_TEXTS <= most_bytes
 
     def _as_records(self, rows: Int64) -> RecordBatch:
+        # A null in a required field can't be encoded; these rows have their value in `unfit`.
         fit = [row for row in rows.tolist() if row not in self.unfit]
         values = dict(self.unfit)
         if fit:

@@ -137,6 +137,8 @@ def files_of(paths: Sequence[Path]) -> dict[Path, Path]:
         for file in _listed(path):
             if file in given_as:
                 raise EventFileError("events", file, "is given twice; name it once")
+            # Every file is looked at before the first one is read, so that a wrong path does not
+            # end a job halfway.
             _format(file)
             given_as[file] = path
     return given_as
@@ -239,6 +241,8 @@ def _avro(path: Path, _batch_records: int, schemas: dict[bytes, str]) -> Iterato
     with path.open("rb") as stream:
         position = 0
         blocks, schema = _opened(path, stream)
+        # Not the schema's own fingerprint: that leaves out logical types, so a file in microseconds
+        # would share the key, and the program, of one in milliseconds.
         key = SINGLE_OBJECT_MAGIC + hashlib.sha256(schema.encode()).digest()[:8]
         schemas[key] = schema
         try:
@@ -248,6 +252,8 @@ def _avro(path: Path, _batch_records: int, schemas: dict[bytes, str]) -> Iterato
         while (block := _next_block(path, blocks, position)) is not None:
             values = split_block(program, block.bytes_.read(), block.num_records, key)
             yield FramedRecords(str(path), np.arange(position, position + len(values)), values)
+            # A broken block gives fewer values than it has records; positions after it count on as
+            # if it were whole.
             position += max(block.num_records, len(values))
 
 
@@ -265,6 +271,7 @@ def _next_block(path: Path, blocks: Any, position: int) -> Any:
     try:
         return next(blocks, None)
     except Exception as error:  # as above, and what the decompressors raise
+        # fastavro says which package to install for a codec that is missing: such a file is whole.
         if "codec" in str(error) or "install" in str(error):
             remedy = f"{error}, or write it with codec deflate"
         else:
@@ -304,6 +311,7 @@ def _encoded_line(line: bytes, position: int) -> bytes:
         if not isinstance(row, dict):
             raise ValueError("not a JSON object")
         return encode_events([{**row, "occurred_at": _moment(row.get("occurred_at"))}])[0]
+    # json.loads recurses, so a line of thousands of brackets ends in RecursionError.
     except (InputError, ValueError, RecursionError) as error:
         return refused_value(f"line {position + 1}: {error}", line)
 

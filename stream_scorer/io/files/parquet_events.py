@@ -46,6 +46,7 @@ def parquet_rows(path: Path, most_rows: int) -> Iterator[EventRows]:
     # Arrow's own allocator gives each chunk's memory back, and the next one is a fault per page.
     pa.set_memory_pool(pa.system_memory_pool())
     try:
+        # Opened twice: which columns to read as dictionaries must be said when a file is opened.
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
         check_schema(path, schema)
@@ -69,6 +70,7 @@ def parquet_rows(path: Path, most_rows: int) -> Iterator[EventRows]:
 
 def _repetitive(schema: pa.Schema) -> list[str]:
     """Texts to read as dictionaries: of each distinct one the bytes come once."""
+    # Event ids are all different, so a dictionary of them would save nothing.
     names = [name for name in TEXTS if name in schema.names and name != "event_id"]
     if "attributes" in schema.names and pa.types.is_struct(
         given := schema.field("attributes").type
@@ -202,10 +204,13 @@ def _numbers(table: pa.RecordBatch, name: str, wanted: pa.DataType) -> tuple[Any
     multiplier, divisor = 1, 1
     if pa.types.is_timestamp(array.type):
         multiplier, divisor = _UNITS[array.type.unit]
+    # Arrow's safe cast refuses a decimal or a large integer that a double can't hold exactly. For a
+    # value the nearest double is right; a moment must be exact.
     numbers = pc.fill_null(
         pc.cast(array, wanted, safe=not pa.types.is_floating(wanted)), 0
     ).to_numpy(zero_copy_only=False)
     if multiplier != divisor:
+        # Rounded down, as the Avro decoder rounds microseconds.
         numbers = numbers * multiplier // divisor
     return numbers, array.is_valid().to_numpy(zero_copy_only=False)
 
@@ -237,6 +242,8 @@ def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
     rows = np.arange(len(array))
     fields = array.flatten()
     sizes = [len(f.dictionary) + 1 for f in fields if pa.types.is_dictionary(f.type)]
+    # The table below has an entry for each possible combination, so it may not grow far beyond the
+    # rows.
     if len(sizes) < len(fields) or math.prod(sizes) > 4 * len(rows):
         return rows, rows
     combined = np.zeros(len(rows), np.int64)
@@ -252,6 +259,7 @@ def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
 
 def _map_entries(array: pa.MapArray) -> tuple[MapEntries, UInt8]:
     """Entries whose key and value are not null, and the buffer that they are spans of."""
+    # `keys` and `items` are those of the whole array, even where `array` is a slice of it.
     offsets = array.offsets.to_numpy().astype(np.int64)
     first, last = int(offsets[0]), int(offsets[-1])
     keys, values = _strings(array.keys), _strings(array.items)

@@ -112,6 +112,7 @@ class PropensityWriter:
             ],
             fields=list(_ENTRY),
         )
+        # Arrow's lists have 32-bit offsets.
         return pa.ListArray.from_arrays(pa.array(chosen.indptr.astype("int32")), entries)
 
     def __enter__(self) -> PropensityWriter:

@@ -86,6 +86,7 @@ class UnfinishedSnapshot:
         """Shard `number` is written; `notes` can be read from `done` by later runs."""
         entry = shard.finish()
         name = shard_name(number)
+        # In this order, so that a line means a shard that is on disk.
         atomic.publish(self._shards / entry["name"], self._shards / name)
         line = {"number": number, "shard": {**entry, "name": name}, "notes": dict(notes)}
         with self._noting:
@@ -115,8 +116,11 @@ class UnfinishedSnapshot:
 
     def _locked(self) -> IO[str]:
         self._folder.mkdir(parents=True, exist_ok=True)
+        # "a+" makes the file, but leaves what an earlier run wrote, which is read after locking.
         file = (self._folder / "begun.json").open("a+", encoding="utf-8")
         try:
+            # The kernel lets go of this lock when the process ends, however it ends, so that a
+            # crash leaves nothing to clean up.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
@@ -130,6 +134,7 @@ class UnfinishedSnapshot:
         text = self._lock.read()
         # Without the shards' folder this is the rest of a finished snapshot, or of a run that ended
         # before it had made the folder: there is nothing to resume.
+        # A line without its end was being written when the process or the machine died.
         if text.endswith("\n") and self._shards.is_dir():
             begun = json.loads(text)
             for name in sorted(begun["asked"].keys() | asked.keys()):
@@ -163,6 +168,7 @@ class UnfinishedSnapshot:
             except (ValueError, SnapshotError):
                 continue  # half a line, or half a shard
             whole[int(line["number"])] = line
+        # The next line would otherwise be appended to half a line.
         if len(lines) != len(whole):
             text = "".join(json.dumps(line) + "\n" for line in whole.values())
             atomic.write_file(journal, text.encode())

@@ -79,6 +79,7 @@ class ScoreWriter:
                 pq.ParquetWriter(work, self._schema, compression="zstd", use_dictionary=REPEATING)
             )
         except OSError as error:
+            # Leaving with the error keeps `new_file` from publishing half a file.
             self._closing.__exit__(type(error), error, error.__traceback__)
             raise self._unwritable(error) from None
         return self

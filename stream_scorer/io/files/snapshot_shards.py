@@ -20,6 +20,8 @@ from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_tables import SCHEMA, to_table
 
+# Rows that a writer holds at a time. More need more memory; fewer make more groups, each with
+# metadata and dictionaries of its own.
 ROWS_PER_GROUP = 8_192
 HASH_BLOCK_BYTES = 1 << 20
 WRITE_AGAIN = "copy or write the snapshot again"
@@ -52,6 +54,7 @@ class ShardFile:
             self._write_group(concatenate_rows(self._waiting))
         self._waiting = []
         self._writer.close()
+        # Otherwise what names this shard could reach the disk before the shard does.
         flush(self._file)
         return {
             "name": self._file.name,

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 SPARK_SCHEMA = pa.schema(
     [
         ("customer_id", pa.string()),
-        ("as_of", pa.timestamp("us", tz="UTC")),
+        ("as_of", pa.timestamp("us", tz="UTC")),  # Spark's only unit
         ("columns", pa.list_(pa.int32())),
         ("values", pa.list_(pa.float32())),
         ("labels", pa.list_(pa.struct([("category", pa.int32()), ("class", pa.int16())]))),
@@ -87,6 +87,7 @@ def from_table(table: pa.Table, width: int, categories: int) -> LabelledRows:
         whole.column("customer_id").to_pylist(),
         whole.column("as_of").cast(pa.int64()).to_numpy(),
         vectors(whole, width),
+        # Arrow's offsets begin where the batch lies in a longer array.
         label_indptr - label_indptr[0],
         label_category,
         labels.flatten().field("class").to_numpy(),
@@ -106,6 +107,7 @@ def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
     indices, data = columns.flatten(), values.flatten()
     if columns.null_count + values.null_count + indices.null_count + data.null_count:
         raise ValueError("has nulls")
+    # Columns that Spark wrote are signed, so a negative one is possible.
     indices = indices.to_numpy()
     if indices.max(initial=0) >= width or indices.min(initial=0) < 0:
         raise ValueError(f"column {indices.max()} of {width}")
@@ -117,6 +119,7 @@ def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
     matrix = sparse.csr_matrix(
         (data.to_numpy(), indices, indptr), shape=(len(batch), width), copy=False
     )
+    # Known from the check above; scipy would otherwise look at every row again.
     matrix.has_sorted_indices = True
     return matrix
 

@@ -123,6 +123,8 @@ class SnapshotWriter:
     def finish(self) -> Snapshot:
         """Write what is left and the manifest, and give the snapshot its name."""
         try:
+            # A snapshot without rows has one shard without rows: Spark, for one, can't infer the
+            # columns of a directory that holds no Parquet file.
             if self._shard is not None or not self._shards:
                 self._close_shard(self._open_shard())
             moments = sorted(self._moments)
@@ -314,6 +316,7 @@ def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
     written = raw.get("format") if isinstance(raw, dict) else None
     if not isinstance(written, int):
         raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
+    # Before the checksum, because a newer format may compute it in another way.
     if written > FORMAT:
         remedy = f"format {written}; this program reads up to {FORMAT}: upgrade stream-scorer"
         raise SnapshotError("snapshot", where, remedy)
@@ -325,6 +328,8 @@ def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
 
 def manifest_content(manifest: Mapping[str, Any]) -> bytes:
     """The file's bytes, with the checksum."""
+    # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
+    # text without its white space.
     text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=1, sort_keys=True)
     return (text + "\n").encode()
 

@@ -104,6 +104,7 @@ class KafkaAdmin:
         topic = NewTopic(
             name,
             num_partitions=partitions,
+            # Kafka's own number for the broker's default.
             replication_factor=replication_factor or -1,
             config=dict(config),
         )
@@ -145,6 +146,8 @@ class KafkaAdmin:
     def _group_offsets(self, group: str, partitions: list[KafkaPartition]) -> list[KafkaPartition]:
         # By a consumer that never joins: librdkafka 2.16's admin client aborts the whole process
         # where the group's coordinator moves during the request.
+        # With read_committed the broker gives no offsets while a transaction that holds newer ones
+        # is open, so this question would wait for it.
         properties = {**self._properties, "group.id": group, "isolation.level": "read_uncommitted"}
         consumer = Consumer(properties, logger=logging.getLogger("librdkafka"))
         until = time.monotonic() + REQUEST_SECONDS

@@ -75,6 +75,7 @@ class KafkaSource:
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._uncommitted: dict[TopicPartition, int] = {}
+        # By partition; with it the client notices that the log was cut off below what was read.
         self._epochs: dict[TopicPartition, int] = {}  # leader epoch of the last record read
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
@@ -160,6 +161,7 @@ class KafkaSource:
         """For each partition read from, how many records the log holds beyond the last one read."""
         found = {}
         for tp, following in self._next.items():
+            # cached: as of the last fetch, so that asking costs no round trip for each partition.
             _, end = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
             found[tp] = max(end - following, 0)
         return found
@@ -194,7 +196,7 @@ class KafkaSource:
         to another offset, after they were fetched.
         """
         batch = record_batch(messages)
-        top = np.iinfo(np.int64).max
+        top = np.iinfo(np.int64).max  # no record of a partition that is not held reaches it
         least = np.array([self._next.get(tp, top) for tp in batch.partitions], np.int64)
         fresh = batch.offsets >= least[batch.partition_index]
         if not fresh.all():

@@ -40,6 +40,7 @@ GROUP_IS_REBALANCING = {
 
 log = logging.getLogger(__name__)
 
+# A smaller value floods the log while a broker is away, a larger one hides that it is still away.
 LOG_AGAIN_SECONDS = 10.0
 
 
@@ -62,6 +63,8 @@ class ErrorLog:
 
 def translate_error(error: KafkaError, doing: str) -> Halt | BusUnavailable:
     """What to raise for `error`, which came while `doing` something."""
+    # Before `fatal`: being fenced is fatal too, but a new client would only fence the other member
+    # in turn.
     remedy = _REMEDIES.get(error.code())
     if remedy is not None:
         return Halt(f"Kafka, {doing}: {error.str()}; {remedy}")

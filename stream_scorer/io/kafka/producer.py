@@ -41,6 +41,8 @@ DEFAULT_PROPERTIES: dict[str, str | int] = {
 GRACE_SECONDS = (
     5.0  # beyond delivery.timeout.ms, when librdkafka has confirmed or failed every record
 )
+# Deliveries are not reported, so `poll` waits this long even where the queue has room again: a
+# longer wait is idle time.
 FULL_QUEUE_SECONDS = 0.05
 
 
@@ -63,6 +65,7 @@ class ConfirmedProducer:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         config = {**DEFAULT_PROPERTIES, **properties, **FIXED_PROPERTIES}
+        # 300,000 is librdkafka's own default.
         timeout_ms = int(config.get("delivery.timeout.ms", 300_000))
         self._settle_seconds = timeout_ms / 1000 + GRACE_SECONDS
         self._failures: list[KafkaError] = []
@@ -81,6 +84,7 @@ class ConfirmedProducer:
         ]
         deadline = time.monotonic() + self._settle_seconds
         while waiting:
+            # A record that was not queued gets its error under the key `_error`; see `_refused`.
             queued = self.client.produce_batch(topic, waiting, on_delivery=self._on_failure)
             if queued == len(waiting):
                 return
@@ -189,6 +193,7 @@ class KafkaSink:
         items = [self._dead_letter_item(dead_letter, 0) for dead_letter in dead_letters]
         refused = self._attempt(keys, values, items, next_offsets)
         if refused:
+            # Only now an object for each record: nearly always nothing is refused.
             pairs = zip(keys, values, strict=True)
             items += [_Item(self._output_topic, key, value) for key, value in pairs]
         while refused:
@@ -199,6 +204,7 @@ class KafkaSink:
         """Stop. What `deliver` did not finish is not delivered."""
         if self._transaction is not None:
             self._transaction.close()
+            # A further call to a stuck client may never return, as the one before did not.
             if self._transaction.stuck:
                 return
         self._producer.close()
@@ -228,6 +234,7 @@ class KafkaSink:
         # the next transaction once; aborting that one begins a new producer epoch without a gap.
         try:
             return self._attempt([], [], items, next_offsets)
+        # A ClientLost is a BusUnavailable, too, but this client can't try again.
         except ClientLost:
             raise
         except BusUnavailable as error:
@@ -273,6 +280,8 @@ class KafkaSink:
                 f"topic {item.topic} refuses a record of {len(item.value)} bytes; raise its "
                 "max.message.bytes"
             )
+        # The last size keeps no original bytes. Only the key could still make it too large, so the
+        # key goes as well.
         keyless = replace(item.dead_letter, key=None)
         return self._dead_letter_item(item.dead_letter if self._kept_bytes[size] else keyless, size)
 

@@ -36,6 +36,7 @@ class SchemaLookup:
         self._by_key = dict(_keyed(file) for path in schemas for file in _listed(path))
         self._client: Any = None
         if registry is not None:
+            # Without user and password, because it is shown in messages.
             self._url = str(registry.get("url", "")).rpartition("@")[2]
             try:
                 self._client = SchemaRegistryClient({**CLIENT_DEFAULTS, **registry})
@@ -127,6 +128,7 @@ def _inlined(schema: Any, namespace: str, definitions: dict[str, str]) -> Any:
     if isinstance(schema, str):
         for name in (f"{namespace}.{schema}", schema):
             if name in definitions:
+                # Avro refuses a second definition of a name, so later uses keep the name alone.
                 return _inlined(json.loads(definitions.pop(name)), "", definitions)
         return schema
     if isinstance(schema, list):

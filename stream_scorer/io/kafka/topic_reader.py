@@ -25,6 +25,8 @@ from stream_scorer.io.kafka.messages import record_batch
 log = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0
+# `consume` waits this long for a full batch even where it has reached the end of a partition, so a
+# larger value is idle time at every end.
 POLL_SECONDS = 0.05
 SILENT_SECONDS = 30.0  # without any record before the end: the brokers are taken to be away
 

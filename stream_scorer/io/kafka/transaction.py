@@ -54,6 +54,7 @@ class Transaction:
         self._open = True
         try:
             yield
+        # `close` logs a failure to abort, which would otherwise hide the reason to stop.
         except Halt:
             self.close()
             raise
@@ -66,6 +67,7 @@ class Transaction:
         """Send the offsets and commit. Raises BusUnavailable, ClientLost or Halt."""
         offsets = [KafkaPartition(*tp, offset) for tp, offset in next_offsets.items()]
         send = self._client.send_offsets_to_transaction
+        # Of the rebalance that was handled last, never the client's newest: see membership.py.
         metadata = self._group_metadata()
         self._in_time(
             lambda: ask("sending offsets", send, offsets, metadata, REQUEST_SECONDS),
@@ -78,6 +80,8 @@ class Transaction:
         self._open = False
         try:
             ask("aborting a transaction", self._client.abort_transaction, REQUEST_SECONDS)
+        # An abort that failed may fail for ever on this client. The next one of its id waits until
+        # the transaction is over.
         except BusUnavailable as error:
             raise ClientLost(str(error)) from error
 
@@ -99,6 +103,7 @@ class Transaction:
             except BaseException as error:  # raised again on the caller's thread
                 failures.append(error)
 
+        # A daemon, because a call that never comes back would otherwise keep the process alive.
         thread = threading.Thread(target=run, name="transaction", daemon=True)
         thread.start()
         thread.join(OVERDUE_SECONDS)
@@ -117,6 +122,7 @@ class Transaction:
                 self._client.commit_transaction(REQUEST_SECONDS)
             except KafkaException as error:
                 cause = error.args[0]
+                # The client goes on with the same commit; calling again only waits for it again.
                 if cause.retriable() and time.monotonic() < deadline:
                     continue
                 failure = translate_error(cause, "committing a transaction")
