@@ -276,7 +276,7 @@ def json_page() -> str:
     for words, result in sorted(RESULTS.items()):
         lines += [f"## {words}", "", *result_lines(result, parts)]
     lines += ["# Parts", ""]
-    done = set(RESULTS.values())
+    done: set[type[Result]] = set()
     while waiting := [part for part in parts if part not in done]:
         done.add(waiting[0])
         lines += [f"## {waiting[0].__name__}", "", *result_lines(waiting[0], parts)]
