@@ -259,32 +259,38 @@ _BAD = {
 def account(
     records: Sequence[FuzzRecord],
     events: EventBatch,
-    letters: Sequence[tuple[int, DeadLetter]],
+    dead_letters: Sequence[tuple[int, DeadLetter]],
 ) -> Counter[str]:
     """Every record is an event or a dead letter, rightly; how many are which ("applied", reasons).
 
-    events.record_index, and the numbers beside the letters, are places in `records`.
+    events.record_index, and the numbers beside the dead letters, are positions in `records`.
     """
     became: Counter[str] = Counter(applied=len(events))
-    dead = dict(letters)
-    rows = {int(place): row for row, place in enumerate(events.record_index.tolist())}
-    assert len(dead) == len(letters)
+    dead = dict(dead_letters)
+    rows = {int(position): row for row, position in enumerate(events.record_index.tolist())}
+    assert len(dead) == len(dead_letters)
     assert dead.keys().isdisjoint(rows)
     assert len(dead) + len(rows) == len(records)
-    for place, record in enumerate(records):
-        letter = dead.get(place)
-        if letter is None:
-            assert record.kind not in _BAD, f"record {place}, {record.kind}, was applied"
-            told = as_row(events, rows[place])
-            assert same(told, _by_fastavro(record.value or b"")), f"record {place}, {record.kind}"
-            assert record.event is None or same(told, record.event), f"record {place}"
+    for position, record in enumerate(records):
+        dead_letter = dead.get(position)
+        if dead_letter is None:
+            assert record.kind not in _BAD, f"record {position}, {record.kind}, was applied"
+            decoded = as_row(events, rows[position])
+            assert same(decoded, _by_fastavro(record.value or b"")), (
+                f"record {position}, {record.kind}"
+            )
+            assert record.event is None or same(decoded, record.event), f"record {position}"
             continue
-        assert record.kind not in _GOOD, f"record {place}, {record.kind}: {letter.detail[:200]}"
+        assert record.kind not in _GOOD, (
+            f"record {position}, {record.kind}: {dead_letter.detail[:200]}"
+        )
         allowed = _BAD.get(record.kind)
-        assert allowed is None or letter.reason in allowed, f"{record.kind}: {letter.reason}"
-        assert (letter.key, letter.value) == (record.key, record.value)
-        assert letter.detail
-        became[letter.reason.value] += 1
+        assert allowed is None or dead_letter.reason in allowed, (
+            f"{record.kind}: {dead_letter.reason}"
+        )
+        assert (dead_letter.key, dead_letter.value) == (record.key, record.value)
+        assert dead_letter.detail
+        became[dead_letter.reason.value] += 1
     return became
 
 
@@ -301,9 +307,9 @@ def as_row(events: EventBatch, row: int) -> dict[str, Any]:
     return fields
 
 
-def same(told: dict[str, Any], other: dict[str, Any]) -> bool:
+def same(decoded: dict[str, Any], other: dict[str, Any]) -> bool:
     """Equal in all our fields."""
-    return all(told[name] == other[name] for name in told)
+    return all(decoded[name] == other[name] for name in decoded)
 
 
 def _by_fastavro(value: bytes) -> dict[str, Any]:

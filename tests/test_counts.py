@@ -31,13 +31,11 @@ def test_every_tier_with_servers_or_another_language_has_a_number() -> None:
         (9, 1, "1 tests of spark were skipped"),
     ],
 )
-def test_fewer_or_more_or_skipped_tests_are_a_complaint(
-    passed: int, skipped: int, words: str
-) -> None:
+def test_fewer_or_more_or_skipped_tests_are_an_error(passed: int, skipped: int, words: str) -> None:
     assert words in (complaint("spark", 10, passed, skipped) or "")
 
 
-def test_as_many_tests_as_recorded_are_no_complaint() -> None:
+def test_as_many_tests_as_recorded_are_no_error() -> None:
     assert complaint("spark", 10, 10, 0) is None
 
 

@@ -97,7 +97,7 @@ def test_error_of_ours_is_one_line_and_a_status(error: BaseException, status: in
     assert ran.stdout == ""
 
 
-def test_wrong_setting_is_told_in_one_line_with_status_2(tmp_path: Path) -> None:
+def test_wrong_setting_is_reported_in_one_line_with_status_2(tmp_path: Path) -> None:
     config = tmp_path / "scorer.toml"
     config.write_text("[batch]\nmax_events = 0\n")
     ran = call("run", "-c", str(config))

@@ -1,4 +1,4 @@
-"""What is told before Spark starts; needs neither PySpark nor Java."""
+"""What is reported before Spark starts; needs neither PySpark nor Java."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_wrong_option_is_one_line_and_status_2(options: list[str], said: str) ->
     assert said in ran.stderr
 
 
-def test_absent_pyspark_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_pyspark_is_reported_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "find_spec", lambda _: None)
     ran = CliRunner().invoke(cli.app, [*SCORE, "--engine", "spark"])
     assert ran.exit_code == 2
     assert "pip install 'stream-scorer[spark]'" in ran.stderr
 
 
-def test_absent_java_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_java_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "find_spec", lambda _: object())
     monkeypatch.setattr(session.shutil, "which", lambda _: None)  # type: ignore[attr-defined]
     monkeypatch.delenv("JAVA_HOME", raising=False)

@@ -46,7 +46,7 @@ class ServerDiedError(RuntimeError):
 
 
 class Server:
-    """What Kafka and Redis have in common: a runner, and a call that tells when it answers."""
+    """What Kafka and Redis have in common: a runner, and a call that shows when it answers."""
 
     def __init__(self, runner: Runner | None, answers: Callable[[], bool]) -> None:
         self._runner, self._answers = runner, answers

@@ -74,10 +74,10 @@ def test_exactly_once_shows_no_propensity_twice(make_rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_death_in_the_first_batch_leaves_nothing_unpublished(
+def test_a_kill_in_the_first_batch_leaves_nothing_unpublished(
     make_rig: MakeRig, delivery: str
 ) -> None:
-    # Many customers with few events each: nothing later mends what is missing.
+    # Many customers with few events each: no later event hides what is missing.
     rig = make_rig(customers=3000, settings={"kafka": {"delivery": delivery}})
     rig.publish(500)
     first = rig.member(sabotage="stop-before-first-delivery").start()
@@ -113,7 +113,7 @@ def test_what_producers_send_twice_counts_once_through_kills(make_rig: MakeRig) 
     ],
 )
 def test_a_sabotaged_consumer_is_caught(make_rig: MakeRig, sabotage: str, kind: str) -> None:
-    # Many customers with few events each: nothing later mends an old propensity.
+    # Many customers with few events each: no later event replaces an old propensity.
     rig = make_rig(seed=SEED, customers=3000, sabotage=sabotage)
     rig.publish(3000)
     (member,) = rig.start()

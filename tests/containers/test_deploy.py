@@ -179,7 +179,7 @@ def test_published_events_come_out_as_propensities(stack: Stack, tmp_path: Path)
     assert stack.kafka.end_offsets(settings.kafka.dead_letter_topic) == {0: 0}
 
 
-def test_the_scorer_tells_its_metrics_and_is_healthy(stack: Stack) -> None:
+def test_the_scorer_serves_its_metrics_and_is_healthy(stack: Stack) -> None:
     deadline = time.monotonic() + ANSWER_SECONDS
     applied = f'stream_scorer_events_total{{outcome="applied"}} {float(4 * CUSTOMERS)}'
     while applied not in stack.metrics():

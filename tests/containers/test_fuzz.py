@@ -46,10 +46,10 @@ FLUSH_SECONDS = 60
 
 MakeRig = Callable[..., Rig]
 Pair = tuple[bytes | None, bytes | None]
-Place = tuple[int, int]
+Position = tuple[int, int]
 
 
-def publish(kafka: KafkaServer, topic: str, records: Iterable[Pair]) -> dict[Place, int]:
+def publish(kafka: KafkaServer, topic: str, records: Iterable[Pair]) -> dict[Position, int]:
     """All confirmed; which record stands at which (partition, offset)."""
     producer = Producer(
         {
@@ -62,12 +62,12 @@ def publish(kafka: KafkaServer, topic: str, records: Iterable[Pair]) -> dict[Pla
             **QUIET_CLIENT,
         }
     )
-    places: dict[Place, int] = {}
+    number_at: dict[Position, int] = {}
 
     def note(number: int) -> Callable[[Any, Message], None]:
         def noted(error: Any, message: Message) -> None:
             assert error is None, str(error)
-            places[message.partition() or 0, message.offset() or 0] = number
+            number_at[message.partition() or 0, message.offset() or 0] = number
 
         return noted
 
@@ -77,8 +77,8 @@ def publish(kafka: KafkaServer, topic: str, records: Iterable[Pair]) -> dict[Pla
         producer.poll(0)
         count += 1
     assert producer.flush(FLUSH_SECONDS) == 0
-    assert len(places) == count
-    return places
+    assert len(number_at) == count
+    return number_at
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def schemas(tmp_path: Path) -> str:
     return str(directory)
 
 
-def told(rig: Rig) -> list[DeadLetterRecord]:
+def reported(rig: Rig) -> list[DeadLetterRecord]:
     """The dead-letter topic; marks of replays are left out."""
     values = [m.value() for m in rig.kafka.read_topic(rig.dead)]
     return [decode_dead_letter(value) for value in values if value is not None]
@@ -159,33 +159,33 @@ def test_each_of_100_000_records_is_applied_or_a_dead_letter(
     )
     rig.kafka.configure_topic(rig.input, {"max.message.bytes": TOPIC_BYTES})
     sent = fuzzed(SEED, RECORDS, customers=CUSTOMERS, huge_bytes=HUGE_BYTES, huge_records=2)
-    places = publish(rig.kafka, rig.input, ((r.key, r.value) for r in sent))
+    number_at = publish(rig.kafka, rig.input, ((r.key, r.value) for r in sent))
     member = rig.member().start()
     rig.caught_up()
     rig.stop()
 
-    records, events, letters = judged(rig.kafka.read_topic(rig.input))
+    records, events, dead_letters = judged(rig.kafka.read_topic(rig.input))
     stands = list(zip(partition_numbers(records), records.offsets.tolist(), strict=True))
-    row_at = {place: row for row, place in enumerate(stands)}
+    row_at = {position: row for row, position in enumerate(stands)}
     became = account(
-        [sent[places[place]] for place in stands], events,
-        [(row_at[a.partition, a.offset], a) for a in letters],
+        [sent[number_at[position]] for position in stands], events,
+        [(row_at[a.partition, a.offset], a) for a in dead_letters],
     )  # fmt: skip
     assert became.total() == RECORDS
     assert became["applied"] == len(events)
 
     # The process came to the same verdicts, record by record.
-    found, too_large = told(rig), []
-    by_place = {}
+    found, too_large = reported(rig), []
+    by_position = {}
     for record in found:
         if record.dead_letter.topic == rig.input:
-            by_place[record.dead_letter.partition, record.dead_letter.offset] = record
+            by_position[record.dead_letter.partition, record.dead_letter.offset] = record
         else:
             too_large.append(record)
-    assert len(by_place) + len(too_large) == len(found)
-    assert by_place.keys() == {(a.partition, a.offset) for a in letters}
-    for letter in letters:
-        assert_told(by_place[letter.partition, letter.offset], letter)
+    assert len(by_position) + len(too_large) == len(found)
+    assert by_position.keys() == {(a.partition, a.offset) for a in dead_letters}
+    for dead_letter in dead_letters:
+        assert_reported(by_position[dead_letter.partition, dead_letter.offset], dead_letter)
     # Two customers' ids are longer than the output topic's records may be.
     assert [(r.dead_letter.topic, r.dead_letter.reason) for r in too_large] == [
         (rig.output, Reason.OVERSIZED)
@@ -204,16 +204,16 @@ def partition_numbers(records: RecordBatch) -> list[int]:
     return [records.partitions[i][1] for i in records.partition_index.tolist()]
 
 
-def assert_told(record: DeadLetterRecord, letter: DeadLetter) -> None:
+def assert_reported(record: DeadLetterRecord, dead_letter: DeadLetter) -> None:
     """The dead-letter topic says what it should, with the original bytes up to the limit."""
     theirs = record.dead_letter
-    assert (theirs.reason, theirs.detail) == (letter.reason, letter.detail)
-    assert (theirs.key, theirs.timestamp_ms) == (letter.key, letter.timestamp_ms)
-    if letter.value is None:
+    assert (theirs.reason, theirs.detail) == (dead_letter.reason, dead_letter.detail)
+    assert (theirs.key, theirs.timestamp_ms) == (dead_letter.key, dead_letter.timestamp_ms)
+    if dead_letter.value is None:
         assert theirs.value is None
     else:
-        assert theirs.value == letter.value[:KEPT_BYTES]
-    assert record.value_bytes == len(letter.value or b"")
+        assert theirs.value == dead_letter.value[:KEPT_BYTES]
+    assert record.value_bytes == len(dead_letter.value or b"")
 
 
 def command(member: Member, *arguments: str) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def command(member: Member, *arguments: str) -> dict[str, Any]:
     return report
 
 
-def test_an_unknown_schema_stops_the_consumer_and_once_mended_nothing_is_missing(
+def test_an_unknown_schema_stops_the_consumer_and_once_it_is_known_nothing_is_missing(
     make_rig: MakeRig, schemas: str
 ) -> None:
     rig = make_rig(
@@ -254,12 +254,12 @@ def test_an_unknown_schema_stops_the_consumer_and_once_mended_nothing_is_missing
     assert "unknown_schema (no schema is known for schema fingerprint" in last
     assert "Traceback" not in member.log()
 
-    # What is committed is applied or told; what is not was not touched.
+    # What is committed is applied or a dead letter; what is not was not touched.
     committed = rig.committed()
     messages = rig.kafka.read_topic(rig.input)
     before = [m for m in messages if (m.offset() or 0) < committed.get(m.partition() or 0, 0)]
     assert 1000 <= len(before) < len(messages)
-    dead = {(r.dead_letter.partition, r.dead_letter.offset) for r in told(rig)}
+    dead = {(r.dead_letter.partition, r.dead_letter.offset) for r in reported(rig)}
     _, events, _ = judged([m for m in before if (m.partition(), m.offset()) not in dead])
     assert len(events) + len(dead) == len(before)
     assert len(dead) > 500
@@ -267,16 +267,16 @@ def test_an_unknown_schema_stops_the_consumer_and_once_mended_nothing_is_missing
 
     # Once the schema is there, the consumer goes on and the dead letters go back.
     rig.members.clear()
-    mended = rig.member(events={"schema_directory": schemas}).start()
+    informed = rig.member(events={"schema_directory": schemas}).start()
     rig.caught_up()
-    listed = command(mended, "dead-letters", "list", "--limit", "1")
+    listed = command(informed, "dead-letters", "list", "--limit", "1")
     assert listed["reasons"] == {"unknown_schema": len(dead)}
-    replayed = command(mended, "dead-letters", "replay", "--reason", "unknown_schema")
+    replayed = command(informed, "dead-letters", "replay", "--reason", "unknown_schema")
     assert (replayed["matched"], replayed["replayed"]) == (len(dead), len(dead))
     rig.caught_up()
     rig.stop()
     assert lifetime_counts(rig.stored()) == counted(made)
-    again = command(mended, "dead-letters", "replay", "--all")
+    again = command(informed, "dead-letters", "replay", "--all")
     assert (again["replayed"], again["already"]) == (0, len(dead))
 
 

@@ -179,8 +179,8 @@ def test_record_that_the_broker_finds_too_large_becomes_a_dead_letter(
     # Together in one request they are all refused; alone only the first is.
     made.deliver([b"a", b"b", b"c"], [noise, b"1", b"2"], [], offsets)
     assert sorted(m.value() or b"" for m in kafka.read_topic(output)) == [b"1", b"2"]
-    letters = decode_dead_letters([m.value() or b"" for m in kafka.read_topic(dead)])
-    assert [(a.reason, a.key) for a in letters] == [(Reason.OVERSIZED, b"a")]
+    dead_letters = decode_dead_letters([m.value() or b"" for m in kafka.read_topic(dead)])
+    assert [(a.reason, a.key) for a in dead_letters] == [(Reason.OVERSIZED, b"a")]
 
 
 def settings_for(kafka: KafkaServer, unique: str, partitions: int = 3) -> Settings:
@@ -219,7 +219,9 @@ def test_output_topic_that_is_not_compacted_is_named(kafka: KafkaServer, unique:
     assert problem[0].remedy == "set cleanup.policy=compact"
 
 
-def test_doctor_tells_how_far_the_group_is(kafka: KafkaServer, member: Make, unique: str) -> None:
+def test_doctor_reports_how_far_behind_the_group_is(
+    kafka: KafkaServer, member: Make, unique: str
+) -> None:
     settings = settings_for(kafka, unique)
     topics.create(settings)
     kafka.produce(f"{unique}-in", [(b"k", b"v")] * 10)

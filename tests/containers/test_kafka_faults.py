@@ -48,7 +48,7 @@ def test_broker_restarts_under_load(
         assert verdict.repeats == 0
 
 
-def test_output_topic_that_takes_nothing_is_waited_for(make_rig: MakeRig) -> None:
+def test_output_topic_that_is_missing_is_waited_for(make_rig: MakeRig) -> None:
     rig = make_rig(seed=7, customers=100)
     rig.under_load(backlog=500)
     assigned = [m.log().count("assigned") for m in rig.members]
@@ -63,16 +63,17 @@ def test_output_topic_that_takes_nothing_is_waited_for(make_rig: MakeRig) -> Non
     rig.finish().assert_clean()
 
 
-def test_output_topic_too_small_for_a_record_stops_nobody(make_rig: MakeRig) -> None:
+def test_output_topic_with_a_limit_below_every_record_stops_no_member(make_rig: MakeRig) -> None:
     rig = make_rig(seed=8, output_config={"max.message.bytes": 120})
     rig.publish(200)
     rig.start()
     verdict = rig.finish()
     # State and account of events are right; every propensity record is a dead letter instead.
-    places = {f.what for f in verdict.findings}
-    assert places == {"propensities", "dead letter"}
-    letters = decode_dead_letters([m.value() or b"" for m in rig.kafka.read_topic(rig.dead)])
-    assert sum(letter.reason is Reason.OVERSIZED for letter in letters) >= verdict.customers
+    found_in = {f.what for f in verdict.findings}
+    assert found_in == {"propensities", "dead letter"}
+    dead_letters = decode_dead_letters([m.value() or b"" for m in rig.kafka.read_topic(rig.dead)])
+    reasons = [dead_letter.reason for dead_letter in dead_letters]
+    assert reasons.count(Reason.OVERSIZED) >= verdict.customers
 
 
 def test_partitions_are_added_while_running(make_rig: MakeRig) -> None:
@@ -97,7 +98,7 @@ def published_to(rig: Rig, partition: int) -> bool:
 
 
 @pytest.mark.parametrize("records", [200, 3000])
-def test_input_topic_made_anew_is_refused(make_rig: MakeRig, records: int) -> None:
+def test_input_topic_that_was_created_again_is_refused(make_rig: MakeRig, records: int) -> None:
     """With fewer records than before, and with more, where every old offset still exists."""
     rig = make_rig(seed=10, partitions=2, settings=OFTEN)
     rig.publish(1000)
@@ -115,7 +116,7 @@ def test_input_topic_made_anew_is_refused(make_rig: MakeRig, records: int) -> No
     assert "Traceback" not in member.log()
 
 
-def test_input_topic_made_anew_while_running_is_refused(make_rig: MakeRig) -> None:
+def test_input_topic_that_is_created_again_while_running_is_refused(make_rig: MakeRig) -> None:
     rig = make_rig(seed=11, partitions=2, settings=OFTEN)
     rig.publish(1000)
     (member,) = rig.start()

@@ -97,7 +97,7 @@ def test_settings_of_broker_and_topic_hold(broker: KafkaServer, unique: str) -> 
     broker.produce(unique, [(b"k", bytes(10_000))])
 
 
-def test_a_topic_grows_and_is_made_anew(broker: KafkaServer, unique: str) -> None:
+def test_a_topic_grows_and_is_created_again(broker: KafkaServer, unique: str) -> None:
     broker.create_topic(unique)
     broker.produce(unique, [(b"k", b"old")])
     broker.add_partitions(unique, 3)

@@ -25,7 +25,7 @@ def values(kafka: KafkaServer, topic: str) -> list[bytes | None]:
         return [value for batch in reader for value in batch.values]
 
 
-def test_an_end_of_aborted_and_open_transactions_is_an_end(
+def test_a_topic_that_ends_in_aborted_and_open_transactions_is_read_to_its_end(
     kafka: KafkaServer, topic: Callable[..., str], unique: str
 ) -> None:
     name = topic()
@@ -53,11 +53,11 @@ def test_what_the_input_topic_refuses_does_not_go_back_and_is_not_marked(
     events, dead = topic(config={"max.message.bytes": 2000}), topic()
     sizes = [10, 5000, 20, 1500, 1500]
     originals = [Random(size).randbytes(size) for size in sizes]
-    letters = [
+    spoilt = [
         DeadLetter(events, 0, i, 1, Reason.UNDECODABLE, "spoilt", b"k", original)
         for i, original in enumerate(originals)
     ]
-    kafka.produce(dead, [(b"k", value) for value in encode_dead_letters(letters, 1, 10_000)])
+    kafka.produce(dead, [(b"k", value) for value in encode_dead_letters(spoilt, 1, 10_000)])
     overrides = {
         "bootstrap_servers": kafka.bootstrap, "input_topic": events, "dead_letter_topic": dead,
     }  # fmt: skip

@@ -39,10 +39,10 @@ def read(endpoint: MetricsEndpoint) -> dict[str, float]:
 
 
 def test_a_batch_is_counted_once(endpoint: tuple[Metrics, MetricsEndpoint]) -> None:
-    letter = DeadLetter("t", 0, 0, -1, Reason.UNDECODABLE, "", None, None)
+    dead_letter = DeadLetter("t", 0, 0, -1, Reason.UNDECODABLE, "", None, None)
     report = BatchReport(
-        records=10, applied=7, duplicates=2, customers=5, propensities=5, dead_letters=[letter],
-        seconds={"poll": 0.5},
+        records=10, applied=7, duplicates=2, customers=5, propensities=5,
+        dead_letters=[dead_letter], seconds={"poll": 0.5},
     )  # fmt: skip
     endpoint[0].observe(report)
     found = read(endpoint[1])

@@ -92,11 +92,11 @@ def test_stages_on_events_are_left_out_without_the_demos_data(
 
 
 def test_the_peer_computes_the_same_vectors() -> None:
-    with open_testbed(TINY, Findings(), "test") as place:
-        assert place is not None
-        scene = place.scene
-        place.store()
-        vectors = Vectors(place.client, scene.space)
+    with open_testbed(TINY, Findings(), "test") as testbed:
+        assert testbed is not None
+        scene = testbed.scene
+        testbed.store()
+        vectors = Vectors(testbed.client, scene.space)
         values = [value for _, value in scene.encoded]
         vectors.update(values[:1000])
         changed = vectors.update(values[1000:2000])

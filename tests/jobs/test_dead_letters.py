@@ -26,24 +26,24 @@ AT_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 INPUT, DEAD = "customer-events", "customer-events-dead-letters"
 
 
-def letter(offset: int, reason: Reason = Reason.UNDECODABLE, **changed: Any) -> DeadLetter:
+def dead_letter(offset: int, reason: Reason = Reason.UNDECODABLE, **changed: Any) -> DeadLetter:
     fields: dict[str, Any] = {
         "topic": INPUT, "partition": 0, "offset": offset, "timestamp_ms": AT_MS + offset,
-        "reason": reason, "detail": "as told", "key": b"key %d" % offset,
+        "reason": reason, "detail": "as reported", "key": b"key %d" % offset,
         "value": b"value %d" % offset,
     }  # fmt: skip
     return DeadLetter(**(fields | changed))
 
 
-LETTERS = [
-    letter(0),
-    letter(1, Reason.UNKNOWN_SCHEMA),
-    letter(2, Reason.EMPTY_VALUE, key=None, value=None, timestamp_ms=NO_TIMESTAMP),
-    letter(3, Reason.EMPTY_VALUE, value=b""),
-    letter(4, Reason.OVERSIZED, value=b"x" * 1000),
-    letter(5, Reason.UNKNOWN_SCHEMA, partition=3, key=b"\xff\x00"),
-    letter(1, Reason.UNKNOWN_SCHEMA),  # told twice, as after a crash before the commit
-    letter(-1, Reason.OVERSIZED, topic="category-propensities", partition=-1),
+DEAD_LETTERS = [
+    dead_letter(0),
+    dead_letter(1, Reason.UNKNOWN_SCHEMA),
+    dead_letter(2, Reason.EMPTY_VALUE, key=None, value=None, timestamp_ms=NO_TIMESTAMP),
+    dead_letter(3, Reason.EMPTY_VALUE, value=b""),
+    dead_letter(4, Reason.OVERSIZED, value=b"x" * 1000),
+    dead_letter(5, Reason.UNKNOWN_SCHEMA, partition=3, key=b"\xff\x00"),
+    dead_letter(1, Reason.UNKNOWN_SCHEMA),  # written twice, as after a crash before the commit
+    dead_letter(-1, Reason.OVERSIZED, topic="category-propensities", partition=-1),
 ]
 
 
@@ -55,25 +55,25 @@ def kafka() -> Any:
 
 @pytest.fixture
 def settings(kafka: EmbeddedKafka, request: pytest.FixtureRequest) -> Settings:
-    """A group and topics of this test's own, with LETTERS in the dead-letter topic."""
+    """A group and topics of this test's own, with DEAD_LETTERS in the dead-letter topic."""
     name = request.node.name.split("[")[0][:60]
     topics = {"input_topic": f"{name}-in", "dead_letter_topic": f"{name}-dead"}
     servers = {"bootstrap_servers": kafka.bootstrap_servers, "group_id": name}
     made = Settings.load(None, overrides={"kafka": servers | topics}, environment={})
     kafka.create(*topics.values())
-    told = [
+    repeated = [
         DeadLetter(**{n: getattr(a, n) for n in DeadLetter.__slots__} | {"topic": f"{name}-in"})
         if a.topic == INPUT else a
-        for a in LETTERS
+        for a in DEAD_LETTERS
     ]  # fmt: skip
     values: list[bytes | None] = []
-    for number, one in enumerate(told):
+    for number, one in enumerate(repeated):
         values += encode_dead_letters([one], AT_MS + 60_000 * number, 100)
-    tell(made, [a.key for a in told], values)
+    produce(made, [a.key for a in repeated], values)
     return made
 
 
-def tell(settings: Settings, keys: list[bytes | None], values: list[bytes | None]) -> None:
+def produce(settings: Settings, keys: list[bytes | None], values: list[bytes | None]) -> None:
     producer = ConfirmedProducer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     producer.send(settings.kafka.dead_letter_topic, keys, values)
     assert producer.settle() == []
@@ -87,7 +87,7 @@ def held(settings: Settings, topic: str) -> list[tuple[bytes | None, bytes | Non
 
 
 def test_list_shows_the_newest_and_counts_all(settings: Settings) -> None:
-    tell(settings, [b"someone else's"], [b"not ours"])
+    produce(settings, [b"someone else's"], [b"not ours"])
     report = dead_letters.listing(settings, Choice(), limit=3)
     assert json.loads(json.dumps(report.as_json())) == report.as_json()
     assert report.matched == 8
@@ -99,11 +99,11 @@ def test_list_shows_the_newest_and_counts_all(settings: Settings) -> None:
     assert report.dead_letters[0].as_json() == {
         "topic": settings.kafka.input_topic, "partition": 3, "offset": 5,
         "time": "2023-11-14T22:13:20.005Z", "failed_at": "2023-11-14T22:18:20.000Z",
-        "reason": "unknown_schema", "detail": "as told", "key": "\\xff\x00", "bytes": 7,
+        "reason": "unknown_schema", "detail": "as reported", "key": "\\xff\x00", "bytes": 7,
         "cut": False, "replayed": False,
     }  # fmt: skip
     words = dead_letters.listing_in_words(report)
-    assert words[0].endswith(" 3:5 unknown_schema (7 bytes): as told")
+    assert words[0].endswith(" 3:5 unknown_schema (7 bytes): as reported")
     assert "3 unknown_schema" in words[3]
     assert words[4] == "the newest 3 are shown; --limit 0 shows all"
 
@@ -124,7 +124,7 @@ def test_replay_puts_back_key_and_bytes_once_and_leaves_out_what_is_cut(settings
         "topic": settings.kafka.input_topic, "matched": 8, "replayed": 5, "already": 0,
         "repeated": 1, "cut": 1, "foreign": 1, "refused": 0, "seconds": 0,
     }  # fmt: skip
-    wanted = [(a.key, a.value) for a in (*LETTERS[:4], LETTERS[5])]
+    wanted = [(a.key, a.value) for a in (*DEAD_LETTERS[:4], DEAD_LETTERS[5])]
     assert held(settings, settings.kafka.input_topic) == sorted(wanted, key=repr)
     assert dead_letters.replay_in_words(report)[2] == (
         "1 left out: their original bytes were cut (publish.max_dead_letter_bytes)"
@@ -169,10 +169,10 @@ def test_replay_leaves_the_live_group_alone(settings: Settings) -> None:
         ([], ["0:-1"], "--at: '0:-1'"),
     ],
 )
-def test_wrong_choice_is_told(reasons: list[str], positions: list[str], said: str) -> None:
-    with pytest.raises(InputError) as told:
+def test_wrong_choice_is_reported(reasons: list[str], positions: list[str], said: str) -> None:
+    with pytest.raises(InputError) as refused:
         Choice.of(reasons, positions)
-    assert str(told.value).startswith(said)
+    assert str(refused.value).startswith(said)
 
 
 def test_command_line(settings: Settings, tmp_path: Path) -> None:

@@ -231,11 +231,11 @@ def test_a_customer_forgotten_meanwhile_is_left_out(
     assert report.rows <= SHARD
 
 
-def test_a_restarted_server_is_listed_anew(
+def test_a_restarted_server_is_listed_from_the_start(
     settings: Settings, tmp_path: Path, server: EmbeddedRedis, failing: type[FailingStore],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Its cursors mean other places: going on from one would miss customers."""
+    """Its cursors lead elsewhere: going on from an old one would miss customers."""
     monkeypatch.setattr(job, "CustomerLists", partial(job.CustomerLists, ids_per_flush=500))  # type: ignore[attr-defined]
     failing.pages_left = 15
     with pytest.raises(StoreUnavailable):
@@ -248,7 +248,7 @@ def test_a_restarted_server_is_listed_anew(
     assert exported(settings, tmp_path / "s").rows == CUSTOMERS
 
 
-def test_what_was_asked_differently_is_refused(
+def test_an_export_can_not_go_on_with_other_settings(
     settings: Settings, tmp_path: Path, failing: type[FailingStore]
 ) -> None:
     failing.pages_left = 45
@@ -276,7 +276,7 @@ def test_a_store_with_less_than_before_is_refused(
         exported(settings, tmp_path / "s")
 
 
-def test_two_exports_to_one_place_are_refused(
+def test_two_exports_to_one_directory_are_refused(
     settings: Settings, tmp_path: Path, failing: type[FailingStore]
 ) -> None:
     failing.pages_left = 45

@@ -91,7 +91,7 @@ def test_batch_size_and_threads_change_no_byte(
     assert len(found) == 1
 
 
-def test_rows_are_what_each_customer_was_last_told(
+def test_each_customer_has_one_row_as_of_the_newest_event(
     settings: Settings, events: list[Path], tmp_path: Path
 ) -> None:
     propensities(settings, events, tmp_path / "out")
@@ -114,8 +114,8 @@ def test_what_is_refused_is_listed_with_file_and_position(
     file.write_text("\n".join(lines))
     report = propensities(settings, [file], tmp_path / "out")
     assert report.dead_letters == {"undecodable": 1, "unknown_event_type": 1}
-    places = [(r.source, r.position, r.reason) for r in report.refused]
-    assert places == [(str(file), 7, "undecodable"), (str(file), 11, "unknown_event_type")]
+    listed = [(r.source, r.position, r.reason) for r in report.refused]
+    assert listed == [(str(file), 7, "undecodable"), (str(file), 11, "unknown_event_type")]
 
 
 def test_window_of_files_is_by_the_time_of_events(
@@ -185,7 +185,7 @@ def test_a_directory_is_one_source_and_new_files_come_last(
         rebuild(settings, [folder, folder / "1.avro"], "days")
 
 
-def test_vectors_from_a_directory_name_it_and_letters_name_the_file(
+def test_vectors_from_a_directory_name_it_and_dead_letters_name_the_file(
     settings: Settings, events: list[Path], tmp_path: Path
 ) -> None:
     (events[0] / "3.jsonl").write_text("{not json\n")

@@ -1,4 +1,4 @@
-"""`run` as a process: it publishes, survives a Redis that comes back empty, and stops when told."""
+"""`run` as a process: it publishes, survives a Redis that comes back empty, and stops cleanly."""
 
 from __future__ import annotations
 

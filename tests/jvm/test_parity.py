@@ -1,4 +1,4 @@
-"""The JVM says what Python says: probabilities, customers, moments, and what the file tells."""
+"""The JVM says what Python says: probabilities, customers, moments, and the file's metadata."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_the_command_scores_as_python_does(name, java, models, snapshot, python_
     assert found.schema.equals(expected.schema, check_metadata=False)
     for key in (b"classes", b"model_version"):
         assert found.schema.metadata[key] == expected.schema.metadata[key]
-    told = [json.loads(t.schema.metadata[b"categories"]) for t in (found, expected)]
-    assert told[0] == told[1]
+    categories = [json.loads(t.schema.metadata[b"categories"]) for t in (found, expected)]
+    assert categories[0] == categories[1]
     assert_same_scores(found, expected, f"java command and Python's mxnet, {name}")
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 

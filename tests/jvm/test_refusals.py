@@ -102,7 +102,7 @@ def test_a_directory_that_can_t_be_written_is_named(java, model, snapshot, tmp_p
     assert "can't be written" in done.stderr
 
 
-def test_what_is_no_command_is_answered_with_the_command(java):
+def test_a_wrong_command_is_answered_with_the_right_one(java):
     done = java("score", "model")
     assert (done.returncode, done.stdout) == (2, "")
     assert "the command is score MODEL SNAPSHOT --out FILE" in done.stderr

@@ -243,7 +243,7 @@ def test_a_record_ahead_of_its_batch_is_published_once_when_it_is_reached(
     assert log.published.offset.tolist() == [5]
 
 
-def test_a_tug_of_war_ends_in_a_pause(engine: NativeEngine) -> None:
+def test_a_store_that_refuses_every_save_is_reported_as_unavailable(engine: NativeEngine) -> None:
     class Refusing(MemoryStore):
         def save(self, states: Any, rows: Any) -> Any:
             return rows
@@ -277,15 +277,15 @@ def test_bad_record_reaches_the_dead_letter_topic(engine: NativeEngine, reason: 
     log = Log(batch([good[0], BAD[reason], good[1]], 40))
     report = pipeline(log, MemoryStore(SPACE.fingerprint), engine).step()
     assert (report.applied, len(report.dead_letters)) == (2, 1)
-    (letter,) = log.dead_letters
-    assert (letter.reason, letter.topic, letter.partition, letter.offset) == (
+    (dead_letter,) = log.dead_letters
+    assert (dead_letter.reason, dead_letter.topic, dead_letter.partition, dead_letter.offset) == (
         reason,
         "events",
         0,
         41,
     )
-    assert letter.value == BAD[reason]
-    assert letter.detail
+    assert dead_letter.value == BAD[reason]
+    assert dead_letter.detail
     assert log.story == ["deliver 2", "commit 43"]
 
 

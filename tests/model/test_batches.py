@@ -36,12 +36,12 @@ def ids_of_epoch(batches):
 
 def test_every_row_comes_once_with_its_features_and_labels(shards):
     everything = concatenate_rows(shards)
-    place = {c: i for i, c in enumerate(everything.customer_ids)}
+    row_of = {c: i for i, c in enumerate(everything.customer_ids)}
     dense = everything.matrix.toarray()
     labels = dense_labels(everything, CATEGORIES)
     seen = []
     for batch in batches_of(shards, shuffle_rows=50):
-        rows = [place[c] for c in batch.index]
+        rows = [row_of[c] for c in batch.index]
         assert batch.data[0].stype == "csr"
         np.testing.assert_array_equal(batch.data[0].asnumpy(), dense[rows])
         np.testing.assert_array_equal(batch.label[0].asnumpy(), labels[rows])

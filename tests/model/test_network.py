@@ -53,10 +53,10 @@ def case(request, space, make_matrix):
 
 def test_fused_head_equals_one_softmax_for_each_category(case):
     layout, parameters, matrix, labels = case
-    fused, fused_slopes = bound(
+    fused, fused_gradients = bound(
         network.training_symbol(layout, SPEC), layout, parameters, matrix, {"label": labels}
     )
-    heads, slopes = bound(
+    heads, gradients = bound(
         network.separate_heads_symbol(layout, SPEC), layout, parameters, matrix,
         {f"label{i}": column for i, column in enumerate(labels.T)},
     )  # fmt: skip
@@ -65,12 +65,12 @@ def test_fused_head_equals_one_softmax_for_each_category(case):
         np.testing.assert_allclose(fused[0], every[:, :, 1], atol=1e-6)
     else:
         np.testing.assert_allclose(fused[0], every, atol=1e-6)
-    assert set(slopes) == set(fused_slopes)
-    for name, slope in slopes.items():
-        np.testing.assert_allclose(fused_slopes[name], slope, atol=2e-5, rtol=1e-4)
+    assert set(gradients) == set(fused_gradients)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(fused_gradients[name], gradient, atol=2e-5, rtol=1e-4)
 
 
-def test_slopes_are_those_of_the_cross_entropy(case):
+def test_gradients_are_those_of_the_cross_entropy(case):
     layout, parameters, matrix, labels = case
     symbol = network.training_symbol(layout, SPEC)
 
@@ -79,15 +79,15 @@ def test_slopes_are_those_of_the_cross_entropy(case):
         shaped = outputs[1].reshape(ROWS, layout.categories, layout.actions)
         return float(calibration.cross_entropy(shaped, labels.astype(np.uint8)).sum()) * len(INDEX)
 
-    _, slopes = bound(symbol, layout, parameters, matrix, {"label": labels})
+    _, gradients = bound(symbol, layout, parameters, matrix, {"label": labels})
     draw = np.random.default_rng(1)
-    for name, slope in slopes.items():
-        direction = draw.choice([-1.0, 1.0], slope.shape)
+    for name, gradient in gradients.items():
+        direction = draw.choice([-1.0, 1.0], gradient.shape)
         up, down = (
             loss({**parameters, name: (parameters[name] + e * direction).astype(np.float32)})
             for e in (1e-3, -1e-3)
         )
-        assert (slope * direction).sum() == pytest.approx((up - down) / 2e-3, rel=0.05, abs=0.05)
+        assert (gradient * direction).sum() == pytest.approx((up - down) / 2e-3, rel=0.05, abs=0.05)
 
 
 def test_class_weights_of_one_change_nothing_and_others_scale(case):
@@ -97,8 +97,8 @@ def test_class_weights_of_one_change_nothing_and_others_scale(case):
     _, expected = bound(plain, layout, parameters, matrix, truth)
     even = network.training_symbol(layout, SPEC, class_weights=(1.0,) * layout.classes)
     _, found = bound(even, layout, parameters, matrix, truth)
-    for name, slope in expected.items():
-        np.testing.assert_allclose(found[name], slope, atol=2e-5, rtol=1e-4)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, atol=2e-5, rtol=1e-4)
     double = network.training_symbol(layout, SPEC, class_weights=(2.0,) * layout.classes)
     _, found = bound(double, layout, parameters, matrix, truth)
     np.testing.assert_allclose(found["head_bias"], 2 * expected["head_bias"], atol=4e-5, rtol=1e-4)

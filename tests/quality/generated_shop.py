@@ -7,7 +7,7 @@ What decides: lasting favourites, what was looked at lately, repeat purchases of
 after a durable, accessories after a main product, and a way of life that shows in the products
 chosen, not in the category's own columns.
 
-It is made up: it shows that the network finds such structure without being told, no more.
+It is made up: it shows that the network finds such structure without being shown it, no more.
 
 Usage: python tests/quality/generated_shop.py [--json] [--keep DIR]
 """

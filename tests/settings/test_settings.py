@@ -153,7 +153,9 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         ("", {"REDIS__PASSWORD": SECRET, "REDIS__TIMEOUT_SECONDS": "x"}),
     ],
 )
-def test_complaints_hold_no_secret(tmp_path: Path, text: str, environment: dict[str, str]) -> None:
+def test_error_messages_hold_no_secret(
+    tmp_path: Path, text: str, environment: dict[str, str]
+) -> None:
     (tmp_path / "secret.txt").write_text(SECRET)
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text.replace("pasword = ", "# "), **environment)

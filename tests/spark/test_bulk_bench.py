@@ -13,7 +13,9 @@ from stream_scorer.jobs.bench import bench
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("installed")]
 
 
-def test_every_way_has_a_rate_memory_and_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_engine_has_a_rate_memory_and_its_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv(bulk.JAR, raising=False)
     report = bench(["bulk"], Sizes(customers=2_000, runs=1))
     json.dumps(report.as_json(), allow_nan=False)

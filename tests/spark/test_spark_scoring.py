@@ -185,7 +185,7 @@ def test_results_are_never_written_over(
         score(spark, str(model), str(snapshot), str(out))
 
 
-def test_target_that_another_job_makes_meanwhile_stays_that_ones(
+def test_target_that_another_job_makes_meanwhile_is_left_alone(
     spark: Any, model: Path, snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stream_scorer.spark import scoring

@@ -100,7 +100,7 @@ def single_pass(messages: list[Message], remember_event_ids: int = 0) -> Truth:
     states = fold.fold_events(
         empty_states(ids), events, customer, SPACE, remember_event_ids=remember_event_ids
     ).states
-    dead = {(letter.partition, letter.offset) for letter in undecodable + invalid}
+    dead = {(dead_letter.partition, dead_letter.offset) for dead_letter in undecodable + invalid}
     return Truth(states, len(events), len(records), dead)
 
 
@@ -147,14 +147,14 @@ def _check_truth(verdict: Verdict, truth: Truth, stream: Stream) -> None:
 def _check_records(
     verdict: Verdict, expected: CustomerStates, stored: CustomerStates, unseen: float
 ) -> None:
-    places = {customer: row for row, customer in enumerate(stored.customer_ids)}
+    stored_rows = {customer: row for row, customer in enumerate(stored.customer_ids)}
     theirs, ours = _sums(stored), _sums(expected)
     for row, customer in enumerate(expected.customer_ids):
-        place = places.pop(customer, None)
+        stored_row = stored_rows.pop(customer, None)
         at_ms = int(expected.arrays.newest_ms[row])
         wanted, found = _columns(expected, row, ours[row], at_ms), dict[str, float]()
-        if place is not None:
-            found = _columns(stored, place, theirs[place], at_ms)
+        if stored_row is not None:
+            found = _columns(stored, stored_row, theirs[stored_row], at_ms)
         for what in sorted({*wanted, *found}):
             a, b = wanted.get(what, 0), found.get(what, 0)
             if abs(a - b) <= max(RELATIVE * max(abs(a), abs(b)), unseen):
@@ -164,7 +164,7 @@ def _check_records(
             if what.startswith(LIFETIME):
                 verdict.lost += round(max(a - b, 0))
                 verdict.doubled += round(max(b - a, 0))
-    for customer in places:
+    for customer in stored_rows:
         verdict.findings.append(Finding("wrong", customer, "record", "none", "one"))
 
 
@@ -204,8 +204,8 @@ def _check_output(
     moved: bool,
 ) -> None:
     verdict.propensities = len(published)
-    places = list(zip(published.customer_ids, published.partition, published.offset, strict=True))
-    verdict.repeats = len(places) - len(set(places))
+    sources = list(zip(published.customer_ids, published.partition, published.offset, strict=True))
+    verdict.repeats = len(sources) - len(set(sources))
     newest = _newest(published, moved)
     expected = _scores(states, engine)
     last = _last_offsets(states.arrays)
@@ -214,10 +214,12 @@ def _check_output(
         if not rows:
             verdict.findings.append(Finding("lost", customer, "propensities", "a record", "none"))
         for found in rows:
-            as_of, place = int(states.arrays.newest_ms[row]), last[row]
+            as_of, newest_source = int(states.arrays.newest_ms[row]), last[row]
             position = (int(published.partition[found]), int(published.offset[found]))
-            if position not in place:
-                verdict.findings.append(Finding("stale", customer, "source", place, position))
+            if position not in newest_source:
+                verdict.findings.append(
+                    Finding("stale", customer, "source", newest_source, position)
+                )
             elif published.as_of_ms[found] != as_of:
                 theirs = int(published.as_of_ms[found])
                 verdict.findings.append(Finding("stale", customer, "as of", as_of, theirs))
@@ -259,8 +261,8 @@ def _last_offsets(a: StateArrays) -> list[list[tuple[int, int]]]:
 
 
 def _check_dead(verdict: Verdict, truth: Truth, dead: list[Message]) -> None:
-    letters = decode_dead_letters([m.value() or b"" for m in dead])
-    found = {(letter.partition, letter.offset) for letter in letters}
+    dead_letters = decode_dead_letters([m.value() or b"" for m in dead])
+    found = {(dead_letter.partition, dead_letter.offset) for dead_letter in dead_letters}
     verdict.dead_letters = len(found)
     for missing in sorted(truth.dead - found):
         verdict.findings.append(Finding("lost", "unknown", "dead letter", missing, "none"))

@@ -38,10 +38,10 @@ def decode(
 
 def refusal(schema: Any, body: bytes) -> str:
     """Why the one record is undecodable."""
-    events, letters = decode([KEY + body], {KEY: schema}, max_record_bytes=10**7)
+    events, dead_letters = decode([KEY + body], {KEY: schema}, max_record_bytes=10**7)
     assert len(events) == 0
-    assert [letter.reason for letter in letters] == [Reason.UNDECODABLE]
-    return letters[0].detail
+    assert [dead_letter.reason for dead_letter in dead_letters] == [Reason.UNDECODABLE]
+    return dead_letters[0].detail
 
 
 def test_a_batch_of_several_schemas_keeps_its_order() -> None:
@@ -52,8 +52,8 @@ def test_a_batch_of_several_schemas_keeps_its_order() -> None:
         row = {**EVENT, "event_id": str(i)}
         key, schema = [(KEY, OURS), (other, reordered), (third, reordered)][i % 3]
         values.append(key + encoded(schema, row) if i % 7 else encode_events([row])[0])
-    events, letters = decode(values, {KEY: OURS, other: reordered, third: reordered})
-    assert not letters
+    events, dead_letters = decode(values, {KEY: OURS, other: reordered, third: reordered})
+    assert not dead_letters
     assert [events.event_id[i] for i in range(60)] == [str(i) for i in range(60)]
     assert events.offsets.tolist() == list(range(100, 160))
     assert same(as_row(events, 31), {**EVENT, "event_id": "31"})
@@ -65,14 +65,15 @@ def test_each_bad_record_becomes_a_dead_letter_with_its_reason_and_bytes() -> No
         None, good, b"", b"x" * 1001, confluent_prefix(5) + b"abc", b"\x00\x01", b"\xc3\x01abc",
         b'{"event_id": 1}', b"\xc3\x02" + bytes(20), b"\xc3\x01" + bytes(20), good + b"!",
     ]  # fmt: skip
-    events, letters = decode(values, {KEY: OURS})
+    events, dead_letters = decode(values, {KEY: OURS})
     assert events.record_index.tolist() == [1]
-    assert [letter.offset - 100 for letter in letters] == [0, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert [letter.value for letter in letters] == values[:1] + values[2:]
-    assert {(letter.topic, letter.partition, letter.key) for letter in letters} == {
-        ("events", 3, b"key")
-    }
-    assert [(letter.reason.value, letter.detail) for letter in letters] == [
+    bad = [dead_letter.offset - 100 for dead_letter in dead_letters]
+    assert bad == [0, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert [dead_letter.value for dead_letter in dead_letters] == values[:1] + values[2:]
+    assert {
+        (dead_letter.topic, dead_letter.partition, dead_letter.key) for dead_letter in dead_letters
+    } == {("events", 3, b"key")}
+    assert [(dead_letter.reason.value, dead_letter.detail) for dead_letter in dead_letters] == [
         ("empty_value", "the record has no value"),
         ("empty_value", "the record has no value"),
         ("oversized", "1001 bytes, more than the 1000 allowed"),
@@ -91,14 +92,14 @@ def test_each_bad_record_becomes_a_dead_letter_with_its_reason_and_bytes() -> No
 
 def test_an_empty_batch_and_a_batch_without_good_records_decode() -> None:
     assert len(decode([], {})[0]) == 0
-    events, letters = decode([None, b"?"], {})
+    events, dead_letters = decode([None, b"?"], {})
     assert len(events) == 0
-    assert len(letters) == 2
+    assert len(dead_letters) == 2
 
 
 def test_our_own_fingerprint_is_known_without_any_schema_source() -> None:
-    events, letters = decode(list(encode_events([EVENT])), {})
-    assert not letters
+    events, dead_letters = decode(list(encode_events([EVENT])), {})
+    assert not dead_letters
     assert same(as_row(events, 0), EVENT)
 
 
@@ -166,8 +167,8 @@ def test_maps_in_blocks_are_rewritten_and_the_last_entry_of_a_key_counts() -> No
         b"\x02\x02b\x00\x00",
         b"\x00",
     ]
-    events, letters = decode([KEY + head + body for body in bodies], {KEY: OURS})
-    assert not letters
+    events, dead_letters = decode([KEY + head + body for body in bodies], {KEY: OURS})
+    assert not dead_letters
     assert [as_row(events, i)["attributes"] for i in range(4)] == [
         {"a": "1", "b": "2"}, {"a": "3"}, {"b": ""}, {},
     ]  # fmt: skip
@@ -262,9 +263,9 @@ def test_a_schema_that_does_not_resolve_says_why(schema: Any, says: str) -> None
 def test_a_union_branch_that_does_not_resolve_refuses_only_its_records() -> None:
     schema = writer(*FIELDS, customer_id=["null", "string", "long"])
     rows = [{**EVENT, "customer_id": value} for value in (None, "c", 5)]
-    events, letters = decode([KEY + encoded(schema, row) for row in rows], {KEY: schema})
+    events, dead_letters = decode([KEY + encoded(schema, row) for row in rows], {KEY: schema})
     assert [events.customer_id[i] for i in range(len(events))] == ["c"]
-    assert [letter.detail for letter in letters] == [
+    assert [dead_letter.detail for dead_letter in dead_letters] == [
         "customer_id is null where string is wanted, at byte 9",
         "customer_id is long where string is wanted, at byte 9",
     ]
@@ -309,16 +310,16 @@ def test_schema_keys_made_of_corrupt_bytes_do_not_pile_up() -> None:
     decoder = Decoder(lambda _key: None, max_record_bytes=1000)
     n = avro_decoder.MAX_SCHEMAS + 50
     for first in range(0, 2 * n, n):
-        _, letters = decoder.decode(records([confluent_prefix(first + i) for i in range(n)]))
-        assert len(letters) == n
+        _, dead_letters = decoder.decode(records([confluent_prefix(first + i) for i in range(n)]))
+        assert len(dead_letters) == n
     assert len(decoder._unknown) == avro_decoder.MAX_SCHEMAS
 
 
 def test_a_refused_value_keeps_its_reason_and_original_bytes() -> None:
-    _, letters = decode([refused_value("line 3: größer", b"\x00\xff{")], {})
-    assert [(letter.reason, letter.detail, letter.value) for letter in letters] == [
-        (Reason.UNDECODABLE, "line 3: größer", b"\x00\xff{")
-    ]
+    _, dead_letters = decode([refused_value("line 3: größer", b"\x00\xff{")], {})
+    assert [
+        (dead_letter.reason, dead_letter.detail, dead_letter.value) for dead_letter in dead_letters
+    ] == [(Reason.UNDECODABLE, "line 3: größer", b"\x00\xff{")]
 
 
 def test_frames_are_those_of_the_avro_specification() -> None:

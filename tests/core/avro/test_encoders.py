@@ -1,4 +1,4 @@
-"""Encoders against fastavro, and what a wrong row is told."""
+"""Encoders against fastavro, and the errors of wrong rows."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_events_come_back_as_they_were_encoded(rows: list[dict[str, Any]]) -> No
     for value, row in zip(values, rows, strict=True):
         body = value[len(single_object_prefix("customer_event")) :]
         assert same(by_fastavro(parsed("customer_event"), body)[0], row)
-    events, letters = Decoder(lambda _key: None, max_record_bytes=10**6).decode(
+    events, dead_letters = Decoder(lambda _key: None, max_record_bytes=10**6).decode(
         records(list(values))
     )
-    assert not letters
+    assert not dead_letters
     assert all(same(as_row(events, i), row) for i, row in enumerate(rows))
     assert encode_event_batch(events) == values
     some = np.arange(len(rows))[::-2]
@@ -185,20 +185,20 @@ def test_what_is_not_a_propensity_record_is_an_input_error() -> None:
 
 
 def test_dead_letters_come_back_with_their_bytes() -> None:
-    letters = [
+    dead_letters = [
         DeadLetter(
             "events", 3, 2**40, 1_500_000_000_000, Reason.UNDECODABLE, "größer", b"k", b"\xff"
         ),
         DeadLetter("events", 0, 7, NO_TIMESTAMP, Reason.EMPTY_VALUE, "", None, None),
     ]
-    assert decode_dead_letters(encode_dead_letters(letters, 9, 100)) == letters
+    assert decode_dead_letters(encode_dead_letters(dead_letters, 9, 100)) == dead_letters
     prefix = confluent_prefix(4)
-    assert decode_dead_letters(encode_dead_letters(letters, 9, 100, prefix)) == letters
+    assert decode_dead_letters(encode_dead_letters(dead_letters, 9, 100, prefix)) == dead_letters
 
 
 def test_a_dead_letters_value_is_cut_and_its_length_kept() -> None:
-    letter = DeadLetter("events", 0, 7, 5, Reason.OVERSIZED, "", None, b"x" * 1000)
-    (value,) = encode_dead_letters([letter], 9, 10)
+    dead_letter = DeadLetter("events", 0, 7, 5, Reason.OVERSIZED, "", None, b"x" * 1000)
+    (value,) = encode_dead_letters([dead_letter], 9, 10)
     body = BytesIO(value[len(single_object_prefix("dead_letter")) :])
     row: Any = fastavro.schemaless_reader(body, parsed("dead_letter"), None)
     assert (row["value"], row["value_bytes"], row["failed_at"]) == (b"x" * 10, 1000, 9)

@@ -49,9 +49,9 @@ def judged(
     schema: Any, bodies: list[bytes], *, resolve: bool = True, only_accepted: bool = False
 ) -> list[tuple[Any, Any, str, bool]]:
     """For each body: our row, fastavro's (None: refused), our refusal, if fastavro took all."""
-    events, letters = decoder(schema).decode(records([PREFIX + body for body in bodies]))
+    events, dead_letters = decoder(schema).decode(records([PREFIX + body for body in bodies]))
     ours = {int(i): as_row(events, row) for row, i in enumerate(events.record_index)}
-    details = {letter.offset - 100: letter.detail for letter in letters}
+    details = {dead_letter.offset - 100: dead_letter.detail for dead_letter in dead_letters}
     assert len(ours) + len(details) == len(bodies)
     parsed = fastavro.parse_schema(plain(schema))
     answers = []

@@ -33,7 +33,7 @@ def test_names_say_feature_half_life_and_key_in_the_order_of_columns() -> None:
     )  # fmt: skip
 
 
-def test_there_and_back() -> None:
+def test_names_lead_to_columns_and_columns_to_names() -> None:
     assert [SPACE.column(name) for name in SPACE.names()] == list(range(SPACE.width))
     assert [SPACE.column_name(column) for column in range(SPACE.width)] == list(SPACE.names())
 

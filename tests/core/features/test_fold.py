@@ -212,8 +212,8 @@ def test_a_sum_that_comes_to_nothing_is_no_entry(make_events: Any) -> None:
     assert pack(last.states, 1) == pack(three.states, 1)
 
 
-def test_more_columns_than_the_table_of_places(make_events: Any) -> None:
-    """Columns share a place; what is found there is checked."""
+def test_more_columns_than_the_table_of_last_positions_has_entries(make_events: Any) -> None:
+    """Columns share an entry of the table; the position that it has is checked."""
     space = FeatureSpace.compile(
         [Feature("seen", by=("product_id",), buckets=2**20, half_lives=("1d", "inf"))], {}
     )
@@ -276,7 +276,7 @@ def test_an_event_id_among_the_last_k_is_not_counted_again(make_events: Any) -> 
     assert outcome == [a, a, d, a, a, a]  # the last "a" fell out of the three remembered
 
 
-def test_a_quiet_century_fades_without_noise(make_events: Any) -> None:
+def test_sums_fade_to_nothing_over_a_century_without_events(make_events: Any) -> None:
     stream = [{"customer": "ann", "category": "soup", "at": START, "value": None}]
     stream += [{**stream[0], "category": "bread", "at": START + 36_500 * DAY}]
     events = make_events(stream)

@@ -36,9 +36,9 @@ SPACE = FeatureSpace.compile(
 def decoded(
     records: list[FuzzRecord], sizes: list[int]
 ) -> tuple[EventBatch, list[tuple[int, DeadLetter]]]:
-    """Through one decoder in batches of these sizes; places are counted from the first record."""
+    """Through one decoder in batches of these sizes; positions count from the first record."""
     decoder = Decoder(lookup, max_record_bytes=HUGE_BYTES + HUGE_BYTES // 20)
-    parts, letters, at = [], [], 0
+    parts, dead_letters, at = [], [], 0
     for size in sizes:
         chosen = records[at : at + size]
         batch = RecordBatch(
@@ -49,9 +49,9 @@ def decoded(
         events, undecodable = decoder.decode(batch)
         events, invalid = validate(events, batch, RULES, NOW_MS)
         parts.append(events)
-        letters += [(letter.offset, letter) for letter in undecodable + invalid]
+        dead_letters += [(dead_letter.offset, dead_letter) for dead_letter in undecodable + invalid]
         at += size
-    return concatenate_events(parts), sorted(letters, key=lambda pair: pair[0])
+    return concatenate_events(parts), sorted(dead_letters, key=lambda pair: pair[0])
 
 
 def packed(events: EventBatch) -> dict[str, bytes]:
@@ -66,11 +66,11 @@ def test_each_record_is_an_event_or_a_dead_letter_however_the_stream_is_cut() ->
     while cuts[-1] < COUNT:
         cuts.append(min(COUNT, cuts[-1] + draw.randint(1, 200)))
     sizes = np.diff(cuts).tolist()
-    events, letters = decoded(records, sizes)
+    events, dead_letters = decoded(records, sizes)
     events.record_index[:] = events.offsets
-    became = account(records, events, letters)
+    became = account(records, events, dead_letters)
     assert became.total() == COUNT
     assert COUNT // 2 < became["applied"] < COUNT * 3 // 4
-    whole, whole_letters = decoded(records, [COUNT])
-    assert whole_letters == letters
+    whole, whole_dead_letters = decoded(records, [COUNT])
+    assert whole_dead_letters == dead_letters
     assert packed(whole) == packed(events)

@@ -52,7 +52,7 @@ def test_ids_half_written_by_a_crash_are_cut_off(tmp_path: Path) -> None:
     assert everyone(again, 10) == ["a", "b", "c"]
 
 
-def test_begin_again_forgets(tmp_path: Path) -> None:
+def test_begin_again_forgets_all_ids(tmp_path: Path) -> None:
     lists = CustomerLists(tmp_path / "l", 3, 1)
     lists.add(["a", "b"], 7)
     lists.begin_again()

@@ -48,14 +48,14 @@ def opened(paths: Sequence[Path], batch_records: int = 10_000) -> EventFiles:
 def read(
     paths: Sequence[Path], batch_records: int = 7
 ) -> tuple[list[EventBatch], list[DeadLetter]]:
-    batches, letters = [], []
+    batches, dead_letters = [], []
     for batch in opened(paths, batch_records):
         assert len(batch) <= batch_records
         assert set(batch.origin.timestamps_ms.tolist()) == {NO_TIMESTAMP}
         assert len(batch.events) + len(batch.refused) == len(batch)
         batches.append(batch.events)
-        letters += batch.refused
-    return batches, letters
+        dead_letters += batch.refused
+    return batches, dead_letters
 
 
 def rows_of(batches: list[EventBatch]) -> list[dict[str, Any]]:
@@ -93,8 +93,8 @@ def test_every_format_gives_the_same_events(tmp_path: Path) -> None:
     )
     pq.write_table(table(rows), tmp_path / "events.parquet", row_group_size=11)
     for path in sorted(tmp_path.iterdir()):
-        batches, letters = read([path])
-        assert not letters
+        batches, dead_letters = read([path])
+        assert not dead_letters
         assert rows_of(batches) == rows
         assert [int(o) for b in batches for o in b.offsets] == list(range(30))
         assert {tp for b in batches for tp in b.partitions} == {(str(path), 0)}
@@ -146,8 +146,8 @@ def test_any_writer_schema_of_a_container_that_resolves_is_read(tmp_path: Path, 
         fastavro.writer(stream, schema, written, codec=codec, sync_interval=2000)
     # One of our own schema beside it: the two differ only in what fingerprints leave out.
     write_events(tmp_path / "ours.avro", rows)
-    batches, letters = read([tmp_path], batch_records=300)
-    assert not letters
+    batches, dead_letters = read([tmp_path], batch_records=300)
+    assert not dead_letters
     assert rows_of(batches) == rows + rows
 
 
@@ -160,12 +160,13 @@ def test_broken_lines_become_dead_letters_with_file_and_position(tmp_path: Path)
         json.dumps({**row(6), "product_id": "?"}).replace("?", "\\ud800"), row(7),
     ]  # fmt: skip
     write_lines(path, lines)
-    batches, letters = read([path])
+    batches, dead_letters = read([path])
     assert [r["event_id"] for r in rows_of(batches)] == ["e0", "e1", "e7"]
-    assert {(letter.topic, letter.partition, letter.reason) for letter in letters} == {
-        (str(path), 0, Reason.UNDECODABLE)
-    }
-    said = {letter.offset: letter.detail for letter in letters}
+    assert {
+        (dead_letter.topic, dead_letter.partition, dead_letter.reason)
+        for dead_letter in dead_letters
+    } == {(str(path), 0, Reason.UNDECODABLE)}
+    said = {dead_letter.offset: dead_letter.detail for dead_letter in dead_letters}
     assert list(said) == [2, 4, 5, 6, 7, 8, 9, 10]
     assert said[2].startswith("line 3: Expecting property name")
     assert said[4] == "line 5: customer_id: 'None': give every event this field"
@@ -174,8 +175,8 @@ def test_broken_lines_become_dead_letters_with_file_and_position(tmp_path: Path)
     assert "ISO 8601" in said[7]
     assert "attributes.a" in said[8]
     assert "surrogate" in said[10]
-    assert letters[0].value == b"{broken"
-    assert letters[6].value == b"\x00\x00\x00\x00\x01"
+    assert dead_letters[0].value == b"{broken"
+    assert dead_letters[6].value == b"\x00\x00\x00\x00\x01"
 
 
 def test_a_line_without_end_is_cut_not_read_into_memory(
@@ -184,9 +185,11 @@ def test_a_line_without_end_is_cut_not_read_into_memory(
     monkeypatch.setattr(event_files, "MAX_LINE_BYTES", 1000)
     path = tmp_path / "events.jsonl"
     write_lines(path, [row(0), "{" * 5000, row(1)])
-    batches, letters = read([path])
+    batches, dead_letters = read([path])
     assert [r["event_id"] for r in rows_of(batches)] == ["e0", "e1"]
-    assert [(letter.offset, letter.value) for letter in letters] == [(1, b"{" * 1000)]
+    assert [(dead_letter.offset, dead_letter.value) for dead_letter in dead_letters] == [
+        (1, b"{" * 1000)
+    ]
 
 
 def test_a_zone_is_honoured_in_lines(tmp_path: Path) -> None:
@@ -224,8 +227,8 @@ def test_parquet_may_have_other_types_and_a_struct_of_attributes(tmp_path: Path)
         "extra", pa.nulls(20, pa.list_(pa.int8()))
     )
     pq.write_table(shuffled, tmp_path / "e.parquet")
-    batches, letters = read([tmp_path])
-    assert not letters
+    batches, dead_letters = read([tmp_path])
+    assert not dead_letters
     assert rows_of(batches) == rows
 
 
@@ -240,8 +243,8 @@ def test_a_struct_of_attributes_is_read_over_row_groups(tmp_path: Path) -> None:
     pq.write_table(
         plain.set_column(at, "attributes", attributes), tmp_path / "e.parquet", row_group_size=11
     )
-    batches, letters = read([tmp_path / "e.parquet"])
-    assert not letters
+    batches, dead_letters = read([tmp_path / "e.parquet"])
+    assert not dead_letters
     expected = [{**r, "attributes": {"basket": str(i)}} for i, r in enumerate(rows)]
     assert rows_of(batches) == expected
 
@@ -259,13 +262,13 @@ def test_parquet_without_optional_columns_is_read(tmp_path: Path) -> None:
 def test_parquet_rows_without_a_required_field_become_dead_letters(tmp_path: Path) -> None:
     rows = [row(0), {**row(1), "customer_id": None}, row(2), {**row(3), "occurred_at": None}]
     pq.write_table(table(rows), tmp_path / "e.parquet")
-    batches, letters = read([tmp_path], batch_records=3)
+    batches, dead_letters = read([tmp_path], batch_records=3)
     assert [r["event_id"] for r in rows_of(batches)] == ["e0", "e2"]
-    assert [(letter.offset, letter.detail) for letter in letters] == [
+    assert [(dead_letter.offset, dead_letter.detail) for dead_letter in dead_letters] == [
         (1, "null in customer_id"), (3, "null in occurred_at"),
     ]  # fmt: skip
-    assert letters[0].value is not None
-    assert json.loads(letters[0].value)["event_id"] == "e1"
+    assert dead_letters[0].value is not None
+    assert json.loads(dead_letters[0].value)["event_id"] == "e1"
 
 
 def test_parquet_text_that_is_not_utf8_becomes_a_dead_letter(tmp_path: Path) -> None:
@@ -274,9 +277,9 @@ def test_parquet_text_that_is_not_utf8_becomes_a_dead_letter(tmp_path: Path) -> 
     offsets, data = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xffc")
     spoilt = pa.Array.from_buffers(pa.string(), 3, [None, offsets, data])
     pq.write_table(plain.set_column(at, "category_id", spoilt), tmp_path / "e.parquet")
-    batches, letters = read([tmp_path])
+    batches, dead_letters = read([tmp_path])
     assert [r["category_id"] for r in rows_of(batches)] == ["a", "c"]
-    assert [(letter.offset, letter.detail[:30]) for letter in letters] == [
+    assert [(dead_letter.offset, dead_letter.detail[:30]) for dead_letter in dead_letters] == [
         (1, "category_id: not valid UTF-8 a")
     ]
 
@@ -314,13 +317,13 @@ def test_a_broken_record_costs_the_rest_of_its_block_one_dead_letter(tmp_path: P
         return data[:at] + b"\x07" + data[at + 1 :]  # a negative length
 
     path = broken_block(tmp_path, damage)
-    batches, letters = read([path])
+    batches, dead_letters = read([path])
     good = [r["event_id"] for r in rows_of(batches)]
     assert good == [f"e{i}" for i in (*range(13), *range(20, 30))]
-    assert [(letter.topic, letter.offset, letter.reason) for letter in letters] == [
-        (str(path), 13, Reason.UNDECODABLE)
-    ]
-    assert "event_id: a negative length" in letters[0].detail
+    assert [
+        (dead_letter.topic, dead_letter.offset, dead_letter.reason) for dead_letter in dead_letters
+    ] == [(str(path), 13, Reason.UNDECODABLE)]
+    assert "event_id: a negative length" in dead_letters[0].detail
     assert [int(o) for b in batches for o in b.offsets] == [*range(13), *range(20, 30)]
 
 
@@ -430,8 +433,8 @@ def test_an_interrupted_write_leaves_what_was_there(
 
 def test_positions_and_values_of_a_large_container_agree(tmp_path: Path) -> None:
     write_events(tmp_path / "e.avro", (row(i) for i in range(5000)))
-    batches, letters = read([tmp_path], batch_records=1024)
-    assert not letters
+    batches, dead_letters = read([tmp_path], batch_records=1024)
+    assert not dead_letters
     offsets = np.concatenate([b.offsets for b in batches])
     assert offsets.tolist() == list(range(5000))
     assert [r["product_id"] for r in rows_of(batches)] == [f"p{i}" for i in range(5000)]

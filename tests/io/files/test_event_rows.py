@@ -67,12 +67,15 @@ def test_rows_become_what_decoding_their_bytes_gives(
     direct, decoded = rows.decoded(decoder, max_record_bytes), by_bytes(rows, decoder)
     assert content(direct.events) == content(decoded.events)
     assert direct.refused == decoded.refused
-    assert [letter.reason for letter in direct.refused].count(Reason.OVERSIZED) == oversized
+    reasons = [dead_letter.reason for dead_letter in direct.refused]
+    assert reasons.count(Reason.OVERSIZED) == oversized
     assert direct.origin.next_offsets() == decoded.origin.next_offsets() == {("events", 0): 11}
     assert direct.origin.timestamps_ms.tolist() == decoded.origin.timestamps_ms.tolist()
     for row in range(3):
-        letters = [b.origin.dead_letter(row, Reason.TIME_NEGATIVE, "x") for b in (direct, decoded)]
-        assert letters[0] == letters[1]
+        dead_letters = [
+            b.origin.dead_letter(row, Reason.TIME_NEGATIVE, "x") for b in (direct, decoded)
+        ]
+        assert dead_letters[0] == dead_letters[1]
 
 
 def test_pieces_and_their_sum_are_the_same_batch(make_events: Any) -> None:

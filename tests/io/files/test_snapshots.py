@@ -250,7 +250,7 @@ def test_programs_that_read_parquet_directories_read_a_snapshot_as_it_is(snapsho
     assert pandas.read_parquet(path)["customer_id"].tolist() == expected.customer_ids
     in_duckdb = duckdb.read_parquet(f"{path}/*.parquet").fetchall()
     assert [row[0] for row in in_duckdb] == expected.customer_ids
-    # Polars wants to be told which names to skip in a directory.
+    # Polars has to be given the names to skip in a directory.
     in_polars = polars.scan_parquet(path, hidden_file_prefix="_").collect()
     assert in_polars["customer_id"].to_list() == expected.customer_ids
     np.testing.assert_array_equal(np.concatenate(in_polars["values"]), expected.matrix.data)

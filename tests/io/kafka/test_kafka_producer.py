@@ -21,7 +21,7 @@ NOW_MS = 1_700_000_000_000
 MOST_POLLS = 100
 
 
-def letter(value: bytes | None, key: bytes | None = b"k") -> DeadLetter:
+def dead_letter(value: bytes | None, key: bytes | None = b"k") -> DeadLetter:
     return DeadLetter("events", 3, 41, NOW_MS, Reason.UNDECODABLE, "broken", key, value)
 
 
@@ -52,12 +52,12 @@ def read_all(address: str, topic: str, count: int) -> list[Message]:
 def test_all_is_there_when_deliver_returns(mock_kafka: str) -> None:
     sink = make_sink(mock_kafka, "all")
     keys = [b"c%d" % i for i in range(2000)]
-    sink.deliver(keys, [b"p" + k for k in keys], [letter(b"raw"), letter(None, None)], {})
+    sink.deliver(keys, [b"p" + k for k in keys], [dead_letter(b"raw"), dead_letter(None, None)], {})
     found = read_all(mock_kafka, "all-out", 2000)
     assert {m.key(): m.value() for m in found} == {k: b"p" + k for k in keys}
     dead = read_all(mock_kafka, "all-dead", 2)
     assert sorted(m.key() or b"" for m in dead) == [b"", b"k"]
-    assert letter(b"raw") in decode_dead_letters([m.value() or b"" for m in dead])
+    assert dead_letter(b"raw") in decode_dead_letters([m.value() or b"" for m in dead])
     sink.close()
 
 
@@ -90,10 +90,10 @@ def test_propensities_too_large_for_the_topic_become_a_dead_letter(mock_kafka: s
 
 def test_dead_letter_too_large_for_its_topic_keeps_fewer_bytes(mock_kafka: str) -> None:
     sink = make_sink(mock_kafka, "cut", **{"message.max.bytes": 1000})
-    sink.deliver([], [], [letter(b"z" * 10_000)], {})
+    sink.deliver([], [], [dead_letter(b"z" * 10_000)], {})
     (dead,) = decode_dead_letters([m.value() or b"" for m in read_all(mock_kafka, "cut-dead", 1)])
     assert dead.value == b"z" * 62
-    sink.deliver([], [], [letter(b"z" * 10_000, b"k" * 5000)], {})
+    sink.deliver([], [], [dead_letter(b"z" * 10_000, b"k" * 5000)], {})
     read_all(mock_kafka, "cut-dead", 2)
     sink.close()
 
@@ -129,9 +129,9 @@ def test_transaction_carries_records_and_starts_again_after_one_too_large(
         group_metadata=member.consumer_group_metadata,
     )  # fmt: skip
     sink.deliver([b"a"], [b"1"], [], {("events", 0): 5})
-    sink.deliver([b"b", b"c"], [b"x" * 5000, b"2"], [letter(b"raw")], {("events", 0): 9})
+    sink.deliver([b"b", b"c"], [b"x" * 5000, b"2"], [dead_letter(b"raw")], {("events", 0): 9})
     dead = decode_dead_letters([m.value() or b"" for m in read_all(mock_kafka, "tx-dead", 3)])
-    # The mock cluster shows the aborted attempt too: its one letter, then both.
+    # The mock cluster shows the aborted attempt too: its one dead letter, then both.
     assert [d.reason for d in dead].count(Reason.OVERSIZED) == 1
     keys = [m.key() for m in read_all(mock_kafka, "tx-out", 3)]
     assert sorted(k or b"" for k in keys) == [b"a", b"c", b"c"]

@@ -46,8 +46,8 @@ def test_every_partition_is_read_and_again_and_nothing_that_came_later(
         assert max(map(len, batches)) <= 7
         found = set()
         for batch in batches:
-            places = [batch.partitions[i] for i in batch.partition_index.tolist()]
-            found |= set(zip(places, batch.offsets.tolist(), strict=True))
+            partitions = [batch.partitions[i] for i in batch.partition_index.tolist()]
+            found |= set(zip(partitions, batch.offsets.tolist(), strict=True))
         ranges = topic_reader.ranges.items()
         expected = {(tp, o) for tp, (low, high) in ranges for o in range(low, high)}
         assert found == expected
@@ -79,7 +79,7 @@ def test_a_topic_that_is_missing_is_named(mock_kafka: str) -> None:
         reader(mock_kafka, "absent")
 
 
-def test_brokers_that_fall_silent_are_away(
+def test_brokers_that_stop_answering_are_unavailable(
     mock_kafka: str, producer: ConfirmedProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(producer, "silent", [b"v"])

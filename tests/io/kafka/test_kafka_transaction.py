@@ -21,7 +21,7 @@ FENCED = KafkaError(KafkaError._FENCED, fatal=True)
 
 
 class Failing:
-    """A transactional client that raises what it is told, once each, and keeps what was asked."""
+    """A transactional client that raises the given errors, once each, and keeps the calls."""
 
     def __init__(self, **failures: KafkaError) -> None:
         self.failures = failures
@@ -110,7 +110,7 @@ def test_without_a_member_id_nothing_may_be_committed(metadata: bytes | None) ->
         membership.metadata()
 
 
-def test_new_member_id_tells_that_the_group_had_forgotten() -> None:
+def test_new_member_id_shows_that_the_group_had_forgotten_the_member() -> None:
     membership = Membership()
     assert not membership.renew(Group("m1", b"group 4 m1"))  # type: ignore[arg-type]
     assert membership.renew(Group("m2", b"group 6 m2"))  # type: ignore[arg-type]

@@ -135,13 +135,15 @@ def test_a_registered_schema_decodes_records_of_its_id(
         np.zeros(4, np.int32), np.arange(4), np.full(4, -1),
     )  # fmt: skip
     fresh = SchemaLookup(registry=settings(registry[1]))
-    events, letters = Decoder(fresh, max_record_bytes=1000).decode(records)
+    events, dead_letters = Decoder(fresh, max_record_bytes=1000).decode(records)
     fresh.close()
     assert [events.customer_id[i] for i in range(len(events))] == ["c"] * 3
-    assert [(letter.offset, letter.reason.value) for letter in letters] == [(3, "unknown_schema")]
+    assert [(dead_letter.offset, dead_letter.reason.value) for dead_letter in dead_letters] == [
+        (3, "unknown_schema")
+    ]
 
 
-def test_referred_types_are_put_in(
+def test_types_of_referred_schemas_are_included(
     registry: tuple[type[Registry], str], lookup: SchemaLookup
 ) -> None:
     ours = json.loads(OURS)
