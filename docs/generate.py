@@ -309,7 +309,10 @@ def json_type(kind: Any, parts: dict[type[Result], None]) -> str:
         return f"object of {json_type(inner[1], parts)}"
     if isinstance(kind, type) and issubclass(kind, Result):
         parts.setdefault(kind)
-        return f"[{kind.__name__}](#{kind.__name__.lower()})"
+        # What a verb prints by itself stands under the verb, not among the parts.
+        verbs = [words for words, result in sorted(RESULTS.items()) if result is kind]
+        heading = (verbs or [kind.__name__])[0]
+        return f"[{kind.__name__}](#{heading.lower().replace(' ', '-')})"
     return JSON_TYPES[kind]
 
 
