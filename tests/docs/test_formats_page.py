@@ -275,7 +275,7 @@ def test_propensities(tmp_path: Path, width: int | None) -> None:
             np.array([0, 1]), np.zeros(1, np.int32), np.ones(1, np.int32), np.ones(1, np.float32)
         )
     else:
-        (last,) = re.findall(r"last column is `(\w+)`, a (\S+)", section("Propensities as files"))
+        (last,) = re.findall(r"last column is `(\w+)`, a `(\S+)`", section("Propensities as files"))
         said[-1] = last
     with propensities.PropensityWriter(tmp_path / "out", CATEGORIES, width) as writer:
         writer.write(states(1, 1, 1, 0), [("events", 0)], chosen)
