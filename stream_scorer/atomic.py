@@ -54,6 +54,8 @@ def new_file(path: Path) -> Iterator[Path]:
     A file that is there already is replaced. Makes the parent folders.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # With the process's number, so that two that write the same file do not write into each
+    # other's.
     work = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield work
@@ -74,6 +76,7 @@ def publish(work: Path, path: Path) -> None:
     Where the folder can't be flushed, a name that was new is taken back: `path` becomes `work`.
     """
     is_new = not os.path.lexists(path)
+    # In this order: the name must not reach the disk before the contents do.
     _flush_whole(work)
     work.rename(path)
     try:
@@ -86,6 +89,7 @@ def publish(work: Path, path: Path) -> None:
 
 def flush(path: Path) -> None:
     """Have the contents of a file, or the names in a folder, on disk."""
+    # A folder can only be opened for reading, and fsync needs no more.
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -72,6 +72,7 @@ def kernel(
     compiled: Any = numba.njit(**options)(function)
     # With NUMBA_DISABLE_JIT=1 numba gives the Python function back.
     if compiled is not function and cache_folder() is not None:
+        # In place of numba's `cache=True`, which sees changes of this function's own file alone.
         compiled._cache = _KernelCache(function)  # type: ignore[no-untyped-call]
     return compiled
 
@@ -81,6 +82,8 @@ def source_hash() -> str:
     """32 hexadecimal digits that change with any source that compiled code depends on."""
     digest = hashlib.sha256(numba.__version__.encode())
     for name, source in sorted(_kernel_sources().items()):
+        # With name and length, so that text that moves from one module to the next changes the
+        # hash.
         digest.update(f"\n{name} {len(source)}\n".encode() + source)
     return digest.hexdigest()[:32]
 
@@ -151,6 +154,7 @@ def _private_temporary_folder() -> Path | None:
     try:
         folder = Path(tempfile.gettempdir()) / f"{_PACKAGE}-{user}"
         folder.mkdir(mode=0o700, exist_ok=True)
+        # Not `stat`, which would follow a link that another user made.
         status = folder.lstat()
     except OSError:
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # glibc's malloc.h
+# Larger arrays than this still go back to the kernel when they are freed.
 _KEPT_BYTES = 1 << 30
 
 Piece = TypeVar("Piece")

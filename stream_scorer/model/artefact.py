@@ -81,6 +81,7 @@ def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = N
     if path.exists():
         raise ArtefactError("model", path, "already exists; choose another path or delete it")
     layout = Layout.of(model.space, model.labels, model.category_index)
+    # In the layout's order, so that the same parameters are the same bytes and so the same version.
     ordered = {name: model.parameters[name] for name in layout.shapes(model.network)}
     contents = {
         SYMBOL_FILE: model.symbol_json.encode(),
@@ -88,6 +89,8 @@ def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = N
     }
     manifest = _manifest(model, {n: _sha256(c) for n, c in contents.items()}, training or {})
     raw = manifest.to_dict()
+    # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
+    # text without its white space.
     text = json.dumps({**raw, "checksum": _checksum(raw)}, indent=1, sort_keys=True)
     contents[MANIFEST_FILE] = (text + "\n").encode()
     try:
@@ -111,6 +114,8 @@ def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
         if name not in manifest.files:
             remedy = f"the manifest does not list {name}; copy or train the model again"
             raise ArtefactError("model", path / MANIFEST_FILE, remedy)
+    # Read once: what is parsed below are the bytes that were checked, even if a file is replaced
+    # meanwhile.
     contents = {name: _read(path / name) for name in (SYMBOL_FILE, PARAMS_FILE)}
     for name, content in contents.items():
         if _sha256(content) != manifest.files[name]:
@@ -166,6 +171,7 @@ def _code_versions() -> dict[str, str]:
     for package in ("stream-scorer", "mxnet", "numpy", "scipy"):
         try:
             versions[package] = version(package)
+        # MXNet need not be installed to save an artefact.
         except PackageNotFoundError:
             continue
     return versions
@@ -210,6 +216,8 @@ def _read_manifest(path: Path) -> Manifest:
     except ValueError as error:
         remedy = f"it is not JSON ({error}); copy or train the model again"
         raise ArtefactError("model", where, remedy) from None
+    # Before the checksum: a newer format may compute it in another way, and its remedy is to
+    # upgrade.
     manifest = Manifest.from_dict(raw, str(where))
     if raw.pop("checksum", None) != _checksum(raw):
         remedy = "was altered after it was written; copy or train the model again"

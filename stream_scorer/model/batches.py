@@ -75,6 +75,8 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
     def next(self) -> Any:
         """The next mx.io.DataBatch; StopIteration at the end of the epoch."""
         rows = next(self._rows)
+        # A Module is bound to one batch size, so the last batch is filled up with repeats of its
+        # rows.
         pad = self.batch_size - len(rows)
         if pad:
             rows = rows.take(np.resize(np.arange(len(rows)), self.batch_size))
@@ -90,6 +92,7 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
     def _epoch_rows(self) -> Iterator[LabelledRows]:
         """Up to batch_rows rows at a time; only the last may have fewer."""
         order = np.arange(len(self._shards))
+        # By the epoch too: each has an order of its own, and the same one in every run.
         draw = None if self._seed is None else np.random.default_rng((self._seed, self._epoch))
         if draw is not None:
             draw.shuffle(order)
@@ -97,6 +100,7 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
         for turn, number in enumerate(order.tolist(), start=1):
             pool.append(self._shards[number])
             held = sum(map(len, pool))
+            # A pool smaller than a batch would give no batch.
             if turn < len(order) and held < max(self._shuffle_rows, self.batch_size):
                 continue
             rows, pool = concatenate_rows(pool), []

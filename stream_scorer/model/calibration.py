@@ -19,7 +19,9 @@ from stream_scorer.core.events.batch import Float64, Int64, UInt8
 from stream_scorer.core.features.state import Float32
 
 KINDS = ("temperature", "platt", "per_category")
+# Each step is cut to 1, so this is also how far a scale or a shift can move.
 NEWTON_STEPS = 12
+# Newton's error is squared at each step, so after one this small it is below what float32 holds.
 CONVERGED_STEP = 1e-4
 # Strength of the prior on a category's own correction, in rows: a category with fewer rows than
 # this stays near the shared correction.
@@ -53,6 +55,8 @@ def cross_entropy(logits: Float32, classes: UInt8) -> Float64:
     logits (R, N, M) with class 0 at 0; classes (R, N) from 0 to M. Nothing is clipped, since finite
     logits never give a probability of exactly 0 or 1.
     """
+    # The largest logit (class 0's, which is 0, is one of them) is taken off before exp, which then
+    # can't overflow.
     top = np.maximum(logits.max(axis=2), 0)
     total = np.exp(-top) + np.exp(logits - top[:, :, None]).sum(axis=2)
     index = np.maximum(classes.astype(np.int64) - 1, 0)[:, :, None]
@@ -79,6 +83,8 @@ def choose(logits: Float32, classes: UInt8, customer: Int64) -> Calibration:
             found = fit(kind, logits[fitted], classes[fitted])
             after[judged] = cross_entropy(calibrated_logits(found, logits[judged]), classes[judged])
         gain = bootstrap_difference(after, before, number, samples=200)
+        # Below, not equal: KINDS ascend in parameters, so of two equally good ones the simpler
+        # stays.
         if gain.high < 0 and after.mean() < best_loss:
             best, best_loss = kind, float(after.mean())
     return nothing if best == "none" else fit(best, logits, classes)
@@ -92,6 +98,7 @@ def fit(kind: str, logits: Float32, classes: UInt8) -> Calibration:
     free = slice(0, 1 if kind == "temperature" else 1 + actions)
     for _ in range(NEWTON_STEPS):
         gradient, hessian = _derivatives(logits, classes, np.repeat(shared, categories, axis=0))
+        # Where all logits are alike, scale and shift do the same and the Hessian is singular.
         ridge = 1e-6 * np.eye(1 + actions)[free, free]
         step = np.linalg.solve(hessian.sum(axis=0)[free, free] + ridge, gradient.sum(axis=0)[free])
         shared[0, free] -= np.clip(step, -1, 1)  # a full step may diverge far from the optimum

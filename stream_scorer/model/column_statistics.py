@@ -54,9 +54,11 @@ class ColumnStatistics:
                 continue
             rows += len(shard)
             moments.append(shard.as_of_ms[[shard.as_of_ms.argmin(), shard.as_of_ms.argmax()]])
+            # "right", because a block ends before its stop.
             block = np.searchsorted(stops, shard.matrix.indices, "right")
             entries += np.bincount(block, minlength=len(stops))
             squares += np.bincount(block, shard.matrix.data.astype(np.float64) ** 2, len(stops))
+            # In float64: the deviation is the small difference of two large sums.
             totals = shard.matrix[:, wide].toarray().astype(np.float64)
             sums += totals.sum(axis=0)
             sums_of_squares += (totals**2).sum(axis=0)
@@ -69,11 +71,14 @@ class ColumnStatistics:
             )
         counts[:, 0] = rows - counts.sum(axis=1)
         size = np.sqrt(squares / np.maximum(entries, 1))
+        # The inner `where` keeps numpy from dividing by 0, about which it warns even where the
+        # quotient is not used.
         scale = np.where(size > 0, 1 / np.where(size > 0, size, 1), 1)
         widths = [b.stop - b.start for b in space.blocks]
         mean = sums / rows
+        # Rounding may leave a difference just below 0.
         deviation = np.sqrt(np.maximum(sums_of_squares / rows - mean**2, 0))
-        # float32 sums leave a tiny deviation even where a column is constant.
+        # Rounding leaves a tiny deviation even where a column is constant.
         varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1)
         times = np.concatenate(moments)
         return cls(
@@ -90,6 +95,7 @@ class ColumnStatistics:
     @property
     def prior_logits(self) -> Float32:
         """(N * M,) log odds of each class against class 0, with half a row added to each count."""
+        # Without the half a class that no row has would have log odds of minus infinity.
         smooth = self.class_counts + 0.5
         odds: Float32 = np.log(smooth[:, 1:] / smooth[:, :1]).astype(np.float32).reshape(-1)
         return odds

@@ -64,6 +64,7 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
         step = self._index_update_count[index]
         # Kingma and Ba 2015, end of section 2: both bias corrections folded into the rate.
         rate = self._get_lr(index) * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
+        # This waits until MXNet has computed the gradient.
         touched = grad.indices.asnumpy()
         # Earlier forward passes may still be reading the weight on MXNet's threads.
         mx.base.check_call(mx.base._LIB.MXNDArrayWaitToWrite(weight.handle))
@@ -75,6 +76,7 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
             decay=np.float32(self._get_wd(index)),
         )  # fmt: skip
 
+        # The rows of a gradient are all different, so no two threads write to the same row.
         def work(part: tuple[int, int]) -> None:
             _step(*part, values, mean, variance, gradients, touched, numbers)
 
@@ -88,9 +90,12 @@ def _memory(array: Any, rows: int) -> Float32:
     at = ctypes.POINTER(ctypes.c_float)()
     mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(at)))
     shape = (rows, array.shape[1])
+    # MXNet gives a null pointer for an array without rows, and numpy refuses one.
     return np.ctypeslib.as_array(at, shape) if rows else np.zeros(shape, np.float32)
 
 
+# With Python's error model every division checks for 0, and the loop, no longer vectorised, took
+# more than twice as long (24 instead of 10 ms for 20,000 rows of 256).
 @kernel(error_model="numpy")
 def _step(
     first: int, last: int, weight: Float32, mean: Float32, variance: Float32, grad: Float32,
@@ -100,6 +105,7 @@ def _step(
     rate, epsilon = numbers.rate, numbers.epsilon
     rescale, decay = numbers.rescale, numbers.decay
     beta1, beta2 = numbers.beta1, numbers.beta2
+    # A plain 1 would be an int64, and the difference, then the whole sum, float64.
     rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
     for i in range(first, last):
         w, m, v, g = weight[touched[i]], mean[touched[i]], variance[touched[i]], grad[i]

@@ -32,6 +32,7 @@ def _restore_numpy_aliases() -> None:
 
 def _signal_handlers() -> dict[int, Any]:
     """Each signal's handler as the C library keeps it."""
+    # By the C library, because Python's `signal` does not see what C code has installed.
     libc = ctypes.CDLL(None)
     handlers = {}
     for number in signal.valid_signals():
@@ -61,6 +62,7 @@ def _load() -> Any:
     # Without this MXNet writes a line to stderr for every network that is bound.
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
     # Without this MXNet uses half of the cores: on two cores, one.
+    # Spark sets OMP_NUM_THREADS to the cores of a task, and a user may; then that counts.
     if "OMP_NUM_THREADS" not in os.environ:
         os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(usable_cores()))
     handlers = _signal_handlers()
@@ -73,6 +75,7 @@ def _load() -> Any:
     finally:
         _restore(handlers)
     classes = {"csr_matrix": sparse.csr_matrix, "coo_matrix": sparse.coo_matrix}
+    # MXNet looks up `spsp.csr.csr_matrix` at every use, and SciPy would warn at every use.
     for module in (mxnet.ndarray.sparse, mxnet.ndarray.utils):
         module.spsp = SimpleNamespace(csr=SimpleNamespace(**classes), **classes)
     return mxnet

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 LIST_MAGIC = 0x112
 ARRAY_MAGIC = 0xF993FAC9
-MAX_DIMENSIONS = 8
+MAX_DIMENSIONS = 8  # no parameter of ours has more than 3; a larger number is a damaged one
 PREFIX = "arg:"
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -54,6 +54,7 @@ def read(data: bytes) -> Arrays:
     names = []
     for _ in range(cursor.count(named)):
         (length,) = cursor.take("<Q")
+        # A damaged name becomes one that the layout does not have, and is reported as such.
         names.append(cursor.bytes(length).decode("utf-8", "replace").removeprefix(PREFIX))
     if cursor.at != len(data):
         raise ParamsFileError(f"{len(data) - cursor.at} bytes follow its end")
@@ -74,6 +75,7 @@ def _array(cursor: _Cursor, number: int) -> npt.NDArray[np.float32]:
         raise ParamsFileError(f"array {number} is of data type {kind}, not float32")
     if min(shape) < 1:
         raise ParamsFileError(f"array {number} has shape {shape}")
+    # prod of Python's integers: numpy's would overflow for a damaged shape.
     values = np.frombuffer(cursor.bytes(4 * prod(shape)), "<f4")
     return values.reshape(shape)
 

@@ -32,6 +32,8 @@ class NetworkSpec:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
 
+    # Chosen on validation of the public data, where wider or narrower layers changed the log loss
+    # by 0.0002 or less and more dropout gave nothing.
     hidden: tuple[int, ...] = (32, 16)
     dropout: float = 0.3
     own_path: bool = True
@@ -73,6 +75,7 @@ class TrainingOptions:
     patience: int = 2
     learning_rate: float = 0.005
     input_learning_rate: float = 0.3
+    # On the public data weight decay gained 0.0002 of log loss or less.
     weight_decay: float = 0.0
     class_weights: tuple[float, ...] = ()
     calibrate: bool = True
@@ -117,11 +120,14 @@ class Layout:
         """The layout of a model for these categories."""
         if rule.by not in space.vocabularies:
             raise ConfigError("labels.by", rule.by, f"list its values in vocabularies.{rule.by}")
+        # A hashed column may be that of several categories, so it is no category's own.
         own = [b for b in space.blocks if b.fields == (rule.by,) and not b.buckets]
         customer: list[Range] = []
         for b in space.blocks:
+            # The fields of a calendar are parts of the clock, the same for every category.
             if b.fields and b.kind != "calendar":
                 continue
+            # Each range is a slice of the CSR in the network, so fewer ranges are fewer operations.
             if customer and customer[-1][1] == b.start:
                 customer[-1] = (customer[-1][0], b.stop)
             else:

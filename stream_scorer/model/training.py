@@ -32,7 +32,10 @@ from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.spec import Layout, TrainingOptions
 
 WARM_UP_STEPS = 50
+# At 0 the last steps would change nothing; a larger share leaves the last parameters noisier.
 LAST_RATE_SHARE = 0.02
+# Each report waits for MXNet: a smaller number makes training slower, a larger one lets more
+# batches queue up in memory.
 REPORT_STEPS = 20
 CALIBRATION_LOGITS = 50_000_000  # kept in memory for calibration: 200 MB
 
@@ -74,6 +77,7 @@ def train(
     if options.class_weights and len(options.class_weights) != rule.classes:
         remedy = f"give {rule.classes} weights, one for each class, or none"
         raise ConfigError("training.class_weights", options.class_weights, remedy)
+    # On the training rows alone: a choice that had seen validation would make its losses too good.
     category_index = choose_categories(shards, space, rule, options.min_customers)
     layout = Layout.of(space, rule, category_index)
     statistics = ColumnStatistics.of(shards, space, layout)
@@ -110,6 +114,7 @@ def _refuse_overlap(end_ms: int, validation: Sequence[LabelledRows]) -> None:
         raise InputError(
             "validation snapshots", "they have no rows", "give snapshots that have rows, or none"
         )
+    # The window ends before `end_ms`, so validation may begin at that very moment.
     if end_ms > first:
         remedy = (
             f"training labels reach to {np.datetime64(end_ms, 'ms')}Z, past this first moment of "
@@ -142,6 +147,7 @@ class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]
         self._steps = steps
 
     def __call__(self, step: int) -> float:
+        # MXNet counts a step before it asks for the rate, so the first step is 1 and not at rate 0.
         rise = min(1.0, step / min(WARM_UP_STEPS, self._steps))
         fall = 0.5 * (1 + math.cos(math.pi * min(step / self._steps, 1.0)))
         share = LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * fall
@@ -157,9 +163,12 @@ class _Loop:
         self._layout, self._options = layout, options
         self._category_index: Int64 = np.array(layout.category_index, np.int64)
         per_epoch = math.ceil(statistics.rows / options.batch_rows)
+        # The number of steps must be known before the first one, because the cosine ends at the
+        # last.
         self._epochs = max(options.epochs, math.ceil(options.min_steps / per_epoch))
         self._steps = self._epochs * per_epoch
         self._start = _starting_values(layout, options, statistics)
+        # Dropout draws from MXNet's own generator, everything else from numpy's.
         mx.random.seed(options.seed)
         self._module = _bound_module(layout, options, self._start, self._steps)
         self._best = self._snapshot()
@@ -205,13 +214,18 @@ class _Loop:
         for batch in self._forward(shards):
             rows = len(batch.index) - batch.pad
             logits = self._module.get_outputs()[1].asnumpy().reshape(shape)
+            # MXNet's labels are float32.
             classes = batch.label[0].asnumpy().astype(np.uint8)
             yield Scored(batch.index[:rows], logits[:rows], classes[:rows])
 
     def parameters(self, calibration: Calibration) -> network.Parameters:
         """The best parameters with the calibration, for columns as they come."""
         values = {name: array.asnumpy() for name, array in self._best.items()}
+        # The loss is read every REPORT_STEPS steps, so a short training without validation gets
+        # here without ever having shown one.
         self._refuse_divergence(all(np.isfinite(v).all() for v in values.values()))
+        # A network without deep, own and pooled path reads no scaled columns and has no such
+        # parameter.
         scale = values.pop("column_scale", np.ones((1, self._layout.columns), np.float32))[0]
         values["calibration_scale"] = calibration.scale.reshape(1, -1, 1)
         values["calibration_shift"] = calibration.shift[None]
@@ -226,6 +240,7 @@ class _Loop:
         """Mean log loss of `batches`, of each of which the Module holds the outputs by then."""
         metric = MultiLabelLogLoss()
         for batch in batches:
+            # The rows that fill up the last batch are repeats, which must not count twice.
             rows = len(batch.index) - batch.pad
             outputs = self._module.get_outputs()
             metric.update([batch.label[0][:rows]], [outputs[0][:rows]])
@@ -295,6 +310,7 @@ def _bound_module(
             "learning_rate": options.learning_rate,
             "lr_scheduler": _Cosine(options.learning_rate, steps),
             "wd": options.weight_decay,
+            # The symbol's gradients are sums over the rows of a batch.
             "rescale_grad": 1.0 / rows,
         },
     )

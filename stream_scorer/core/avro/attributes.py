@@ -57,6 +57,7 @@ def canonical_map(data: Any, pos: Any, end: Any) -> Any:
         return False, at, error
     if count < 0:
         return False, pos, OK
+    # Each entry takes two bytes or more; without this 2 * count could overflow.
     if count > end - at:
         return False, pos, TRUNCATED
     for _ in range(2 * count):
@@ -75,6 +76,7 @@ def write_maps(buffer: UInt8, entries: MapEntries, rows: Int64) -> tuple[UInt8, 
     Returns the bytes and the ends (r,) of the maps.
     """
     entry_row, key_length, value_length = entries.row, entries.key_length, entries.value_length
+    # Upper bounds: a varint takes at most 10 bytes, and a map ends with one byte.
     size = 11 * len(rows)
     for p in range(len(entry_row)):
         size += 20 + key_length[p] + value_length[p]
@@ -118,6 +120,7 @@ def _find_in_maps(buffer: UInt8, starts: Int64, lengths: Int32, name: UInt8) -> 
                 continue
             row_at[starts[row]] = row
         end = starts[row] + lengths[row]
+        # Errors are not looked at: maps were checked when they were decoded.
         count, at, _ = get_long(data, starts[row], end)
         for _ in range(count):
             key_length, at, _ = get_long(data, at, end)

@@ -33,7 +33,9 @@ from stream_scorer.jit import bytes_of, kernel
 REQUIRED_TEXTS = ("event_id", "customer_id", "event_type")
 OPTIONAL_TEXTS = ("category_id", "product_id")
 INT64 = np.iinfo(np.int64)
-MOST_BYTES_BESIDE_TEXTS = 70  # lengths, branches, value and time of an event
+# Lengths, branches, value and time of an event, which need 46. The kernel checks no bounds, so with
+# fewer it could write past its buffer.
+MOST_BYTES_BESIDE_TEXTS = 70
 # In the schema every union is of null and one type, in this order: its branch as a zigzag varint.
 NULL_BRANCH, VALUE_BRANCH = 0, 2
 
@@ -133,6 +135,7 @@ def _text(name: str, value: object) -> str:
 def _number(name: str, value: object) -> float | None:
     if value is None:
         return None
+    # To Python a bool is an int, and would be counted as 1.
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise InputError(name, value, "give a number or nothing")
     try:
@@ -143,6 +146,7 @@ def _number(name: str, value: object) -> float | None:
 
 def _moment_ms(name: str, value: object) -> int:
     if isinstance(value, datetime) and value.tzinfo is not None:
+        # Exact, and rounded down as the decoder does; total_seconds() is a float.
         return (value - EPOCH) // timedelta(milliseconds=1)
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if is_integer and INT64.min <= value <= INT64.max:  # type: ignore[operator]
@@ -168,6 +172,7 @@ def _encoder_columns(events: EventBatch) -> EncoderColumns:
         name: spans(getattr(events, name))
         for name in (*REQUIRED_TEXTS, *OPTIONAL_TEXTS, "attributes")
     }
+    # The kernel reads the bits of `value` through a view, which needs a contiguous array.
     return EncoderColumns(
         buffer=np.concatenate(parts), value=np.ascontiguousarray(events.value),
         has_value=events.has_value, occurred_at_ms=events.occurred_at_ms, **texts,

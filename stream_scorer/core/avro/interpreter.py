@@ -157,7 +157,7 @@ def run(
     # Of an array or map: the items left in its block. Of a nested record: where to go on after it.
     stack = np.empty(MAX_DEPTH, np.int64)
     block_end = np.empty(MAX_DEPTH, np.int64)  # -1 where the writer did not give it
-    bits = np.zeros(1, np.uint64)
+    bits = np.zeros(1, np.uint64)  # written as an integer, read as a float through the views
     doubles, floats = bits.view(np.float64), bits.view(np.float32)
     entry_count = 0
     pos = np.int64(0)
@@ -295,7 +295,7 @@ def run(
                     if error != OK:
                         break
                     block_end[top] = -1
-                    if left == -(2**63):
+                    if left == -(2**63):  # -left would overflow
                         error, at = TOO_MANY_ITEMS, pos
                         break
                     if left < 0:

@@ -38,15 +38,18 @@ ERROR_TEXTS = {
 @kernel
 def get_long(data: Any, pos: Any, end: Any) -> Any:
     """(value, position after it, error) of the zigzag varint at pos."""
+    # Most numbers are lengths and branches of one byte.
     if pos < end and data[pos] < 128:
         b = np.int64(data[pos])
         return (b >> 1) ^ -(b & 1), pos + 1, OK
+    # Every operand is uint64: numba makes a float64 of uint64 and int64.
     n = np.uint64(0)
     shift = np.uint64(0)
     at = pos
     while at < end:
         c = np.uint64(data[at])
         at += 1
+        # Nine bytes have 63 bits, so the tenth may have one.
         if shift == np.uint64(63) and c > np.uint64(1):
             return np.int64(0), pos, VARINT_TOO_LONG
         n |= (c & np.uint64(127)) << shift
@@ -71,6 +74,7 @@ def get_length(data: Any, pos: Any, end: Any) -> Any:
 @kernel
 def is_utf8(data: Any, start: Any, end: Any) -> Any:
     """As Python's strict decoder decides: no overlong forms, no surrogates, up to U+10FFFF."""
+    # Nearly all text is ASCII, and this loop without a branch is vectorised.
     seen = np.uint8(0)
     for i in range(start, end):
         seen |= data[i]
@@ -84,6 +88,8 @@ def is_utf8(data: Any, start: Any, end: Any) -> Any:
             continue
         if b < 0xC2 or b > 0xF4:
             return False
+        # The second byte has narrower limits after E0 and F0 (overlong forms), ED (surrogates) and
+        # F4 (past U+10FFFF).
         low, high = 0x80, 0xBF
         if b < 0xE0:
             more = 1

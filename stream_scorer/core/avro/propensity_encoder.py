@@ -153,6 +153,7 @@ class PropensityEncoder:
         """
         if len(indptr) != len(customer_ids) + 1:
             raise ValueError(f"indptr of {len(indptr)} for {len(customer_ids)} records")
+        # The loop checks no bounds.
         if len(category) and not 0 <= category.min() <= category.max() < len(self.categories):
             raise ValueError("an entry's category is not one of the encoder's")
         heads = self._heads(
@@ -176,6 +177,7 @@ class PropensityEncoder:
         return _Heads(
             prefix=np.frombuffer(self._prefix, np.uint8),
             ids=_Pieces.of(customer_ids),
+            # Contiguous, because bare pointers know no strides.
             as_of_ms=np.ascontiguousarray(as_of_ms, np.int64),
             model=np.frombuffer(_long(scored_at_ms) + self._model, np.uint8),
             sources=_Pieces.of([*sources, _text("") + _long(-1)]),
@@ -328,6 +330,7 @@ def _write_entries(heads: _Heads, entries: _Entries, names: _Pieces) -> tuple[UI
     at: Any = 0
     for row in range(n):
         at = _put_head(data, at, row, head)
+        # A count of 0 is already the end of the array, which is written below.
         if indptr[row + 1] > indptr[row]:
             at = put_long(data, at, indptr[row + 1] - indptr[row])
         for e in range(indptr[row], indptr[row + 1]):

@@ -161,6 +161,7 @@ class _Compiler:
             self._emit(k.JUMP, head)
             self._patch(head)
         elif kind == "fixed":
+            # Instructions are int32; a record is never as long, so it ends as cut short either way.
             self._emit(k.SKIP_FIXED, min(schema["size"], INT32_MAX))
         elif kind == "enum":
             self._emit(k.SKIP_ENUM, 0, len(schema["symbols"]))
@@ -178,6 +179,7 @@ class _Compiler:
         starts_of: dict[str, int] = {}
         while self._calls:
             at, name = self._calls.pop()
+            # Compiled once and called, because a record may contain itself.
             if name not in starts_of:
                 starts_of[name] = len(self._code)
                 for field in self._named[name]["fields"]:
@@ -277,8 +279,12 @@ class _Compiler:
                 compile_branch(branch)
             except UnusableSchemaError as error:
                 errors.append(error)
+                # What the branch emitted goes, with its calls; nothing refers to its symbols and
+                # jumps any more.
                 del self._code[start:]
                 self._calls = [call for call in self._calls if call[0] < start]
+                # An instruction takes the newest label: the reason for REFUSE, then the field's own
+                # again.
                 self._labels.append(str(error))
                 self._emit(k.REFUSE)
                 self._labels.append(self._labels[-2])
@@ -304,6 +310,7 @@ class _Compiler:
                 schema = kind
             elif kind in self._named:
                 schema = self._named[kind]
+            # In an Avro protocol a record that may be thrown has the type "error".
             elif kind == "error":
                 return "record", schema
             elif kind in TYPES:

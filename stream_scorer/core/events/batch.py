@@ -27,7 +27,7 @@ Bool = npt.NDArray[np.bool_]
 TopicPartition = tuple[str, int]
 
 NULL = -1
-NO_TIMESTAMP = -1
+NO_TIMESTAMP = -1  # Kafka's own number for it
 
 
 class Reason(str, Enum):
@@ -55,6 +55,7 @@ class StringColumn:
     buffer: UInt8
     starts: Int64
     lengths: Int32
+    # A list, because a frozen dataclass can't be assigned to: empty until the codes are found.
     _interned: list[tuple[Int32, list[str]]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
@@ -95,6 +96,8 @@ class StringColumn:
         codes, firsts = intern_spans(self.buffer, self.starts, self.lengths)
         view, starts, lengths = self.buffer, self.starts[firsts].tolist(), self.lengths[firsts]
         ends = (self.starts[firsts] + lengths).tolist()
+        # A slice of bytes costs half as much as one of an array, but needs a copy of the whole
+        # buffer first.
         data = view.tobytes() if len(firsts) > 64 else None
         if data is None:
             return codes, [view[s:e].tobytes().decode() for s, e in zip(starts, ends, strict=True)]

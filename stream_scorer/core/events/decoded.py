@@ -73,5 +73,6 @@ class _JoinedOrigins:
 
     def dead_letter(self, record: int, reason: Reason, detail: str) -> DeadLetter:
         """As of a RecordBatch."""
+        # Right: of parts that begin at one number all but the last are empty.
         number = bisect_right(self.first, record) - 1
         return self.parts[number].dead_letter(record - self.first[number], reason, detail)

@@ -14,8 +14,11 @@ import numpy as np
 
 from stream_scorer.jit import bytes_of, kernel
 
+# The table of starts takes four bytes for each byte of the buffer, and is filled for every batch.
 SMALL_BYTES = 1 << 17
 
+# 2^64 divided by the golden ratio, made odd (Knuth): a product with it carries every bit into the
+# higher ones.
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -48,6 +51,7 @@ def intern_spans(buffer: Any, starts: Any, lengths: Any) -> Any:
     firsts = np.empty(n, np.int64)
     hashes = np.empty(n, np.uint64)  # by code
     small = len(buffer) <= max(SMALL_BYTES, 2 * n)
+    # One more than bytes: an empty text may start at the end.
     seen_at = np.full(len(buffer) + 1 if small else 0, -1, np.int32)
     count = 0
     for i in range(n):
@@ -66,6 +70,7 @@ def intern_spans(buffer: Any, starts: Any, lengths: Any) -> Any:
         at = start
         while at + 8 <= end:
             h = (h ^ _word(data, at)) * _ODD
+            # The mask takes the low bits, so the well mixed high ones come down.
             h ^= h >> np.uint64(32)
             at += 8
         rest = np.uint64(0)
@@ -100,6 +105,7 @@ def intern_spans(buffer: Any, starts: Any, lengths: Any) -> Any:
             slot = (slot + np.uint64(1)) & mask
         if len(seen_at):
             seen_at[start] = codes[i]
+        # At most half full, so that a search ends after few steps.
         if 2 * count > size:
             size *= 4
             mask = np.uint64(size - 1)
@@ -109,4 +115,4 @@ def intern_spans(buffer: Any, starts: Any, lengths: Any) -> Any:
                 while slots[slot] >= 0:
                     slot = (slot + np.uint64(1)) & mask
                 slots[slot] = code
-    return codes, firsts[:count].copy()
+    return codes, firsts[:count].copy()  # a copy, so that the n rows are freed

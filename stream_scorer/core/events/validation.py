@@ -72,6 +72,7 @@ def validate(
 
 
 def _member(codes: Int32, names: list[str], allowed: frozenset[str]) -> Bool:
+    # The last entry answers code NULL, which is -1.
     table = np.array([name in allowed for name in names] + [False], np.bool_)
     found: Bool = table[codes]
     return found

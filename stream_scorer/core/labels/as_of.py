@@ -21,6 +21,7 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import take
 from stream_scorer.core.features.state_codec import empty_states
 
+# More need more memory, for that many vectors; fewer make more rounds of fewer rows.
 GROUP_CUSTOMERS = 4096
 
 
@@ -32,6 +33,7 @@ class Moments(NamedTuple):
 
     def find(self, customer: Int32, as_of_ms: Int64) -> Int64:
         """Positions of pairs that are there."""
+        # Ranks in place of milliseconds, so that customer and time fit into one int64.
         times = np.unique(self.as_of_ms)
         width = len(times) + 1
         mine = self.customer.astype(np.int64) * width + np.searchsorted(times, self.as_of_ms)
@@ -91,6 +93,7 @@ def at_cutoffs(known: KnownEvents, cutoffs_ms: Sequence[int]) -> Moments:
 def after_events(known: KnownEvents, from_ms: int, to_ms: int) -> Moments:
     """1 ms after each moment in [from_ms, to_ms) at which events of a customer became known."""
     inside = (known.known_at_ms >= from_ms) & (known.known_at_ms < to_ms)
+    # Only what is known before a moment counts, hence the 1 ms.
     return distinct(known.customer[inside], known.known_at_ms[inside] + 1)
 
 
@@ -120,6 +123,7 @@ def rows_at(
     start = np.searchsorted(key, numbers)
     same = np.zeros(len(end), np.bool_)
     same[1:] = moments.customer[1:] == moments.customer[:-1]
+    # A customer's next moment folds only what became known since its last one.
     start[same] = end[np.flatnonzero(same) - 1]
     firsts = np.flatnonzero(~same)
     counts = np.diff(np.append(firsts, len(end)))

@@ -46,6 +46,7 @@ def rows_at_cutoffs(
     states = empty_states(ids)
     start = 0
     for cutoff in cutoffs_ms:
+        # Left of equal times: an event at the cut-off is not known at it.
         stop = int(np.searchsorted(at_ms, cutoff))
         rows = np.arange(start, stop)
         states = fold.fold_events(
@@ -58,6 +59,8 @@ def rows_at_cutoffs(
         seen = take(states, np.flatnonzero(known))
         as_of = np.full(len(seen), cutoff, np.int64)
         if moment == "newest_event":
+            # The label window begins at the as-of time, and the newest event itself must not be in
+            # it.
             as_of = seen.arrays.newest_ms + 1
         matrix = csr.build(seen, space, as_of)
         yield LabelledRows(

@@ -21,7 +21,7 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import UInt32
 from stream_scorer.errors import ConfigError, InputError
 
-MAX_CLASSES = 255
+MAX_CLASSES = 255  # a class is stored as uint8
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,7 @@ def point_in_time_labels(
     customer (R,) int64 in the numbering of `events`; as_of_ms (R,) int64.
     """
     order = np.lexsort((events.at_ms, events.customer))
+    # Ranks in place of milliseconds, so that customer and time fit into one int64.
     moments = np.unique(events.at_ms)
     key = events.customer[order] * (len(moments) + 1) + np.searchsorted(
         moments, events.at_ms[order]
@@ -188,6 +189,7 @@ def point_in_time_labels(
         (row * span + events.category[at]) * (MAX_CLASSES + 1) + events.action_class[at]
     )
     pair, action_class = np.divmod(ranked, MAX_CLASSES + 1)
+    # The slice is for no pairs at all, of which `append` would make one.
     best = np.append(pair[1:] != pair[:-1], True)[: len(pair)]
     row, category = np.divmod(pair[best], span)
     indptr = np.searchsorted(row, np.arange(len(customer) + 1))
@@ -221,6 +223,7 @@ def choose_categories(
     """
     width = len(space.vocabularies[rule.by])
     wanted = {event_type for group in rule.actions for event_type in group}
+    # A column that other events feed as well does not show that the customer acted.
     blocks = [
         b
         for b in space.blocks

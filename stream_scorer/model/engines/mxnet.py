@@ -19,6 +19,7 @@ from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.batches import csr_ndarray
 from stream_scorer.model.mxnet_loader import mx
 
+# Eight sizes at most are bound, each with arrays of its own for every layer.
 MIN_BATCH_ROWS = 8
 MAX_BATCH_ROWS = 1024
 

@@ -45,6 +45,7 @@ class NativeEngine:
         head = p["head_weight"].reshape(n, m, -1).transpose(1, 0, 2).reshape(m * n, -1)
         self._head_weight = np.ascontiguousarray(head.T)
         self._head_bias = np.ascontiguousarray(p["head_bias"].reshape(n, m).T.reshape(-1))
+        # Negative, because `_write` takes exp of minus the logit.
         self._scale = -np.ascontiguousarray(p["calibration_scale"].reshape(1, 1, n))
         self._shift = -np.ascontiguousarray(p["calibration_shift"].reshape(n, m).T)
         if "own_weight" in p:
@@ -83,6 +84,7 @@ class NativeEngine:
 
     def _score_piece(self, piece: sparse.csr_matrix, scores: Float32) -> None:
         rows = piece.shape[0]
+        # scipy may index by int64; one type means that the kernels are compiled once.
         entries = kernels.Entries(
             piece.indptr.astype(np.int32, copy=False),
             piece.indices.astype(np.int32, copy=False),
@@ -116,6 +118,7 @@ class NativeEngine:
             kernels.customer_columns(entries, self._role, self._own_slots, wide)
             parts.append((wide - p["customer_mean"]) * p["customer_scale"])
         if self._spec.hidden:
+            # `gather` adds to what is there.
             hidden = np.repeat(p["input_bias"], rows, axis=0)
             self._shared(
                 rows,
@@ -138,6 +141,8 @@ class NativeEngine:
                 np.exp(logits, out=logits)
             kernels.write_two_classes(logits[:, 0], scores)
             return
+        # The largest logit (class 0's, which is 0, is one of them) is taken off before exp, which
+        # then can't overflow.
         top = np.minimum(logits.min(axis=1, keepdims=True), 0)
         np.exp(top - logits, out=logits)
         nothing = np.exp(top)
@@ -163,10 +168,12 @@ class NativeEngine:
         if self._pool is None or rows < 2 * SHARED_ROWS:
             work(0, rows)
             return
+        # Four pieces for each thread, so that a thread that is held up leaves its pieces to others.
         size = max(SHARED_ROWS, -(-rows // (4 * self._threads)))
         starts = range(0, rows, size)
         jobs = [self._pool.submit(work, start, min(start + size, rows)) for start in starts]
         for job in jobs:
+            # Raises what was raised in the thread.
             job.result()
 
 

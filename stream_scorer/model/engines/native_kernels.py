@@ -41,6 +41,8 @@ class PooledNetwork(NamedTuple):
     out_weight: Float32
 
 
+# contract lets the compiler fuse a product and a sum, and nothing more: the order of sums and what
+# happens to NaN stay as written.
 @kernel(fastmath={"contract"})
 def gather(first: int, last: int, entries: Entries, weight: Float32, hidden: Float32) -> None:
     """hidden (B, H) += CSR times weight (F, H)."""
@@ -106,6 +108,7 @@ def _pooled_first(
     for i in range(units):
         line = layer[i]
         for n in range(categories):
+            # A plain 0 is an int64, with which the maximum would be a float64.
             line[n] = max(line[n], np.float32(0))
 
 
