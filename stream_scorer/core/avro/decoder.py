@@ -8,8 +8,7 @@ Python touches single records only where they are bad.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -43,9 +42,6 @@ MAX_SCHEMAS = 1024
 # A schema may be registered after its first record was seen: ask again after so many batches.
 ASK_AGAIN_AFTER_BATCHES = 100
 
-# First bytes of a value made by `refused_value`; no schema key starts with them.
-REFUSED_MAGIC = b"\xffstream_scorer refused\x00"
-
 T = TypeVar("T")
 
 _EMPTY, _BAD_MAGIC, _CUT_SHORT, _CONFLUENT, _SINGLE_OBJECT = range(5)
@@ -66,11 +62,17 @@ class Decoder:
         self._unknown: dict[bytes, int] = {}
         self._batches = 0
 
-    def decode(self, records: RecordBatch) -> tuple[EventBatch, list[DeadLetter]]:
-        """Events in the order of their records, and a dead letter for each record that is none."""
+    def decode(
+        self, records: RecordBatch, unfit: Mapping[int, str] | None = None
+    ) -> tuple[EventBatch, list[DeadLetter]]:
+        """Events in the order of their records, and a dead letter for each record that is none.
+
+        unfit: numbers of records that their source could not make Avro of, such as a line that is
+        no JSON, each with what is wrong. They are not looked into.
+        """
         self._batches += 1
         bad: dict[int, tuple[Reason, str]] = {}
-        buffer, starts, ends = self._joined(records.values, bad)
+        buffer, starts, ends = self._joined(records.values, unfit or {}, bad)
         kinds, keys = _frames(buffer, starts, ends)
         groups = list(self._groups(records.values, kinds, keys, starts, bad))
         buffer, constant_starts = _with_constants(buffer, [program for program, _ in groups])
@@ -87,17 +89,27 @@ class Decoder:
                 bad[row] = Reason.UNDECODABLE, text.format(field=field, at=at)
         good = np.ones(len(records), np.bool_)
         good[list(bad)] = False
-        return _events(records, out, buffer, attributes, good), _dead_letters(records, bad)
+        dead_letters = [records.dead_letter(row, *bad[row]) for row in sorted(bad)]
+        return _events(records, out, buffer, attributes, good), dead_letters
 
     def _joined(
-        self, values: Sequence[bytes | None], bad: dict[int, tuple[Reason, str]]
+        self,
+        values: Sequence[bytes | None],
+        unfit: Mapping[int, str],
+        bad: dict[int, tuple[Reason, str]],
     ) -> tuple[UInt8, Int64, Int64]:
-        """One buffer of all values, and where each starts and ends; oversized ones left out."""
+        """One buffer of all values, and where each starts and ends.
+
+        Oversized and unfit ones become `bad` and are left out.
+        """
         given = [v or b"" for v in values]
         lengths = np.fromiter(map(len, given), np.int64, len(given))
         for row in np.flatnonzero(lengths > self._max_record_bytes).tolist():
             detail = f"{lengths[row]} bytes, more than the {self._max_record_bytes} allowed"
             bad[row] = Reason.OVERSIZED, detail
+        for row, detail in unfit.items():
+            bad.setdefault(row, (Reason.UNDECODABLE, detail))
+        for row in bad:
             # An empty value keeps the row's number and takes no room in the buffer.
             given[row], lengths[row] = b"", 0
         ends = np.cumsum(lengths)
@@ -155,15 +167,6 @@ class Decoder:
             found = error
         _put_bounded(self._programs, key, found)
         return found
-
-
-def refused_value(reason: str, original: bytes) -> bytes:
-    """A value that no schema can decode: its dead letter has this reason and the original bytes.
-
-    For sources that find a record broken before it is Avro (a line that is not JSON).
-    """
-    said = reason.encode(errors="backslashreplace")
-    return REFUSED_MAGIC + len(said).to_bytes(4, "big") + said + original
 
 
 def split_block(program: Program, block: bytes, count: int, prefix: bytes) -> list[bytes]:
@@ -280,27 +283,7 @@ def _unframed(value: bytes, kind: int) -> tuple[Reason, str]:
         return Reason.EMPTY_VALUE, "the record has no value"
     if kind == _CUT_SHORT:
         return Reason.UNDECODABLE, f"the record ends inside its frame, at byte {len(value)}"
-    if value.startswith(REFUSED_MAGIC):
-        return Reason.UNDECODABLE, _refusal(value)[0]
     return Reason.UNDECODABLE, f"no Avro frame: it starts with {value[:8]!r}"
-
-
-def _refusal(value: bytes) -> tuple[str, bytes]:
-    """The reason and the original bytes that `refused_value` joined."""
-    at = len(REFUSED_MAGIC) + 4
-    end = at + int.from_bytes(value[len(REFUSED_MAGIC) : at], "big")
-    return value[at:end].decode(errors="replace"), value[end:]
-
-
-def _dead_letters(records: RecordBatch, bad: dict[int, tuple[Reason, str]]) -> list[DeadLetter]:
-    """A dead letter for each bad record; one that was refused earlier has its own bytes again."""
-    dead_letters = [records.dead_letter(row, *bad[row]) for row in sorted(bad)]
-    return [
-        replace(dead_letter, value=_refusal(dead_letter.value)[1])
-        if dead_letter.value is not None and dead_letter.value.startswith(REFUSED_MAGIC)
-        else dead_letter
-        for dead_letter in dead_letters
-    ]
 
 
 def _schema_key_in_words(key: bytes) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,16 +33,23 @@ from stream_scorer.core.events.decoded import DecodedBatch
 TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id", "attributes")
 
 
+class UnfitRow(NamedTuple):
+    """A row with a null in a required field: what is wrong, and the row as JSON."""
+
+    detail: str
+    original: bytes
+
+
 @dataclass(frozen=True)
 class EventRows:
     """Consecutive rows of one file, in its one partition; the origin of the events they become.
 
-    events: one for each row; offsets are the rows' positions in the file. unfit: by row, a value of
-    `refused_value` for each row with a null in a required field. valid_utf8: of all texts.
+    events: one for each row; offsets are the rows' positions in the file. unfit: by row, those that
+    can't be encoded. valid_utf8: of all texts.
     """
 
     events: EventBatch
-    unfit: Mapping[int, bytes]
+    unfit: Mapping[int, UnfitRow]
     valid_utf8: bool
 
     def __len__(self) -> int:
@@ -51,7 +59,7 @@ class EventRows:
         """Only `rows`, a slice from one row to a later one."""
         first, end, _ = rows.indices(len(self))
         events = replace(self.events.take(rows), record_index=np.arange(end - first))
-        unfit = {row - first: value for row, value in self.unfit.items() if first <= row < end}
+        unfit = {row - first: unfit for row, unfit in self.unfit.items() if first <= row < end}
         return EventRows(events, unfit, self.valid_utf8)
 
     def decoded(self, decoder: Decoder, max_record_bytes: int) -> DecodedBatch:
@@ -62,7 +70,12 @@ class EventRows:
             doubtful = np.arange(len(self))
         if not len(doubtful):
             return DecodedBatch(self.events, [], self)
-        _, refused = decoder.decode(self._as_records(doubtful))
+        unfit = {
+            number: self.unfit[row].detail
+            for number, row in enumerate(doubtful.tolist())
+            if row in self.unfit
+        }
+        _, refused = decoder.decode(self._as_records(doubtful), unfit)
         good = np.ones(len(self), np.bool_)
         # Offsets are positions in the file, and the rows follow one another in it.
         good[[d.offset - int(self.events.offsets[0]) for d in refused]] = False
@@ -92,9 +105,8 @@ class EventRows:
         return longest + SINGLE_OBJECT_PREFIX_BYTES + MOST_BYTES_BESIDE_TEXTS <= most_bytes
 
     def _as_records(self, rows: Int64) -> RecordBatch:
-        # A null in a required field can't be encoded; these rows have their value in `unfit`.
         fit = [row for row in rows.tolist() if row not in self.unfit]
-        values = dict(self.unfit)
+        values = {row: unfit.original for row, unfit in self.unfit.items()}
         if fit:
             encoded = encode_event_batch(self.events.take(np.array(fit, np.int64)))
             values |= zip(fit, encoded, strict=True)

@@ -6,9 +6,8 @@ then decoded like a batch from Kafka. Rows of a Parquet file become events direc
 (event_rows.py).
 
 A record that is no event becomes a dead letter with the file's name as topic, partition 0, and its
-position in the file, from 0, as offset. A line that is not JSON goes through the decoder as a value
-that carries the reason and the line itself (`refused_value`). Only a file that can't be read to its
-end raises.
+position in the file, from 0, as offset. So does a line that is not JSON; its bytes are the line.
+Only a file that can't be read to its end raises.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -26,15 +25,15 @@ import fastavro
 import numpy as np
 
 from stream_scorer.atomic import new_file
-from stream_scorer.core.avro.decoder import Decoder, refused_value, split_block
-from stream_scorer.core.avro.event_encoder import checked_event, encode_events
+from stream_scorer.core.avro.decoder import Decoder, split_block
+from stream_scorer.core.avro.event_encoder import checked_event
 from stream_scorer.core.avro.resolution import UnusableSchemaError, skip_program
 from stream_scorer.core.avro.schemas import SINGLE_OBJECT_MAGIC, schema_json
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
-from stream_scorer.core.events.moments import parse_iso_8601
-from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.event_rows import EventRows
+from stream_scorer.io.files.json_events import encoded_lines
 from stream_scorer.io.files.parquet_events import parquet_rows
 
 Codec = Literal["null", "deflate", "snappy", "zstandard"]
@@ -42,24 +41,28 @@ Codec = Literal["null", "deflate", "snappy", "zstandard"]
 AVRO_MAGIC = b"Obj\x01"
 PARQUET_MAGIC = b"PAR1"
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-# No event is that long; without a limit a file without line ends would be read into memory whole.
-MAX_LINE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class FramedRecords:
-    """Consecutive records of one file: positions (n,) int64 in it, and their n framed bytes."""
+    """Consecutive records of one file: positions (n,) int64 in it, and their n framed bytes.
+
+    unfit: as `Decoder.decode` takes it; the bytes of such a record are those of the file.
+    """
 
     file: str
     positions: Int64
     values: list[bytes]
+    unfit: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def cut(self, rows: slice) -> FramedRecords:
-        """Only `rows`."""
-        return FramedRecords(self.file, self.positions[rows], self.values[rows])
+        """Only `rows`, a slice from one row to a later one."""
+        first, end, _ = rows.indices(len(self))
+        unfit = {row - first: detail for row, detail in self.unfit.items() if first <= row < end}
+        return FramedRecords(self.file, self.positions[rows], self.values[rows], unfit)
 
 
 Piece = FramedRecords | EventRows
@@ -107,8 +110,8 @@ class EventFiles:
             same = list(group)
             framed = [piece for piece in same if isinstance(piece, FramedRecords)]
             if framed:
-                records = _record_batch(framed)
-                parts.append(DecodedBatch(*self._decoder.decode(records), records))
+                records, unfit = _record_batch(framed)
+                parts.append(DecodedBatch(*self._decoder.decode(records, unfit), records))
             for rows in same:
                 if isinstance(rows, EventRows):
                     parts.append(rows.decoded(self._decoder, self._max_record_bytes))
@@ -224,16 +227,24 @@ def _cut(pieces: list[Piece], records: int) -> tuple[list[Piece], list[Piece]]:
     return taken, rest
 
 
-def _record_batch(pieces: list[FramedRecords]) -> RecordBatch:
+def _record_batch(pieces: list[FramedRecords]) -> tuple[RecordBatch, dict[int, str]]:
+    """The records of all pieces, and which of them are unfit."""
+    first = np.cumsum([0, *map(len, pieces)]).tolist()
+    unfit = {
+        start + row: detail
+        for start, piece in zip(first, pieces, strict=False)
+        for row, detail in piece.unfit.items()
+    }
     files = list(dict.fromkeys(piece.file for piece in pieces))
     index = [files.index(piece.file) for piece in pieces]
     values = [value for piece in pieces for value in piece.values]
-    return RecordBatch(
+    records = RecordBatch(
         values, [None] * len(values), [(file, 0) for file in files],
         np.repeat(np.array(index, np.int32), [len(piece) for piece in pieces]),
         np.concatenate([piece.positions for piece in pieces]),
         np.full(len(values), NO_TIMESTAMP, np.int64),
     )  # fmt: skip
+    return records, unfit
 
 
 def _avro(path: Path, _batch_records: int, schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
@@ -280,55 +291,9 @@ def _next_block(path: Path, blocks: Any, position: int) -> Any:
 
 
 def _json(path: Path, batch_records: int, _schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
-    """Lines of JSON, encoded as our own schema; empty lines are passed over."""
-    positions: list[int] = []
-    values: list[bytes] = []
     with path.open("rb") as stream:
-        for position, line in enumerate(_lines(stream)):
-            if not line.strip():
-                continue
-            positions.append(position)
-            values.append(_encoded_line(line, position))
-            if len(values) == batch_records:
-                yield FramedRecords(str(path), np.array(positions, np.int64), values)
-                positions, values = [], []
-    if values:
-        yield FramedRecords(str(path), np.array(positions, np.int64), values)
-
-
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their end; of one that is too long only the first part."""
-    while line := stream.readline(MAX_LINE_BYTES):
-        rest = line
-        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE_BYTES)
-        yield line.rstrip(b"\r\n")
-
-
-def _encoded_line(line: bytes, position: int) -> bytes:
-    try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError("not a JSON object")
-        return encode_events([{**row, "occurred_at": _moment(row.get("occurred_at"))}])[0]
-    # json.loads recurses, so a line of thousands of brackets ends in RecursionError.
-    except (InputError, ValueError, RecursionError) as error:
-        return refused_value(f"line {position + 1}: {error}", line)
-
-
-def _moment(value: Any) -> Any:
-    """ISO 8601 text as a datetime; anything else as it is, for the encoder to judge."""
-    if not isinstance(value, str):
-        return value
-    try:
-        moment = parse_iso_8601(value)
-    except ValueError as error:
-        raise InputError(
-            "occurred_at", value, "give ISO 8601 with a zone, or integer ms"
-        ) from error
-    if moment.tzinfo is None:
-        raise InputError("occurred_at", value, 'add a zone, for example "Z"')
-    return moment
+        for positions, values, unfit in encoded_lines(stream, batch_records):
+            yield FramedRecords(str(path), positions, values, unfit)
 
 
 def _parquet(path: Path, batch_records: int, _schemas: dict[bytes, str]) -> Iterator[EventRows]:

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream_scorer.core.avro.attributes import MapEntries, map_entries, write_maps
-from stream_scorer.core.avro.decoder import refused_value
 from stream_scorer.core.events.batch import (
     NULL,
     Bool,
@@ -30,7 +29,7 @@ from stream_scorer.core.events.batch import (
     UInt8,
 )
 from stream_scorer.errors import EventFileError
-from stream_scorer.io.files.event_rows import EventRows
+from stream_scorer.io.files.event_rows import EventRows, UnfitRow
 
 REQUIRED = ("event_id", "customer_id", "event_type", "occurred_at")
 OPTIONAL = ("category_id", "product_id", "value", "attributes")
@@ -117,7 +116,7 @@ def event_rows(table: pa.RecordBatch, file: str, first_position: int) -> EventRo
         [(file, 0)], np.zeros(n, np.int32), np.arange(first_position, first_position + n),
         np.arange(n),
     )  # fmt: skip
-    unfit = {row: _refused(table, row) for row in np.flatnonzero(~good).tolist()}
+    unfit = {row: _unfit(table, row) for row in np.flatnonzero(~good).tolist()}
     return EventRows(events, unfit, _is_utf8(table))
 
 
@@ -154,11 +153,11 @@ def _is_ascii(array: pa.StringArray) -> bool:
     return int(used.max(initial=0)) < 128
 
 
-def _refused(table: pa.RecordBatch, row: int) -> bytes:
+def _unfit(table: pa.RecordBatch, row: int) -> UnfitRow:
     fields = table.slice(row, 1).to_pylist()[0]
     missing = [name for name in REQUIRED if fields[name] is None]
     original = json.dumps(fields, default=str).encode()
-    return refused_value(f"null in {', '.join(missing)}", original)
+    return UnfitRow(f"null in {', '.join(missing)}", original)
 
 
 def _text_column(table: pa.RecordBatch, name: str) -> StringColumn:

@@ -10,7 +10,7 @@ from avro_cases import FIELDS, MONEY, OURS, TREE, as_row, encoded, extra, record
 
 from stream_scorer.core.avro import decoder as avro_decoder
 from stream_scorer.core.avro.attributes import attribute
-from stream_scorer.core.avro.decoder import Decoder, refused_value
+from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.schemas import (
     confluent_prefix,
@@ -315,11 +315,17 @@ def test_schema_keys_made_of_corrupt_bytes_do_not_pile_up() -> None:
     assert len(decoder._unknown) == avro_decoder.MAX_SCHEMAS
 
 
-def test_a_refused_value_keeps_its_reason_and_original_bytes() -> None:
-    _, dead_letters = decode([refused_value("line 3: größer", b"\x00\xff{")], {})
-    assert [
-        (dead_letter.reason, dead_letter.detail, dead_letter.value) for dead_letter in dead_letters
-    ] == [(Reason.UNDECODABLE, "line 3: größer", b"\x00\xff{")]
+def test_an_unfit_record_has_its_reason_and_original_bytes_and_is_not_looked_into() -> None:
+    good = KEY + encoded(OURS, EVENT)
+    decoder = Decoder(lambda _key: json.dumps(OURS), max_record_bytes=1000)
+    batch = records([good, b"\x00\xff{", good, b"x" * 1001])
+    events, dead_letters = decoder.decode(batch, {1: "line 3: größer", 2: "line 4", 3: "line 5"})
+    assert len(events) == 1
+    assert [(d.reason, d.detail, d.value) for d in dead_letters] == [
+        (Reason.UNDECODABLE, "line 3: größer", b"\x00\xff{"),
+        (Reason.UNDECODABLE, "line 4", good),
+        (Reason.OVERSIZED, "1001 bytes, more than the 1000 allowed", b"x" * 1001),
+    ]
 
 
 def test_frames_are_those_of_the_avro_specification() -> None:

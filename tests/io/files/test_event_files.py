@@ -18,7 +18,7 @@ from stream_scorer.core.avro.attributes import attribute
 from stream_scorer.core.avro.schemas import schema_json
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, EventBatch, Reason
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io.files import events as event_files
+from stream_scorer.io.files import json_events
 from stream_scorer.io.files.events import EventFiles, open_events, write_events
 
 START_MS = 1_500_000_000_000
@@ -182,7 +182,7 @@ def test_broken_lines_become_dead_letters_with_file_and_position(tmp_path: Path)
 def test_a_line_without_end_is_cut_not_read_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_files, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(json_events, "MAX_LINE_BYTES", 1000)
     path = tmp_path / "events.jsonl"
     write_lines(path, [row(0), "{" * 5000, row(1)])
     batches, dead_letters = read([path])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_scorer.core.avro.decoder import Decoder, refused_value
+from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.events.batch import (
     NO_TIMESTAMP,
@@ -17,7 +17,7 @@ from stream_scorer.core.events.batch import (
     StringColumn,
 )
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
-from stream_scorer.io.files.event_rows import EventRows
+from stream_scorer.io.files.event_rows import EventRows, UnfitRow
 
 ROWS = [
     {"id": "1", "customer": "zoë", "category": "soup", "value": 1.5, "at": 5},
@@ -25,7 +25,7 @@ ROWS = [
     {"id": "3", "customer": "bob", "type": "view", "value": float("inf"), "at": 2**40},
     {"id": "4", "customer": "eve", "at": 6},
 ]
-UNFIT = {3: refused_value("null in event_type", b"{}")}
+UNFIT = {3: UnfitRow("null in event_type", b"{}" * 20)}
 
 
 def rows_of(make_events: Any, *, valid_utf8: bool) -> EventRows:
@@ -35,14 +35,15 @@ def rows_of(make_events: Any, *, valid_utf8: bool) -> EventRows:
 
 def by_bytes(rows: EventRows, decoder: Decoder) -> DecodedBatch:
     values = encode_event_batch(rows.events)
-    for row, value in rows.unfit.items():
-        values[row] = value
+    for row, of in rows.unfit.items():
+        values[row] = of.original
     n = len(values)
+    unfit = {row: of.detail for row, of in rows.unfit.items()}
     records = RecordBatch(
         values, [None] * n, rows.events.partitions, np.zeros(n, np.int32), rows.events.offsets,
         np.full(n, NO_TIMESTAMP, np.int64),
     )  # fmt: skip
-    return DecodedBatch(*decoder.decode(records), records)
+    return DecodedBatch(*decoder.decode(records, unfit), records)
 
 
 def content(events: EventBatch) -> list[Any]:
