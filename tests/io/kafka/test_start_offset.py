@@ -1,4 +1,4 @@
-"""Where a consumer starts: the table of core/start_offset.py, row by row."""
+"""Where a consumer starts: the table of io/kafka/start_offset.py, row by row."""
 
 from __future__ import annotations
 
