@@ -182,6 +182,8 @@ def _checked(
 ) -> tuple[Layout, dict[str, npt.NDArray[np.float32]]]:
     """Layout and parameters, checked against each other."""
     try:
+        # The checksum finds damage, not a manifest that was edited and given a new one. So what its
+        # parts say is compared.
         space = FeatureSpace.from_declaration(manifest.features)
         index = np.array(manifest.category_index, np.int64)
         layout = Layout.of(space, manifest.labels, index)

@@ -205,6 +205,7 @@ class _Loop:
                 self._best = self._snapshot()
             elif epoch - best_epoch >= self._options.patience:
                 break
+        # Calibration is fitted to the parameters that are saved, which may not be the last ones.
         self._module.set_params(self._best, {})
         return history
 

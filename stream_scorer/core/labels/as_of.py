@@ -58,6 +58,8 @@ class KnownEvents:
     @classmethod
     def of(cls, events: EventBatch, known_at_ms: Int64) -> KnownEvents:
         """From events in any order; those of one moment stay as they came."""
+        # A producer's clock may be ahead. An event that counted before it occurred would be in the
+        # vector and, a moment later, in the label as well.
         known_at_ms = np.maximum(known_at_ms, events.occurred_at_ms)
         order = np.argsort(known_at_ms, kind="stable")
         events, n = events.take(order), len(events)

@@ -157,7 +157,10 @@ class LabelCollector:
 
     def labels(self, customer_ids: list[str], as_of_ms: Int64) -> Labels:
         """Labels of the rows (customer_ids[r], as_of_ms[r]) from all that was added."""
+        # Joined once, because labels are asked for at every cut-off.
         self._parts = [_joined(self._parts)]
+        # A customer without such events is NULL, whose keys are below all others: its windows are
+        # empty.
         rows = np.array([self._customers.get(c, NULL) for c in customer_ids], np.int64)
         return point_in_time_labels(rows, as_of_ms, self._parts[0], self._rule.horizon_ms)
 

@@ -71,6 +71,7 @@ class PropensityWriter:
     ) -> None:
         """Rows of B customers, as of their newest events. chosen: entries, or (B, width)."""
         index, offsets = source_positions(states, partitions)
+        # Index -1, of a customer without a source, takes the last entry.
         topics = [*(topic for topic, _ in partitions), ""]
         numbers = [*(number for _, number in partitions), -1]
         self._file.write_table(

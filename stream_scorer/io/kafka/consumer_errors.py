@@ -43,12 +43,14 @@ class ConsumerErrors:
     def on_message_error(self, message: Message, error: KafkaError) -> None:
         """For a message that carries an error instead of a record."""
         where = f"{message.topic()}[{message.partition()}]"
+        # What auto.offset.reset "error" makes of an offset that the log does not hold.
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._failure = HistoryGone(
                 f"{where}: Kafka no longer holds offset {message.offset()}, which must be read "
                 "next: events were deleted before they were read, or the topic was deleted and "
                 "created again; give the topic a longer retention, and " + FRESH_START
             )
+        # Noticed by the leader epochs that partitions are assigned with.
         elif error.code() == KafkaError._LOG_TRUNCATION:
             self._failure = Halt(
                 f"{where}: {error.str()}; the log lost records that were already read; "

@@ -66,6 +66,7 @@ class TopicReader:
         self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
         try:
             self.ranges = self._ranges(from_ms, to_ms)
+        # A constructor that raises gives its caller nothing to close.
         except BaseException:
             self.close()
             raise

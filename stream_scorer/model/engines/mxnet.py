@@ -53,6 +53,7 @@ class MxnetEngine:
         scores = np.empty((rows, len(self.categories), self.classes), np.float32)
         for start in range(0, rows, MAX_BATCH_ROWS):
             stop = min(start + MAX_BATCH_ROWS, rows)
+            # A slice of a CSR is a copy, so a batch that fits is passed on as it is.
             piece = matrix if stop - start == rows else matrix[start:stop]
             scores[start:stop] = self._score_piece(piece)[: stop - start]
         return scores

@@ -74,6 +74,7 @@ class NativeEngine:
         scores = np.empty((rows, self._layout.categories, self.classes), np.float32)
         for start in range(0, rows, MAX_BATCH_ROWS):
             stop = min(start + MAX_BATCH_ROWS, rows)
+            # A slice of a CSR is a copy, so a batch that fits is passed on as it is.
             piece = matrix if stop - start == rows else matrix[start:stop]
             self._score_piece(piece, scores[start:stop])
         return scores
