@@ -31,6 +31,7 @@ class Metrics:
     """All metrics of one consumer."""
 
     def __init__(self) -> None:
+        # Not the global registry, which takes each name only once in a process.
         r = self.registry = CollectorRegistry()
         self.events = Counter(
             "stream_scorer_events",

@@ -125,6 +125,7 @@ def inference_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
 
 def _inference_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
     n, m = layout.categories, layout.actions
+    # In MXNet's shapes 0 keeps a dimension, and -1 is whatever is left.
     total = mx.sym.reshape(logits(layout, spec, training=False), shape=(0, n, m))
     scale = mx.sym.Variable("calibration_scale", shape=(1, n, 1))
     shift = mx.sym.Variable("calibration_shift", shape=(1, n, m))
@@ -244,6 +245,7 @@ def _pooled_path(
         num_hidden=n * first,
     )
     layer = mx.sym.FullyConnected(
+        # Not flattened: over the last axis alone, so that all categories share the weights.
         own, parameter("pooled_own_weight"), num_hidden=first, flatten=False, no_bias=True
     )
     layer = mx.sym.relu(layer + mx.sym.reshape(from_context, shape=(0, n, first)))

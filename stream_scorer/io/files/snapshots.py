@@ -45,6 +45,7 @@ from stream_scorer.io.files.snapshot_tables import from_table
 FORMAT = 1
 MANIFEST_FILE = "_manifest.json"
 OLD_MANIFEST_FILE = "manifest.json"
+# Readers hold one shard in memory; smaller shards are more files.
 ROWS_PER_SHARD = 65_536  # 65,536 rows of 500 entries: 260 MB in memory
 MOST_MOMENTS = 1_000  # that a manifest lists
 
