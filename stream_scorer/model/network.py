@@ -244,8 +244,8 @@ def _pooled_path(
         parameter("pooled_category_bias"),
         num_hidden=n * first,
     )
+    # Not flattened: over the last axis alone, so that all categories share the weights.
     layer = mx.sym.FullyConnected(
-        # Not flattened: over the last axis alone, so that all categories share the weights.
         own, parameter("pooled_own_weight"), num_hidden=first, flatten=False, no_bias=True
     )
     layer = mx.sym.relu(layer + mx.sym.reshape(from_context, shape=(0, n, first)))
