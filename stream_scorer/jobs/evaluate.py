@@ -27,8 +27,9 @@ from stream_scorer.core.evaluation.training_record import (
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
+from stream_scorer.io.files.labelled_snapshots import open_labelled
 from stream_scorer.io.files.scores import ScoreWriter
-from stream_scorer.io.files.snapshots import Shards, Snapshot
+from stream_scorer.io.files.snapshots import Shards
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.progress import progress
@@ -97,17 +98,12 @@ def in_words(found: Evaluation) -> list[str]:
 
 
 def _shards(loaded: artefact.Artefact, paths: Sequence[Path]) -> Shards:
-    opened = [Snapshot.open(path, loaded.fingerprint) for path in paths]
-    for snapshot in opened:
-        if snapshot.info.labels is None:
-            remedy = "has no labels; make one with `stream-scorer replay`"
-            raise SnapshotError("snapshot", snapshot.path, remedy)
-        if snapshot.info.labels != loaded.manifest.labels:
-            remedy = "its labels do not follow the model's rule; replay with the model's config"
-            raise SnapshotError("snapshot", snapshot.path, remedy)
-    if not sum(s.rows for s in opened):
+    """Raises SnapshotError, also where there is no row to score."""
+    remedy = "its labels do not follow the model's rule; replay with the model's config"
+    shards = open_labelled(paths, loaded.fingerprint, loaded.manifest.labels, remedy)
+    if not sum(s.rows for s in shards.snapshots):
         raise SnapshotError("snapshots", "no rows", "give snapshots with rows")
-    return Shards(opened)
+    return shards
 
 
 def _logistic(

@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from stream_scorer.core.events.batch import Float64, Int64
-from stream_scorer.core.labels.labels import LabelledRows, LabelRule
-from stream_scorer.errors import ArtefactError, SnapshotError
-from stream_scorer.io.files.snapshots import Shards, Snapshot
+from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.errors import ArtefactError
+from stream_scorer.io.files.labelled_snapshots import open_labelled
 from stream_scorer.model import artefact
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
+
+OTHER_RULE = "its labels follow another rule than [labels] in the config; replay again"
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ def train(
     if out.exists():
         raise ArtefactError("--out", out, "already exists; choose another path or delete it")
     space, rule = settings.feature_space(), settings.label_rule()
-    shards = _shards(snapshots, space.fingerprint, rule)
-    held_out = _shards(validation, space.fingerprint, rule) if validation else None
+    shards = open_labelled(snapshots, space.fingerprint, rule, OTHER_RULE)
+    held_out = None
+    if validation:
+        held_out = open_labelled(validation, space.fingerprint, rule, OTHER_RULE)
     steps = 0
     with progress("training") as meter:
 
@@ -103,15 +107,3 @@ def prior(shards: Sequence[LabelledRows], category_index: Int64) -> Float64:
     # infinite.
     share: Float64 = (acted[category_index] + 0.5) / (rows + 1)
     return share
-
-
-def _shards(paths: Sequence[Path], fingerprint: int, rule: LabelRule) -> Shards:
-    opened = [Snapshot.open(path, fingerprint) for path in paths]
-    for snapshot in opened:
-        if snapshot.info.labels is None:
-            remedy = "has no labels; make one with `stream-scorer replay`"
-            raise SnapshotError("snapshot", snapshot.path, remedy)
-        if snapshot.info.labels != rule:
-            remedy = "its labels follow another rule than [labels] in the config; replay again"
-            raise SnapshotError("snapshot", snapshot.path, remedy)
-    return Shards(opened)
