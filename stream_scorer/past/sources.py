@@ -30,6 +30,7 @@ from stream_scorer.core.events.refused import RefusedRecord
 from stream_scorer.core.events.validation import validate
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import open_events
+from stream_scorer.io.files.parquet_events import allocate_with_malloc
 from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.live.consumer import lookup_of
 from stream_scorer.past.numbering import Numbering
@@ -125,6 +126,7 @@ def _of_files(
     settings: Settings, paths: Sequence[Path], batch_records: int,
     window: tuple[int | None, int | None],
 ) -> PastEvents:  # fmt: skip
+    allocate_with_malloc()
     most = settings.events.max_record_bytes
     files = open_events(paths, batch_records=batch_records, max_record_bytes=most)
     numbering = Numbering.of(files.given_as)

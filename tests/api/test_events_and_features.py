@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,22 @@ def test_a_table_written_and_read_is_the_same_table(shop: Shop, tmp_path: Path, 
     table = ss.read_events(shop.events)
     assert ss.write_events(table, tmp_path / name) == table.num_rows
     assert ss.read_events(tmp_path / name).equals(table)
+
+
+def test_reading_parquet_leaves_arrow_as_the_notebook_has_set_it(
+    shop: Shop, tmp_path: Path
+) -> None:
+    ss.write_events(ss.read_events(shop.events), tmp_path / "events.parquet")
+    program = (
+        "import sys, pyarrow as pa, stream_scorer as ss\n"
+        "before = pa.default_memory_pool().backend_name\n"
+        "assert before != 'system', 'nothing would be seen'\n"
+        "ss.read_events(sys.argv[1])\n"
+        "assert pa.default_memory_pool().backend_name == before\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "events.parquet")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("name", ["events.parquet", "events.avro"])

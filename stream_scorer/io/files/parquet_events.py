@@ -39,11 +39,18 @@ TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id")
 _UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
 
 
+def allocate_with_malloc() -> None:
+    """Arrow takes memory from the C library, in the whole process: for jobs, not for a notebook.
+
+    Arrow's own allocator gives the memory of each chunk back, and every page of the next one is a
+    page fault. What malloc does with it is up to the process (`runtime.keep_freed_memory`).
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+
+
 def parquet_rows(path: Path, most_rows: int) -> Iterator[EventRows]:
     """The file's rows, at most `most_rows` at a time. Raises EventFileError."""
     position = 0
-    # Arrow's own allocator gives each chunk's memory back, and the next one is a fault per page.
-    pa.set_memory_pool(pa.system_memory_pool())
     try:
         # Opened twice: which columns to read as dictionaries must be said when a file is opened.
         with pq.ParquetFile(path) as file:
