@@ -305,7 +305,7 @@ def _with_files_noted(past: PastEvents, store: RedisStore) -> Iterator[DecodedBa
             for file in [f for f in numbering.begins if f not in noted]:
                 noted.add(file)
                 if numbering.source_of[file] != file:  # a file of a directory
-                    store.place_file(file, numbering.begins[file])
+                    store.remember_file_start(file, numbering.begins[file])
         yield batch
 
 

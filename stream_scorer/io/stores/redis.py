@@ -106,7 +106,7 @@ class RedisStore:
                 f"over and the store can't tell which events it has; {FRESH_START}"
             )
 
-    def place_file(self, file: str, position: int) -> None:
+    def remember_file_start(self, file: str, position: int) -> None:
         """Remember at which position of its directory a file's events begin, where it is new.
 
         Raises InputError where they began at another one: the positions in the stored records would
