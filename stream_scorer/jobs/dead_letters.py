@@ -99,7 +99,7 @@ class _Dated(NamedTuple):
 def listing(settings: Settings, choice: Choice, limit: int) -> DeadLetterList:
     """Count the chosen dead letters, and list the newest `limit` of them (0: all).
 
-    Raises BusUnavailable, and Halt where the topic does not exist.
+    Raises InputError where the topic does not exist, and BusUnavailable and Halt.
     """
     reasons: Counter[str] = Counter()
     positions: list[Position] = []
@@ -131,7 +131,7 @@ def listing(settings: Settings, choice: Choice, limit: int) -> DeadLetterList:
 def replay(settings: Settings, choice: Choice) -> ReplayedDeadLetters:
     """Send the chosen dead letters back to the input topic, each once.
 
-    Raises BusUnavailable, and Halt where a topic does not exist.
+    Raises InputError where the topic does not exist, and BusUnavailable and Halt.
     """
     started = time.monotonic()
     counts: Counter[str] = Counter()

@@ -61,7 +61,7 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
             where = f"{dead_letter.topic}, record {dead_letter.offset + 1}"
             log.warning("%s: %s: %s", where, dead_letter.reason.value, dead_letter.detail)
         producer.send(settings.kafka.input_topic, _keys(events), encode_event_batch(events, prefix))
-        # After each batch, so that memory stays bounded and an error names what was sent last.
+        # After each batch, so that memory stays bounded.
         large = producer.settle()
         refused += len(dead_letters) + len(large)
         published += len(events) - len(large)

@@ -19,7 +19,7 @@ def run(settings: Settings, stop: Stop | None = None) -> Totals:
     Servers that are away when it starts are waited for by whoever starts it; later, by itself.
     """
     stop = stop or Stop()
-    # The endpoint is up before Redis and Kafka are asked, so a probe sees a process that waits.
+    # Before the consumer is built and warmed up, so that a probe gets an answer meanwhile.
     metrics = Metrics()
     telemetry = settings.telemetry
     endpoint = MetricsEndpoint(metrics, telemetry.host, telemetry.port) if telemetry.port else None

@@ -50,7 +50,7 @@ def train(
     from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
 
     started = time.monotonic()
-    # Before the work, which may take hours.
+    # Before the work, which may take long.
     if out.exists():
         raise ArtefactError("--out", out, "already exists; choose another path or delete it")
     space, rule = settings.feature_space(), settings.label_rule()

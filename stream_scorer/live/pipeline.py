@@ -94,7 +94,6 @@ class Pipeline:
             return report
         report.records, report.next_offsets = len(records), records.next_offsets()
         with report.stage("decode"):
-            # Decoded anew in each attempt: the schema of a record may be known by now.
             batch = DecodedBatch(*self._decoder.decode(records), records)
             prepared = self._preparation.prepare(batch, self._clock_ms())
             report.dead_letters = prepared.dead_letters

@@ -21,8 +21,8 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.runtime import Threads
 
-# Two owners of a partition overlap for one rebalance at most, so a second attempt nearly always
-# succeeds. Five in a row mean that two consumers with other groups share a namespace.
+# A save is refused only where another owner of the partition has written in between. Two owners
+# overlap for no longer than a rebalance, so a second attempt should succeed.
 SAVE_ATTEMPTS = 5
 
 

@@ -71,7 +71,8 @@ class Choice:
 class DeadLetterTopic:
     """replayed: positions that have a mark. unreadable: how many records are not dead letters.
 
-    Both are of what was read so far. Raises BusUnavailable, and Halt where there is no topic.
+    Both are of what was read so far. Raises InputError where the topic does not exist, and
+    BusUnavailable and Halt; so does reading.
     """
 
     def __init__(self, settings: Settings) -> None:

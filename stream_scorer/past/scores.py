@@ -137,7 +137,7 @@ def _score_distinct(
     if total * categories * len(models) > MOST_SCORES:
         remedy = f"would be {total:,} rows of {categories} categories; score less often"
         raise InputError("--every", total, remedy)
-    # Folding events costs more than scoring, and depends on the declared features alone.
+    # Vectors depend on the declared features alone, so models of one declaration share them.
     spaces: dict[int, tuple[FeatureSpace, list[str]]] = {}
     for name, model in models.items():
         space = model.loaded.feature_space()

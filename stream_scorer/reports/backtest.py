@@ -114,7 +114,7 @@ def _categories(found: Backtest) -> str:
 
 
 def _signed(found: MetricDifference | Staleness) -> list[str]:
-    """ModelComparison of models that are alike are small: five digits."""
+    """Differences of models that are alike are small: five digits."""
     return [page.signed(value, 5) for value in (found.difference, found.low, found.high)]
 
 

@@ -68,7 +68,6 @@ def ship(spark: SparkSession, model: str, engine: str = "native") -> ShippedMode
 def engine_of(model: ShippedModel, threads: int) -> Engine:
     """In a Python worker: the engine, loaded once. Raises ArtefactError, ConfigError."""
     loaded = artefact.load(Path(SparkFiles.get(model.name)), model.fingerprint)
-    # An executor may keep files of an earlier job of the same application.
     if loaded.manifest.model_version != model.model_version:
         remedy = f"the driver has {model.model_version}; start the job again"
         raise ArtefactError("model version", loaded.manifest.model_version, remedy)

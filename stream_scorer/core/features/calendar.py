@@ -18,7 +18,6 @@ QUARTER_MS = 900_000
 
 def local_fields(moments_ms: Int64, time_zone: str) -> dict[str, Int64]:
     """hour_of_day (n,) 0..23 and day_of_week (n,) 0..6, Monday is 0, of moments_ms (n,) int64."""
-    # datetime is slow, and a batch falls into a handful of quarter hours.
     quarters, inverse = np.unique(moments_ms // QUARTER_MS, return_inverse=True)
     zone = ZoneInfo(time_zone)
     local = [

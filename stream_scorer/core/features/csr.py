@@ -18,9 +18,8 @@ from stream_scorer.core.features.space import CALENDAR_WIDTHS, FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates, Float32
 from stream_scorer.jit import kernel
 
-# A millionth of one event. Below it no score changes by anything that is seen, while rows would
-# never get shorter. It is above `FADED` of the fold, so what is dropped from a record was not
-# visible before.
+# About a millionth of one event. It is above `FADED` of the fold, so what is dropped from a record
+# was not visible before.
 INVISIBLE = np.float32(2.0**-20)
 DAY_MS = 86_400_000.0
 

@@ -46,7 +46,6 @@ from stream_scorer.core.features.state import (
 )
 from stream_scorer.jit import kernel
 
-# Starting a worker costs about as much as folding a few thousand events.
 EVENTS_PER_WORKER = 10_000  # fewer are not worth a worker
 
 Piece = TypeVar("Piece")

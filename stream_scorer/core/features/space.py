@@ -205,7 +205,7 @@ class FeatureSpace:
         """The column of this name, as `names` has it. Raises InputError where there is none."""
         column = self._column_of.get(name)
         if column is None:
-            # Comparing with millions of names would take minutes.
+            # Comparing with millions of names would take long.
             near = difflib.get_close_matches(name, self._names[:MOST_COMPARED_NAMES], n=1)
             remedy = f"is no column; did you mean {near[0]!r}?" if near else "is no column"
             raise InputError("column", name, f"{remedy}; names() lists all")

@@ -115,7 +115,7 @@ def _lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
     for _ in range(words[at + 1]):
         newest = np.int64(-1)
         for i in range(a.source_at[row], a.source_at[row + 1]):
-            # A record has one or two sources, so a scan is faster than any index.
+            # A record has few sources, so a scan will do.
             same = a.source_topic[i] == words[w]
             if same and np.uint32(a.source_partition[i]) == words[w + 1]:
                 newest = a.source_offset[i]
