@@ -28,6 +28,7 @@ from stream_scorer.demo.traffic import EventPublisher, Reader
 from stream_scorer.errors import Halt, InputError
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.loop import Totals
 from stream_scorer.model import artefact, training
 from stream_scorer.progress import progress
 
@@ -82,23 +83,14 @@ def demo(
 class _Counts:
     """What the micro-batches did, added up."""
 
-    records: int = 0
-    applied: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
+    totals: Totals = field(default_factory=Totals)
     customers: int = 0
-    propensities: int = 0
-    batches: int = 0
     stages: dict[str, float] = field(default_factory=dict)
 
     def add(self, report: BatchReport) -> None:
-        self.records += report.records
-        self.applied += report.applied
-        self.duplicates += report.duplicates
-        self.dead_letters += len(report.dead_letters)
+        if report.records:
+            self.totals = self.totals.plus(report)
         self.customers += report.customers
-        self.propensities += report.propensities
-        self.batches += report.records > 0
         for stage, spent in report.seconds.items():
             self.stages[stage] = self.stages.get(stage, 0.0) + spent
 
@@ -136,10 +128,10 @@ def _consume(
     """Step until all that was published is consumed."""
     counts = _Counts()
     with progress("streaming", events, console) as meter:
-        while not publisher.finished.is_set() or counts.records < publisher.published:
+        while not publisher.finished.is_set() or counts.totals.records < publisher.published:
             counts.add(consumer.pipeline.step())
-            publisher.taken = counts.records
-            meter.at(counts.records, events)
+            publisher.taken = counts.totals.records
+            meter.at(counts.totals.records, events)
     return counts
 
 
@@ -164,22 +156,23 @@ def _stream(
     seconds_taken = time.monotonic() - started
     if publisher.failed is not None:
         raise Halt(f"the demo could not publish its events: {publisher.failed}")
-    reader.finish(counts.propensities)
+    totals = counts.totals
+    reader.finish(totals.propensities)
     published = decode_propensities(reader.values)
     judged, quality, prior_quality = judge(
         published, scene.labels, np.array(consumer.model.manifest.category_index), prior,
         int(scene.stream.occurred_at_ms[-1]), scene.settings.label_rule().horizon_ms,
     )  # fmt: skip
-    known = counts.applied + counts.duplicates + counts.dead_letters
+    accounted = totals.applied + totals.duplicates + totals.dead_letters
     return DemoResult(
         events=publisher.published,
-        applied=counts.applied,
-        duplicates=counts.duplicates,
-        dead_letters=counts.dead_letters,
-        accounted_for=publisher.published == known,
+        applied=totals.applied,
+        duplicates=totals.duplicates,
+        dead_letters=totals.dead_letters,
+        accounted_for=publisher.published == accounted,
         customers_scored=counts.customers,
-        propensities_published=counts.propensities,
-        micro_batches=counts.batches,
+        propensities_published=totals.propensities,
+        micro_batches=totals.batches,
         events_per_second=publisher.published / max(seconds_taken, 1e-9),
         streaming_seconds=seconds_taken,
         consumer_lag=sum(consumer.source.lag().values()),

@@ -28,6 +28,7 @@ from stream_scorer.core.events.batch import DeadLetter, TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.refused import RefusedRecord
 from stream_scorer.core.events.validation import validate
+from stream_scorer.core.labels.labels import latest_horizon_end_ms
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import open_events
 from stream_scorer.io.files.parquet_events import allocate_with_malloc
@@ -155,8 +156,7 @@ def valid_batches(settings: Settings, past: PastEvents, refused: Refused) -> Ite
 
 def refuse_unfinished(last_ms: int, last_cutoff_ms: int, horizon_ms: int) -> None:
     """Raises InputError where events that end at last_ms make too few labels of a cut-off."""
-    # The last day may be cut short; a window that ends on it is as good as full.
-    if last_cutoff_ms + horizon_ms > last_ms + 86_400_000:
+    if last_cutoff_ms + horizon_ms > latest_horizon_end_ms(last_ms):
         raise InputError(
             "--cutoffs", np.datetime64(last_cutoff_ms, "ms"),
             f"its horizon is not over: the events end at {np.datetime64(last_ms, 'ms')}Z; choose "

@@ -70,11 +70,7 @@ class ModelComparison(Result):
 
     def by_metric(self) -> dict[str, MetricDifference]:
         """The differences by name, for tables."""
-        return {
-            "log_loss": self.log_loss,
-            "macro_auc": self.macro_auc,
-            "recall_at_10": self.recall_at_10,
-        }
+        return dict(vars(self))
 
 
 def bootstrap_difference(

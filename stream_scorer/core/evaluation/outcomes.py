@@ -7,16 +7,18 @@ from scipy import sparse
 
 from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.labels.as_of import KnownEvents, Moments
-from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, LabelRule, dense_labels
-
-DAY_MS = 86_400_000
+from stream_scorer.core.labels.labels import (
+    LabelCollector,
+    LabelledRows,
+    LabelRule,
+    dense_labels,
+    latest_horizon_end_ms,
+)
 
 
 def rows_to_judge(known: KnownEvents, moments: Moments, horizon_ms: int) -> Int64:
     """Positions (J,) int64 of the moments whose horizon is over by the end of the events."""
-    # Events end with a day that may be cut short anywhere in it. A horizon that ends on that day is
-    # as good as over; without this a horizon would seldom end by the very last event.
-    until_ms = int(known.events.occurred_at_ms.max()) + DAY_MS
+    until_ms = latest_horizon_end_ms(int(known.events.occurred_at_ms.max()))
     return np.flatnonzero(moments.as_of_ms + horizon_ms <= until_ms)
 
 

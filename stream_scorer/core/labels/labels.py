@@ -22,6 +22,16 @@ from stream_scorer.core.features.state import UInt32
 from stream_scorer.errors import ConfigError, InputError
 
 MAX_CLASSES = 255  # a class is stored as uint8
+DAY_MS = 86_400_000
+
+
+def latest_horizon_end_ms(last_event_ms: int) -> int:
+    """The latest end of a horizon that counts as over, where the last event is at last_event_ms.
+
+    Events end with a day that may be cut short anywhere in it, so a horizon would seldom be over by
+    the very last event. One that ends within a day of it is as good as over.
+    """
+    return last_event_ms + DAY_MS
 
 
 @dataclass(frozen=True)
