@@ -188,6 +188,9 @@ class _Rehearsal:
     def owned(self, records: RecordBatch) -> RecordBatch:
         return records
 
+    def committed(self) -> dict[TopicPartition, int]:
+        return {}
+
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Nothing to commit."""
 

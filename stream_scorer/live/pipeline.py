@@ -6,28 +6,30 @@ server and no file format.
 Why the order is safe: records are saved before the watermark moves, propensities are confirmed
 before offsets are committed, and a record holds the offsets that it was made from. After a crash
 between any two lines the same events are read again; they are skipped, and their customers are
-scored again. `step` keeps its batch until everything is done, so that after `Unavailable` the same
-call goes on with the same batch.
+scored again. What lies below the committed offset was published already: where it is read again,
+because the store lost writes, it is folded and nothing is published for it. `step` keeps its batch
+until everything is done, so that after `Unavailable` the same call goes on with the same batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
-from stream_scorer.core.events.batch import DeadLetter, RecordBatch, TopicPartition
+from stream_scorer.core.events.batch import Bool, DeadLetter, RecordBatch, TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.features import csr
-from stream_scorer.core.features.preparation import Preparation
+from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import (
     CustomerStates,
     Float32,
     source_positions,
     take,
+    topic_hash,
 )
 from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
 from stream_scorer.io.batch_report import BatchReport
@@ -41,6 +43,7 @@ class Source(Protocol):
 
     def poll(self) -> RecordBatch: ...
     def owned(self, records: RecordBatch) -> RecordBatch: ...
+    def committed(self) -> Mapping[TopicPartition, int]: ...
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None: ...
 
 
@@ -93,11 +96,14 @@ class Pipeline:
             self._fold.applied = 0
             return report
         report.records, report.next_offsets = len(records), records.next_offsets()
+        published = self._source.committed()
         with report.stage("decode"):
             batch = DecodedBatch(*self._decoder.decode(records), records)
             prepared = self._preparation.prepare(batch, self._clock_ms())
-            report.dead_letters = prepared.dead_letters
-        states = _reached(self._fold.fold(prepared, report), report.next_offsets)
+            report.dead_letters = _unpublished(prepared.dead_letters, published)
+        states = self._fold.fold(prepared, report)
+        rows = _reached(states, report.next_offsets) & _is_new(prepared, published)
+        states = take(states, np.flatnonzero(rows))
         with report.stage("save"):
             # After all records: the watermark promises that everything before it is stored.
             self._store.advance(report.next_offsets)
@@ -109,13 +115,15 @@ class Pipeline:
             scores = self._engine.score(matrix)
         with report.stage("encode"):
             keys, values = self._encoded(states, scores, records.partitions)
+        # Never back: after a crash what lies between would be published once more.
+        commits = {tp: max(o, published.get(tp, 0)) for tp, o in report.next_offsets.items()}
         with report.stage("publish"):
-            self._sink.deliver(keys, values, report.dead_letters, report.next_offsets)
+            self._sink.deliver(keys, values, report.dead_letters, commits)
         with report.stage("commit"):
             # After the confirmation, or a crash between the two would lose propensities. With
             # exactly_once the transaction of `deliver` has committed already, and this does
             # nothing.
-            self._source.commit(report.next_offsets)
+            self._source.commit(commits)
         report.customers, report.propensities = len(states), len(values)
         self._count_all_attempts(report)
         self._unfinished = None
@@ -139,8 +147,8 @@ class Pipeline:
         return keys, self._encoder.encode_entries(*head, *select(scores, self._publish))
 
 
-def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) -> CustomerStates:
-    """Those whose record holds nothing beyond this batch.
+def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) -> Bool:
+    """(B,), whether a customer's record holds nothing beyond this batch.
 
     A record that is ahead (it was saved, then its owner died or lost the partition) will be read up
     to: the batch that reaches its offset scores it, so it is not published twice from one position.
@@ -148,5 +156,24 @@ def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) ->
     partitions = list(next_offsets)
     index, offsets = source_positions(states, partitions)
     ends = np.array([next_offsets[tp] for tp in partitions], np.int64)
-    ahead = (index >= 0) & (offsets >= ends[index])
-    return take(states, np.flatnonzero(~ahead))
+    return np.asarray((index < 0) | (offsets < ends[index]))
+
+
+def _is_new(prepared: PreparedEvents, published: Mapping[TopicPartition, int]) -> Bool:
+    """(B,), whether a customer has an event at or beyond the offset that `published` gives its
+    partition. What the earlier ones led to is in the output topic already.
+    """
+    stream = prepared.stream
+    until = {(topic_hash(topic), p): offset for (topic, p), offset in published.items()}
+    sources = zip(stream.topic.tolist(), stream.partition.tolist(), strict=True)
+    least = np.array([until.get(source, 0) for source in sources], np.int64)
+    found = np.zeros(len(prepared.customer_ids), np.bool_)
+    found[stream.customer[stream.offset >= least[stream.source]]] = True
+    return found
+
+
+def _unpublished(
+    dead_letters: list[DeadLetter], published: Mapping[TopicPartition, int]
+) -> list[DeadLetter]:
+    """Those of records at or beyond the offset that `published` gives their partition."""
+    return [d for d in dead_letters if d.offset >= published.get((d.topic, d.partition), 0)]

@@ -18,6 +18,8 @@ from harness.rig import Rig
 from servers import KafkaServer, RedisServer
 from tcp_proxy import TcpProxy
 
+from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
+
 LONG = int(os.environ.get("STREAM_SCORER_CHAOS_KILLS", "10")) > 10
 OUTAGE_SECONDS = 60.0 if LONG else 8.0
 
@@ -115,6 +117,40 @@ def test_flushall_when_kafka_no_longer_holds_the_events(rig: Rig, kafka: KafkaSe
     assert "the store needs events from offset 0, but Kafka's log begins at 50" in last
     assert "restore a newer copy of the store" in last
     assert "Traceback" not in owner[0].log()
+
+
+def test_nothing_is_published_twice_under_exactly_once_though_redis_goes_back(
+    make_rig: MakeRig, start_redis: StartRedis, tmp_path: Path
+) -> None:
+    """While the members run, and while they are away: then they begin below what is committed."""
+    server = start_redis()
+    settings = {"kafka": {"delivery": "exactly_once"}, "batch": {"max_events": 50}}
+    rig = make_rig(redis_url=server.url, settings=settings)
+    rig.redis = server
+    rig.under_load()
+    copy = server.backup(tmp_path / "copy")
+    rig.more_is_done(1500)
+    server.kill()
+    server.restore(copy)
+    server.start()
+    wait_until("the loss is noticed", lambda: rewinds(rig) > 0, 60)
+    rig.more_is_done()
+    for member in rig.members:
+        member.kill()
+    server.client.flushall()
+    for member in rig.members:
+        member.start()
+    rig.more_is_done()
+    rig.stop_feeding()
+    verdict = rig.finish()
+    print(verdict)
+    verdict.assert_clean()
+    assert verdict.repeats == 0
+    dead = [
+        (d.partition, d.offset)
+        for d in decode_dead_letters([m.value() or b"" for m in rig.kafka.read_topic(rig.dead)])
+    ]
+    assert len(dead) == len(set(dead))
 
 
 def test_out_of_memory_is_waited_out(rig: Rig) -> None:

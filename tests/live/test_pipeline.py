@@ -83,12 +83,16 @@ class Log:
         self.dead_letters: list[DeadLetter] = []
         self.failures: list[Exception] = []
         self.lost: set[int] = set()
+        self.offsets: dict[tuple[str, int], int] = {}
 
     def poll(self) -> RecordBatch:
         return next(self._batches, batch([]))
 
     def owned(self, records: RecordBatch) -> RecordBatch:
         return batch([]) if records.partitions[0][1] in self.lost else records
+
+    def committed(self) -> dict[tuple[str, int], int]:
+        return self.offsets
 
     def commit(self, next_offsets: dict[tuple[str, int], int]) -> None:
         self.story.append(f"commit {next_offsets['events', 0]}")
@@ -241,6 +245,46 @@ def test_a_record_ahead_of_its_batch_is_published_once_when_it_is_reached(
     assert [line.step().customers for _ in range(3)] == [0, 0, 1]
     assert log.published.as_of_ms.tolist() == [6000]
     assert log.published.offset.tolist() == [5]
+
+
+def test_what_lies_below_the_committed_offset_is_folded_and_not_published_again(
+    engine: NativeEngine,
+) -> None:
+    values = encode_events([event("ann"), event("bob"), event("ann", "milk"), event("eve")])
+    whole = MemoryStore(SPACE.fingerprint)
+    pipeline(Log(batch([*values, b"junk"])), whole, engine).step()
+    # The store is empty again, and the group had committed offset 2.
+    log = Log(batch([b"junk", *values[1:2]]), batch([*values[2:], b"junk"], 2))
+    log.offsets, store = {("events", 0): 2}, MemoryStore(SPACE.fingerprint)
+    line = pipeline(log, store, engine)
+    assert line.step().applied == 1
+    assert (log.story, log.dead_letters) == (["deliver 0", "commit 2"], [])
+    line.step()
+    assert log.published.customer_ids == ["ann", "eve"]
+    assert [d.offset for d in log.dead_letters] == [4]
+    assert log.story[-1] == "commit 5"
+
+
+def test_committed_offsets_never_move_back(engine: NativeEngine) -> None:
+    """Else what was published between would come twice, should the next owner begin there."""
+    log = Log(batch(encode_events([event("ann"), event("bob")]), 3))
+    log.offsets = {("events", 0): 9}
+    pipeline(log, MemoryStore(SPACE.fingerprint), engine).step()
+    assert log.story == ["deliver 0", "commit 9"]
+
+
+def test_an_event_of_another_partition_publishes_a_customer_whose_own_was_published(
+    engine: NativeEngine,
+) -> None:
+    ann = encode_events([event("ann"), event("ann", "milk")])
+    both = RecordBatch(
+        ann, [b"ann"] * 2, [("events", 0), ("events", 1)], np.array([0, 1], np.int32),
+        np.array([3, 0]), np.full(2, NOW_MS),
+    )  # fmt: skip
+    log = Log(both)
+    log.offsets = {("events", 0): 9}
+    pipeline(log, MemoryStore(SPACE.fingerprint), engine).step()
+    assert log.story == ["deliver 1", "commit 9"]
 
 
 def test_a_store_that_refuses_every_save_is_reported_as_unavailable(engine: NativeEngine) -> None:

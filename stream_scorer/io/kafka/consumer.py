@@ -75,6 +75,7 @@ class KafkaSource:
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}  # of the partitions that are read
         # By partition; with it the client notices that the log was cut off below what was read.
         self._epochs: dict[TopicPartition, int] = {}  # leader epoch of the last record read
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
@@ -122,15 +123,25 @@ class KafkaSource:
             return records
         return records.take(np.flatnonzero(rows))
 
+    def committed(self) -> Mapping[TopicPartition, int]:
+        """The committed offset of each partition that is read: all below it is published."""
+        return self._committed
+
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Commit, and wait for the answer; only partitions still held. Raises BusUnavailable.
 
         Where the group is changing the offsets are kept, and committed with the next ones or when
-        their partition is given up.
+        their partition is given up. An offset below the committed one is left out. Where a
+        transaction has committed them, they are only remembered.
         """
+        mine = {
+            tp: o for tp, o in next_offsets.items()
+            if tp in self._next and o > self._committed.get(tp, -1)
+        }  # fmt: skip
         if not self._commits:
+            self._committed |= mine
             return
-        self._uncommitted |= {tp: o for tp, o in next_offsets.items() if tp in self._next}
+        self._uncommitted |= mine
         self._commit_now(list(self._uncommitted))
 
     def seek(self, next_offsets: dict[TopicPartition, int]) -> None:
@@ -216,9 +227,10 @@ class KafkaSource:
         if not partitions:
             return
         marks = self._positions.watermarks(partitions)
-        committed = self._committed(partitions)
+        committed = self._ask_committed(partitions)
         starts = {tp: self._start(tp, committed.get(tp), marks.get(tp)) for tp in partitions}
         self._positions.begin(starts)
+        self._committed |= committed
         self._commit_starts({tp: o for tp, o in starts.items() if tp not in committed})
         self._read_from(starts)
         self._pending.clear()
@@ -257,7 +269,7 @@ class KafkaSource:
         ask("assigning", self._consumer.incremental_assign, partitions)
         self._next |= starts
 
-    def _committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def _ask_committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         asked = [KafkaPartition(*tp) for tp in partitions]
         doing = "reading committed offsets"
         answers = ask(doing, self._consumer.committed, asked, REQUEST_SECONDS)
@@ -287,7 +299,7 @@ class KafkaSource:
         except KafkaException as error:
             errors, done = [error.args[0]], []
         for tp in done:
-            self._uncommitted.pop(tp, None)
+            self._committed[tp] = self._uncommitted.pop(tp)
         for trouble in errors:
             if trouble.code() in GROUP_IS_REBALANCING:
                 log.info("the commit is left for later: %s", trouble.str())
@@ -334,6 +346,7 @@ class KafkaSource:
         for tp in partitions:
             self._pending.discard(tp)
             self._uncommitted.pop(tp, None)
+            self._committed.pop(tp, None)
             self._next.pop(tp, None)
             self._epochs.pop(tp, None)
         left = [KafkaPartition(*tp) for tp in reading]
