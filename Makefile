@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos quality bench docs images lint clean
+.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos mutants quality bench docs images lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
@@ -49,6 +49,9 @@ chaos: $(READY) ## kill and break for longer: 50 crashes, 20 of them with transa
 	  tests/containers/test_rebalance.py tests/containers/test_redis_faults.py \
 	  tests/containers/test_kafka_faults.py tests/containers/test_back_pressure.py \
 	  tests/containers/test_graceful_stop.py
+
+mutants: $(READY) ## faults put into the code by hand: each must be caught; NAME=words chooses
+	$(BIN)/python tests/mutants/run_mutants.py $(NAME)
 
 ##@ Measure
 

@@ -182,7 +182,9 @@ AT_THE_TOP = {
     "test_imports", "test_jit", "test_words", "tier_counts", "without_mxnet",
 }  # fmt: skip
 # Folders of tests/ that test no room: servers and other languages, and what stands beside the code.
-OTHER_TESTS = {"containers", "docs", "examples", "images", "jvm", "quality"}
+OTHER_TESTS = {
+    "containers", "docs", "examples", "images", "jvm", "mutants", "quality", "simulation",
+}  # fmt: skip
 
 
 def test_the_folders_of_tests_are_rooms() -> None:

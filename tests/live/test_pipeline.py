@@ -169,6 +169,40 @@ def test_offsets_are_committed_only_after_delivery(engine: NativeEngine) -> None
     assert records_of(store) == saved
 
 
+class NotedStore(MemoryStore):
+    """Writes into the story of its log what it was asked to write, in order."""
+
+    def __init__(self, story: list[str]) -> None:
+        super().__init__(SPACE.fingerprint)
+        self._story = story
+
+    def save(self, states: Any, rows: Any) -> Any:
+        self._story.append(f"save {len(rows)}")
+        return super().save(states, rows)
+
+    def advance(self, next_offsets: Any) -> None:
+        self._story.append(f"advance {next_offsets['events', 0]}")
+        super().advance(next_offsets)
+
+
+def test_the_watermark_moves_after_its_records_and_offsets_come_last(engine: NativeEngine) -> None:
+    log = Log(batch(encode_events([event("ann"), event("bob")])))
+    pipeline(log, NotedStore(log.story), engine).step()
+    assert log.story == ["save 2", "advance 2", "deliver 2", "commit 2"]
+
+
+def test_a_save_that_failed_leaves_the_watermark_where_it_was(engine: NativeEngine) -> None:
+    class Away(MemoryStore):
+        def save(self, states: Any, rows: Any) -> Any:
+            raise StoreUnavailable("no server")
+
+    log, store = Log(batch(encode_events([event("ann")]))), Away(SPACE.fingerprint)
+    with pytest.raises(StoreUnavailable):
+        pipeline(log, store, engine).step()
+    assert store.watermarks([("events", 0)]) == {}
+    assert log.story == []
+
+
 def test_a_crash_between_save_and_publish_loses_no_score(engine: NativeEngine) -> None:
     values = encode_events([event("ann"), event("bob")])
     store, first, second = MemoryStore(SPACE.fingerprint), Log(batch(values)), Log(batch(values))

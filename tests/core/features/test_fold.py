@@ -276,6 +276,22 @@ def test_an_event_id_among_the_last_k_is_not_counted_again(make_events: Any) -> 
     assert outcome == [a, a, d, a, a, a]  # the last "a" fell out of the three remembered
 
 
+@pytest.mark.parametrize("remember", [1, 2, 3])
+def test_exactly_the_last_k_event_ids_are_remembered(make_events: Any, remember: int) -> None:
+    ids = [f"e{i}" for i in range(remember + 2)]
+    stream = [{"customer": "ann", "id": i, "at": START, "offset": o} for o, i in enumerate(ids)]
+    customer = np.zeros(len(ids), np.int32)
+    states = fold.fold_events(
+        empty_states(["ann"]), make_events(stream), customer, SPACE, remember_event_ids=remember
+    ).states
+    for back, known in [(remember, True), (remember + 1, False)]:
+        again = make_events([{**stream[-back], "offset": len(ids)}])
+        outcome = fold.fold_events(
+            states, again, np.zeros(1, np.int32), SPACE, remember_event_ids=remember
+        ).outcome
+        assert outcome.tolist() == [DUPLICATE_ID if known else APPLIED], f"{back} ids back"
+
+
 def test_sums_fade_to_nothing_over_a_century_without_events(make_events: Any) -> None:
     stream = [{"customer": "ann", "category": "soup", "at": START, "value": None}]
     stream += [{**stream[0], "category": "bread", "at": START + 36_500 * DAY}]

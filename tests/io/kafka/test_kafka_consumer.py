@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +117,9 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("seek-gone", values=12, value_bytes=900_000)
     start("wait")
     start("lost")
+    start("forgotten")
+    start("metadata")
+    start("held")
     yield started
     for scenario in started.values():
         scenario.source.close()
@@ -228,6 +232,61 @@ def test_lost_partition_is_neither_kept_nor_committed(scenarios: dict[str, Scena
     assert scenario.committed() == 0
     assert scenario.marks.begun == {}
     assert len(scenario.source.poll()) == 0
+
+
+class Renamed:
+    """The client, after the group evicted its member and took it in under a new id."""
+
+    def __init__(self, client: Any, member_id: str) -> None:
+        self._client, self._member_id = client, member_id
+
+    def memberid(self) -> str:
+        return self._member_id
+
+    def consumer_group_metadata(self) -> bytes:
+        return b"generation 9 of " + self._member_id.encode()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_member_that_was_forgotten_gives_up_its_partitions_and_starts_them_anew(
+    scenarios: dict[str, Scenario],
+) -> None:
+    scenario = scenarios["forgotten"]
+    batch = scenario.read(10)
+    # What librdkafka calls when the same partitions come back without having been revoked.
+    scenario.source._on_assign(Renamed(scenario.source._consumer, "another"), [])  # type: ignore[arg-type]
+    assert len(scenario.source.owned(batch)) == 0
+    scenario.source.commit(batch.next_offsets())
+    assert scenario.committed() == 0
+    assert scenario.first_batch().offsets.tolist()[0] == 0
+
+
+def test_group_metadata_is_of_the_rebalance_that_was_handled_not_the_client_s_newest(
+    scenarios: dict[str, Scenario],
+) -> None:
+    source = scenarios["metadata"].source
+    scenarios["metadata"].read(10)
+    client, before = source._consumer, source.group_metadata()
+    source._consumer = Renamed(client, "joined again meanwhile")  # type: ignore[assignment]
+    assert source.group_metadata() == before
+    source._on_assign(source._consumer, [])
+    assert source.group_metadata() == b"generation 9 of joined again meanwhile"
+    source._consumer = client
+
+
+def test_seek_drops_what_was_held_while_waiting(scenarios: dict[str, Scenario]) -> None:
+    source = scenarios["held"].source
+    assert scenarios["held"].first_batch().offsets.tolist()[0] == 0
+    scenarios["held"].produce(b"a", b"b")
+    while not source._held:  # as `wait` does, which receives what was on its way when it paused
+        source._held += source._consume(2, 0.1)
+    source.seek({("held", 0): 0})
+    offsets: list[int] = []
+    while len(offsets) < 12:
+        offsets += scenarios["held"].first_batch().offsets.tolist()
+    assert offsets == list(range(12))
 
 
 def test_owned_keeps_the_records_of_partitions_still_held(scenarios: dict[str, Scenario]) -> None:

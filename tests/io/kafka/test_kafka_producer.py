@@ -115,6 +115,23 @@ def test_servers_that_do_not_answer_are_unavailable() -> None:
         producer.settle()
 
 
+class Unconfirmed:
+    """A client whose queue still holds records when the time for `flush` is over."""
+
+    def produce_batch(self, _topic: str, records: list[Any], **_options: Any) -> int:
+        return len(records)
+
+    def flush(self, _seconds: float) -> int:
+        return 3
+
+
+def test_records_without_an_answer_are_not_taken_for_delivered(mock_kafka: str) -> None:
+    sink = make_sink(mock_kafka, "unanswered")
+    sink._producer.client = Unconfirmed()  # type: ignore[assignment]
+    with pytest.raises(BusUnavailable, match="did not confirm 3 records"):
+        sink.deliver([b"k"] * 4, [b"v"] * 4, [], {})
+
+
 def test_transaction_carries_records_and_starts_again_after_one_too_large(
     mock_kafka: str,
 ) -> None:

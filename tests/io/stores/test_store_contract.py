@@ -105,6 +105,25 @@ def test_a_record_that_lacks_a_stored_partition_is_refused(
     assert store.save(stored, rows(stored)).tolist() == [0]
 
 
+@pytest.mark.parametrize("ahead", range(7))
+def test_a_record_that_is_ahead_in_any_one_of_its_partitions_is_kept(
+    store: Store, make_events: Any, ahead: int
+) -> None:
+    def after(offsets: list[int]) -> CustomerStates:
+        events = make_events(
+            [{"customer": "a", "at": 1, "partition": p, "offset": o} for p, o in enumerate(offsets)]
+        )
+        return fold.fold_events(empty_states(["a"]), events, np.zeros(7, np.int32), SPACE).states
+
+    stored, behind = after([9 + (p == ahead) for p in range(7)]), after([9] * 7)
+    store.save(stored, rows(stored))
+    assert store.save(behind, rows(behind)).tolist() == [0]
+    assert pack(store.load(["a"]), 1) == pack(stored, 1)
+    newer = after([10] * 7)
+    assert store.save(newer, rows(newer)).tolist() == []
+    assert pack(store.load(["a"]), 1) == pack(newer, 1)
+
+
 def test_watermarks_begin_once_and_only_rise(store: Store) -> None:
     tp = ("events", 0)
     assert store.watermarks([tp]) == {}
