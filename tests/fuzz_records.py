@@ -30,7 +30,7 @@ from stream_scorer.core.events.validation import EventRules
 START_MS = 1_700_000_000_000
 EVENT_TYPES = ("view", "click", "cart", "purchase")
 CATEGORIES = tuple(f"category-{i:02d}" for i in range(12))
-RULES = EventRules(frozenset(EVENT_TYPES), frozenset(CATEGORIES), False, 300_000)
+RULES = EventRules(frozenset(EVENT_TYPES), frozenset(CATEGORIES), False, 300_000, 631_152_000_000)
 
 OURS = single_object_prefix("customer_event")
 # A producer's own schema: a tree of any depth, which the decoder has to skip, before our fields.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,14 +14,14 @@ from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files import events as event_files
 from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of
-
-if TYPE_CHECKING:
-    from stream_scorer.settings.tree import Settings
+from stream_scorer.live.consumer import clock_ms
+from stream_scorer.settings.tree import Settings
 
 EventPaths = str | Path | Sequence[str | Path]
 
-# There is no clock here: a time is never in the future.
-LATEST_MS = int(np.iinfo(np.int64).max // 2)
+# Rows of a table are judged without settings. They may be simulated, so they may lie in the future,
+# but not where only a time in another unit would.
+TABLE_SKEW_MS = 100 * 365 * 86_400_000
 
 
 def read_events(
@@ -45,11 +44,12 @@ def read_events(
     most = MOST_RECORD_BYTES if settings is None else settings.events.max_record_bytes
     opened = event_files.open_events([Path(path) for path in paths], max_record_bytes=most)
     tables = []
+    now_ms = clock_ms()
     for batch in opened:
         if strict:
             _refuse(batch.refused)
         rules = _any_type(batch.events) if settings is None else settings.event_rules()
-        events, invalid = validate(batch.events, batch.origin, rules, LATEST_MS)
+        events, invalid = validate(batch.events, batch.origin, rules, now_ms)
         if strict and settings is None:
             _refuse(invalid)
         tables.append(table_of(events))
@@ -83,14 +83,16 @@ def valid_batch(events: pa.Table) -> EventBatch:
     """The table's events as columns of numpy. Raises EventFileError for a row that is no event."""
     batch = events_of(events)
     _refuse(batch.refused)
-    valid, invalid = validate(batch.events, batch.origin, _any_type(batch.events), LATEST_MS)
+    rules = replace(_any_type(batch.events), allowed_skew_ms=TABLE_SKEW_MS)
+    valid, invalid = validate(batch.events, batch.origin, rules, clock_ms())
     _refuse(invalid)
     return valid
 
 
 def _any_type(events: EventBatch) -> EventRules:
-    """Rules that accept every event type, and judge the rest as always."""
-    return EventRules(frozenset(events.event_type.intern()[1]), None, False, 0)
+    """Rules that accept every event type, and judge the rest as the default settings do."""
+    types = frozenset(events.event_type.intern()[1])
+    return replace(Settings().event_rules(), event_types=types)
 
 
 def _refuse(dead_letters: Sequence[DeadLetter]) -> None:

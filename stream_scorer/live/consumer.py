@@ -178,7 +178,7 @@ class _Rehearsal:
 
     def poll(self) -> RecordBatch:
         event = {"event_id": "1", "customer_id": "1", "event_type": self.event_type,
-                 "value": 1.0, "occurred_at": 0}  # fmt: skip
+                 "value": 1.0, "occurred_at": clock_ms()}  # fmt: skip
         (value,) = encode_events([event])
         return RecordBatch(
             [value], [b"1"], [("rehearsal", 0)], np.zeros(1, np.int32), np.zeros(1, np.int64),

@@ -33,14 +33,12 @@ from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import open_events
 from stream_scorer.io.files.parquet_events import allocate_with_malloc
 from stream_scorer.io.kafka.topic_reader import TopicReader
-from stream_scorer.live.consumer import lookup_of
+from stream_scorer.live.consumer import clock_ms, lookup_of
 from stream_scorer.past.numbering import Numbering
 from stream_scorer.past.window import in_window
 from stream_scorer.settings.tree import Settings
 
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
-# Half of the greatest number, so that a tolerance can be added to it without overflow.
-LATEST_MS = int(np.iinfo(np.int64).max // 2)  # no clock: nothing in a file lies in the future
 LISTED = 1000
 
 
@@ -83,13 +81,15 @@ def refused_in_words(
 class PastEvents:
     """batches: the same ones each time they are iterated. ranges: of a topic, by partition the
     first offset and the one after the last; empty for files. most_records: None where not known.
-    numbering: of files, whose events name a directory as their source; None for a topic.
+    now_ms: when it was opened; later events of files are refused. numbering: of files, whose
+    events name a directory as their source; None for a topic.
     """
 
     name: str
     batches: Iterable[DecodedBatch]
     ranges: dict[TopicPartition, tuple[int, int]]
     most_records: int | None
+    now_ms: int
     numbering: Numbering | None = None
 
 
@@ -101,14 +101,18 @@ def open_past(
     batch_records: int,
     from_ms: int | None = None,
     to_ms: int | None = None,
+    now_ms: int | None = None,
 ) -> Iterator[PastEvents]:
     """Event files and directories, or [`TOPIC`]; only from from_ms inclusive to to_ms exclusive.
 
+    now_ms: against which times are judged, for work that several processes share; None: the clock.
     Raises InputError, BusUnavailable, Halt; so does iteration.
     """
+    now = clock_ms() if now_ms is None else now_ms
     if list(sources) != [TOPIC]:
         # Files have no server to close.
-        yield _of_files(settings, [Path(s) for s in sources], batch_records, (from_ms, to_ms))
+        paths = [Path(s) for s in sources]
+        yield _of_files(settings, paths, batch_records, (from_ms, to_ms), now)
         return
     kafka = settings.kafka
     with (
@@ -120,19 +124,20 @@ def open_past(
     ):  # fmt: skip
         decoder = Decoder(lookup, max_record_bytes=settings.events.max_record_bytes)
         batches = _Again(lambda: (DecodedBatch(*decoder.decode(r), r) for r in reader))
-        yield PastEvents(kafka.input_topic, batches, reader.ranges, reader.most_records)
+        yield PastEvents(kafka.input_topic, batches, reader.ranges, reader.most_records, now)
 
 
 def _of_files(
     settings: Settings, paths: Sequence[Path], batch_records: int,
-    window: tuple[int | None, int | None],
+    window: tuple[int | None, int | None], now_ms: int,
 ) -> PastEvents:  # fmt: skip
     allocate_with_malloc()
     most = settings.events.max_record_bytes
     files = open_events(paths, batch_records=batch_records, max_record_bytes=most)
     numbering = Numbering.of(files.given_as)
-    batches = _Again(lambda: in_window(numbering.numbered(files), *window))
-    return PastEvents(", ".join(map(str, files.files)), batches, {}, None, numbering)
+    rules = settings.event_rules()
+    batches = _Again(lambda: in_window(numbering.numbered(files), *window, rules, now_ms))
+    return PastEvents(", ".join(map(str, files.files)), batches, {}, None, now_ms, numbering)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def valid_batches(settings: Settings, past: PastEvents, refused: Refused) -> Ite
     """Each batch with only the events that can be applied; other records are added to `refused`."""
     rules = settings.event_rules()
     for batch in past.batches:
-        events, invalid = validate(batch.events, batch.origin, rules, LATEST_MS)
+        events, invalid = validate(batch.events, batch.origin, rules, past.now_ms)
         refused.add([*batch.refused, *invalid])
         yield replace(batch, events=events)
 

@@ -21,7 +21,7 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.past.prefetch import read_ahead
-from stream_scorer.past.sources import LATEST_MS, PastEvents, Refused
+from stream_scorer.past.sources import PastEvents, Refused
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -92,7 +92,7 @@ class PastFold:
     def _prepared(self, batches: Iterable[DecodedBatch]) -> Iterator[_Prepared]:
         for batch in batches:
             started = time.perf_counter()
-            events = self._preparation.prepare(batch, LATEST_MS)
+            events = self._preparation.prepare(batch, self._past.now_ms)
             self.seconds["decode"] += time.perf_counter() - started
             yield _Prepared(len(batch), batch.origin.next_offsets(), events)
 

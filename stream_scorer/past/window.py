@@ -12,14 +12,17 @@ from dataclasses import replace
 import numpy as np
 
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.events.validation import EventRules
 
 
 def in_window(
-    batches: Iterable[DecodedBatch], from_ms: int | None, to_ms: int | None
-) -> Iterator[DecodedBatch]:
+    batches: Iterable[DecodedBatch], from_ms: int | None, to_ms: int | None,
+    rules: EventRules, now_ms: int,
+) -> Iterator[DecodedBatch]:  # fmt: skip
     """The batches with only the events from from_ms inclusive to to_ms exclusive.
 
-    None is no bound. Refused records are kept, since their time is not known.
+    None is no bound. Refused records are kept, since their time is not known, and so are events
+    whose time is not plausible, or nobody would hear of them: `validate` refuses them later.
     """
     for batch in batches:
         if from_ms is None and to_ms is None:
@@ -30,4 +33,5 @@ def in_window(
             inside &= batch.events.occurred_at_ms >= from_ms
         if to_ms is not None:
             inside &= batch.events.occurred_at_ms < to_ms
+        inside |= ~rules.plausible(batch.events, batch.origin, now_ms)
         yield replace(batch, events=batch.events.take(inside))

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from stream_scorer.core.events.moments import EPOCH, nearest_ms, parse_iso_8601
 from stream_scorer.core.events.validation import EventRules
 from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.labels.labels import LabelRule
@@ -58,7 +60,25 @@ def _words(value: object) -> object:
         raise ValueError(f"can't be read: {error}; check permissions and encoding") from None
 
 
+def _moment(value: object) -> object:
+    """ISO 8601 text, or a moment as TOML writes it, to text that `parse_iso_8601` reads."""
+    if isinstance(value, date):
+        value = value.isoformat()
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = parse_iso_8601(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("write ISO 8601 with a zone, such as 2026-11-24T08:00:00Z")
+    if moment < EPOCH:
+        raise ValueError("times are counted from 1970 on; write a later one")
+    return value
+
+
 Duration = Annotated[str, AfterValidator(_duration)]
+Moment = Annotated[str, BeforeValidator(_moment)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -76,6 +96,7 @@ class EventSettings(Section):
         "view", "click", "cart", "purchase",
     )  # fmt: skip
     max_record_bytes: Count = 1_000_000
+    earliest_occurred_at: Moment = "1990-01-01T00:00:00Z"
     allowed_skew_seconds: CountOrNone = 300
     refuse_unknown_category: bool = False
     remember_event_ids: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -184,6 +205,7 @@ class Settings(Section):
             None if categories is None else frozenset(categories),
             self.events.refuse_unknown_category,
             self.events.allowed_skew_seconds * 1000,
+            nearest_ms(parse_iso_8601(self.events.earliest_occurred_at)),
         )
 
     def label_rule(self) -> LabelRule:

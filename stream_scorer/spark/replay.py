@@ -35,6 +35,7 @@ from stream_scorer.io.files.snapshots import (
     manifest_of,
 )
 from stream_scorer.jobs.replay import LabelledSnapshot
+from stream_scorer.live.consumer import clock_ms
 from stream_scorer.past.sources import TOPIC, Refused, open_past, refuse_unfinished, valid_batches
 from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
@@ -129,7 +130,8 @@ def _events(
 ) -> DataFrame:
     """All valid events, kept on disk once they were read; a task for each file."""
     numbered = spark.sparkContext.parallelize(list(enumerate(listed)), len(listed))
-    read = partial(_read, settings=settings, window=window, reports=reports)
+    # The moment is the driver's, or workers might judge one event differently.
+    read = partial(_read, settings=settings, window=window, now_ms=clock_ms(), reports=reports)
     # One row for each file, and as many partitions: a task reads one file.
     files = spark.createDataFrame(numbered, "file int, path string")
     return files.mapInArrow(read, EVENT_COLUMNS).persist(StorageLevel.DISK_ONLY)
@@ -179,6 +181,7 @@ def _read(
     batches: Iterator[Any],
     settings: Settings,
     window: tuple[int | None, int | None],
+    now_ms: int,
     reports: Accumulator[Reports],
 ) -> Iterator[Any]:
     """In a Python worker: the events of one file after the other."""
@@ -187,7 +190,7 @@ def _read(
             refused = Refused()
             with open_past(
                 settings, [row["path"]], batch_records=BATCH_RECORDS,
-                from_ms=window[0], to_ms=window[1],
+                from_ms=window[0], to_ms=window[1], now_ms=now_ms,
             ) as past:  # fmt: skip
                 for valid in valid_batches(settings, past, refused):
                     yield event_tables.to_batch(valid.events, row["file"])

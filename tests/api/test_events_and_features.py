@@ -89,9 +89,10 @@ def test_a_folder_that_is_not_there_is_not_made(shop: Shop, tmp_path: Path, name
 
 
 def test_settings_leave_out_what_replay_refuses(tmp_path: Path, shop: Shop) -> None:
+    same = '"customer_id": "a", "occurred_at": 1767225600005'
     rows = [
-        '{"event_id": "1", "customer_id": "a", "event_type": "view", "occurred_at": 5}',
-        '{"event_id": "2", "customer_id": "a", "event_type": "returned", "occurred_at": 6}',
+        f'{{"event_id": "1", "event_type": "view", {same}}}',
+        f'{{"event_id": "2", "event_type": "returned", {same}}}',
     ]
     (tmp_path / "e.jsonl").write_text("\n".join(rows))
     assert ss.read_events([tmp_path / "e.jsonl"])["event_id"].to_pylist() == ["1", "2"]
@@ -100,7 +101,9 @@ def test_settings_leave_out_what_replay_refuses(tmp_path: Path, shop: Shop) -> N
 
 
 def test_a_record_that_is_no_event_is_named_or_left_out(tmp_path: Path) -> None:
-    good = '{"event_id": "1", "customer_id": "a", "event_type": "view", "occurred_at": 5}'
+    good = (
+        '{"event_id": "1", "customer_id": "a", "event_type": "view", "occurred_at": 1767225600005}'
+    )
     (tmp_path / "e.jsonl").write_text(f"{good}\nbroken\n")
     with pytest.raises(ss.EventFileError, match=r"e\.jsonl, record 1.*line 2"):
         ss.read_events(tmp_path / "e.jsonl")

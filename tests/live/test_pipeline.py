@@ -40,7 +40,7 @@ SPACE = FeatureSpace.compile(
     ],
     {"category_id": CATEGORIES},
 )
-RULES = EventRules(frozenset({"view", "purchase"}), frozenset(CATEGORIES), True, 60_000)
+RULES = EventRules(frozenset({"view", "purchase"}), frozenset(CATEGORIES), True, 60_000, 10)
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +341,7 @@ BAD = {
     Reason.UNKNOWN_CATEGORY: encode_events([event("ann", "shoes")])[0],
     Reason.VALUE_NOT_FINITE: encode_events([event("ann", value=float("nan"))])[0],
     Reason.TIME_NEGATIVE: encode_events([event("ann", at=-1)])[0],
+    Reason.TIME_TOO_EARLY: encode_events([event("ann", at=9)])[0],
     Reason.TIME_IN_FUTURE: encode_events([event("ann", at=NOW_MS + 60_001)])[0],
 }
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.events.validation import EventRules
 from stream_scorer.io.files.events import open_events
 from stream_scorer.past.numbering import Numbering
 from stream_scorer.past.window import in_window
 
 START_MS = 1_700_000_000_000
+RULES = EventRules(frozenset({"view"}), None, False, 0, 631_152_000_000)
 Position = tuple[str, int]
 
 
@@ -93,8 +95,18 @@ def test_a_window_begins_inclusive_and_ends_exclusive(
 ) -> None:
     files = open_events([directory], max_record_bytes=1000, batch_records=2)
     bounds = [None if bound is None else START_MS + bound for bound in window]
-    batches = list(in_window(files, bounds[0], bounds[1]))
+    batches = list(in_window(files, bounds[0], bounds[1], RULES, START_MS + 1000))
     found = [at - START_MS for b in batches for at in b.events.occurred_at_ms.tolist()]
     assert found == times
     assert sum(len(b.refused) for b in batches) == 1, "its time is not known"
     assert sum(map(len, batches)) == 6, "all records count, whatever the window leaves out"
+
+
+@pytest.mark.parametrize("at_ms", [-1, START_MS // 1000, START_MS * 1000, 253_402_214_400_000])
+def test_an_event_of_an_implausible_time_is_left_to_be_refused_by_every_window(
+    tmp_path: Path, at_ms: int
+) -> None:
+    write(tmp_path / "e.jsonl", [0, at_ms - START_MS, 20])
+    files = open_events([tmp_path / "e.jsonl"], max_record_bytes=1000)
+    (batch,) = in_window(files, START_MS + 1, START_MS + 10, RULES, START_MS + 1000)
+    assert batch.events.occurred_at_ms.tolist() == [at_ms]

@@ -245,3 +245,18 @@ def _sections(text: str) -> dict[str, str]:
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
         found[name.split(".")[0]] = found.get(name.split(".")[0], "") + body
     return found
+
+
+@pytest.mark.parametrize(
+    "written", ["1995-06-01T00:00:00Z", '"1995-06-01T02:00:00+02:00"', '"1995-06-01T00:00Z"']
+)
+def test_the_earliest_time_is_a_moment_of_toml_or_text(tmp_path: Path, written: str) -> None:
+    settings = load(tmp_path, f"[events]\nearliest_occurred_at = {written}\n")
+    assert settings.event_rules().earliest_ms == 801_964_800_000
+
+
+@pytest.mark.parametrize("written", ['"1995-06-01"', "1995-06-01", '"soon"', '"1969-01-01T00:00Z"'])
+def test_a_moment_without_a_zone_or_before_1970_is_refused(tmp_path: Path, written: str) -> None:
+    (line,) = complaint(tmp_path, f"[events]\nearliest_occurred_at = {written}\n")
+    assert "events.earliest_occurred_at" in line
+    assert "zone" in line or "1970" in line

@@ -42,6 +42,7 @@ class Reason(str, Enum):
     UNKNOWN_CATEGORY = "unknown_category"
     VALUE_NOT_FINITE = "value_not_finite"
     TIME_NEGATIVE = "time_negative"
+    TIME_TOO_EARLY = "time_too_early"
     TIME_IN_FUTURE = "time_in_future"
 
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_scorer.core.events.batch import (
-    NO_TIMESTAMP,
     NULL,
     Bool,
     DeadLetter,
     EventBatch,
     Int32,
+    Int64,
     Origin,
     Reason,
 )
+from stream_scorer.core.events.time_units import moment_text, unit_question
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,23 @@ class EventRules:
     categories: frozenset[str] | None
     refuse_unknown_category: bool
     allowed_skew_ms: int
+    earliest_ms: int = 0
+
+    def latest_ms(self, stamps_ms: Int64, now_ms: int) -> Int64:
+        """(n,) how late events may have occurred whose records are of the times stamps_ms (n,).
+
+        That is the record's own time or now_ms, whichever is earlier, and the allowed skew. So a
+        replay of a topic decides as the live consumer did. Records of files have no time, and a
+        record time that is implausible itself is passed over.
+        """
+        judged_at = np.where(stamps_ms < max(self.earliest_ms, 0), now_ms, stamps_ms)
+        return np.minimum(judged_at, now_ms) + self.allowed_skew_ms
+
+    def plausible(self, events: EventBatch, records: Origin, now_ms: int) -> Bool:
+        """(n,) which of the events of `records` occurred within the plausible window."""
+        latest = self.latest_ms(records.timestamps_ms[events.record_index], now_ms)
+        at_ms = events.occurred_at_ms
+        return (at_ms >= max(self.earliest_ms, 0)) & (at_ms <= latest)
 
 
 def validate(
@@ -39,13 +57,11 @@ def validate(
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """Split `events` (decoded from `records`) into those that can be applied and dead letters.
 
-    An event's time is judged against its record's timestamp or `now_ms`, whichever is earlier, so
-    that a replay of the log decides as the live consumer did. One reason per record, the first in
+    An event's time is judged as `EventRules.latest_ms` says. One reason per record, the first in
     the order of `Reason`.
     """
     n = len(events)
-    stamps = records.timestamps_ms[events.record_index]
-    judged_at = np.where(stamps == NO_TIMESTAMP, now_ms, np.minimum(stamps, now_ms))
+    latest_ms = rules.latest_ms(records.timestamps_ms[events.record_index], now_ms)
     type_codes, types = events.event_type.intern()
     known_type = _member(type_codes, types, rules.event_types)
     checks: list[tuple[Bool, Reason]] = [
@@ -59,13 +75,14 @@ def validate(
     checks += [
         (np.isfinite(events.value) | ~events.has_value, Reason.VALUE_NOT_FINITE),
         (events.occurred_at_ms >= 0, Reason.TIME_NEGATIVE),
-        (events.occurred_at_ms <= judged_at + rules.allowed_skew_ms, Reason.TIME_IN_FUTURE),
+        (events.occurred_at_ms >= rules.earliest_ms, Reason.TIME_TOO_EARLY),
+        (events.occurred_at_ms <= latest_ms, Reason.TIME_IN_FUTURE),
     ]
     good = np.ones(n, np.bool_)
     dead_letters: list[DeadLetter] = []
     for passed, reason in checks:
         for row in np.flatnonzero(good & ~passed).tolist():
-            detail = _detail(events, row, reason)
+            detail = _detail(events, row, reason, rules, int(latest_ms[row]))
             dead_letters.append(records.dead_letter(int(events.record_index[row]), reason, detail))
         good &= passed
     return (events.take(good) if dead_letters else events), dead_letters
@@ -78,7 +95,7 @@ def _member(codes: Int32, names: list[str], allowed: frozenset[str]) -> Bool:
     return found
 
 
-def _detail(events: EventBatch, row: int, reason: Reason) -> str:
+def _detail(events: EventBatch, row: int, reason: Reason, rules: EventRules, latest_ms: int) -> str:
     if reason is Reason.MISSING_CUSTOMER_ID:
         return "customer_id is empty"
     if reason is Reason.UNKNOWN_EVENT_TYPE:
@@ -87,4 +104,12 @@ def _detail(events: EventBatch, row: int, reason: Reason) -> str:
         return f"category_id {events.category_id[row]!r} is not in vocabularies.category_id"
     if reason is Reason.VALUE_NOT_FINITE:
         return f"value {events.value[row]} is not finite"
-    return f"occurred_at {events.occurred_at_ms[row]} ms"
+    at_ms = int(events.occurred_at_ms[row])
+    if reason is Reason.TIME_IN_FUTURE:
+        beyond = f"after {moment_text(latest_ms)}, the latest that is plausible for its record"
+    elif reason is Reason.TIME_TOO_EARLY:
+        beyond = f"before events.earliest_occurred_at, {moment_text(rules.earliest_ms)}"
+    else:
+        beyond = "before 1970"
+    question = unit_question(at_ms, rules.earliest_ms, latest_ms)
+    return f"occurred_at {at_ms} ms is {moment_text(at_ms)}, {beyond}{question and '; ' + question}"

@@ -28,7 +28,7 @@ from stream_scorer.model.engines.native import NativeEngine
 
 RELATIVE = 1e-6
 PROBABILITY = 2e-5  # engines agree to 1e-5, and a batch's size may move the last bits
-RULES = EventRules(frozenset(EVENT_TYPES), frozenset(CATEGORIES), False, 300_000)
+RULES = EventRules(frozenset(EVENT_TYPES), frozenset(CATEGORIES), False, 300_000, 631_152_000_000)
 MAX_RECORD_BYTES = 1_000_000
 SHOWN = 12
 
