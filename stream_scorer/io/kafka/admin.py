@@ -81,13 +81,14 @@ class KafkaAdmin:
         """Addresses of the brokers, as they give them."""
         return [f"{b.host}:{b.port}" for b in self._metadata().brokers.values()]
 
-    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
-        """Those of `names` that exist."""
+    def topics(self, names: Iterable[str], seconds: float = REQUEST_SECONDS) -> dict[str, Topic]:
+        """Those of `names` that exist. seconds: how long their settings may take."""
         known = {n: t for n, t in self._metadata().topics.items() if t.error is None}
         wanted = [name for name in names if name in known]
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
         configs = self._client.describe_configs(resources) if resources else {}
-        answers = {r.name: _answer(f, "reading topic settings") for r, f in configs.items()}
+        doing = "reading topic settings"
+        answers = {r.name: _answer(f, doing, seconds) for r, f in configs.items()}
         return {
             name: Topic(
                 name,
@@ -181,10 +182,10 @@ class KafkaAdmin:
             raise translate_error(error.args[0], "asking for topics") from error
 
 
-def _answer(future: Future[Any], doing: str) -> Any:
+def _answer(future: Future[Any], doing: str, seconds: float = REQUEST_SECONDS) -> Any:
     try:
-        return future.result(REQUEST_SECONDS)
+        return future.result(seconds)
     except KafkaException as error:
         raise translate_error(error.args[0], doing) from error
     except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
-        raise BusUnavailable(f"Kafka, {doing}: no answer in {REQUEST_SECONDS:g} s") from None
+        raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None

@@ -243,6 +243,13 @@ class KafkaSource:
                 "its newest writes, or is a namespace that a replay built up to there",
                 *tp, start, committed - start,
             )  # fmt: skip
+        elif committed is None and mark is None and start > 0:
+            log.warning(
+                "%s[%d]: this group and namespace are new, and the log begins at offset %d: events "
+                "before it were deleted, so vectors lack them; to have them, replay their files "
+                "into a new namespace first",
+                *tp, start,
+            )  # fmt: skip
         else:
             log.info("%s[%d]: reading from %d", *tp, start)
         return start
