@@ -101,6 +101,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         if settings.kafka.input_topic in topics:
             topic = topics[settings.kafka.input_topic]
             positions = admin.positions(settings.kafka.group_id, topic)
+            yield from _bound(settings, positions)
             yield _group(settings.kafka.group_id, positions)
             yield _history(settings, positions)
     except StreamScorerError as error:
@@ -136,6 +137,19 @@ def _history(settings: Settings, positions: Mapping[TopicPartition, GroupPositio
     )  # fmt: skip
 
 
+def _bound(
+    settings: Settings, positions: Mapping[TopicPartition, GroupPosition]
+) -> Iterator[Finding]:
+    """Whether the group's offsets are another namespace's."""
+    group, namespace = settings.kafka.group_id, settings.store.namespace
+    others = {p.namespace for p in positions.values() if p.namespace} - {namespace}
+    if others:
+        names = ", ".join(sorted(others))
+        remedy = f"stop the members of {names}; then `run` moves the group to {namespace}"
+        found = f"reads for namespace {names}, the config names {namespace}"
+        yield Finding(f"group {group}", found, f"{remedy}; or {FRESH_START}")
+
+
 def _group(group: str, positions: Mapping[TopicPartition, GroupPosition]) -> Finding:
     gone = [
         f"{name}[{partition}]"
@@ -157,8 +171,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     where = settings.redis.shown_url
     try:
         health = redis_health(
-            settings.redis.url, settings.redis.client_options(), settings.store.namespace
-        )
+            settings.redis.url, settings.redis.client_options(), settings.store.namespace,
+            settings.kafka.input_topic,
+        )  # fmt: skip
     except StreamScorerError as error:
         remedy = "check redis.url, and that the server is up and lets this user in"
         yield Finding("redis", f"{where}: {error}", remedy)
@@ -171,6 +186,14 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         remedy = "raise maxmemory, or set a shorter store.time_to_live_seconds"
         yield Finding("redis memory", f"{share:.0%} of maxmemory is used", remedy)
     yield _namespace(settings, health)
+    group = settings.kafka.group_id
+    if health.group not in (None, group):
+        yield Finding(
+            f"namespace {settings.store.namespace}",
+            f"belongs to group {health.group}, the config names {group}",
+            f"stop the members of {health.group}; then `run` moves the namespace to {group}; or "
+            + FRESH_START,
+        )
 
 
 def _eviction(health: RedisHealth) -> Finding:

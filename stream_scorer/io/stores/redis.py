@@ -4,6 +4,7 @@ Keys, all under the namespace NS from the settings:
   NS:c:CUSTOMER_ID              string, one record (state_codec.py), with a time to live if set
   NS:watermark:TOPIC:PARTITION  decimal, the next offset that the store still needs
   NS:fingerprint                16 hexadecimal digits, set once
+  NS:group:TOPIC                the consumer group that reads the topic into NS
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
   NS:saved:OWNER                the number of one consumer's last script call, for ten minutes
@@ -106,6 +107,14 @@ class RedisStore:
                 f"holds vectors of feature declaration {found}, the config declares {declared}; "
                 "set store.namespace to a new name and replay the events into it",
             )  # fmt: skip
+
+    def group_of(self, topic: str, group: str) -> str:
+        """The consumer group that reads `topic` into the namespace: `group`, where it is new."""
+        return self._set_once(self._group_key(topic), group)
+
+    def give_to(self, topic: str, group: str) -> None:
+        """From now on `group` reads `topic` into the namespace."""
+        self._ask(lambda: self._client.set(self._group_key(topic), group))
 
     def recognise(self, topic: str, identity: str) -> None:
         """Bind the namespace to the topic with Kafka's id `identity`, where it is new.
@@ -320,6 +329,9 @@ class RedisStore:
         values = self._client.mget([self._watermark_key(tp) for tp in partitions])
         found = zip(partitions, values, strict=True)
         return {tp: int(value) for tp, value in found if value is not None}
+
+    def _group_key(self, topic: str) -> str:
+        return f"{self._namespace}:group:{topic}"
 
     def _key(self, customer_id: str) -> str:
         return f"{self._namespace}:c:{customer_id}"
