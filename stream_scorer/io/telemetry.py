@@ -80,6 +80,11 @@ class Metrics:
             "Times that the store was found to have lost its newest writes",
             registry=r,
         )
+        self.redis_evicted_keys = Counter(
+            "stream_scorer_redis_evicted_keys",
+            "Keys that Redis deleted for lack of memory; customers' vectors may be among them",
+            registry=r,
+        )
         self.waits = Counter(
             "stream_scorer_waits",
             "Waits because a server did not answer, by server",

@@ -31,11 +31,12 @@ from stream_scorer.core.features import csr
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
-from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.errors import EventFileError, InputError, StoreRewound
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.live.consumer import open_store
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
@@ -247,13 +248,16 @@ def rebuild(
     store = open_store(
         settings.model_copy(update={"store": named}), space := settings.feature_space()
     )
+    evictions = EvictionWatch(store.server, allowed=settings.redis.allow_eviction)
+    evictions.refuse()
     store.claim()
     with _opened(settings, sources, window, REDIS_BATCH_RECORDS) as past:
         # A partition that starts at 5 must not look as if 0 to 4 were stored.
-        store.begin({tp: first for tp, (first, _) in past.ranges.items()})
+        _begin(store, namespace, {tp: first for tp, (first, _) in past.ranges.items()})
         noted = replace(past, batches=_with_files_noted(past, store))
         fold = PastFold(settings, noted, store, threads or usable_cores())
         fold.run()
+        evictions.evicted()
         # The ends, though the last offsets may hold no record (compaction, transactions).
         store.advance({tp: end for tp, (_, end) in past.ranges.items()})
     return RebuiltNamespace(
@@ -266,6 +270,24 @@ def rebuild(
         stages=fold.seconds,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _begin(store: RedisStore, namespace: str, firsts: dict[TopicPartition, int]) -> None:
+    """Begin the partitions of a topic. Raises InputError where an earlier replay ended before their
+    first offsets: watermarks would move over events that nobody has read."""
+    try:
+        store.begin(firsts)
+    except StoreRewound as gap:
+        missing = ", ".join(
+            f"{topic}[{partition}] from {offset} to {firsts[topic, partition] - 1}"
+            for (topic, partition), offset in sorted(gap.offsets.items())
+        )
+        remedy = (
+            f"it holds the topic up to before this replay's first event, and would lack {missing}"
+        )
+        raise InputError(
+            "--into", namespace, f"{remedy}; begin the replay there, or name a new namespace"
+        ) from None
 
 
 def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -> list[str]:

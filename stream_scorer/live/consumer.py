@@ -15,8 +15,6 @@ from types import TracebackType
 
 import numpy as np
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
@@ -24,13 +22,14 @@ from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, RecordBatch, TopicPartition
 from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.core.features.space import FeatureSpace
-from stream_scorer.errors import BusUnavailable
+from stream_scorer.errors import BusUnavailable, ConfigError
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.producer import KafkaSink
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.group_binding import bind_group, check_binding
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
@@ -48,11 +47,13 @@ def clock_ms() -> int:
 
 def open_store(settings: Settings, space: FeatureSpace) -> RedisStore:
     """The store of the settings' namespace."""
-    # The client does not retry: the loop does, and between its attempts it polls Kafka and can be
-    # stopped. Retries of the client would also hide a restart of Redis from the store, and with it
-    # the writes that were lost.
-    once = Retry(NoBackoff(), 0)
-    client = redis.Redis.from_url(settings.redis.url, retry=once, **settings.redis.client_options())
+    # The store lets the client retry nothing: the loop does, and between its attempts it polls
+    # Kafka and can be stopped.
+    try:
+        client = redis.Redis.from_url(settings.redis.url, **settings.redis.client_options())
+    except ValueError:  # its text may have a part of the password in it
+        remedy = "write redis://HOST:PORT/DATABASE, with %2F for / and so on in a password"
+        raise ConfigError("redis.url", settings.redis.shown_url, remedy) from None
     return RedisStore(
         client,
         settings.store.namespace,
@@ -93,6 +94,8 @@ class Consumer:
         # Closed in reverse order: the member leaves its group first.
         self._closing.callback(self.lookup.close)
         self._closing.callback(self.leave)
+        self.evictions = EvictionWatch(self.store.server, allowed=settings.redis.allow_eviction)
+        self.evictions.refuse()
         self.store.claim()
         bind_group(settings.kafka, settings.store.namespace, self.store)
 

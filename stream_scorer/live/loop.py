@@ -139,10 +139,11 @@ class Loop:
 
     def _verify(self) -> None:
         """At the start and every `VERIFY_SECONDS`: the topic is still the one that the store knows,
-        and the store has lost nothing. A consumer without events would not notice it by writing.
-        """
+        and the store has lost and evicted nothing. A consumer without events would not notice it by
+        writing."""
         if time.monotonic() >= self._next_verify:
             self._consumer.verify()
+            self._metrics.redis_evicted_keys.inc(self._consumer.evictions.evicted())
             self._next_verify = time.monotonic() + VERIFY_SECONDS
 
     def _join_anew(self, error: Unavailable) -> None:

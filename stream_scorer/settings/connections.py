@@ -237,6 +237,7 @@ class RedisSettings(Section):
     ssl_certificate_file: SecretFile | None = None
     ssl_key_file: SecretFile | None = None
     timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    allow_eviction: bool = False
 
     @property
     def shown_url(self) -> str:

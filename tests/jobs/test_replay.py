@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import redis
 
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.state_codec import pack
-from stream_scorer.demo.embedded import EmbeddedKafka
-from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from stream_scorer.errors import ConfigError, EventFileError, Halt, InputError
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.propensities import FILE, MANIFEST
 from stream_scorer.io.kafka.producer import ConfirmedProducer
-from stream_scorer.jobs.replay import Window, propensities, rebuild
+from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.jobs.replay import Window, _begin, propensities, rebuild
 from stream_scorer.live.consumer import open_store
+from stream_scorer.settings.connections import RedisSettings
 from stream_scorer.settings.tree import Settings
 
 START = 1_700_000_000_000
@@ -158,6 +161,44 @@ def test_a_namespace_is_built_from_the_topic_with_its_watermarks(
     again = rebuild(settings, ["topic"], "version-2")
     assert (again.counts.applied, again.counts.duplicates) == (0, 900)
     assert records_of(named(settings, "version-2")) == built
+
+
+def test_a_replay_that_would_leave_a_hole_in_a_namespace_is_refused(
+    settings: Settings, kafka: EmbeddedKafka
+) -> None:
+    """The namespace was built up to an offset, and the topic no longer begins there."""
+    topic, made = settings.kafka.input_topic, made_up_events()
+    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.send(topic, [e["customer_id"].encode() for e in made], encode_events(made))
+    assert producer.settle() == []
+    producer.close()
+    rebuild(settings, ["topic"], "version-2")
+    store = open_store(named(settings, "version-2"), settings.feature_space())
+    marks = store.watermarks([(topic, p) for p in range(4)])
+    for (name, partition), end in marks.items():
+        store._client.set(f"version-2:watermark:{name}:{partition}", end - 5)
+    with pytest.raises(
+        InputError, match=r"--into: 'version-2'.*would lack.*from.*to.*new namespace"
+    ):
+        _begin(store, "version-2", marks)
+
+
+def test_a_server_that_evicts_vectors_is_refused_and_evictions_end_a_replay(
+    settings: Settings, events: list[Path], redis_server: EmbeddedRedis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with redis.Redis(port=redis_server.port) as client:
+        client.config_set("maxmemory-policy", "volatile-lru")
+        with pytest.raises(ConfigError, match=r"redis\.allow_eviction.*volatile-lru.*noeviction"):
+            rebuild(settings, events, "version-2")
+        assert client.dbsize() == 0
+        options = {**settings.redis.model_dump(), "allow_eviction": True}
+        allowing = settings.model_copy(update={"redis": RedisSettings(**options)})
+        assert rebuild(allowing, events, "version-2").counts.applied == 900
+    evicted = iter([0, 5])  # as INFO counts them at the start and at the end
+    monkeypatch.setattr(RedisServer, "info", lambda *_: {"evicted_keys": next(evicted)})
+    with pytest.raises(Halt, match=r"evicted 5 keys.*verify --sample 0"):
+        rebuild(settings, events, "version-3")
 
 
 def test_a_directory_is_one_source_and_new_files_come_last(

@@ -9,25 +9,33 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+import redis
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.propensity_encoder import decode_propensities
-from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch
+from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch, TopicPartition
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.io.telemetry import Metrics
+from stream_scorer.jobs import run as job
 from stream_scorer.live.consumer import open_store
+from stream_scorer.live.loop import Stop
+from stream_scorer.settings.connections import RedisSettings
 from stream_scorer.settings.tree import Settings
 
 MOST_POLLS = 300  # of 100 ms each
@@ -158,3 +166,101 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     lines = [json.loads(line) for line in log.splitlines()]
     assert any("the store lost its newest writes" in line["message"] for line in lines)
     assert lines[-1]["message"].startswith("stopped:")
+
+
+@pytest.fixture
+def settings(config: Path) -> Settings:
+    return Settings.load(config, environment={})
+
+
+@pytest.fixture
+def run_here(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Metrics]:
+    """`run` in this process until the group has committed all of the input topic."""
+
+    def run(on_begin: Callable[[], None] = lambda: None, settings: Settings = settings) -> Metrics:
+        metrics, stop, begin = Metrics(), Stop(), RedisStore.begin
+
+        def begin_after(store: RedisStore, offsets: dict[TopicPartition, int]) -> None:
+            on_begin()
+            begin(store, offsets)
+
+        def wait() -> None:
+            try:
+                wait_until_committed(settings, still_running)
+            finally:
+                stop.asked = True
+
+        class StillRunning:
+            def poll(self) -> None:
+                """As a process that runs."""
+
+        still_running: Any = StillRunning()
+        monkeypatch.setattr(job, "Metrics", lambda: metrics)
+        monkeypatch.setattr(RedisStore, "begin", begin_after)
+        waiting = Thread(target=wait)
+        waiting.start()
+        job.run(settings, stop)
+        waiting.join()
+        monkeypatch.setattr(RedisStore, "begin", begin)
+        return metrics
+
+    return run
+
+
+def test_a_store_emptied_while_partitions_are_assigned_is_read_again(
+    settings: Settings, kafka: EmbeddedKafka, redis_server: EmbeddedRedis,
+    run_here: Callable[..., Metrics],
+) -> None:  # fmt: skip
+    """After its watermarks were read, and before it sets new ones."""
+    first, second = made_up_events(400, 1), made_up_events(200, 2)
+    publish(kafka, settings.kafka.input_topic, first)
+    run_here()
+    publish(kafka, settings.kafka.input_topic, second)
+    times: list[int] = []
+
+    def empty_once() -> None:
+        times.append(1)
+        if len(times) == 1:
+            with redis.Redis(port=redis_server.port) as client:
+                client.flushall()
+
+    # A group of another name: the mock cluster gives partitions to one member of each.
+    group = settings.kafka.model_copy(update={"group_id": "second"})
+    metrics = run_here(empty_once, settings.model_copy(update={"kafka": group}))
+    assert len(times) > 1, "the partitions were begun again"
+    expected = single_pass(settings, first + second)
+    states = open_store(settings, settings.feature_space()).load(sorted(expected))
+    for customer, row in rows_of(settings, states).items():
+        np.testing.assert_allclose(row, expected[customer], rtol=1e-6, err_msg=customer)
+    assert metrics.registry.get_sample_value("stream_scorer_store_rewinds_total") == 1
+
+
+def test_a_server_that_evicts_vectors_is_refused_before_the_group_is_joined(
+    config: Path, redis_server: EmbeddedRedis
+) -> None:
+    with redis.Redis(port=redis_server.port) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    command = [sys.executable, "-m", "stream_scorer", "run", "-c", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(
+        "stream-scorer: redis.allow_eviction: 'false': maxmemory-policy of redis:"
+    )
+    assert "CONFIG SET maxmemory-policy noeviction" in line
+
+
+def test_evictions_while_it_runs_stop_it_or_are_counted(
+    settings: Settings, kafka: EmbeddedKafka, run_here: Callable[..., Metrics],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    publish(kafka, settings.kafka.input_topic, made_up_events(50, 1))
+    counted = iter([0, *[7] * 1000])
+    monkeypatch.setattr(
+        RedisServer, "info",
+        lambda *_: {"maxmemory_policy": "allkeys-lru", "evicted_keys": next(counted)},
+    )  # fmt: skip
+    options = {**settings.redis.model_dump(), "allow_eviction": True}
+    allowing = settings.model_copy(update={"redis": RedisSettings(**options)})
+    metrics = run_here(settings=allowing)
+    assert metrics.registry.get_sample_value("stream_scorer_redis_evicted_keys_total") == 7
