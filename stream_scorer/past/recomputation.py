@@ -102,7 +102,7 @@ class Recomputation:
         customer, ids = events.customer_id.intern()
         applied = fold.fold_events(
             self._store.load(ids), events, customer, self._space,
-            remember_event_ids=self._settings.events.remember_event_ids,
+            memory=self._settings.memory(),
         )  # fmt: skip
         self._store.save(applied.states, np.flatnonzero(applied.changed))
 

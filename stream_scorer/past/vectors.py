@@ -60,9 +60,7 @@ class PastFold:
         *, quiet: bool = False,
     ) -> None:  # fmt: skip
         space = settings.feature_space()
-        self._preparation = Preparation(
-            settings.event_rules(), space, settings.events.remember_event_ids
-        )
+        self._preparation = Preparation(settings.event_rules(), space, settings.memory())
         self._fold = StoreFold(store, space, threads=threads)
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
         self.refused = Refused()

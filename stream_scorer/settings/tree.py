@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from stream_scorer.core.events.moments import EPOCH, nearest_ms, parse_iso_8601
 from stream_scorer.core.events.validation import EventRules
+from stream_scorer.core.features.fold_plan import Memory
 from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.core.propensities import PublishPolicy
@@ -27,7 +28,6 @@ from stream_scorer.settings import sources as config_sources
 from stream_scorer.settings.connections import (
     Count,
     CountOrNone,
-    Duration,
     KafkaSettings,
     Name,
     RedisSettings,
@@ -41,6 +41,14 @@ def _existing_directory(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError("there is no such directory; correct the path")
     return path
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration_ms(text)
+    except ConfigError as error:
+        raise ValueError(error.remedy) from None
+    return text
 
 
 def _words(value: object) -> object:
@@ -70,6 +78,7 @@ def _moment(value: object) -> object:
     return value
 
 
+Duration = Annotated[str, AfterValidator(_duration)]
 Moment = Annotated[str, BeforeValidator(_moment)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
@@ -199,6 +208,10 @@ class Settings(Section):
             self.events.allowed_skew_seconds * 1000,
             nearest_ms(parse_iso_8601(self.events.earliest_occurred_at)),
         )
+
+    def memory(self) -> Memory:
+        """What customers' records remember: the same for live, replays and training."""
+        return Memory(self.events.remember_event_ids)
 
     def label_rule(self) -> LabelRule:
         """What counts as acting on a category, and within which time. Raises ConfigError."""

@@ -106,7 +106,9 @@ def snapshot(tmp_path: Path) -> Path:
     return path
 
 
-def states(sources: int, sums: int, stamps: int, event_ids: int) -> CustomerStates:
+def states(
+    sources: int, sums: int, stamps: int, event_ids: int, low_parts: int = 0
+) -> CustomerStates:
     """One customer whose record has so many of each."""
 
     def at(count: int) -> Any:
@@ -123,6 +125,8 @@ def states(sources: int, sums: int, stamps: int, event_ids: int) -> CustomerStat
             stamp_at=at(stamps), stamp_column=np.arange(stamps, dtype=np.uint32),
             stamp_value=np.ones(stamps, np.float32), stamp_ms=np.arange(stamps),
             recent_at=at(event_ids), recent_id=np.arange(event_ids, dtype=np.uint64),
+            low_at=at(low_parts), low_column=np.arange(low_parts, dtype=np.uint32),
+            low_value=np.ones(low_parts, np.float32),
         ),
     )  # fmt: skip
 
@@ -159,16 +163,18 @@ def test_the_record_has_the_words_of_the_table() -> None:
     header = [row for row in words if re.fullmatch(r"[\d, to]+", row[0])]
     numbers = [number for row in header for number in word_numbers(row[0])]
     assert numbers == list(range(state_codec.HEADER_WORDS))
-    assert header[0] == ["0", f"version, {state_codec.RECORD_VERSION}"]
+    versions = state_codec.RECORD_VERSION, state_codec.WITH_LOW_PARTS
+    assert header[0] == ["0", "version, {}; {} where low parts follow".format(*versions)]
     letters = re.findall(r" ([A-Z])\b", header[1][1])
     sizes = [size for row in words[len(header) :] for size in row[0].split(", ")]
-    for counts in product((0, 1, 3), repeat=4):
-        (record,) = state_codec.pack(states(*counts), 0x1234567800000009)
+    for s, u, m, k, low_parts in product((0, 1, 3), repeat=5):
+        counts = s, u, m, k
+        (record,) = state_codec.pack(states(s, u, m, k, low_parts), 0x1234567800000009)
         found = np.frombuffer(record, np.int32)
-        named = dict(zip(letters, counts, strict=True))
+        named = dict(zip(letters, counts, strict=True)) | {"L": low_parts}
         after = sum(words_of(size, named) for size in sizes)
         assert len(found) == len(numbers) + after
-        assert found[:9].tolist() == [1, *counts, 9, 0x12345678, -5, -1]
+        assert found[:9].tolist() == [versions[low_parts > 0], *counts, 9, 0x12345678, -5, -1]
 
 
 def word_numbers(said: str) -> Iterator[int]:
@@ -191,7 +197,6 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         store = RedisStore(client, "NAMESPACE", SPACE.fingerprint)
         store.claim()
         store.recognise("TOPIC", "id")
-        store.group_of("TOPIC", "group")
         store.remember_file_start("FILE", 0)
         store.begin({("TOPIC", 7): 0})
         store.save(states(1, 1, 1, 1), np.arange(1))

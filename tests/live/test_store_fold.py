@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stream_scorer.core.events.batch import EventBatch, Int64
+from stream_scorer.core.features import fold
 from stream_scorer.core.features.fold import stream_of
 from stream_scorer.core.features.preparation import PreparedEvents
 from stream_scorer.core.features.space import Feature, FeatureSpace
@@ -34,7 +35,7 @@ LOG = [
 
 def prepared(events: EventBatch) -> PreparedEvents:
     customer, ids = events.customer_id.intern()
-    stream, _ = stream_of(events, customer, SPACE, 0)
+    stream, _ = stream_of(events, customer, SPACE, fold.REMEMBER_ALL)
     return PreparedEvents(ids, stream, [])
 
 

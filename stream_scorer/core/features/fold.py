@@ -18,8 +18,16 @@ Recency and latest are stamps: (column, value, event time), where the greatest t
 goes to the greater (column, value), so order does not matter.
 
 Each record also holds the offset of the last event applied for each (topic, partition) that fed it:
-an event at or below it is skipped. With `remember_event_ids` = k the 64-bit hashes of the last k
-event ids are kept and an event id among them is not counted again.
+an event at or below it is skipped. With memory.event_ids = k the 64-bit hashes of the last k event
+ids are kept and an event id among them is not counted again.
+
+Forgetting (memory.time_to_live_ms above 0) is decided by events' times alone, one event at a time.
+An event more than the time to live after the newest one finds the customer forgotten: sums, stamps
+and remembered ids are dropped before it is applied, so that the record is that of a new customer.
+An event more than the time to live before the newest one is of a time that is forgotten: it is not
+applied (`FORGOTTEN`). So all that a record held when it was forgotten stays without effect when it
+is delivered again, even where the record with its offsets was removed meanwhile. Whether Redis has
+removed a forgotten record makes no difference either: what comes back is the same.
 
 Customers don't touch each other, so their order and the number of workers change nothing.
 """
@@ -34,7 +42,7 @@ import numpy as np
 
 from stream_scorer.core.events.batch import Bool, EventBatch, Int32, Int64, StringColumn, UInt8
 from stream_scorer.core.features.fold_kernel import fold_range
-from stream_scorer.core.features.fold_plan import Stream, plan_of, work_for
+from stream_scorer.core.features.fold_plan import Memory, Stream, plan_of, work_for
 from stream_scorer.core.features.keys import keys_of
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import (
@@ -46,6 +54,7 @@ from stream_scorer.core.features.state import (
 )
 from stream_scorer.jit import kernel
 
+REMEMBER_ALL = Memory()
 EVENTS_PER_WORKER = 10_000  # fewer are not worth a worker
 
 Piece = TypeVar("Piece")
@@ -76,7 +85,7 @@ def fold_events(
     customer: Int32,
     space: FeatureSpace,
     *,
-    remember_event_ids: int = 0,
+    memory: Memory = REMEMBER_ALL,
     workers: Workers | None = None,
 ) -> Applied:
     """Fold events into states.
@@ -85,7 +94,7 @@ def fold_events(
     in offset order. Returns new states; the given ones are untouched. workers: each takes customers
     of its own; without workers the caller's thread takes them all.
     """
-    stream, order = stream_of(events, customer, space, remember_event_ids)
+    stream, order = stream_of(events, customer, space, memory)
     applied = fold_stream(states, stream, space, workers=workers)
     outcome = np.empty_like(applied.outcome)
     outcome[order] = applied.outcome
@@ -93,7 +102,7 @@ def fold_events(
 
 
 def stream_of(
-    events: EventBatch, customer: Int32, space: FeatureSpace, remember_event_ids: int
+    events: EventBatch, customer: Int32, space: FeatureSpace, memory: Memory
 ) -> tuple[Stream, Int64]:
     """The columns that each event touches, and all else of it that a vector depends on.
 
@@ -108,8 +117,8 @@ def stream_of(
         np.array([number for _, number in partitions], np.int32),
         events.offsets, events.occurred_at_ms,
         keys.key, keys.slot, keys.constant, keys.numbers, keys.number,
-        _hash64(events.event_id) if remember_event_ids else np.empty(0, np.uint64),
-        remember_event_ids,
+        _hash64(events.event_id) if memory.event_ids else np.empty(0, np.uint64),
+        memory,
     )  # fmt: skip
     # A stable sort: the events of one customer keep the order of the log, which the sums depend on.
     order: Int64 = _by_customer(customer, int(customer.max(initial=-1)) + 1)

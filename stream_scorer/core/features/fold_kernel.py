@@ -16,6 +16,7 @@ import numpy as np
 from stream_scorer.core.events.batch import Bool, Int64, UInt8
 from stream_scorer.core.features.fold_plan import (
     DUPLICATE_ID,
+    FORGOTTEN,
     MOST_HALVINGS,
     REDELIVERED,
     STAMP_OF_BLOCK,
@@ -24,13 +25,18 @@ from stream_scorer.core.features.fold_plan import (
     Work,
 )
 from stream_scorer.core.features.fold_sums import (
+    WIDE,
     add_key,
+    begin_low,
     fade,
+    fade_low,
     gather,
+    gather_low,
     lay_out,
     pointers_to,
     search,
     spread,
+    spread_low,
 )
 from stream_scorer.core.features.state import NEVER, StateArrays
 from stream_scorer.jit import bytes_of, kernel
@@ -55,7 +61,8 @@ def fold_range(
     stamp_start, stamp_stop, stamped = plan.stamp_start, plan.stamp_stop, plan.stamped
     source, topics, partitions = stream.source, stream.topic, stream.partition
     offset, occurred_ms, ids = stream.offset, stream.occurred_ms, stream.ids
-    numbers, remember = stream.numbers, stream.remember
+    numbers = stream.numbers
+    remember, time_to_live_ms = stream.memory.event_ids, stream.memory.time_to_live_ms
     decay, group = blocks.decay, blocks.group
     slots, halves, stamps = stream.key.shape[1], len(half_life), len(stamped)
     groups = len(plan.group_column)
@@ -64,6 +71,7 @@ def fold_range(
     sum_at = np.zeros(customers + 1, np.int64)
     stamp_at = np.zeros(customers + 1, np.int64)
     recent_at = np.zeros(customers + 1, np.int64)
+    low_at = np.zeros(customers + 1, np.int64)
     # Room for the worst case, in which every event adds an entry: numba's arrays can't grow. Pages
     # that are never touched cost hardly anything, and the ends are cut off when all is done.
     room = old.source_at[last] - old.source_at[first] + n
@@ -73,6 +81,8 @@ def fold_range(
     room = old.sum_at[last] - old.sum_at[first] + len(decay) * n + 1  # `gather` looks one ahead
     sum_column = np.empty(room, np.uint32)
     sum_value = np.empty(room, np.float32)
+    low_column = np.empty(room, np.uint32)
+    low_value = np.empty(room, np.float32)
     room = old.stamp_at[last] - old.stamp_at[first] + stamps * n
     stamp_column = np.empty(room, np.uint32)
     stamp_value = np.empty(room, np.float32)
@@ -98,6 +108,7 @@ def fold_range(
     for row in range(customers):
         c = first + row
         s0, u0, t0, r0 = source_at[row], sum_at[row], stamp_at[row], recent_at[row]
+        l0 = low_at[row]
         s1, u1, t1, r1 = s0, u0, t0, r0
         for i in range(old.source_at[c], old.source_at[c + 1]):
             source_topic[s1] = old.source_topic[i]
@@ -116,6 +127,8 @@ def fold_range(
             recent_id[r1] = old.recent_id[i]
             r1 += 1
         begin, end = old.sum_at[c], old.sum_at[c + 1]
+        low_begin, low_end = old.low_at[c], old.low_at[c + 1]
+        has_low = low_end > low_begin
         events = bounds[c + 1] - bounds[c]
         # A customer without events is copied as it is: laying it out and gathering it would drop
         # nothing, but costs more than the copy.
@@ -123,11 +136,17 @@ def fold_range(
             for i in range(end - begin):
                 sum_column[u1 + i] = old.sum_column[begin + i]
                 sum_value[u1 + i] = old.sum_value[begin + i]
+            for i in range(low_end - low_begin):
+                low_column[l0 + i] = old.low_column[low_begin + i]
+                low_value[l0 + i] = old.low_value[low_begin + i]
+            low_at[row + 1] = l0 + low_end - low_begin
             source_at[row + 1], sum_at[row + 1] = s1, u1 + end - begin
             stamp_at[row + 1], recent_at[row + 1] = t1, r1
             continue
         tables = lay_out(old.sum_column, begin, end, events, blocks, tables)
         spread(old.sum_column, old.sum_value, blocks, tables)
+        if has_low:
+            spread_low(old.low_column, old.low_value, low_begin, low_end, blocks, tables)
         values = tables.values
         # `gather` names the tables after the last use of these pointers, so they stay good.
         sums = pointers_to(blocks, tables)
@@ -155,6 +174,17 @@ def fold_range(
             # that a redelivery of it is recognised by the offset alone.
             source_offset[s] = offset[e]
             changed[c] = True
+            ms = occurred_ms[e]
+            if time_to_live_ms > 0 and newest != NEVER:
+                # An event of a time that would have been forgotten by now.
+                if ms < newest - time_to_live_ms:
+                    outcome[e] = FORGOTTEN
+                    continue
+                # The customer was away for longer than the time to live: only the offsets stay.
+                if ms - time_to_live_ms > newest:
+                    for g in range(groups):
+                        sums.keys[g] = 0
+                    t1, r1, has_low, newest = t0, r0, False, NEVER
             # Skip what its producer sent twice, by event id.
             if remember:
                 seen = False
@@ -173,7 +203,6 @@ def fold_range(
                     r1 = r0 + kept
                 recent_id[r1] = ids[e]
                 r1 += 1
-            ms = occurred_ms[e]
             if ms != at_ms:
                 at_ms = ms
                 for d in range(halves):
@@ -196,7 +225,10 @@ def fold_range(
                             continue
                         # Beyond this a float32 is 0 anyway, and the table of powers has an end.
                         factor = np.float32(0.0) if halvings > MOST_HALVINGS else power[halvings]
-                        fade(values, lane_at[b], lane_at[b] + keys[group[b]], factor)
+                        lane_end = lane_at[b] + keys[group[b]]
+                        fade(values, lane_at[b], lane_end, factor)
+                        if has_low:
+                            fade_low(tables, lane_at[b], lane_end, factor)
                 for d in range(halves):
                     # An event older than the newest is added at its own, lower weight.
                     behind = landmark[d] - whole[d]
@@ -229,7 +261,18 @@ def fold_range(
                         # Rounded to float32 after each product, in this order: a compiler that
                         # fused or reordered them would give other bits on other machines.
                         addend = np.float32(np.float32(w * part_[d]) * scale_[d])
-                        sums.values[sums.lane_at[b] + p] += addend
+                        at = sums.lane_at[b] + p
+                        value = np.float32(sums.values[at] + addend)
+                        if has_low and not np.isnan(sums.low[at]):
+                            # float64 holds both parts exactly, but for bits far below them.
+                            exact = np.float64(sums.values[at]) + np.float64(sums.low[at])
+                            exact += np.float64(addend)
+                            sums.values[at] = np.float32(exact)
+                            sums.low[at] = np.float32(exact - np.float64(sums.values[at]))
+                        elif abs(value) >= WIDE * abs(addend):
+                            has_low = begin_low(tables, at, addend, has_low)
+                        else:
+                            sums.values[at] = value
             for m in range(stamps):
                 f = stamped[m]
                 k = key_[e * slots + slot_[f]]
@@ -271,6 +314,9 @@ def fold_range(
                     stamp_ms[at] = ms
         newest_ms[row] = newest
         u1 = gather(blocks, tables, sum_column, sum_value, u0)
+        low_at[row + 1] = l0
+        if has_low:
+            low_at[row + 1] = gather_low(blocks, tables, low_column, low_value, l0)
         source_at[row + 1], sum_at[row + 1] = s1, u1
         stamp_at[row + 1], recent_at[row + 1] = t1, r1
     s1, u1, t1, r1 = source_at[-1], sum_at[-1], stamp_at[-1], recent_at[-1]
@@ -280,4 +326,5 @@ def fold_range(
         sum_at, sum_column[:u1], sum_value[:u1],
         stamp_at, stamp_column[:t1], stamp_value[:t1], stamp_ms[:t1],
         recent_at, recent_id[:r1],
+        low_at, low_column[: low_at[-1]], low_value[: low_at[-1]],
     )  # fmt: skip

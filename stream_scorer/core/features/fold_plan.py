@@ -17,10 +17,22 @@ MOST_HALVINGS = 126  # after more of them nothing that matters is left of a floa
 HINT_BITS = 14  # the hints stay in the processor's own cache
 
 # What became of an event.
-APPLIED, REDELIVERED, DUPLICATE_ID = range(3)
+APPLIED, REDELIVERED, DUPLICATE_ID, FORGOTTEN = range(4)
 
 DECAYED, STAMP_BY_COLUMN, STAMP_OF_BLOCK, NOT_FOLDED = range(4)
 STAMPS = STAMP_BY_COLUMN, STAMP_OF_BLOCK
+
+
+class Memory(NamedTuple):
+    """What customers' records remember.
+
+    event_ids: of so many of its last events a record keeps the ids, to drop what producers sent
+    twice; 0: of none. time_to_live_ms: after this time without an event a customer is forgotten,
+    see fold.py; 0: never.
+    """
+
+    event_ids: int = 0
+    time_to_live_ms: int = 0
 
 
 class SumBlocks(NamedTuple):
@@ -101,7 +113,7 @@ class Stream(NamedTuple):
 
     source (n,) int32 into topic and partition; offset, occurred_ms (n,) int64.
     key (n, K), slot (F,), constant (F,), numbers (n, W), number (F,): as in keys.Keys. ids (n,) of
-    the events where `remember` is above zero.
+    the events where memory.event_ids is above zero.
     """
 
     customer: Int32
@@ -116,12 +128,13 @@ class Stream(NamedTuple):
     numbers: Float64
     number: Int32
     ids: UInt64
-    remember: int
+    memory: Memory
 
     def take(self, rows: Int64) -> Stream:
         """Only `rows` (k,), in the order given."""
         return self._replace(
-            **_rows_of(self, rows)._asdict(), ids=self.ids[rows] if self.remember else self.ids
+            **_rows_of(self, rows)._asdict(),
+            ids=self.ids[rows] if self.memory.event_ids else self.ids,
         )
 
 
@@ -171,10 +184,12 @@ class DecayTables(NamedTuple):
 class SumTables(NamedTuple):
     """One customer's sums as fold_sums.py lays them out.
 
-    By block (S,): entry_at (S + 1,), where its entries begin in the old record; lane_at, where its
-    lane begins in values. By group (G,): key_at, where its part of arrived, ascending and
-    position_of begins; keys, how many there are. hint: by the low bits of a column, the position at
-    which its key, or in the record its stamp, was last seen.
+    By block: entry_at (S + 1,), where its entries begin in the old record; lane_at (S + 1,), where
+    its lane begins in values and in low, and where the last one ends. low: the low part of each
+    value, NaN where it has none; written only for a customer who has any. By group (G,): key_at,
+    where its part of arrived, ascending and position_of begins; keys, how many there are. hint: by
+    the low bits of a column, the position at which its key, or in the record its stamp, was last
+    seen.
     """
 
     entry_at: Int64
@@ -185,6 +200,7 @@ class SumTables(NamedTuple):
     ascending: Int32
     position_of: Int32
     values: Float32
+    low: Float32
     hint: Int32
 
 
@@ -209,13 +225,14 @@ def work_for(plan: Plan) -> Work:
     )
     sums = SumTables(
         entry_at=np.zeros(blocks + 1, np.int64),
-        lane_at=np.zeros(blocks, np.int64),
+        lane_at=np.zeros(blocks + 1, np.int64),
         key_at=np.zeros(groups, np.int64),
         keys=np.zeros(groups, np.int64),
         arrived=np.empty(1024, np.int32),
         ascending=np.empty(1024, np.int32),
         position_of=np.empty(1024, np.int32),
         values=np.empty(8192, np.float32),
+        low=np.empty(8192, np.float32),
         hint=np.zeros(1 << HINT_BITS, np.int32),
     )
     return Work(decay, sums)

@@ -5,6 +5,16 @@ position for each key, in order of arrival, and for each of its blocks a lane of
 each position, 0 where the block has no such entry. An event looks for the position of its key once
 for each group. Beside them the keys are kept in ascending order, each with its position; in that
 order the lanes are gathered to a record, block by block, without the zeros.
+
+Low parts. A float32 has 24 bits: a sum of 2^24 ones stops growing, and long before that each
+addition rounds, by up to 2^-24 of the sum. So a sum that is at least `WIDE` times an addend may
+begin to keep what rounding takes away: its low part, a float32 beside it, which makes about 48 bits
+of the two ("double-single" arithmetic). The value alone is still the sum rounded to float32, so
+whoever reads vectors needs no low parts. Whether an addition begins one depends on value and addend
+alone: on one in 1,024 patterns of the value's bits, so that an ordinary customer with a few tiny
+addends seldom gets one, and always where the addend would get lost altogether. It stays until its
+value fades. So the result is a function of the sequence of addends, however it was cut into
+batches, and moving a landmark scales value and low part by the same power of two, exactly.
 """
 
 from __future__ import annotations
@@ -17,6 +27,12 @@ from stream_scorer.core.features.fold_plan import SumTables
 from stream_scorer.jit import bytes_of, kernel
 
 FADED = np.float32(2.0**-40)
+# The errors of n equal addends add up to at most n / 2 * 2^-24 of their sum: 1.2e-4 of 4,096. That
+# error stays as it is, while the sum grows on.
+WIDE = np.float32(2.0**12)
+CHANCE_SHIFT = np.uint32(22)  # leaves 10 bits of 32: one in 1,024
+# A float32 has 2^23 steps between powers of two: half a step is the least that can change it.
+LOST = np.float32(2.0**23)
 
 
 @kernel(inline=True)
@@ -53,6 +69,7 @@ def lay_out(columns, begin, end, events, blocks, tables):  # type: ignore[no-unt
     for b in range(len(start)):
         lane_at[b] = values
         values += min(key_at[group[b]], stop[b] - start[b])
+    lane_at[len(start)] = values
     for g in range(len(key_at)):
         room = key_at[g]
         key_at[g] = keys
@@ -60,10 +77,11 @@ def lay_out(columns, begin, end, events, blocks, tables):  # type: ignore[no-unt
     if keys <= len(tables.arrived) and values <= len(tables.values):
         return tables
     keys = max(2 * keys, len(tables.arrived))
+    values = max(2 * values, len(tables.values))
     return SumTables(
         entry_at, lane_at, key_at, tables.keys,
         np.empty(keys, np.int32), np.empty(keys, np.int32), np.empty(keys, np.int32),
-        np.empty(max(2 * values, len(tables.values)), np.float32), tables.hint,
+        np.empty(values, np.float32), np.empty(values, np.float32), tables.hint,
     )  # fmt: skip
 
 
@@ -82,6 +100,7 @@ class SumPointers(NamedTuple):
     ascending: Any
     position_of: Any
     values: Any
+    low: Any
     hint: Any
 
 
@@ -91,7 +110,7 @@ def pointers_to(blocks, tables):  # type: ignore[no-untyped-def]
         len(blocks.start), bytes_of(blocks.group), bytes_of(tables.lane_at),
         bytes_of(tables.key_at), bytes_of(tables.keys),
         bytes_of(tables.arrived), bytes_of(tables.ascending), bytes_of(tables.position_of),
-        bytes_of(tables.values), bytes_of(tables.hint),
+        bytes_of(tables.values), bytes_of(tables.low), bytes_of(tables.hint),
     )  # fmt: skip
 
 
@@ -188,4 +207,63 @@ def gather(blocks, tables, sum_column, sum_value, to):  # type: ignore[no-untype
             columns[to] = from_column + np.uint32(of.ascending[rank])
             sums[to] = value
             to += value != 0  # no branch, which would often be mispredicted
+    return to
+
+
+@kernel
+def begin_low(tables, at, addend, has_low):  # type: ignore[no-untyped-def]
+    """Add to values[at], which has no low part; it may get one here.
+
+    has_low: whether `low` is in use for this customer. Returns whether it is afterwards.
+    """
+    values, low = tables.values, tables.low
+    old, value = values[at], np.float32(values[at] + addend)
+    values[at] = value
+    if addend == 0 or abs(value) < WIDE * abs(addend):
+        return has_low
+    mixed = np.uint32(np.uint64(values.view(np.uint32)[at]) * np.uint64(2654435761))
+    if mixed >> CHANCE_SHIFT != 0 and abs(value) < LOST * abs(addend):
+        return has_low
+    if not has_low:
+        low[: tables.lane_at[-1]] = np.nan
+    low[at] = np.float32(np.float64(old) + np.float64(addend) - np.float64(value))
+    return True
+
+
+@kernel
+def spread_low(columns, low_parts, begin, end, blocks, tables):  # type: ignore[no-untyped-def]
+    """The old record's low parts [begin:end] to their values, which `spread` has put there."""
+    tables.low[: tables.lane_at[-1]] = np.nan
+    b = 0
+    for i in range(begin, end):
+        while b < len(blocks.start) and columns[i] >= blocks.stop[b]:
+            b += 1
+        if b == len(blocks.start) or columns[i] < blocks.start[b]:
+            continue  # a damaged record; it must not make this write beyond the tables
+        g, key = blocks.group[b], np.int32(columns[i] - blocks.start[b])
+        base = tables.key_at[g]
+        rank = search(tables.ascending, base, base + tables.keys[g], key)
+        if rank < base + tables.keys[g] and tables.ascending[rank] == key:
+            tables.low[tables.lane_at[b] + tables.position_of[rank]] = low_parts[i]
+
+
+@kernel
+def fade_low(tables, start, stop, factor):  # type: ignore[no-untyped-def]
+    """As `fade`, of low parts: a value that was dropped has none."""
+    for i in range(start, stop):
+        tables.low[i] = tables.low[i] * factor if tables.values[i] != 0 else np.float32(np.nan)
+
+
+@kernel
+def gather_low(blocks, tables, low_column, low_value, to):  # type: ignore[no-untyped-def]
+    """As `gather`, of low parts."""
+    for b in range(len(blocks.start)):
+        g = blocks.group[b]
+        base = tables.key_at[g]
+        for rank in range(base, base + tables.keys[g]):
+            part = tables.low[tables.lane_at[b] + tables.position_of[rank]]
+            if not np.isnan(part):
+                low_column[to] = np.uint32(blocks.start[b] + tables.ascending[rank])
+                low_value[to] = part
+                to += 1
     return to

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from stream_scorer.core.events.batch import DeadLetter
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.validation import EventRules, validate
-from stream_scorer.core.features.fold import stream_of
-from stream_scorer.core.features.fold_plan import Stream
+from stream_scorer.core.features.fold import REMEMBER_ALL, stream_of
+from stream_scorer.core.features.fold_plan import Memory, Stream
 from stream_scorer.core.features.space import FeatureSpace
 
 
@@ -29,15 +29,15 @@ class PreparedEvents:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What events must be like, and what they do; remember_event_ids as in `fold.fold_events`."""
+    """What events must be like, and what they do; memory as in `fold.fold_events`."""
 
     rules: EventRules
     space: FeatureSpace
-    remember_event_ids: int = 0
+    memory: Memory = REMEMBER_ALL
 
     def prepare(self, batch: DecodedBatch, now_ms: int) -> PreparedEvents:
         """Validate the events as of now_ms, and find the columns that each one touches."""
         events, invalid = validate(batch.events, batch.origin, self.rules, now_ms)
         customer, ids = events.customer_id.intern()
-        stream, _ = stream_of(events, customer, self.space, self.remember_event_ids)
+        stream, _ = stream_of(events, customer, self.space, self.memory)
         return PreparedEvents(ids, stream, [*batch.refused, *invalid])

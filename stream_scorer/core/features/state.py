@@ -29,7 +29,8 @@ class StateArrays(NamedTuple):
     newest_ms (B,) int64, `NEVER` for a customer without events. Sources: source_topic uint32 (xxh32
     of its name), source_partition int32, source_offset int64. Sums: sum_column uint32 ascending,
     sum_value float32 relative to the landmark. Stamps: stamp_column, stamp_value, stamp_ms.
-    recent_id uint64.
+    recent_id uint64. Low parts: low_column uint32 ascending, low_value float32, what a sum of
+    thousands of addends is beyond its sum_value (fold_sums.py); most customers have none.
     """
 
     newest_ms: Int64
@@ -46,6 +47,9 @@ class StateArrays(NamedTuple):
     stamp_ms: Int64
     recent_at: Int64
     recent_id: UInt64
+    low_at: Int64
+    low_column: UInt32
+    low_value: Float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,14 @@ def take(states: CustomerStates, rows: Int64) -> CustomerStates:
     sum_at, sums = ragged(a.sum_at)
     stamp_at, stamp = ragged(a.stamp_at)
     recent_at, recent = ragged(a.recent_at)
+    low_at, low = ragged(a.low_at)
     arrays = StateArrays(
         a.newest_ms[rows],
         source_at, a.source_topic[source], a.source_partition[source], a.source_offset[source],
         sum_at, a.sum_column[sums], a.sum_value[sums],
         stamp_at, a.stamp_column[stamp], a.stamp_value[stamp], a.stamp_ms[stamp],
         recent_at, a.recent_id[recent],
+        low_at, a.low_column[low], a.low_value[low],
     )  # fmt: skip
     return CustomerStates([states.customer_ids[i] for i in rows.tolist()], arrays)
 
@@ -126,5 +132,7 @@ def source_positions(
     best = np.full(len(states), -1, np.int64)
     best[row[order]] = order  # the last of equal rows stays: the highest offset
     found = best >= 0
-    where = np.where(found, index[best], -1).astype(np.int32)
-    return where, np.where(found, a.source_offset[best], -1)
+    # Only where one was found: where no record has any source, there is nothing to look up in.
+    where, offset = np.full(len(states), -1, np.int32), np.full(len(states), -1, np.int64)
+    where[found], offset[found] = index[best[found]], a.source_offset[best[found]]
+    return where, offset

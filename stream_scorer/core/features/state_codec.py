@@ -1,7 +1,7 @@
 """The stored form of a customer's record, and the way between it and `CustomerStates`.
 
 The record, a public contract: a sequence of little-endian 32-bit words.
-  0      version (1)
+  0      version: 1, or 2 where low parts follow
   1..4   counts: sources S, sums N, stamps M, event ids K
   5..6   fingerprint of the feature declaration, low word first
   7..8   newest event time, ms since 1970, signed, low word first
@@ -9,6 +9,10 @@ The record, a public contract: a sequence of little-endian 32-bit words.
          N x column, N x float32 value                               columns ascend
          M x column, M x float32 value, M x (time low, time high)    columns ascend
          K x (event id hash low, high)                               oldest first
+  in version 2 alone
+         L x column, L x float32 low part                            columns ascend
+L is half of the words that are left. A reader of sums needs no low parts: the value in the record
+is the sum rounded to float32, and its low part is what rounding took away (fold_sums.py).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from stream_scorer.errors import FingerprintMismatch
 from stream_scorer.jit import kernel
 
 RECORD_VERSION = 1
+WITH_LOW_PARTS = 2
 HEADER_WORDS = 9
 
 assert sys.byteorder == "little", "the record format is read in place"
@@ -47,7 +52,8 @@ def packed_words(states: CustomerStates) -> int:
     """The length of all records together."""
     a = states.arrays
     words = HEADER_WORDS * len(states) + 4 * len(a.source_offset)
-    return words + 2 * len(a.sum_column) + 4 * len(a.stamp_column) + 2 * len(a.recent_id)
+    words += 2 * len(a.sum_column) + 4 * len(a.stamp_column) + 2 * len(a.recent_id)
+    return words + 2 * len(a.low_column)
 
 
 def pack_into(words: UInt32, states: CustomerStates, fingerprint: int) -> Int64:
@@ -156,13 +162,15 @@ def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
     customers = len(a.newest_ms)
     starts = np.zeros(customers + 1, np.int64)
     sum_bits, stamp_bits = a.sum_value.view(np.uint32), a.stamp_value.view(np.uint32)
+    low_bits = a.low_value.view(np.uint32)
     at = 0
     for c in range(customers):
         s0, s1 = a.source_at[c], a.source_at[c + 1]
         u0, u1 = a.sum_at[c], a.sum_at[c + 1]
         t0, t1 = a.stamp_at[c], a.stamp_at[c + 1]
         r0, r1 = a.recent_at[c], a.recent_at[c + 1]
-        words[at] = RECORD_VERSION
+        l0, l1 = a.low_at[c], a.low_at[c + 1]
+        words[at] = WITH_LOW_PARTS if l1 > l0 else RECORD_VERSION
         words[at + 1] = s1 - s0
         words[at + 2] = u1 - u0
         words[at + 3] = t1 - t0
@@ -189,6 +197,10 @@ def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
         for i in range(r0, r1):
             _put64(words, at, a.recent_id[i])
             at += 2
+        n = l1 - l0
+        words[at : at + n] = a.low_column[l0:l1]
+        words[at + n : at + 2 * n] = low_bits[l0:l1]
+        at += 2 * n
         starts[c + 1] = at
     return starts
 
@@ -200,11 +212,13 @@ def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def
     sum_at = np.zeros(customers + 1, np.int64)
     stamp_at = np.zeros(customers + 1, np.int64)
     recent_at = np.zeros(customers + 1, np.int64)
+    low_at = np.zeros(customers + 1, np.int64)
     newest = np.full(customers, NEVER, np.int64)
     bad = -1
     for c in range(customers):
         w, length = starts[c], lengths[c]
         s, u, t, r = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        low = np.int64(0)
         if length > 0:
             s, u = np.int64(words[w + 1]), np.int64(words[w + 2])
             t, r = np.int64(words[w + 3]), np.int64(words[w + 4])
@@ -212,17 +226,24 @@ def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def
             # damaged record can't make this read beyond its end.
             whole = HEADER_WORDS + 4 * s + 2 * u + 4 * t + 2 * r
             same = _get64(words, w + 5) == fingerprint
-            if words[w] != RECORD_VERSION or not same or whole != length:
+            if words[w] == WITH_LOW_PARTS and length > whole:
+                low = (length - whole) // 2
+                good = whole + 2 * low == length
+            else:
+                good = words[w] == RECORD_VERSION and whole == length
+            if not (good and same):
                 bad = c
                 s, u, t, r = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+                low = np.int64(0)
             newest[c] = np.int64(_get64(words, w + 7))
         source_at[c + 1] = source_at[c] + s
         sum_at[c + 1] = sum_at[c] + u
         stamp_at[c + 1] = stamp_at[c] + t
         recent_at[c + 1] = recent_at[c] + r
+        low_at[c + 1] = low_at[c] + low
         # The arrays are returned empty but whole, because numba can't raise with the customer's id.
         if bad >= 0:
-            source_at[:], sum_at[:], stamp_at[:], recent_at[:] = 0, 0, 0, 0
+            source_at[:], sum_at[:], stamp_at[:], recent_at[:], low_at[:] = 0, 0, 0, 0, 0
             break
     source_topic = np.empty(source_at[-1], np.uint32)
     source_partition = np.empty(source_at[-1], np.int32)
@@ -233,6 +254,8 @@ def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def
     stamp_bits = np.empty(stamp_at[-1], np.uint32)
     stamp_ms = np.empty(stamp_at[-1], np.int64)
     recent_id = np.empty(recent_at[-1], np.uint64)
+    low_column = np.empty(low_at[-1], np.uint32)
+    low_bits = np.empty(low_at[-1], np.uint32)
     for c in range(customers if bad < 0 else 0):
         w = starts[c] + HEADER_WORDS
         for i in range(source_at[c], source_at[c + 1]):
@@ -254,11 +277,15 @@ def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def
         for i in range(recent_at[c], recent_at[c + 1]):
             recent_id[i] = _get64(words, w)
             w += 2
+        n = low_at[c + 1] - low_at[c]
+        low_column[low_at[c] : low_at[c + 1]] = words[w : w + n]
+        low_bits[low_at[c] : low_at[c + 1]] = words[w + n : w + 2 * n]
     arrays = StateArrays(
         newest,
         source_at, source_topic, source_partition, source_offset,
         sum_at, sum_column, sum_bits.view(np.float32),
         stamp_at, stamp_column, stamp_bits.view(np.float32), stamp_ms,
         recent_at, recent_id,
+        low_at, low_column, low_bits.view(np.float32),
     )  # fmt: skip
     return bad, arrays

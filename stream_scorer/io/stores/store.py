@@ -38,10 +38,7 @@ class Store(Protocol):
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """This owner reads on from `offsets`. They are the watermarks of partitions that are new to
-        the store; known ones keep theirs.
-
-        Raises StoreRewound, with nothing begun, where the store holds less than an offset, or less
-        than it did when it was last asked for `watermarks`."""
+        the store; known ones keep theirs."""
         ...
 
     def release(self, partitions: list[TopicPartition]) -> None:

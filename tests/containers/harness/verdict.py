@@ -21,6 +21,7 @@ from stream_scorer.core.avro.propensity_encoder import PublishedPropensities, de
 from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch, TopicPartition
 from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.fold_plan import Memory
 from stream_scorer.core.features.state import CustomerStates, Float32, StateArrays
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.core.propensities import published_in_full
@@ -98,7 +99,7 @@ def single_pass(messages: list[Message], remember_event_ids: int = 0) -> Truth:
     events, invalid = validate(events, records, RULES, now_ms)
     customer, ids = events.customer_id.intern()
     states = fold.fold_events(
-        empty_states(ids), events, customer, SPACE, remember_event_ids=remember_event_ids
+        empty_states(ids), events, customer, SPACE, memory=Memory(remember_event_ids)
     ).states
     dead = {(dead_letter.partition, dead_letter.offset) for dead_letter in undecodable + invalid}
     return Truth(states, len(events), len(records), dead)

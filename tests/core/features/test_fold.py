@@ -14,7 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_scorer.core.features import csr, fold
-from stream_scorer.core.features.fold_plan import APPLIED, DUPLICATE_ID, REDELIVERED, plan_of
+from stream_scorer.core.features.fold_plan import (
+    APPLIED,
+    DUPLICATE_ID,
+    REDELIVERED,
+    Memory,
+    plan_of,
+)
 from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.features.state import (
     CustomerStates,
@@ -178,14 +184,14 @@ def test_threads_change_nothing(
     found = []
     for threads in (1, 2, 3, 7, 18):
         once = fold.fold_events(
-            before, events, customer, SPACE, remember_event_ids=remember, workers=Threads(threads)
+            before, events, customer, SPACE, memory=Memory(remember), workers=Threads(threads)
         )
         rest = fold.fold_events(
             once.states,
             events,
             customer,
             SPACE,
-            remember_event_ids=remember,
+            memory=Memory(remember),
             workers=Threads(threads),
         )
         found.append(
@@ -262,6 +268,11 @@ def test_offsets_are_kept_for_each_partition(make_events: Any) -> None:
     assert again.outcome.tolist() == [REDELIVERED] * 3
 
 
+def test_customers_without_any_source_have_no_position() -> None:
+    index, offset = source_positions(empty_states(["ann", "bob"]), [("events", 0)])
+    assert index.tolist() == offset.tolist() == [-1, -1]
+
+
 def test_an_event_id_among_the_last_k_is_not_counted_again(make_events: Any) -> None:
     ids = ["a", "b", "a", "c", "d", "a"]
     events = make_events([{"customer": "ann", "id": i, "at": START} for i in ids])
@@ -269,7 +280,7 @@ def test_an_event_id_among_the_last_k_is_not_counted_again(make_events: Any) -> 
     outcome = []
     for row in range(len(ids)):  # one batch each: memory is in the record, not in the batch
         one = events.take(np.array([row]))
-        applied = fold.fold_events(states, one, np.zeros(1, np.int32), SPACE, remember_event_ids=3)
+        applied = fold.fold_events(states, one, np.zeros(1, np.int32), SPACE, memory=Memory(3))
         states = unpack(["ann"], pack(applied.states, 5), 5)
         outcome += applied.outcome.tolist()
     d, a = DUPLICATE_ID, APPLIED
@@ -282,12 +293,12 @@ def test_exactly_the_last_k_event_ids_are_remembered(make_events: Any, remember:
     stream = [{"customer": "ann", "id": i, "at": START, "offset": o} for o, i in enumerate(ids)]
     customer = np.zeros(len(ids), np.int32)
     states = fold.fold_events(
-        empty_states(["ann"]), make_events(stream), customer, SPACE, remember_event_ids=remember
+        empty_states(["ann"]), make_events(stream), customer, SPACE, memory=Memory(remember)
     ).states
     for back, known in [(remember, True), (remember + 1, False)]:
         again = make_events([{**stream[-back], "offset": len(ids)}])
         outcome = fold.fold_events(
-            states, again, np.zeros(1, np.int32), SPACE, remember_event_ids=remember
+            states, again, np.zeros(1, np.int32), SPACE, memory=Memory(remember)
         ).outcome
         assert outcome.tolist() == [DUPLICATE_ID if known else APPLIED], f"{back} ids back"
 
