@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,9 @@ from stream_scorer.cli.application import (
 from stream_scorer.errors import InputError
 from stream_scorer.runtime import keep_freed_memory
 
+if TYPE_CHECKING:
+    from stream_scorer.past.sources import MissingHistory
+
 Past = Annotated[
     list[str],
     typer.Argument(
@@ -38,6 +41,14 @@ PastFrom = Annotated[
     typer.Option("--from", metavar="TIME", help="Events then or later; a topic's by record time."),
 ]
 PastTo = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Events before that.")]
+
+AcceptMissing = Annotated[
+    bool,
+    typer.Option(
+        "--accept-missing-history",
+        help="Where the topic has deleted its oldest events, take the rest as if it were all.",
+    ),
+]
 
 
 @app.command(
@@ -84,6 +95,7 @@ def replay(
     ] = None,
     start: PastFrom = None,
     end: PastTo = None,
+    accept_missing_history: AcceptMissing = False,
     threads: Annotated[
         int, typer.Option(min=0, help="0: one for each core; the results are the same.")
     ] = 0,
@@ -97,7 +109,8 @@ def replay(
     from stream_scorer.jobs import replay as job
 
     settings = load_settings(config)
-    window = job.Window(moment_ms("--from", start), moment_ms("--to", end))
+    missing: MissingHistory = "accept" if accept_missing_history else "refuse"
+    window = job.Window(moment_ms("--from", start), moment_ms("--to", end), missing)
     if (out is None) == (into is None) or (into is not None and cutoffs is not None):
         remedy = "give either --out, with --cutoffs or without, or --into"
         raise InputError("--out", out, remedy)
@@ -147,6 +160,7 @@ def backtest(
     known_by: Annotated[
         str, typer.Option(metavar="WHEN", help="An event is known from occurred_at, or arrival.")
     ] = "occurred_at",
+    accept_missing_history: AcceptMissing = False,
     as_json: Json = False,
 ) -> None:
     """Had this model been live then: what it would have said, and how good it would have been."""
@@ -164,5 +178,8 @@ def backtest(
         raise InputError("--to", end, "must lie after --from, and all --cutoffs between them")
     times = ScoringTimes(from_ms, to_ms, every, inside)
     by_arrival = known_by == "arrival"
-    found = job.backtest(settings, events, model, times, report, by_arrival=by_arrival)
+    missing: MissingHistory = "accept" if accept_missing_history else "refuse"
+    found = job.backtest(
+        settings, events, model, times, report, by_arrival=by_arrival, missing_history=missing
+    )
     show(found, job.in_words(found), as_json)

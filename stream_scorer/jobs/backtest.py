@@ -44,7 +44,7 @@ from stream_scorer.past.scores import (
     score,
     write_scores,
 )
-from stream_scorer.past.sources import refused_in_words
+from stream_scorer.past.sources import MissingHistory, refused_in_words
 from stream_scorer.reports.words import interval_in_words, metrics_in_words
 from stream_scorer.settings.tree import Settings
 
@@ -57,12 +57,14 @@ def backtest(
     report_dir: Path,
     *,
     by_arrival: bool = False,
+    missing_history: MissingHistory = "refuse",
 ) -> Backtest:
     """Score the past and write the new folder `report_dir`, whole or not at all.
 
     sources: as of `open_past`. models: one, or two to compare. by_arrival: an event is known from
-    the time of its record on, rather than from its occurrence. Raises InputError where `report_dir`
-    exists or nothing can be judged, and what `open_past` and `load_models` raise.
+    the time of its record on, rather than from its occurrence. missing_history: as of `open_past`.
+    Raises InputError where `report_dir` exists or nothing can be judged, and what `open_past` and
+    `load_models` raise.
     """
     started = time.monotonic()
     if report_dir.exists():
@@ -71,7 +73,7 @@ def backtest(
 
     page.new_figure()  # report a missing matplotlib before the work
     loaded, categories = load_models(models)
-    past = read_knowledge(settings, sources, by_arrival=by_arrival)
+    past = read_knowledge(settings, sources, by_arrival=by_arrival, missing_history=missing_history)
     moments = times.moments(past.known)
     rule = loaded["model"].loaded.manifest.labels
     rows = _rows_to_judge(past.known, moments, rule, times.to_ms)

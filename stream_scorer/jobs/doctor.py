@@ -6,21 +6,23 @@ one finding, and the checks that depend on it are left out. Nothing is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import InputError, StreamScorerError
-from stream_scorer.io.kafka.admin import KafkaAdmin, Topic
+from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
 from stream_scorer.model import artefact
 from stream_scorer.result import Result
-from stream_scorer.settings.topics import topic_plans, topic_problems
+from stream_scorer.settings.topics import retention_in_words, topic_plans, topic_problems
 from stream_scorer.settings.tree import Settings
 
 NEARLY_FULL = 0.9
+LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,61 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             for problem in problems:
                 yield Finding(f"topic {plan.name}", problem.found, problem.remedy)
             if not problems:
-                yield Finding(f"topic {plan.name}", f"{partitions} partitions")
+                kept = "" if topic is None else _kept(topic)
+                yield Finding(f"topic {plan.name}", f"{partitions} partitions{kept}")
         if settings.kafka.input_topic in topics:
-            yield _group(admin, settings.kafka.group_id, topics[settings.kafka.input_topic])
+            topic = topics[settings.kafka.input_topic]
+            positions = admin.positions(settings.kafka.group_id, topic)
+            yield from _bound(settings, positions)
+            yield _group(settings.kafka.group_id, positions)
+            yield _history(settings, positions)
     except StreamScorerError as error:
         remedy = "check kafka.bootstrap_servers, and that the brokers are up and let this user in"
         yield Finding("kafka", f"{settings.kafka.bootstrap_servers}: {error}", remedy)
 
 
-def _group(admin: KafkaAdmin, group: str, topic: Topic) -> Finding:
-    positions = admin.positions(group, topic)
+def _kept(topic: Topic) -> str:
+    config = topic.config
+    if "delete" not in config.get("cleanup.policy", "") or "retention.ms" not in config:
+        return ""
+    return f", records are kept {retention_in_words(config['retention.ms'])}"
+
+
+def _history(settings: Settings, positions: Mapping[TopicPartition, GroupPosition]) -> Finding:
+    """How far back the input topic goes, against what `replay` and `verify` need: its start."""
+    check = f"history of {settings.kafka.input_topic}"
+    late = [f"{name}[{p}] at {at.first}" for (name, p), at in positions.items() if at.first > 0]
+    if not late:
+        return Finding(check, "the topic holds every event since its first")
+    listing = ", ".join(late[:LISTED]) + (", ..." if len(late) > LISTED else "")
+    found = (
+        f"the oldest events of {len(late)} of {len(positions)} partitions were deleted (the logs "
+        f"begin: {listing}): `replay` needs their event files, and `verify` can't check customers "
+        "who had events in them"
+    )
+    if settings.kafka.input_retention_ms is not None:
+        return Finding(check, found)
+    return Finding(
+        check, found,
+        "set retention.ms=-1 on the topic, keep the event files of what is gone, and set "
+        "kafka.input_retention to how far back the topic goes",
+    )  # fmt: skip
+
+
+def _bound(
+    settings: Settings, positions: Mapping[TopicPartition, GroupPosition]
+) -> Iterator[Finding]:
+    """Whether the group's offsets are another namespace's."""
+    group, namespace = settings.kafka.group_id, settings.store.namespace
+    others = {p.namespace for p in positions.values() if p.namespace} - {namespace}
+    if others:
+        names = ", ".join(sorted(others))
+        remedy = f"stop the members of {names}; then `run` moves the group to {namespace}"
+        found = f"reads for namespace {names}, the config names {namespace}"
+        yield Finding(f"group {group}", found, f"{remedy}; or {FRESH_START}")
+
+
+def _group(group: str, positions: Mapping[TopicPartition, GroupPosition]) -> Finding:
     gone = [
         f"{name}[{partition}]"
         for (name, partition), p in positions.items()
@@ -124,8 +171,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     where = settings.redis.shown_url
     try:
         health = redis_health(
-            settings.redis.url, settings.redis.client_options(), settings.store.namespace
-        )
+            settings.redis.url, settings.redis.client_options(), settings.store.namespace,
+            settings.kafka.input_topic,
+        )  # fmt: skip
     except StreamScorerError as error:
         remedy = "check redis.url, and that the server is up and lets this user in"
         yield Finding("redis", f"{where}: {error}", remedy)
@@ -138,6 +186,14 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         remedy = "raise maxmemory, or set a shorter store.time_to_live_seconds"
         yield Finding("redis memory", f"{share:.0%} of maxmemory is used", remedy)
     yield _namespace(settings, health)
+    group = settings.kafka.group_id
+    if health.group not in (None, group):
+        yield Finding(
+            f"namespace {settings.store.namespace}",
+            f"belongs to group {health.group}, the config names {group}",
+            f"stop the members of {health.group}; then `run` moves the namespace to {group}; or "
+            + FRESH_START,
+        )
 
 
 def _eviction(health: RedisHealth) -> Finding:

@@ -41,6 +41,7 @@ from stream_scorer.live.consumer import open_store
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.past.sources import (
+    MissingHistory,
     PastEvents,
     Refused,
     open_past,
@@ -60,10 +61,14 @@ SCORED_ROWS = 4096
 
 @dataclass(frozen=True)
 class Window:
-    """from_ms inclusive, to_ms exclusive: record time of a topic, occurred_at of files."""
+    """from_ms inclusive, to_ms exclusive: record time of a topic, occurred_at of files.
+
+    missing_history: what to do where the topic no longer holds all of it.
+    """
 
     from_ms: int | None = None
     to_ms: int | None = None
+    missing_history: MissingHistory = "refuse"
 
 
 EVERYTHING = Window()
@@ -311,7 +316,7 @@ def _opened(
 ) -> AbstractContextManager[PastEvents]:
     return open_past(
         settings, [str(s) for s in sources], batch_records=batch_records,
-        from_ms=window.from_ms, to_ms=window.to_ms,
+        from_ms=window.from_ms, to_ms=window.to_ms, missing_history=window.missing_history,
     )  # fmt: skip
 
 

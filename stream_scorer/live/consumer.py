@@ -31,6 +31,7 @@ from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.store import Store
+from stream_scorer.live.group_binding import bind_group, check_binding
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
@@ -96,6 +97,15 @@ class Consumer:
         self.evictions = EvictionWatch(self.store.server, allowed=settings.redis.allow_eviction)
         self.evictions.refuse()
         self.store.claim()
+        bind_group(settings.kafka, settings.store.namespace, self.store)
+
+    def claim(self) -> None:
+        """Bind a namespace that was emptied to the declaration and the group again.
+
+        Raises InputError where it belongs to others.
+        """
+        self.store.claim()
+        check_binding(self.settings.kafka, self.settings.store.namespace, self.store)
 
     def join(self) -> None:
         """Join the group: from now on `source` must be polled. Raises BusUnavailable or Halt."""
@@ -105,21 +115,23 @@ class Consumer:
         self.source = KafkaSource(
             kafka.consumer_properties(), kafka.input_topic, self.store,
             max_events=batch.max_events, max_age_ms=batch.max_age_ms, commits=not exactly_once,
-            on_error=self._on_kafka_error,
+            namespace=self.settings.store.namespace, on_error=self._on_kafka_error,
         )  # fmt: skip
         self._membership.callback(self.source.close)
         sink = KafkaSink(
             kafka.producer_properties(), kafka.output_topic, kafka.dead_letter_topic,
             max_dead_letter_bytes=self.settings.publish.max_dead_letter_bytes, clock_ms=clock_ms,
             group_metadata=self.source.group_metadata if exactly_once else None,
+            namespace=self.settings.store.namespace,
         )  # fmt: skip
         self._membership.callback(sink.close)
         self.pipeline = self._pipeline(self.source, self.store, sink)
 
     def verify(self) -> None:
-        """Check that Redis has kept what this owner wrote, and that the topic is still the same.
+        """Check that Redis has kept what this owner wrote, and that topic and group are the same.
 
-        Raises StoreRewound, StoreUnavailable, or Halt where the topic was created again.
+        Raises StoreRewound, StoreUnavailable, Halt where the topic was created again, InputError
+        where another group took the namespace.
         """
         topic = self.settings.kafka.input_topic
         identity = ""
@@ -134,6 +146,7 @@ class Consumer:
         elif not self._topic_had_id:
             self._topics = None  # this broker gives topics no ids, so there is nothing to compare
         self.store.verify()
+        check_binding(self.settings.kafka, self.settings.store.namespace, self.store)
 
     def leave(self) -> None:
         """Leave the group. What is not committed is dropped; the next owner reads it again."""

@@ -127,7 +127,7 @@ class Loop:
     def _step(self) -> None:
         consumer = self._consumer
         if self._read_again:
-            consumer.store.claim()  # an emptied store has forgotten whose it is
+            consumer.claim()  # an emptied store has forgotten whose it is
             consumer.source.seek(self._read_again)
             self._read_again = {}
         report = consumer.pipeline.step()

@@ -43,11 +43,15 @@ class StoreFold:
         ids, stream = prepared.customer_ids, prepared.stream
         with report.stage("load"):
             states = self._store.load(ids)
+        rows = np.unique(stream.customer).astype(np.int64)
         for _ in range(SAVE_ATTEMPTS):
             with report.stage("apply"):
                 applied = fold.fold_stream(states, stream, self._space, workers=self._workers)
             with report.stage("save"):
-                refused = self._store.save(applied.states, np.flatnonzero(applied.changed))
+                # All of them, also those whose events were applied already, by an attempt that
+                # ended in an error: if Redis has lost their records since they were loaded, this
+                # writes them again, and the watermark may move over their events.
+                refused = self._store.save(applied.states, rows)
             # Only what was written counts; the refused customers' events are folded again below.
             written = ~np.isin(stream.customer, refused)
             fresh = applied.outcome[written] == APPLIED
@@ -57,6 +61,7 @@ class StoreFold:
             if not len(refused):
                 return applied.states
             self.refused_writes += len(refused)
+            rows = refused
             with report.stage("load"):
                 newer = self._store.load([ids[i] for i in refused.tolist()])
                 states = _replaced(applied.states, refused, newer)

@@ -17,7 +17,7 @@ from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.errors import EventFileError
 from stream_scorer.past.scores import AGES_MS
-from stream_scorer.past.sources import Refused, open_past, valid_batches
+from stream_scorer.past.sources import MissingHistory, Refused, open_past, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -43,7 +43,11 @@ class PastKnowledge:
 
 
 def read_knowledge(
-    settings: Settings, sources: Sequence[str | Path], *, by_arrival: bool
+    settings: Settings,
+    sources: Sequence[str | Path],
+    *,
+    by_arrival: bool,
+    missing_history: MissingHistory = "refuse",
 ) -> PastKnowledge:
     """Read `sources`, as `open_past` takes them, to their end.
 
@@ -54,7 +58,9 @@ def read_knowledge(
     parts, arrivals = [], []
     texts = [str(s) for s in sources]
     with (
-        open_past(settings, texts, batch_records=BATCH_RECORDS) as past,
+        open_past(
+            settings, texts, batch_records=BATCH_RECORDS, missing_history=missing_history
+        ) as past,
         progress("reading events", past.most_records) as meter,
     ):
         for batch in valid_batches(settings, past, refused):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -34,12 +35,15 @@ from stream_scorer.io.files.events import open_events
 from stream_scorer.io.files.parquet_events import allocate_with_malloc
 from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.live.consumer import clock_ms, lookup_of
+from stream_scorer.past.missing_history import check_history
 from stream_scorer.past.numbering import Numbering
 from stream_scorer.past.window import in_window
 from stream_scorer.settings.tree import Settings
 
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
 LISTED = 1000
+
+MissingHistory = Literal["refuse", "accept", "ignore"]
 
 
 @dataclass
@@ -102,11 +106,13 @@ def open_past(
     from_ms: int | None = None,
     to_ms: int | None = None,
     now_ms: int | None = None,
+    missing_history: MissingHistory = "refuse",
 ) -> Iterator[PastEvents]:
     """Event files and directories, or [`TOPIC`]; only from from_ms inclusive to to_ms exclusive.
 
     now_ms: against which times are judged, for work that several processes share; None: the clock.
-    Raises InputError, BusUnavailable, Halt; so does iteration.
+    missing_history: what to do where the topic no longer holds its oldest events. Raises
+    InputError, BusUnavailable, Halt; so does iteration.
     """
     now = clock_ms() if now_ms is None else now_ms
     if list(sources) != [TOPIC]:
@@ -122,6 +128,8 @@ def open_past(
             batch_records=batch_records, from_ms=from_ms, to_ms=to_ms,
         ) as reader,
     ):  # fmt: skip
+        if missing_history != "ignore":
+            check_history(kafka, reader, from_ms, accepted=missing_history == "accept")
         decoder = Decoder(lookup, max_record_bytes=settings.events.max_record_bytes)
         batches = _Again(lambda: (DecodedBatch(*decoder.decode(r), r) for r in reader))
         yield PastEvents(kafka.input_topic, batches, reader.ranges, reader.most_records, now)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
 
 Properties = dict[str, str | int]
@@ -52,6 +53,15 @@ def _plain_name(text: str) -> str:
     return text
 
 
+def _duration(text: str) -> str:
+    try:
+        parse_duration_ms(text)
+    except ConfigError as error:
+        raise ValueError(error.remedy) from None
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
 SecretFile = Annotated[Path, AfterValidator(existing_file)]
 Name = Annotated[str, AfterValidator(_plain_name)]
 Count = Annotated[int, Field(gt=0)]
@@ -95,6 +105,7 @@ class KafkaSettings(Section):
     input_partitions: Count = 12
     output_partitions: Count = 12
     replication_factor: CountOrNone = 0
+    input_retention: Duration = "inf"
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     transactional_id: Name = "stream-scorer"
     delivery_timeout_ms: Annotated[int, Field(ge=1000)] = 30_000
@@ -112,6 +123,11 @@ class KafkaSettings(Section):
     ssl_key_password: SecretStr | None = None
     ssl_key_password_file: SecretFile | None = None
     properties: dict[str, str | int | float | bool] = Field(default={}, repr=False)
+
+    @property
+    def input_retention_ms(self) -> int | None:
+        """How long the input topic keeps an event; None for ever."""
+        return parse_duration_ms(self.input_retention)
 
     @property
     def client_name(self) -> str:

@@ -28,6 +28,7 @@ from stream_scorer.settings import sources as config_sources
 from stream_scorer.settings.connections import (
     Count,
     CountOrNone,
+    Duration,
     KafkaSettings,
     Name,
     RedisSettings,
@@ -41,14 +42,6 @@ def _existing_directory(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError("there is no such directory; correct the path")
     return path
-
-
-def _duration(text: str) -> str:
-    try:
-        parse_duration_ms(text)
-    except ConfigError as error:
-        raise ValueError(error.remedy) from None
-    return text
 
 
 def _words(value: object) -> object:
@@ -78,7 +71,6 @@ def _moment(value: object) -> object:
     return value
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
 Moment = Annotated[str, BeforeValidator(_moment)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 

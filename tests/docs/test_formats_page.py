@@ -197,6 +197,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         store = RedisStore(client, "NAMESPACE", SPACE.fingerprint)
         store.claim()
         store.recognise("TOPIC", "id")
+        store.group_of("TOPIC", "group")
         store.remember_file_start("FILE", 0)
         store.begin({("TOPIC", 7): 0})
         store.save(states(1, 1, 1, 1), np.arange(1))

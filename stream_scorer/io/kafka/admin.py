@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from confluent_kafka import (
@@ -31,7 +32,8 @@ from confluent_kafka.admin import (  # it re-exports them
 from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable
-from stream_scorer.io.kafka.errors import translate_error
+from stream_scorer.io.kafka.errors import ask, translate_error
+from stream_scorer.io.kafka.group_offsets import metadata_of, namespace_in
 
 REQUEST_SECONDS = 10.0
 ANSWER_SECONDS = 5.0  # how long a server may take to answer at all
@@ -58,11 +60,15 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class GroupPosition:
-    """Of one partition: the log's first offset, the one after its last, the committed one."""
+    """Of one partition: the log's first offset, the one after its last, the committed one.
+
+    namespace: whose that offset is, None where it does not say.
+    """
 
     first: int
     end: int
-    committed: int | None
+    committed: int | None = None
+    namespace: str | None = None
 
     @property
     def lag(self) -> int:
@@ -81,13 +87,14 @@ class KafkaAdmin:
         """Addresses of the brokers, as they give them."""
         return [f"{b.host}:{b.port}" for b in self._metadata().brokers.values()]
 
-    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
-        """Those of `names` that exist."""
+    def topics(self, names: Iterable[str], seconds: float = REQUEST_SECONDS) -> dict[str, Topic]:
+        """Those of `names` that exist. seconds: how long their settings may take."""
         known = {n: t for n, t in self._metadata().topics.items() if t.error is None}
         wanted = [name for name in names if name in known]
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
         configs = self._client.describe_configs(resources) if resources else {}
-        answers = {r.name: _answer(f, "reading topic settings") for r, f in configs.items()}
+        doing = "reading topic settings"
+        answers = {r.name: _answer(f, doing, seconds) for r, f in configs.items()}
         return {
             name: Topic(
                 name,
@@ -126,12 +133,44 @@ class KafkaAdmin:
         """How far `group` is in every partition of `topic`."""
         partitions = [KafkaPartition(topic.name, p) for p in range(topic.partitions)]
         answer = self._group_offsets(group, partitions)
-        committed = {p.partition: p.offset for p in answer if p.offset >= 0}
+        committed = {
+            p.partition: (p.offset, namespace_in(p.metadata)) for p in answer if p.offset >= 0
+        }
         first = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         end = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return {
-            (topic.name, p): GroupPosition(first[p], end[p], committed.get(p)) for p in sorted(end)
+            (topic.name, p): GroupPosition(first[p], end[p], *committed.get(p, ()))
+            for p in sorted(end)
         }
+
+    def members(self, group: str) -> int:
+        """How many members `group` has now; one that was killed counts until its session ends."""
+        future = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        return len(_answer(future[group], f"asking who is in group {group}").members)
+
+    def namespaces(self, group: str, topic: str) -> set[str]:
+        """The namespaces that the group's committed offsets of `topic` name."""
+        return {name for p in self._named(group, topic) if (name := namespace_in(p.metadata))}
+
+    def give_to(self, group: str, topic: str, namespace: str) -> None:
+        """Commit the group's offsets of `topic` anew, as `namespace`'s; it must have no members."""
+        offsets = [
+            KafkaPartition(p.topic, p.partition, p.offset, metadata=metadata_of(namespace))
+            for p in self._named(group, topic)
+        ]
+        properties = {**self._properties, "group.id": group, "enable.auto.commit": "false"}
+        consumer = Consumer(properties, logger=logging.getLogger("librdkafka"))
+        try:
+            ask("committing offsets", partial(consumer.commit, offsets=offsets, asynchronous=False))
+        finally:
+            consumer.close()
+
+    def _named(self, group: str, topic: str) -> list[KafkaPartition]:
+        """The group's committed offsets of `topic` that name a namespace."""
+        found = self._metadata().topics.get(topic)
+        partitions = [] if found is None else [KafkaPartition(topic, p) for p in found.partitions]
+        offsets = self._group_offsets(group, partitions) if partitions else []
+        return [p for p in offsets if p.offset >= 0 and namespace_in(p.metadata)]
 
     def identity(self, topic: str) -> str:
         """Kafka's id of `topic`, which a topic created again under its name does not have.
@@ -181,10 +220,10 @@ class KafkaAdmin:
             raise translate_error(error.args[0], "asking for topics") from error
 
 
-def _answer(future: Future[Any], doing: str) -> Any:
+def _answer(future: Future[Any], doing: str, seconds: float = REQUEST_SECONDS) -> Any:
     try:
-        return future.result(REQUEST_SECONDS)
+        return future.result(seconds)
     except KafkaException as error:
         raise translate_error(error.args[0], doing) from error
     except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
-        raise BusUnavailable(f"Kafka, {doing}: no answer in {REQUEST_SECONDS:g} s") from None
+        raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None

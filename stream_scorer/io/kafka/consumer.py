@@ -12,26 +12,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
-from stream_scorer.io.kafka.errors import GROUP_IS_REBALANCING, ask, translate_error
+from stream_scorer.io.kafka.errors import ask
+from stream_scorer.io.kafka.group_offsets import REQUEST_SECONDS, UNKNOWN_EPOCH, GroupOffsets
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
 from stream_scorer.io.kafka.start_offset import check_in_log, start_offset
 
 log = logging.getLogger(__name__)
 
-REQUEST_SECONDS = 10.0  # one question to a broker; well below max.poll.interval.ms
 WAIT_SLICE_SECONDS = 0.1  # a waiting member serves rebalances this often
-UNKNOWN_EPOCH = -1
 
 FIXED_PROPERTIES: dict[str, str | int] = {
     # An offset may be committed only when the store has the events and the topic the scores.
@@ -55,7 +54,8 @@ class KafkaSource:
     """Records of one topic's partitions that the group gives to this member.
 
     properties: librdkafka's, with group.id. commits False where a transaction carries the offsets.
-    on_error is called with each transient error's name, for counting.
+    namespace: as of GroupOffsets. on_error is called with each transient error's name, for
+    counting.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class KafkaSource:
         max_events: int,
         max_age_ms: int,
         commits: bool = True,
+        namespace: str = "",
         on_error: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._positions = positions
@@ -74,10 +75,7 @@ class KafkaSource:
         self._commits = commits
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
-        self._uncommitted: dict[TopicPartition, int] = {}
-        self._committed: dict[TopicPartition, int] = {}  # of the partitions that are read
-        # By partition; with it the client notices that the log was cut off below what was read.
-        self._epochs: dict[TopicPartition, int] = {}  # leader epoch of the last record read
+        self._offsets = GroupOffsets(namespace)
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
         self._errors = ConsumerErrors(on_error)
@@ -125,7 +123,7 @@ class KafkaSource:
 
     def committed(self) -> Mapping[TopicPartition, int]:
         """The committed offset of each partition that is read: all below it is published."""
-        return self._committed
+        return self._offsets.committed
 
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Commit, and wait for the answer; only partitions still held. Raises BusUnavailable.
@@ -134,15 +132,12 @@ class KafkaSource:
         their partition is given up. An offset below the committed one is left out. Where a
         transaction has committed them, they are only remembered.
         """
-        mine = {
-            tp: o for tp, o in next_offsets.items()
-            if tp in self._next and o > self._committed.get(tp, -1)
-        }  # fmt: skip
+        mine = {tp: o for tp, o in next_offsets.items() if tp in self._next}
         if not self._commits:
-            self._committed |= mine
+            self._offsets.note(mine)
             return
-        self._uncommitted |= mine
-        self._commit_now(list(self._uncommitted))
+        self._offsets.add(mine)
+        self._offsets.commit(self._consumer, self._offsets.waiting())
 
     def seek(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Read on from `next_offsets`; partitions not held are ignored. Raises HistoryGone."""
@@ -150,8 +145,7 @@ class KafkaSource:
         for tp, offset in mine.items():
             check_in_log(tp, offset, self._log_range(tp))
         self._held = [m for m in self._held if partition_of(m) not in mine]
-        for tp in mine:
-            self._uncommitted.pop(tp, None)
+        self._offsets.withdraw(mine)
         # Not by the client's own seek: assigning anew also drops what was fetched already.
         ask("seeking", self._consumer.incremental_unassign, [KafkaPartition(*tp) for tp in mine])
         self._read_from(mine)
@@ -218,7 +212,7 @@ class KafkaSource:
             rows = np.flatnonzero(batch.partition_index == number)
             if len(rows):
                 epoch = messages[int(rows[-1])].leader_epoch()
-                self._epochs[tp] = UNKNOWN_EPOCH if epoch is None else epoch
+                self._offsets.epochs[tp] = UNKNOWN_EPOCH if epoch is None else epoch
         return batch
 
     def _start_pending(self) -> None:
@@ -227,10 +221,10 @@ class KafkaSource:
         if not partitions:
             return
         marks = self._positions.watermarks(partitions)
-        committed = self._ask_committed(partitions)
+        committed = self._offsets.ask(self._consumer, partitions)
         starts = {tp: self._start(tp, committed.get(tp), marks.get(tp)) for tp in partitions}
         self._positions.begin(starts)
-        self._committed |= committed
+        self._offsets.committed |= committed
         self._commit_starts({tp: o for tp, o in starts.items() if tp not in committed})
         self._read_from(starts)
         self._pending.clear()
@@ -243,6 +237,13 @@ class KafkaSource:
                 "its newest writes, or is a namespace that a replay built up to there",
                 *tp, start, committed - start,
             )  # fmt: skip
+        elif committed is None and mark is None and start > 0:
+            log.warning(
+                "%s[%d]: this group and namespace are new, and the log begins at offset %d: events "
+                "before it were deleted, so vectors lack them; to have them, replay their files "
+                "into a new namespace first",
+                *tp, start,
+            )  # fmt: skip
         else:
             log.info("%s[%d]: reading from %d", *tp, start)
         return start
@@ -254,57 +255,25 @@ class KafkaSource:
         watermark to start from, which lies past events whose propensities and dead letters
         nobody has published.
         """
-        self._uncommitted |= starts
-        self._commit_now(list(starts))
-        if not self._uncommitted.keys().isdisjoint(starts):
+        self._offsets.add(starts)
+        self._offsets.commit(self._consumer, list(starts))
+        if not set(self._offsets.waiting()).isdisjoint(starts):
             raise BusUnavailable(
                 "the consumer group is rebalancing: its first offsets are not committed yet"
             )
 
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
         partitions = [
-            KafkaPartition(*tp, offset, leader_epoch=self._epochs.get(tp, UNKNOWN_EPOCH))
+            KafkaPartition(*tp, offset, leader_epoch=self._offsets.epochs.get(tp, UNKNOWN_EPOCH))
             for tp, offset in starts.items()
         ]
         ask("assigning", self._consumer.incremental_assign, partitions)
         self._next |= starts
 
-    def _ask_committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        asked = [KafkaPartition(*tp) for tp in partitions]
-        doing = "reading committed offsets"
-        answers = ask(doing, self._consumer.committed, asked, REQUEST_SECONDS)
-        for answer in answers:
-            if answer.error is not None:
-                raise translate_error(answer.error, doing)
-        return {(a.topic, a.partition): a.offset for a in answers if a.offset >= 0}
-
     def _log_range(self, tp: TopicPartition) -> tuple[int, int]:
         query = self._consumer.get_watermark_offsets
         low, high = ask("reading a log's range", query, KafkaPartition(*tp), REQUEST_SECONDS)
         return low, high
-
-    def _commit_now(self, partitions: Iterable[TopicPartition]) -> None:
-        offsets = [
-            KafkaPartition(
-                *tp, self._uncommitted[tp], leader_epoch=self._epochs.get(tp, UNKNOWN_EPOCH)
-            )
-            for tp in partitions
-        ]
-        if not offsets:
-            return
-        try:
-            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
-            errors = [a.error for a in answers if a.error is not None]
-            done = [(a.topic, a.partition) for a in answers if a.error is None]
-        except KafkaException as error:
-            errors, done = [error.args[0]], []
-        for tp in done:
-            self._committed[tp] = self._uncommitted.pop(tp)
-        for trouble in errors:
-            if trouble.code() in GROUP_IS_REBALANCING:
-                log.info("the commit is left for later: %s", trouble.str())
-            else:
-                raise translate_error(trouble, "committing offsets")
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         # An empty assignment ends the rebalance; `_start_pending` adds the real ones.
@@ -317,7 +286,7 @@ class KafkaSource:
         self._renew_membership(consumer)
         mine = [(p.topic, p.partition) for p in partitions]
         try:
-            self._commit_now([tp for tp in mine if tp in self._uncommitted])
+            self._offsets.commit(consumer, mine)
         except (BusUnavailable, Halt) as error:
             log.warning("the next owner will read some events again: %s", error)
         self._give_up(consumer, mine)
@@ -345,10 +314,8 @@ class KafkaSource:
         reading = [tp for tp in partitions if tp in self._next]
         for tp in partitions:
             self._pending.discard(tp)
-            self._uncommitted.pop(tp, None)
-            self._committed.pop(tp, None)
             self._next.pop(tp, None)
-            self._epochs.pop(tp, None)
+        self._offsets.forget(partitions)
         left = [KafkaPartition(*tp) for tp in reading]
         try:
             consumer.resume(left)  # else a pause by `wait` would outlast the revocation

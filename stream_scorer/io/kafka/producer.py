@@ -154,8 +154,8 @@ class ConfirmedProducer:
 class KafkaSink:
     """Propensities to the output topic, dead letters to theirs.
 
-    properties: librdkafka's; with transactional.id, `group_metadata` must be the source's, and the
-    source must not commit itself.
+    properties: librdkafka's; with transactional.id, `group_metadata` and `namespace` must be the
+    source's, and the source must not commit itself.
     """
 
     def __init__(
@@ -167,6 +167,7 @@ class KafkaSink:
         max_dead_letter_bytes: int,
         clock_ms: Callable[[], int],
         group_metadata: Callable[[], bytes] | None = None,
+        namespace: str = "",
     ) -> None:
         self._output_topic, self._dead_letter_topic = output_topic, dead_letter_topic
         # How many original bytes a dead letter keeps: fewer each time that its topic refuses it.
@@ -174,7 +175,9 @@ class KafkaSink:
         self._clock_ms = clock_ms
         self._producer = ConfirmedProducer(properties)
         self._transaction = (
-            None if group_metadata is None else Transaction(self._producer.client, group_metadata)
+            None
+            if group_metadata is None
+            else Transaction(self._producer.client, group_metadata, namespace)
         )
 
     def deliver(

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
-from stream_scorer.errors import BusUnavailable, Halt, InputError
+from stream_scorer.errors import BusUnavailable, Halt, HistoryGone, InputError
 from stream_scorer.io.kafka.errors import ask, translate_error
 from stream_scorer.io.kafka.messages import record_batch
 
@@ -36,7 +36,7 @@ FIXED_PROPERTIES: dict[str, str | bool | int] = {
     "enable.auto.commit": "false",
     "enable.auto.offset.store": "false",
     "enable.partition.eof": True,  # the last offsets may hold no records: compacted, or aborted
-    "auto.offset.reset": "earliest",  # where retention deletes while we read
+    "auto.offset.reset": "error",  # records that retention deletes while we read are missed
     "fetch.wait.max.ms": 10,  # all records exist already: waiting would only cost time
 }
 
@@ -44,8 +44,9 @@ FIXED_PROPERTIES: dict[str, str | bool | int] = {
 class TopicReader:
     """The records from `ranges[tp][0]` up to, without, `ranges[tp][1]` of each partition.
 
-    A context manager; each iteration reads everything again. properties: librdkafka's, with a
-    group.id, which the client insists on but which is not used. batch_records: records of a batch,
+    `log` has the first offset of each partition's log and the one after its last. A context
+    manager; each iteration reads everything again. properties: librdkafka's, with a group.id, which
+    the client insists on but which is not used. batch_records: records of a batch,
     fewer in the last. from_ms, to_ms: each partition from its first record of that time or later,
     and up to it; record times, which need not ascend. Raises InputError where there is no such
     topic, BusUnavailable, Halt; so does iteration.
@@ -65,6 +66,7 @@ class TopicReader:
         config = {**properties, **FIXED_PROPERTIES, "error_cb": self._on_client_error}
         self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
         try:
+            self.log = self._log_ranges()
             self.ranges = self._ranges(from_ms, to_ms)
         # A constructor that raises gives its caller nothing to close.
         except BaseException:
@@ -86,6 +88,18 @@ class TopicReader:
                     held = held[self._batch_records :]
         if held:
             yield record_batch(held)
+
+    def first_record_ms(self, tp: TopicPartition) -> int | None:
+        """The time of the oldest record that the partition's log holds, in ms since 1970 UTC.
+
+        None where the log is empty, or its oldest record has no time.
+        """
+        first, end = self.log[tp]
+        for messages in self._partition(tp, first, end):
+            for message in messages:
+                kind, milliseconds = message.timestamp()
+                return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds
+        return None
 
     def _partition(self, tp: TopicPartition, first: int, end: int) -> Iterator[list[Message]]:
         """The records of one partition from `first` up to `end`."""
@@ -124,7 +138,7 @@ class TopicReader:
     ) -> None:
         self.close()
 
-    def _ranges(self, from_ms: int | None, to_ms: int | None) -> dict[TopicPartition, Range]:
+    def _log_ranges(self) -> dict[TopicPartition, Range]:
         found = ask("asking for topics", self._consumer.list_topics, None, REQUEST_SECONDS)
         topic = found.topics.get(self._topic)
         if topic is None or not topic.partitions:
@@ -132,17 +146,20 @@ class TopicReader:
             raise InputError("topic", self._topic, remedy)
         query = self._consumer.get_watermark_offsets
         partitions = [(self._topic, number) for number in sorted(topic.partitions)]
-        ranges = {
+        return {
             tp: ask("reading a log's range", query, KafkaPartition(*tp), REQUEST_SECONDS)
             for tp in partitions
         }
+
+    def _ranges(self, from_ms: int | None, to_ms: int | None) -> dict[TopicPartition, Range]:
+        partitions = list(self.log)
         starts, ends = self._offsets_at(partitions, from_ms), self._offsets_at(partitions, to_ms)
         return {
             tp: (
                 low if from_ms is None else min(starts.get(tp, high), high),
                 high if to_ms is None else min(ends.get(tp, high), high),
             )
-            for tp, (low, high) in ranges.items()
+            for tp, (low, high) in self.log.items()
         }
 
     def _offsets_at(
@@ -164,6 +181,11 @@ class TopicReader:
         following = -1
         for message in messages:
             error = message.error()
+            if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise HistoryGone(
+                    f"{self._topic}[{message.partition()}]: Kafka deleted records while they were "
+                    "read; run this again, which reads from where the log begins now"
+                )
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 raise translate_error(error, f"reading {self._topic}")
             following = max(following, (message.offset() or 0) + (error is None))

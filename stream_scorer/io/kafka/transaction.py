@@ -28,6 +28,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt, StreamScorerError
 from stream_scorer.io.kafka.errors import ask, translate_error
+from stream_scorer.io.kafka.group_offsets import metadata_of
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,16 @@ OVERDUE_SECONDS = REQUEST_SECONDS + 1.0
 
 
 class Transaction:
-    """One transaction at a time of `client`, which has a transactional.id."""
+    """One transaction at a time of `client`, which has a transactional.id.
 
-    def __init__(self, client: Producer, group_metadata: Callable[[], bytes]) -> None:
+    namespace: to whom the offsets belong, as of GroupOffsets.
+    """
+
+    def __init__(
+        self, client: Producer, group_metadata: Callable[[], bytes], namespace: str = ""
+    ) -> None:
         self._client, self._group_metadata = client, group_metadata
+        self._offset_metadata = metadata_of(namespace)
         self._open = False
         self.stuck = False  # a call never came back, so this client must not be used any more
         # This fences an older producer of the same id, and waits until its transaction is over.
@@ -65,7 +72,10 @@ class Transaction:
 
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Send the offsets and commit. Raises BusUnavailable, ClientLost or Halt."""
-        offsets = [KafkaPartition(*tp, offset) for tp, offset in next_offsets.items()]
+        offsets = [
+            KafkaPartition(*tp, offset, metadata=self._offset_metadata)
+            for tp, offset in next_offsets.items()
+        ]
         send = self._client.send_offsets_to_transaction
         # Of the rebalance that was handled last, never the client's newest: see membership.py.
         metadata = self._group_metadata()

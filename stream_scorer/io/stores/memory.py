@@ -24,6 +24,7 @@ from stream_scorer.core.features.state_codec import (
     rows_behind,
     unpack_words,
 )
+from stream_scorer.errors import StoreRewound
 
 FIRST_WORDS = 1 << 16
 FIRST_CUSTOMERS = 1024
@@ -71,7 +72,11 @@ class MemoryStore:
         return {tp: self._watermarks[tp] for tp in partitions if tp in self._watermarks}
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
-        """A partition new to the store starts at its offset."""
+        """A partition new to the store starts at its offset. Raises StoreRewound where the store
+        holds less: what lies between would never be read."""
+        behind = {tp: m for tp, m in self.watermarks(list(offsets)).items() if m < offsets[tp]}
+        if behind:
+            raise StoreRewound(behind)
         for tp, offset in offsets.items():
             self._watermarks.setdefault(tp, offset)
 

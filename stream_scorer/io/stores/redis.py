@@ -4,33 +4,41 @@ Keys, all under the namespace NS from the settings:
   NS:c:CUSTOMER_ID              string, one record (state_codec.py), with a time to live if set
   NS:watermark:TOPIC:PARTITION  decimal, the next offset that the store still needs
   NS:fingerprint                16 hexadecimal digits, set once
+  NS:group:TOPIC                the consumer group that reads the topic into NS
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
-  NS:saved:OWNER                which of one consumer's saves was its last, for ten minutes
+  NS:saved:OWNER                the number of one consumer's last script call, for ten minutes
 
 Many customers are loaded in one round trip (MGET) and saved in one (a script). The script writes a
 record only where its offsets are not below those of the stored record. So a consumer that no longer
 owns a partition, and does not know it yet, can't overwrite what the new owner wrote. A record that
 is refused is loaded again, and the events that it lacks are applied to it.
 
-The watermark moves in a second round trip, after all records that it covers. Each owner remembers
-the watermarks that it last saw stored. Where Redis holds a lower one, it came back without its
-newest writes (a crash under `appendfsync everysec`, a restored backup, FLUSHALL): nothing is
-written, and `StoreRewound` says from which offset to read again. A loss between the two round trips
-shows by a mark, the last key that a save writes: without it the watermark does not move. Records
-carry their own offsets, so an event that is read again does not count twice.
+The watermark moves in a second round trip, after all records that it covers. Redis may go back at
+any moment: a crash under `appendfsync everysec`, a failover to a replica that lags, a restored
+backup, FLUSHALL. It then holds all that was written up to some moment, and nothing later:
+
+- Each owner remembers the watermarks that it last saw stored, also those of partitions that it
+  gave up. Where Redis holds a lower one, nothing is written, and `StoreRewound` says from which
+  offset to read again. `begin` compares in the same script that sets the first watermark.
+- Each script call of a save writes its mark last. The next call of that save, a save that follows
+  it and `advance` do nothing unless they find that mark, so a loss between any two of them is
+  noticed also where a proxy keeps the connection (StoreUnavailable: the batch is folded again).
+- A new connection to another server, or to the same one after a restart, is noticed by its run id
+  (redis_server.py), and watermarks are compared before anything it says is used.
+
+Records carry their own offsets, so an event that is read again does not count twice.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import redis
 
 from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
@@ -43,19 +51,18 @@ from stream_scorer.errors import (
     StoreUnavailable,
 )
 from stream_scorer.io.kafka.start_offset import FRESH_START
+from stream_scorer.io.stores.redis_script import Call, Script
+from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
 
-# An error of Redis begins with a word such as OOM. For these three words the client raises its own
-# exceptions and takes the word out of the text; `_answered` finds the other words in the text.
-_REFUSALS = (
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.MasterDownError,
-)
+Answer = TypeVar("Answer")
+
 RECORDS_PER_SCRIPT = 500  # about a millisecond, for which Redis serves no other client
+# An address may lead to another server while the one before still answers on open connections.
+RECONNECT_SECONDS = 60.0
 
 
 class RedisStore:
-    """Records of one namespace. `client` must return bytes."""
+    """Records of one namespace. `client` says where the server is (RedisServer)."""
 
     def __init__(
         self,
@@ -64,20 +71,27 @@ class RedisStore:
         fingerprint: int,
         time_to_live_seconds: int | None = None,
     ) -> None:
-        self._client = client
+        self.server = RedisServer(client)
+        self._client = self.server.client
         self._namespace = namespace
         self._fingerprint = fingerprint
         self._ttl_ms = 1000 * (time_to_live_seconds or 0)
+        # The watermark that this process last saw stored of each partition, also of those that it
+        # no longer owns; -1 where it saw one that is gone.
         self._seen: dict[TopicPartition, int] = {}
-        self._saved_key = f"{namespace}:saved:{uuid.uuid4().hex}"
-        self._saves = 0
-        self._last_save = ""  # number of the save that no watermark covers yet, "" for none
-        self._save = _Script(client, "save_records.lua")
-        self._advance = _Script(client, "advance_watermarks.lua")
+        self._owned: set[TopicPartition] = set()
+        self._mark_key = f"{namespace}:saved:{uuid.uuid4().hex}"
+        self._calls = 0  # script calls that left a mark, which is its number
+        self._unadvanced = ""  # mark of the last save that no watermark covers yet, "" for none
+        self._reconnect_at = time.monotonic() + RECONNECT_SECONDS
+        self._set_once_script = Script(self._client, "set_once.lua")
+        self._begin = Script(self._client, "begin_partitions.lua")
+        self._save = Script(self._client, "save_records.lua")
+        self._advance = Script(self._client, "advance_watermarks.lua")
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self.server.close()
 
     def claim(self) -> None:
         """Bind the namespace to this feature declaration, where it is new.
@@ -86,7 +100,7 @@ class RedisStore:
         """
         declared = f"{self._fingerprint:016x}"
         key = f"{self._namespace}:fingerprint"
-        found = _answered(lambda: self._set_once(key, declared))
+        found = self._set_once(key, declared)
         if found != declared:
             raise FingerprintMismatch(
                 "store.namespace", self._namespace,
@@ -94,12 +108,20 @@ class RedisStore:
                 "set store.namespace to a new name and replay the events into it",
             )  # fmt: skip
 
+    def group_of(self, topic: str, group: str) -> str:
+        """The consumer group that reads `topic` into the namespace: `group`, where it is new."""
+        return self._set_once(self._group_key(topic), group)
+
+    def give_to(self, topic: str, group: str) -> None:
+        """From now on `group` reads `topic` into the namespace."""
+        self._ask(lambda: self._client.set(self._group_key(topic), group))
+
     def recognise(self, topic: str, identity: str) -> None:
         """Bind the namespace to the topic with Kafka's id `identity`, where it is new.
 
         Raises Halt where it belongs to an earlier topic of this name.
         """
-        found = _answered(lambda: self._set_once(f"{self._namespace}:topic:{topic}", identity))
+        found = self._set_once(f"{self._namespace}:topic:{topic}", identity)
         if found != identity:
             raise Halt(
                 f"{topic}: the topic was deleted and created again, so that its offsets started "
@@ -112,7 +134,7 @@ class RedisStore:
         Raises InputError where they began at another one: the positions in the stored records would
         then be those of other events.
         """
-        found = _answered(lambda: self._set_once(f"{self._namespace}:file:{file}", str(position)))
+        found = self._set_once(f"{self._namespace}:file:{file}", str(position))
         if found != str(position):
             raise InputError(
                 "events", file,
@@ -122,65 +144,81 @@ class RedisStore:
             )  # fmt: skip
 
     def _set_once(self, key: str, value: str) -> str:
-        self._client.set(key, value, nx=True)
-        return str((self._client.get(key) or b"").decode())
+        calls: list[Call] = [([key], [value])]
+        (stored,) = self._ask(lambda: self._set_once_script.run(calls))
+        return str(stored.decode())
 
     def load(self, customer_ids: list[str]) -> CustomerStates:
         """States of these customers, row i is customer_ids[i]; one round trip."""
         if not customer_ids:
             return unpack([], [], self._fingerprint)
         keys = [self._key(i) for i in customer_ids]
-        return unpack(customer_ids, _answered(lambda: self._client.mget(keys)), self._fingerprint)
+        return unpack(customer_ids, self._ask(lambda: self._client.mget(keys)), self._fingerprint)
 
     def save(self, states: CustomerStates, rows: Int64) -> Int64:
         """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones.
 
-        Raises StoreRewound, with some or none of the rows written, where the store lost writes.
+        Raises StoreRewound or StoreUnavailable, with some or none of the rows written, where the
+        store lost writes.
         """
         chosen = take(states, rows)
         records = pack(chosen, self._fingerprint)
         keys = [self._key(i) for i in chosen.customer_ids]
-        partitions = list(self._seen)
+        partitions = sorted(self._owned)
         watermark_keys = [self._watermark_key(tp) for tp in partitions]
-        least = [self._seen[tp] for tp in partitions]
+        least = [self._least(tp) for tp in partitions]
         shared = [len(watermark_keys), self._ttl_ms, *least]
-        self._saves += 1
-        self._last_save = str(self._saves)
-        calls = []
+        # Of one batch, a save may follow another (refused records): it goes on from its mark.
+        before, self._unadvanced = self._unadvanced, ""
+        calls: list[Call] = []
         # One call even for no records: `advance` looks for the mark of this save.
         for i in range(0, max(len(records), 1), RECORDS_PER_SCRIPT):
             chunk = slice(i, i + RECORDS_PER_SCRIPT)
-            # The last call alone leaves the mark, so where it is, all records are.
-            mark = self._last_save if i + RECORDS_PER_SCRIPT >= len(records) else ""
-            arguments = [*shared, mark, *records[chunk]]
-            calls.append(([*watermark_keys, self._saved_key, *keys[chunk]], arguments))
+            self._calls += 1
+            mark = str(self._calls)
+            arguments = [*shared, before, mark, *records[chunk]]
+            calls.append(([*watermark_keys, self._mark_key, *keys[chunk]], arguments))
+            before = mark
         refused: list[int] = []
-        for i, answer in enumerate(_answered(lambda: self._save.run(calls))):
-            if answer == b"REWOUND":
-                raise self._rewound()
+        for i, answer in enumerate(self._ask(lambda: self._save.run(calls))):
+            self._check(answer)
             refused += [i * RECORDS_PER_SCRIPT + position for position in answer]
+        self._unadvanced = before
         return rows[np.array(refused, np.int64)]
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """The next offset that the store needs of each partition that it knows."""
-        if not partitions:
-            return {}
-        keys = [self._watermark_key(tp) for tp in partitions]
-        stored = _answered(lambda: self._client.mget(keys))
-        found = zip(partitions, stored, strict=True)
-        return {tp: int(value) for tp, value in found if value is not None}
+        """The next offset that the store needs of each partition that it knows, or that this
+        process knew it to have: 0 for one whose watermark is gone."""
+        found = self._ask(lambda: self._read_watermarks(partitions))
+        for tp, offset in found.items():
+            self._seen[tp] = max(offset, self._least(tp))
+        return {tp: 0 for tp in partitions if tp in self._seen} | found
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """From now on this owner reads these partitions; one that is new to the store starts at its
-        offset."""
-        for tp, offset in offsets.items():
-            key = self._watermark_key(tp)
-            self._seen[tp] = int(_answered(partial(self._set_once, key, str(offset))))
+        offset.
+
+        Raises StoreRewound, with nothing written, where the store holds less than `watermarks` gave
+        or than this process had seen of a partition before, or less than its offset.
+        """
+        if not offsets:
+            return
+        partitions = list(offsets)
+        keys = [self._watermark_key(tp) for tp in partitions]
+        least = [max(self._least(tp), 0) for tp in partitions]
+        calls: list[Call] = [(keys, [*offsets.values(), *least])]
+        ((fits, *answers),) = self._ask(lambda: self._begin.run(calls))
+        stored = {tp: int(a) for tp, a in zip(partitions, answers, strict=True) if a != b""}
+        if not fits:
+            starts = {tp: offsets[tp] for tp in stored}
+            wanted = {tp: max(starts.get(tp, -1), self._least(tp)) for tp in partitions}
+            raise self._rewound(wanted, stored)
+        self._seen |= stored
+        self._owned |= offsets.keys()
 
     def release(self, partitions: list[TopicPartition]) -> None:
         """This owner no longer reads these partitions."""
-        for tp in partitions:
-            self._seen.pop(tp, None)
+        self._owned -= set(partitions)
 
     def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Move watermarks: every event below `next_offsets` is saved.
@@ -190,27 +228,27 @@ class RedisStore:
         if not next_offsets:
             return
         partitions = list(next_offsets)
-        keys = [*(self._watermark_key(tp) for tp in partitions), self._saved_key]
-        least = [self._seen.get(tp, -1) for tp in partitions]
+        keys = [*(self._watermark_key(tp) for tp in partitions), self._mark_key]
+        least = [self._least(tp) for tp in partitions]
         new = [next_offsets[tp] for tp in partitions]
-        arguments = [*least, *new, self._last_save]
-        (answer,) = _answered(lambda: self._advance.run([(keys, arguments)]))
-        if answer == b"REWOUND":
-            raise self._rewound()
-        if answer == b"UNSAVED":
-            raise StoreUnavailable("Redis lost what it had just confirmed")
-        self._last_save = ""
-        self._seen.update({tp: max(self._seen.get(tp, -1), next_offsets[tp]) for tp in partitions})
+        mark, self._unadvanced = self._unadvanced, ""
+        calls: list[Call] = [(keys, [*least, *new, mark])]
+        (answer,) = self._ask(lambda: self._advance.run(calls))
+        self._check(answer)
+        self._seen |= {tp: max(self._least(tp), next_offsets[tp]) for tp in partitions}
+        self._owned |= next_offsets.keys()
 
     def count(self) -> int:
         """About how many customers there are: all keys of the database, of any namespace."""
-        return int(_answered(self._client.dbsize))
+        return int(self._ask(self._client.dbsize))
 
     def verify(self) -> None:
-        """Raises StoreRewound where the store holds less than this owner had written."""
-        stored = self.watermarks(list(self._seen))
-        if any(stored.get(tp, -1) < seen for tp, seen in self._seen.items()):
-            raise self._rewound()
+        """Raises StoreRewound where the store holds less than this owner had written, and
+        StoreUnavailable where another server answers than before."""
+        if time.monotonic() >= self._reconnect_at:
+            self._reconnect_at = time.monotonic() + RECONNECT_SECONDS
+            self.server.drop_connections()
+        self._ask(self._compare)
 
     def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:
         """All customers, a batch at a time, without blocking the server (SCAN, then MGET).
@@ -220,7 +258,7 @@ class RedisStore:
         """
         for ids in self.customer_ids(batch_customers):
             keys = [self._key(i) for i in ids]
-            records = _answered(partial(self._client.mget, keys))
+            records = self._ask(partial(self._client.mget, keys))
             pairs = [(i, r) for i, r in zip(ids, records, strict=True) if r is not None]
             yield unpack([i for i, _ in pairs], [r for _, r in pairs], self._fingerprint)
 
@@ -240,26 +278,60 @@ class RedisStore:
         more = True
         while more:
             page = partial(self._client.scan, cursor, match=pattern, count=batch_customers)
-            cursor, keys = _answered(page)
+            cursor, keys = self._ask(page)
             more = cursor != 0
             yield [k[len(prefix.encode()) :].decode() for k in keys], cursor if more else None
 
     def server_run(self) -> str:
         """An id that Redis draws each time it starts; "" where this user may not ask for it."""
-        try:
-            return str(_answered(partial(self._client.info, "server"))["run_id"])
-        except redis.exceptions.NoPermissionError:
-            return ""
+        return str(self.server.info("server").get("run_id", ""))
 
-    def _rewound(self) -> StoreRewound:
-        stored = self.watermarks(list(self._seen))
-        lost = {
-            tp: stored.get(tp, 0) for tp, seen in self._seen.items() if stored.get(tp, -1) < seen
-        }
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        """What `question` returns. Where another server answers than before, watermarks are
+        compared first: StoreRewound where it holds less, StoreUnavailable where it does not."""
+        try:
+            return self.server.ask(question)
+        except ServerChanged:
+            self.server.ask(self._compare)
+            raise
+
+    def _compare(self) -> None:
+        """Raises StoreRewound where the store holds less than this owner had written."""
+        owned = sorted(self._owned)
+        stored = self._read_watermarks(owned)
+        if any(stored.get(tp, -1) < self._least(tp) for tp in owned):
+            raise self._rewound({tp: self._least(tp) for tp in owned}, stored)
+
+    def _check(self, answer: object) -> None:
+        """Raises what a script's answer says, where it is not that of a success."""
+        if answer == b"UNSAVED":
+            raise StoreUnavailable("Redis lost what it had just confirmed")
+        if answer == b"REWOUND":
+            self._ask(self._compare)
+            # Another owner has moved the watermark since: what it covers is stored.
+            raise StoreUnavailable("Redis had lost writes, which another consumer has made again")
+
+    def _rewound(
+        self, wanted: dict[TopicPartition, int], stored: dict[TopicPartition, int]
+    ) -> StoreRewound:
+        lost = {tp: stored.get(tp, 0) for tp, w in wanted.items() if stored.get(tp, -1) < w}
         # Reading starts again there, so from now on no more than this has to be stored.
-        for tp, offset in lost.items():
-            self._seen[tp] = offset if tp in stored else -1
+        self._seen |= {tp: stored.get(tp, -1) for tp in lost}
         return StoreRewound(lost)
+
+    def _least(self, partition: TopicPartition) -> int:
+        """What must be stored of this partition, -1 for nothing."""
+        return self._seen.get(partition, -1)
+
+    def _read_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if not partitions:
+            return {}
+        values = self._client.mget([self._watermark_key(tp) for tp in partitions])
+        found = zip(partitions, values, strict=True)
+        return {tp: int(value) for tp, value in found if value is not None}
+
+    def _group_key(self, topic: str) -> str:
+        return f"{self._namespace}:group:{topic}"
 
     def _key(self, customer_id: str) -> str:
         return f"{self._namespace}:c:{customer_id}"
@@ -268,50 +340,5 @@ class RedisStore:
         return f"{self._namespace}:watermark:{partition[0]}:{partition[1]}"
 
 
-class _Script:
-    """A Lua script of this package, which the server keeps until it restarts."""
-
-    def __init__(self, client: Any, file_name: str) -> None:
-        self._client = client
-        self._text = files("stream_scorer.io.stores.scripts").joinpath(file_name).read_text()
-        self._sha: str | None = None
-
-    def run(self, calls: list[tuple[list[Any], list[Any]]]) -> list[Any]:
-        """One answer for each (keys, arguments), in one round trip."""
-        for _ in range(2):  # again where the server has restarted and forgotten the script
-            self._sha = self._sha or self._client.script_load(self._text)
-            pipe = self._client.pipeline(transaction=False)
-            for keys, arguments in calls:
-                pipe.evalsha(self._sha, len(keys), *keys, *arguments)
-            try:
-                return list(pipe.execute())
-            except redis.exceptions.NoScriptError:
-                self._sha = None
-        raise StoreUnavailable("Redis forgets its scripts as soon as they are loaded")
-
-
 def _glob_escape(text: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)
-
-
-def _answered(ask: Callable[[], Any]) -> Any:
-    """What `ask` returns, with the client's errors translated to this package's."""
-    try:
-        return ask()
-    except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError):
-        raise  # no retry helps; comes first because an AuthenticationError is a ConnectionError
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from error
-    except _REFUSALS as error:
-        raise StoreUnavailable(f"Redis refuses writes: {error}") from error
-    except redis.exceptions.ResponseError as error:
-        text = str(error)
-        if "FINGERPRINT" in text:
-            raise FingerprintMismatch(
-                "stored record", text.partition("FINGERPRINT ")[2],
-                "was written under another feature declaration; set store.namespace to a new name "
-                "and replay the events into it",
-            ) from error  # fmt: skip
-        if any(word in text for word in ("OOM", "LOADING", "READONLY", "MISCONF", "MASTERDOWN")):
-            raise StoreUnavailable(f"Redis refuses writes: {text}") from error
-        raise

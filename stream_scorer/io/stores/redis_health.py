@@ -22,6 +22,7 @@ class RedisHealth:
     eviction_policy: its maxmemory-policy. append_only: whether it writes an append-only file.
     snapshots: its `save` setting, None where it may not be read. limit_bytes: its maxmemory, 0 for
     no limit. fingerprint: 16 hexadecimal digits, None for a namespace that is not used yet.
+    group: who reads the topic into the namespace, None for nobody yet.
     """
 
     version: str
@@ -31,9 +32,10 @@ class RedisHealth:
     used_bytes: int
     limit_bytes: int
     fingerprint: str | None
+    group: str | None
 
 
-def redis_health(url: str, options: Mapping[str, Any], namespace: str) -> RedisHealth:
+def redis_health(url: str, options: Mapping[str, Any], namespace: str, topic: str) -> RedisHealth:
     """Ask the server at `url`.
 
     Raises StoreUnavailable where it does not answer, and also where it refuses this user.
@@ -42,6 +44,7 @@ def redis_health(url: str, options: Mapping[str, Any], namespace: str) -> RedisH
     try:
         info: Any = client.info("everything")
         fingerprint: Any = client.get(f"{namespace}:fingerprint")
+        group: Any = client.get(f"{namespace}:group:{topic}")
         return RedisHealth(
             version=str(info["redis_version"]),
             eviction_policy=str(info.get("maxmemory_policy", "unknown")),
@@ -50,6 +53,7 @@ def redis_health(url: str, options: Mapping[str, Any], namespace: str) -> RedisH
             used_bytes=int(info.get("used_memory", 0)),
             limit_bytes=int(info.get("maxmemory", 0)),
             fingerprint=None if fingerprint is None else fingerprint.decode(),
+            group=None if group is None else group.decode(),
         )
     except redis.exceptions.RedisError as error:
         raise StoreUnavailable(f"{error}".partition("\n")[0]) from error

@@ -38,7 +38,10 @@ class Store(Protocol):
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """This owner reads on from `offsets`. They are the watermarks of partitions that are new to
-        the store; known ones keep theirs."""
+        the store; known ones keep theirs.
+
+        Raises StoreRewound, with nothing begun, where the store holds less than an offset, or less
+        than it did when it was last asked for `watermarks`."""
         ...
 
     def release(self, partitions: list[TopicPartition]) -> None:

@@ -1,14 +1,19 @@
 -- Writes customers' records, each only where it is not older than what is stored.
--- KEYS: W watermark keys, the key of the last save's mark, then R record keys.
--- ARGV: W, time to live in ms (0: none), W least watermarks, the mark ('': more is to come), R records.
--- Returns the 0-based positions of the records that were refused, or the string REWOUND, with nothing
--- written, where a stored watermark is below the least one: the store lost writes that were confirmed.
+-- KEYS: W watermark keys, the key of this owner's mark, then R record keys.
+-- ARGV: W, time to live in ms (0: none), W least watermarks, the mark that the call before this one
+-- left ('': no call came before), the mark to leave, R records.
+-- Returns the 0-based positions of the records that were refused; or, with nothing written, a string
+-- where the store lost writes that were confirmed: REWOUND where a stored watermark is below the least
+-- one, UNSAVED where the mark of the call before is gone, and with it what that call wrote.
 -- A record's layout: stream_scorer/core/features/state_codec.py. Its offsets start at byte 37 (from 1).
 local watermarks, ttl_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 for i = 1, watermarks do
   local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
   if stored < tonumber(ARGV[2 + i]) then return 'REWOUND' end
 end
+local mark_key = KEYS[watermarks + 1]
+local before, mark = ARGV[3 + watermarks], ARGV[4 + watermarks]
+if before ~= '' and redis.call('GET', mark_key) ~= before then return 'UNSAVED' end
 
 local function offset_in(record, topic, partition)
   local sources = struct.unpack('<I4', record, 5)
@@ -37,7 +42,7 @@ end
 
 local refused = {}
 for i = watermarks + 2, #KEYS do
-  local record = ARGV[2 + i]
+  local record = ARGV[3 + i]
   if is_behind(record, KEYS[i]) then
     refused[#refused + 1] = i - watermarks - 2
   elseif ttl_ms > 0 then
@@ -47,6 +52,5 @@ for i = watermarks + 2, #KEYS do
   end
 end
 -- Written last: where the mark is still there, so is everything that was written before it.
-local mark = ARGV[3 + watermarks]
-if mark ~= '' then redis.call('SET', KEYS[watermarks + 1], mark, 'PX', 600000) end
+redis.call('SET', mark_key, mark, 'PX', 600000)
 return refused

@@ -1,0 +1,140 @@
+"""A group's committed offsets, and the namespace that they belong to.
+
+An offset says up to where the records of one namespace were brought and published. So each commit
+names its namespace in the offset's metadata, and a member that finds another one there is refused:
+with members of two namespaces in one group each namespace would get a part of the events. Offsets
+without such a name, as earlier versions and other tools commit them, are taken as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.errors import InputError
+from stream_scorer.io.kafka.errors import GROUP_IS_REBALANCING, ask, translate_error
+from stream_scorer.io.kafka.start_offset import FRESH_START
+
+log = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 10.0  # one question to a broker; well below max.poll.interval.ms
+UNKNOWN_EPOCH = -1
+_MARK = "stream-scorer namespace "
+
+
+def metadata_of(namespace: str) -> str:
+    """What a committed offset of `namespace` has as its metadata; "" for no namespace."""
+    return _MARK + namespace if namespace else ""
+
+
+def namespace_in(metadata: str | None) -> str | None:
+    """The namespace that an offset's metadata names, None where it names none."""
+    text = metadata or ""
+    return text[len(_MARK) :] if text.startswith(_MARK) else None
+
+
+def other_namespace(mine: str, theirs: str | None) -> InputError:
+    """What to raise where the group's offsets belong to namespace `theirs`."""
+    return InputError(
+        "store.namespace", mine,
+        f"the consumer group reads for namespace {theirs}, and each of two namespaces would get a "
+        f"part of the events; stop the members of {theirs} first, or set store.namespace to "
+        f"{theirs}, or {FRESH_START}",
+    )  # fmt: skip
+
+
+class GroupOffsets:
+    """Committed offsets of the partitions that one member reads, and those still to be committed.
+
+    namespace: "" where offsets belong to none.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self.committed: dict[TopicPartition, int] = {}  # all below them is published
+        self._waiting: dict[TopicPartition, int] = {}
+        # By partition; with it the client notices that the log was cut off below what was read.
+        self.epochs: dict[TopicPartition, int] = {}  # leader epoch of the last record read
+
+    def ask(
+        self, consumer: Consumer, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """The committed offsets of those partitions that have one.
+
+        Raises InputError where they are another namespace's, BusUnavailable or Halt.
+        """
+        doing = "reading committed offsets"
+        asked = [KafkaPartition(*tp) for tp in partitions]
+        answers = ask(doing, consumer.committed, asked, REQUEST_SECONDS)
+        for answer in answers:
+            if answer.error is not None:
+                raise translate_error(answer.error, doing)
+        found = [a for a in answers if a.offset >= 0]
+        for answer in found:
+            self._check(answer)
+        return {(a.topic, a.partition): a.offset for a in found}
+
+    def _check(self, answer: KafkaPartition) -> None:
+        theirs = namespace_in(answer.metadata)
+        if self._namespace and theirs not in (None, self._namespace):
+            raise other_namespace(self._namespace, theirs)
+
+    def add(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit these with the next `commit`; one below the committed offset is left out."""
+        self._waiting |= self._forward(next_offsets)
+
+    def note(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        """A transaction has committed these."""
+        self.committed |= self._forward(next_offsets)
+
+    def waiting(self) -> list[TopicPartition]:
+        """The partitions whose offsets are still to be committed."""
+        return list(self._waiting)
+
+    def withdraw(self, partitions: Iterable[TopicPartition]) -> None:
+        """Do not commit what is still to be committed of these."""
+        for tp in partitions:
+            self._waiting.pop(tp, None)
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """This member no longer reads these."""
+        for tp in partitions:
+            for known in (self._waiting, self.committed, self.epochs):
+                known.pop(tp, None)
+
+    def commit(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+        """Commit what waits of these, and wait for the answer. Raises BusUnavailable or Halt.
+
+        Where the group is changing they go on waiting.
+        """
+        offsets = [
+            KafkaPartition(
+                *tp, self._waiting[tp], metadata=metadata_of(self._namespace),
+                leader_epoch=self.epochs.get(tp, UNKNOWN_EPOCH),
+            )
+            for tp in partitions
+            if tp in self._waiting
+        ]  # fmt: skip
+        if not offsets:
+            return
+        try:
+            answers = consumer.commit(offsets=offsets, asynchronous=False)
+            errors = [a.error for a in answers if a.error is not None]
+            done = [(a.topic, a.partition) for a in answers if a.error is None]
+        except KafkaException as error:
+            errors, done = [error.args[0]], []
+        for tp in done:
+            self.committed[tp] = self._waiting.pop(tp)
+        for trouble in errors:
+            if trouble.code() in GROUP_IS_REBALANCING:
+                log.info("the commit is left for later: %s", trouble.str())
+            else:
+                raise translate_error(trouble, "committing offsets")
+
+    def _forward(self, next_offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        # Never back: what lies between is published, and the next owner would publish it again.
+        return {tp: o for tp, o in next_offsets.items() if o > self.committed.get(tp, -1)}

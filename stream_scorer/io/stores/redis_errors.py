@@ -1,0 +1,124 @@
+"""What Redis or its client says, translated to this package's errors.
+
+Where waiting may help it is StoreUnavailable. Where a person has to change settings or the server
+it is a ConfigError, which names the setting and the remedy; a password is never part of it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import redis
+
+from stream_scorer.errors import (
+    ConfigError,
+    FingerprintMismatch,
+    Halt,
+    StoreUnavailable,
+    StreamScorerError,
+)
+
+# What a user of Redis's access control list must be allowed, in scripts too. The page
+# docs/how-to/run-on-your-servers.md lists them, and tests take away one after the other.
+RUN_COMMANDS = ("EVALSHA", "SCRIPT LOAD", "MGET", "GET", "SET", "GETRANGE", "INFO")
+READ_COMMANDS = ("SCAN", "DBSIZE")  # `export`, `verify` and what else reads all customers
+NEEDED = f"{', '.join((*RUN_COMMANDS, *READ_COMMANDS))} on the keys of store.namespace"
+
+# The client takes these words out of the text, and raises an exception of its own for each.
+_WORDS: dict[type[Exception], str] = {
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+    redis.exceptions.ClusterCrossSlotError: "CROSSSLOT",
+    redis.exceptions.MovedError: "MOVED",
+    redis.exceptions.AskError: "ASK",
+    redis.exceptions.NoPermissionError: "NOPERM",
+    redis.exceptions.InvalidResponse: "not understood:",
+}
+# A failover, a full disk, a server that starts: each may pass.
+_PASSING = re.compile(
+    r"\b(OOM|LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY)\b"
+)
+# For all others: how the text shows it, the setting to look at, and why and what to do. Redis 6.2
+# reports a script's errors as text alone, Redis 7 with its words.
+_CAUSES = (
+    (
+        re.compile(
+            r"^NOPERM|ACL failure|can't run this command|can't access at least one of the keys"
+        ),
+        "redis.username",
+        f"this user may not do what is needed ({{said}}); allow it {NEEDED}",
+    ),
+    (
+        re.compile(
+            r"^(MOVED|ASK|CROSSSLOT)\b|not hash to the same slot|in a cluster node|in cluster mode"
+        ),
+        "redis.url",
+        "this is a node of a Redis Cluster ({said}), where one script can't reach all keys; name a "
+        "server that runs with cluster-enabled no",
+    ),
+    (
+        re.compile(r"DB index|invalid DB"),
+        "redis.url",
+        "the server has no database of this number ({said}); correct the number at the end of the "
+        "url, or raise `databases` in the server's configuration",
+    ),
+    (
+        re.compile(r"unknown command|Unknown Redis command", re.IGNORECASE),
+        "redis.url",
+        "the server does not have a command that is needed ({said}); use a server without "
+        f"rename-command for {', '.join((*RUN_COMMANDS, *READ_COMMANDS))}",
+    ),
+    (
+        re.compile(r"WRONGTYPE"),
+        "store.namespace",
+        "another program has data of its own under a key of this namespace ({said}); set "
+        "store.namespace to a new name",
+    ),
+    (
+        re.compile(r"^not understood:"),
+        "redis.url",
+        "what answers there is no Redis server ({said}); correct the host and the port",
+    ),
+)
+
+
+def translated(error: Exception, address: str, user: str) -> StreamScorerError:
+    """The error to raise instead. address: the url without secrets; user: who is logged in."""
+    text = f"{error}".partition("\n")[0]
+    if isinstance(error, redis.exceptions.AuthenticationError) or text.startswith("DENIED"):
+        # Comes first: it is a ConnectionError as well, and waiting does not help.
+        return _not_let_in(text, address, user)
+    if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
+        return StoreUnavailable(f"Redis does not answer: {text}")
+    if "FINGERPRINT" in text:
+        return FingerprintMismatch(
+            "stored record", text.partition("FINGERPRINT ")[2],
+            "was written under another feature declaration; set store.namespace to a new name and "
+            "replay the events into it",
+        )  # fmt: skip
+    word = next((w for kind, w in _WORDS.items() if isinstance(error, kind)), "")
+    said = f"{word} {text}".strip()
+    for shows, field, remedy in _CAUSES:
+        if shows.search(said):
+            value = user if field == "redis.username" else address
+            return ConfigError(field, value, remedy.format(said=said))
+    if _PASSING.search(said):
+        return StoreUnavailable(f"Redis refuses writes: {said}")
+    return Halt(f"Redis at {address} answers: {said}")
+
+
+def _not_let_in(text: str, address: str, user: str) -> ConfigError:
+    if "without any password configured" in text or "no password is set" in text:
+        remedy = f"{address} has no password for the default user; remove it"
+        return ConfigError("redis.password", "(secret)", f"{remedy}, or set redis.username")
+    if "required" in text or text.startswith("DENIED"):
+        remedy = f"{address} wants one; set redis.password or redis.password_file"
+        return ConfigError("redis.password", "(none)", f"{remedy}, and redis.username")
+    return ConfigError(
+        "redis.password", "(secret)",
+        f"{address} does not accept it for user {user!r}; correct redis.username, and "
+        "redis.password or redis.password_file",
+    )  # fmt: skip

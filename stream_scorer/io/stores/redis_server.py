@@ -1,0 +1,148 @@
+"""The connections to one Redis server: errors translated, and a changed server noticed.
+
+What the client does by itself would hide that Redis lost writes, so it does nothing by itself:
+
+- It retries nothing. A call that failed is an error, and whoever made it starts again from what is
+  stored.
+- redis-py's pool replaces a dead idle connection without an error, whatever its retry setting
+  (`ConnectionPool.get_connection`). So each new connection first asks the server for its run id,
+  which Redis draws at each start. Where it is another one than before, the call fails with
+  `ServerChanged`, and its caller checks what the server holds. Where INFO is refused to this user,
+  each connection that replaces one of the pool's counts as one to another server.
+- A primary that was demoted, or one that the address no longer leads to, goes on answering on the
+  connections that are open. So after every error that is worth waiting for, all connections are
+  closed: the next attempt goes where the address leads to by then.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from stream_scorer.errors import StoreUnavailable, StreamScorerError
+from stream_scorer.io.stores.redis_errors import translated
+
+Answer = TypeVar("Answer")
+
+
+class ServerChanged(StoreUnavailable):
+    """Redis was restarted, or another server answers at its address: it may hold less."""
+
+
+class _OtherServer(redis.exceptions.ConnectionError):
+    """Raised while connecting, where redis-py cleans up after errors of its own only."""
+
+
+class RedisServer:
+    """One server and the client for it, which must not be used by anything else.
+
+    client: a redis.Redis, whose options are taken for a client that retries nothing and returns
+    bytes. Any other object is used as it is (a model of Redis in simulations).
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._given, self.client = client, client
+        self._run: str | None = None  # the run id seen last; None before the first connection
+        self._greeted: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self.address, self._user = "redis", "default"
+        if type(client) is redis.Redis:
+            pool = client.connection_pool
+            options = {
+                **pool.connection_kwargs,
+                "retry": Retry(NoBackoff(), 0), "retry_on_error": [], "retry_on_timeout": False,
+                "health_check_interval": 0, "decode_responses": False,
+                "redis_connect_func": self._greet,
+            }  # fmt: skip
+            own = redis.ConnectionPool(
+                connection_class=pool.connection_class, max_connections=pool.max_connections,
+                **options,
+            )  # fmt: skip
+            self.client = redis.Redis(connection_pool=own)
+            self.address, self._user = _address(options), options.get("username") or "default"
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """What `question` returns, with the client's errors translated to this package's.
+
+        Raises ServerChanged, StoreUnavailable, ConfigError where settings or the server's own
+        configuration have to be changed, and Halt for anything else that Redis says.
+        """
+        try:
+            return question()
+        except redis.exceptions.RedisError as error:
+            found = self._translated(error)
+            if isinstance(found, StoreUnavailable):
+                self.drop_connections()
+            raise found from error
+
+    def drop_connections(self) -> None:
+        """Close all connections; the next call goes to where the address leads to by then."""
+        pool = getattr(self.client, "connection_pool", None)
+        if pool is not None:
+            with self._lock:
+                self._greeted.clear()
+            pool.disconnect()
+
+    def info(self, *sections: str) -> dict[str, Any]:
+        """These sections of INFO; {} where this user may not ask. One round trip."""
+
+        def asked() -> list[Any]:
+            pipe = self.client.pipeline(transaction=False)
+            for section in sections:
+                pipe.info(section)
+            return list(pipe.execute(raise_on_error=False))
+
+        answers = self.ask(asked)
+        for answer in answers:
+            if isinstance(answer, redis.exceptions.NoPermissionError):
+                return {}
+            if isinstance(answer, Exception):
+                raise self._translated(answer) from answer
+        return {name: value for answer in answers for name, value in answer.items()}
+
+    def close(self) -> None:
+        """Close all connections for good."""
+        self.drop_connections()
+        self._given.close()
+
+    def _greet(self, connection: Any) -> None:
+        """Log in as redis-py does, then compare the server's run id with the one before."""
+        connection.on_connect()
+        connection.send_command("INFO", "server")
+        try:
+            answer = connection.read_response()
+        except redis.exceptions.ResponseError:
+            answer = b""  # refused to this user
+        text = answer if isinstance(answer, str) else bytes(answer).decode(errors="replace")
+        named = re.search(r"^run_id:(\w+)", text, re.MULTILINE)
+        run = named.group(1) if named else ""
+        with self._lock:
+            before, self._run = self._run, run
+            again = connection in self._greeted
+            self._greeted.add(connection)
+        if again if not run else before not in (None, "", run):
+            raise _OtherServer(
+                f"{self.address} was restarted, or leads to another server now; what it holds is "
+                "checked before going on"
+            )
+
+    def _translated(self, error: Exception) -> StreamScorerError:
+        if isinstance(error, _OtherServer):
+            return ServerChanged(f"{error}")
+        return translated(error, self.address, self._user)
+
+
+def _address(options: dict[str, Any]) -> str:
+    """As a url without user and password."""
+    if path := options.get("path"):
+        return f"unix://{path}?db={options.get('db') or 0}"
+    scheme = "rediss" if any(name.startswith("ssl") for name in options) else "redis"
+    host = options.get("host", "localhost")
+    return f"{scheme}://{host}:{options.get('port', 6379)}/{options.get('db') or 0}"

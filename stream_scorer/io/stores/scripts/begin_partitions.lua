@@ -1,0 +1,27 @@
+-- Sets the watermarks of partitions that are new to the store, unless the store went back meanwhile.
+-- KEYS: W watermark keys. ARGV: W starts, W least values that must be stored (0 also where none is).
+-- Returns 1 and the W stored values; or, with nothing written, 0 and the W stored values ('' for none)
+-- where one is below its least value or its start: what lies between would never be read.
+local watermarks = #KEYS
+local answer, fits = {1}, true
+for i = 1, watermarks do
+  local stored = redis.call('GET', KEYS[i])
+  local least = tonumber(ARGV[watermarks + i])
+  if stored then
+    fits = fits and tonumber(stored) >= least and tonumber(stored) >= tonumber(ARGV[i])
+  else
+    fits = fits and least <= 0
+  end
+  answer[1 + i] = stored or ''
+end
+if not fits then
+  answer[1] = 0
+  return answer
+end
+for i = 1, watermarks do
+  if answer[1 + i] == '' then
+    redis.call('SET', KEYS[i], ARGV[i])
+    answer[1 + i] = ARGV[i]
+  end
+end
+return answer

@@ -1,0 +1,70 @@
+"""GroupOffsets: whose committed offsets are taken, and which are committed again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from stream_scorer.errors import InputError
+from stream_scorer.io.kafka.group_offsets import GroupOffsets, metadata_of, namespace_in
+
+TP = ("in", 0)
+
+
+class Group:
+    """A consumer client: what the group has committed, and what is committed next."""
+
+    def __init__(self, offset: int = 5, metadata: str = "") -> None:
+        self.offset, self.metadata, self.refuses = offset, metadata, False
+
+    def committed(self, partitions: Any, _timeout: float) -> Any:
+        (p,) = partitions
+        return [KafkaPartition(p.topic, p.partition, self.offset, self.metadata)]
+
+    def commit(self, *, offsets: Any, asynchronous: bool) -> Any:
+        assert not asynchronous
+        if self.refuses:
+            raise KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
+        (p,) = offsets
+        self.offset, self.metadata = p.offset, p.metadata
+        return [KafkaPartition(p.topic, p.partition, p.offset)]
+
+
+@pytest.mark.parametrize("metadata", ["", "of another tool", metadata_of("mine")])
+def test_offsets_of_this_namespace_or_of_none_are_taken(metadata: str) -> None:
+    assert GroupOffsets("mine").ask(Group(5, metadata), [TP]) == {TP: 5}  # type: ignore[arg-type]
+
+
+def test_offsets_of_another_namespace_are_refused() -> None:
+    with pytest.raises(InputError, match=r"store.namespace: 'mine'.*namespace theirs.*new names"):
+        GroupOffsets("mine").ask(Group(5, metadata_of("theirs")), [TP])  # type: ignore[arg-type]
+
+
+def test_each_commit_names_its_namespace() -> None:
+    group, offsets = Group(), GroupOffsets("mine")
+    offsets.add({TP: 7})
+    offsets.commit(group, [TP])  # type: ignore[arg-type]
+    assert (group.offset, namespace_in(group.metadata)) == (7, "mine")
+    assert offsets.committed == {TP: 7}
+
+
+def test_an_offset_below_the_committed_one_is_not_committed() -> None:
+    offsets = GroupOffsets("mine")
+    offsets.committed = {TP: 9}
+    offsets.add({TP: 7})
+    offsets.note({TP: 8})
+    assert (offsets.waiting(), offsets.committed) == ([], {TP: 9})
+
+
+def test_an_offset_waits_while_the_group_is_changing() -> None:
+    group, offsets = Group(), GroupOffsets("mine")
+    offsets.add({TP: 7})
+    group.refuses = True
+    offsets.commit(group, [TP])  # type: ignore[arg-type]
+    assert (offsets.waiting(), offsets.committed) == ([TP], {})
+    group.refuses = False
+    offsets.commit(group, [TP])  # type: ignore[arg-type]
+    assert (offsets.waiting(), offsets.committed) == ([], {TP: 7})
