@@ -72,7 +72,7 @@ def batch(make_events: Any) -> PreparedEvents:
     rows = [{"customer": c, "at": 1000 + i, "offset": 10 + i} for i, c in enumerate(CUSTOMERS)]
     events = make_events(rows)
     customer, ids = events.customer_id.intern()
-    stream, _ = stream_of(events, customer, SPACE, 0)
+    stream, _ = stream_of(events, customer, SPACE, fold.REMEMBER_ALL)
     return PreparedEvents(ids, stream, [])
 
 
