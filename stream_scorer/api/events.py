@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_scorer.core.events.batch import DeadLetter, EventBatch
+from stream_scorer.core.events.refused import Refused, refused_in_words
 from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files import events as event_files
 from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.settings.tree import Settings
+
+log = logging.getLogger(__name__)
 
 EventPaths = str | Path | Sequence[str | Path]
 
@@ -38,13 +42,14 @@ def read_events(
 
     Columns: event_id, customer_id, event_type, category_id and product_id string; value float64;
     occurred_at timestamp[ms, UTC]; attributes map of string to string. category_id, product_id and
-    value may be null. Raises EventFileError where a file can't be read.
+    value may be null. What is left out is logged, with reasons and remedies. Raises EventFileError
+    where a file can't be read, and where every record is refused.
     """
     paths = [files] if isinstance(files, str | Path) else list(files)
     most = MOST_RECORD_BYTES if settings is None else settings.events.max_record_bytes
     opened = event_files.open_events([Path(path) for path in paths], max_record_bytes=most)
     tables = []
-    now_ms = clock_ms()
+    now_ms, refused = clock_ms(), Refused()
     for batch in opened:
         if strict:
             _refuse(batch.refused)
@@ -52,7 +57,12 @@ def read_events(
         events, invalid = validate(batch.events, batch.origin, rules, now_ms)
         if strict and settings is None:
             _refuse(invalid)
+        refused.add(len(batch), [*batch.refused, *invalid])
         tables.append(table_of(events))
+    if refused.counts and not any(table.num_rows for table in tables):
+        raise EventFileError("events", ", ".join(map(str, opened.files)), refused.nothing_left())
+    for line in refused_in_words(refused.refusals(), refused.first):
+        log.warning("%s", line)
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 

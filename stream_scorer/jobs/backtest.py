@@ -30,6 +30,7 @@ from stream_scorer.core.evaluation.backtest import (
 from stream_scorer.core.evaluation.outcomes import acted_within_horizon, rows_to_judge
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
 from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.events.refused import refused_in_words
 from stream_scorer.core.labels.as_of import KnownEvents, Moments
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import InputError
@@ -44,7 +45,7 @@ from stream_scorer.past.scores import (
     score,
     write_scores,
 )
-from stream_scorer.past.sources import MissingHistory, refused_in_words
+from stream_scorer.past.sources import MissingHistory
 from stream_scorer.reports.words import interval_in_words, metrics_in_words
 from stream_scorer.settings.tree import Settings
 
@@ -108,7 +109,7 @@ def in_words(found: Backtest) -> list[str]:
         lines.append(f"log loss of a score {age} older, minus fresh: {interval_in_words(cost, 5)}")
     if found.known_otherwise is not None:
         lines += _late_events_in_words(found, found.known_otherwise)
-    left_out = refused_in_words(found.dead_letters, found.refused)
+    left_out = refused_in_words(found.refusals, found.refused)
     return [*lines, *left_out, f"report in {found.report}"]
 
 
@@ -179,6 +180,7 @@ def _scope(
         late_events=past.late_events,
         dead_letters=past.refused.by_reason(),
         refused=tuple(past.refused.first),
+        refusals=past.refused.refusals(),
         models={
             name: BacktestedModel(
                 path=str(model.loaded.path),

@@ -1,83 +1,115 @@
 """`stream-scorer publish`: event files into the input topic.
 
-Files are decoded as the consumer would decode them, so a record that no consumer could read is
-reported here, with its file and position, and not published. Events keep their order; the key is
-the customer id. With a schema registry the wire format is Confluent's, otherwise Avro single-object
-encoding.
+Files are read and judged as `replay` and the consumer judge them. What they would refuse is not
+published, but reported with its file and position in it, and where `run` would stop because too
+much is refused, `publish` does. Events keep their order; the key is the customer id. With a schema
+registry the wire format is Confluent's, otherwise Avro single-object encoding.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, schema_json
-from stream_scorer.core.events.batch import EventBatch
-from stream_scorer.io.files.events import open_events
-from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason
+from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.events.refused import (
+    Refusal,
+    RefusedRecord,
+    refused_in_words,
+)
+from stream_scorer.errors import EventFileError, TooManyDeadLetters
+from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
+from stream_scorer.past.sources import TOPIC, open_past, stopping, valid_batches
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
-log = logging.getLogger(__name__)
-
 BATCH_RECORDS = 10_000
-SHOWN_REFUSALS = 10
 
 
 @dataclass(frozen=True)
 class Published(Result):
-    """published: events that Kafka has confirmed. refused: records that are not in the topic."""
+    """published: events that Kafka has confirmed. refused: records that are not in the topic.
+
+    dead_letters: how many of them, by reason. refusals: by reason, with an example and the remedy.
+    refused_records: the first of them.
+    """
 
     published: int
     refused: int
     topic: str
     seconds: float
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    refused_records: tuple[RefusedRecord, ...] = ()
 
 
 def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     """Publish the valid events of these files, in their order.
 
-    Raises EventFileError for a file that can't be read and BusUnavailable where Kafka does not
-    confirm in time.
+    Raises EventFileError for a file that can't be read and where no event can be published,
+    TooManyDeadLetters, and BusUnavailable where Kafka does not confirm in time.
     """
     started = time.monotonic()
-    files = open_events(
-        paths, batch_records=BATCH_RECORDS, max_record_bytes=settings.events.max_record_bytes
-    )
     prefix = _prefix(settings)
     producer = ConfirmedProducer(
         settings.kafka.client_properties()
         | {"delivery.timeout.ms": settings.kafka.delivery_timeout_ms}
     )
-    published = refused = 0
-    for batch in files:
-        events, dead_letters = batch.events, batch.refused
-        for dead_letter in dead_letters[: max(0, SHOWN_REFUSALS - refused)]:
-            where = f"{dead_letter.topic}, record {dead_letter.offset + 1}"
-            log.warning("%s: %s: %s", where, dead_letter.reason.value, dead_letter.detail)
-        producer.send(settings.kafka.input_topic, _keys(events), encode_event_batch(events, prefix))
-        # After each batch, so that memory stays bounded.
-        large = producer.settle()
-        refused += len(dead_letters) + len(large)
-        published += len(events) - len(large)
-    seconds = round(time.monotonic() - started, 3)
-    return Published(published, refused, settings.kafka.input_topic, seconds)
+    refused, published = stopping(settings), 0
+    # As a path, so that a file named "topic" is a file here.
+    names = [str(Path(path).absolute()) if str(path) == TOPIC else str(path) for path in paths]
+    with open_past(settings, names, batch_records=BATCH_RECORDS) as past:
+        try:
+            for batch in valid_batches(settings, past, refused):
+                values = encode_event_batch(batch.events, prefix)
+                producer.send(settings.kafka.input_topic, _keys(batch.events), values)
+                # After each batch, so that memory stays bounded.
+                large = producer.settle()
+                refused.add(0, _too_large(batch, values, large))
+                published += len(values) - len(large)
+        except TooManyDeadLetters as error:
+            raise TooManyDeadLetters(f"{published:,} events are published; {error}") from None
+        if not published:
+            raise EventFileError("events", past.name, refused.nothing_left())
+    return Published(
+        published=published,
+        refused=refused.counts.total(),
+        topic=settings.kafka.input_topic,
+        seconds=round(time.monotonic() - started, 3),
+        dead_letters=refused.by_reason(),
+        refusals=refused.refusals(),
+        refused_records=tuple(refused.first),
+    )
 
 
 def in_words(found: Published) -> list[str]:
     """The result for people."""
     rate = found.published / max(found.seconds, 1e-9)
-    lines = [f"{found.published:,} events to {found.topic}, {rate:,.0f} a second"]
-    if found.refused:
-        lines.append(
-            f"{found.refused:,} records were not published: not valid events, or too large"
-        )
-    return lines
+    left_out = refused_in_words(found.refusals, found.refused_records)
+    return [f"{found.published:,} events to {found.topic}, {rate:,.0f} a second", *left_out]
+
+
+def _too_large(
+    batch: DecodedBatch, values: Sequence[bytes], large: Sequence[Oversized]
+) -> list[DeadLetter]:
+    """The events whose records the broker refused."""
+    left = [record.value for record in large]
+    found = []
+    for row, value in enumerate(values):
+        if value in left:
+            left.remove(value)
+            detail = f"{len(value)} bytes, more than the broker takes for the topic"
+            record = int(batch.events.record_index[row])
+            found.append(batch.origin.dead_letter(record, Reason.OVERSIZED, detail))
+        if not left:
+            break
+    return found
 
 
 def _keys(events: EventBatch) -> list[bytes | None]:

@@ -26,7 +26,12 @@ import numpy as np
 
 from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate_events
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.core.events.refused import RefusedRecord
+from stream_scorer.core.events.refused import (
+    Refusal,
+    Refused,
+    RefusedRecord,
+    refused_in_words,
+)
 from stream_scorer.core.features import csr
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
@@ -43,10 +48,9 @@ from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.past.sources import (
     MissingHistory,
     PastEvents,
-    Refused,
     open_past,
     refuse_unfinished,
-    refused_in_words,
+    stopping,
     valid_batches,
 )
 from stream_scorer.past.vectors import BATCH_RECORDS, FoldCounts, PastFold
@@ -76,7 +80,9 @@ EVERYTHING = Window()
 
 @dataclass(frozen=True)
 class LabelledSnapshot(Result):
-    """events: valid ones. rows: of all cut-offs together. refused: the first of those left out."""
+    """events: valid ones. rows: of all cut-offs together. refused: the first of those left out.
+    refusals: by reason, with an example and the remedy.
+    """
 
     events: int
     dead_letters: Mapping[str, int]
@@ -85,11 +91,12 @@ class LabelledSnapshot(Result):
     cutoffs: int
     out: str
     seconds: float
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Folded(Result):
-    """Past events that were folded into a store."""
+    """Past events that were folded into a store. refusals: by reason, with example and remedy."""
 
     counts: FoldCounts
     dead_letters: Mapping[str, int]
@@ -111,6 +118,7 @@ class ReplayedPropensities(_Folded):
     out: str
     stages: Mapping[str, float]
     seconds: float
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ class RebuiltNamespace(_Folded):
     source_offsets: Mapping[str, Mapping[str, int]]
     stages: Mapping[str, float]
     seconds: float
+    refusals: tuple[Refusal, ...] = ()
 
 
 def replay(
@@ -139,7 +148,7 @@ def replay(
     """
     started = time.monotonic()
     space, rule = settings.feature_space(), settings.label_rule()
-    refused = Refused()
+    refused = stopping(settings)
     with _opened(settings, sources, window, BATCH_RECORDS) as past:
         # All at once, because cut-offs need the events of before and after them in order of time.
         events = _read(settings, past, refused)
@@ -165,6 +174,7 @@ def replay(
         cutoffs=len(cutoffs),
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
+        refusals=refused.refusals(),
     )
 
 
@@ -221,6 +231,7 @@ def propensities(
         out=str(out),
         stages=fold.seconds,
         seconds=round(time.monotonic() - started, 3),
+        refusals=fold.refused.refusals(),
     )
 
 
@@ -269,6 +280,7 @@ def rebuild(
         source_offsets=_source_offsets({tp: end for tp, (_, end) in past.ranges.items()}),
         stages=fold.seconds,
         seconds=round(time.monotonic() - started, 3),
+        refusals=fold.refused.refusals(),
     )
 
 
@@ -307,7 +319,7 @@ def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -
             f"{done.customers:,} customers' propensities to {done.out} {took}; "
             f"{done.bytes_per_customer:,} bytes of memory for each"
         )
-    left_out = refused_in_words(done.dead_letters, done.refused)
+    left_out = refused_in_words(done.refusals, done.refused)
     return [f"{events:,} events, {words}", *left_out]
 
 
@@ -351,6 +363,6 @@ def _read(settings: Settings, past: PastEvents, refused: Refused) -> EventBatch:
             parts.append(batch.events)
             meter.advance(len(batch.events))
     if not sum(map(len, parts)):
-        raise EventFileError("events", past.name, "has no event that can be applied")
+        raise EventFileError("events", past.name, refused.nothing_left())
     events = concatenate_events(parts)
     return events.take(np.argsort(events.occurred_at_ms, kind="stable"))

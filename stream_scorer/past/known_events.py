@@ -14,10 +14,11 @@ import numpy as np
 
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, concatenate_events
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.errors import EventFileError
 from stream_scorer.past.scores import AGES_MS
-from stream_scorer.past.sources import MissingHistory, Refused, open_past, valid_batches
+from stream_scorer.past.sources import MissingHistory, open_past, stopping, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -54,7 +55,7 @@ def read_knowledge(
     by_arrival: events are known from the time of their record on, rather than from occurred_at.
     Raises EventFileError where no event can be applied, and as `open_past`.
     """
-    refused, late = Refused(), dict.fromkeys(AGES_MS, 0)
+    refused, late = stopping(settings), dict.fromkeys(AGES_MS, 0)
     parts, arrivals = [], []
     texts = [str(s) for s in sources]
     with (
@@ -71,7 +72,7 @@ def read_knowledge(
             arrivals.append(arrived)
             meter.advance(len(batch))
         if not sum(map(len, parts)):
-            raise EventFileError("events", past.name, "has no event that can be applied")
+            raise EventFileError("events", past.name, refused.nothing_left())
     events = concatenate_events(parts)
     ways = {OCCURRED: events.occurred_at_ms, ARRIVAL: np.concatenate(arrivals)}
     some_late = bool((ways[ARRIVAL] > ways[OCCURRED]).any())

@@ -15,12 +15,13 @@ import numpy as np
 import xxhash
 
 from stream_scorer.core.events.batch import EventBatch, Int64, TopicPartition
+from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.parity import Difference
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, topic_hash
 from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.past.sources import PastEvents, Refused, valid_batches
+from stream_scorer.past.sources import PastEvents, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 

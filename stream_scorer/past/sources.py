@@ -15,19 +15,19 @@ group nor its offsets are touched. Files and topic come in the same order at eac
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.events.batch import DeadLetter, TopicPartition
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.core.events.refused import RefusedRecord
+from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.events.validation import validate
 from stream_scorer.core.labels.labels import latest_horizon_end_ms
 from stream_scorer.errors import InputError
@@ -41,44 +41,8 @@ from stream_scorer.past.window import in_window
 from stream_scorer.settings.tree import Settings
 
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
-LISTED = 1000
 
 MissingHistory = Literal["refuse", "accept", "ignore"]
-
-
-@dataclass
-class Refused:
-    """Records that could not be applied: all counted by reason, the first `LISTED` listed."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first: list[RefusedRecord] = field(default_factory=list)
-
-    def add(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Count all, and list those for which there is room."""
-        self.counts.update(d.reason.value for d in dead_letters)
-        self.first += [
-            RefusedRecord(d.topic, d.partition, d.offset, d.reason.value, d.detail)
-            for d in dead_letters[: LISTED - len(self.first)]
-        ]
-
-    def join(self, other: Refused) -> None:
-        """Add `other`, which was refused after this."""
-        self.counts.update(other.counts)
-        self.first += other.first[: LISTED - len(self.first)]
-
-    def by_reason(self) -> dict[str, int]:
-        """How many of each reason, in the order of the alphabet."""
-        return dict(sorted(self.counts.items()))
-
-
-def refused_in_words(
-    counts: Mapping[str, int], first: Sequence[RefusedRecord], shown: int = 10
-) -> list[str]:
-    """Counts by reason, then the first `shown` records, as lines of text."""
-    lines = [f"{n:,} records left out: {reason}" for reason, n in counts.items()]
-    for r in first[:shown]:
-        lines.append(f"  {r.source}[{r.partition}] at {r.position}: {r.reason}: {r.detail}")
-    return lines
 
 
 @dataclass
@@ -158,12 +122,26 @@ class _Again:
         return self.read()
 
 
+def window_of(settings: Settings) -> DeadLetterWindow:
+    """The rule by which `run` stops, for past events."""
+    limits = settings.dead_letters
+    return DeadLetterWindow(limits.max_share, limits.window_records, live=False)
+
+
+def stopping(settings: Settings) -> Refused:
+    """Counts what is refused, and stops where `run` would stop."""
+    return Refused(window_of(settings))
+
+
 def valid_batches(settings: Settings, past: PastEvents, refused: Refused) -> Iterator[DecodedBatch]:
-    """Each batch with only the events that can be applied; other records are added to `refused`."""
+    """Each batch with only the events that can be applied; other records are added to `refused`.
+
+    Raises TooManyDeadLetters where `refused` says so.
+    """
     rules = settings.event_rules()
     for batch in past.batches:
         events, invalid = validate(batch.events, batch.origin, rules, past.now_ms)
-        refused.add([*batch.refused, *invalid])
+        refused.add(len(batch), [*batch.refused, *invalid])
         yield replace(batch, events=events)
 
 

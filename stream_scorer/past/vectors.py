@@ -21,7 +21,7 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.past.prefetch import read_ahead
-from stream_scorer.past.sources import PastEvents, Refused
+from stream_scorer.past.sources import PastEvents, stopping
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -63,13 +63,15 @@ class PastFold:
         self._preparation = Preparation(settings.event_rules(), space, settings.memory())
         self._fold = StoreFold(store, space, threads=threads)
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
-        self.refused = Refused()
+        self.refused = stopping(settings)
         self.next_offsets: dict[TopicPartition, int] = {}
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._records = self._applied = self._duplicates = 0
 
     def run(self) -> None:
-        """To the end. Raises Unavailable, InputError, Halt; it can be started again."""
+        """To the end. Raises Unavailable, InputError, Halt (TooManyDeadLetters before the batch is
+        folded that has too many); it can be started again.
+        """
         with (
             progress("folding events", self._past.most_records, quiet=self._quiet) as meter,
             ExitStack() as readers,
@@ -85,7 +87,7 @@ class PastFold:
                 meter.advance(batch.records)
         # An empty result is nearly always a wrong window or config, and must not look like success.
         if not self._applied + self._duplicates:
-            raise EventFileError("events", self._past.name, "has no event that can be applied")
+            raise EventFileError("events", self._past.name, self.refused.nothing_left())
 
     def _prepared(self, batches: Iterable[DecodedBatch]) -> Iterator[_Prepared]:
         for batch in batches:
@@ -101,13 +103,13 @@ class PastFold:
         return batch
 
     def _add(self, batch: _Prepared) -> None:
+        self.refused.add(batch.records, batch.events.dead_letters)
         report = BatchReport(batch.records)
         self._fold.fold(batch.events, report)
         with report.stage("save"):
             self._store.advance(batch.next_offsets)
         if not self._past.ranges:  # files that were read to their end need not be watched any more
             self._store.release(sorted(self.next_offsets.keys() - batch.next_offsets.keys()))
-        self.refused.add(batch.events.dead_letters)
         self.next_offsets |= batch.next_offsets
         self._records += report.records
         self._applied += report.applied

@@ -8,6 +8,7 @@ from pathlib import Path
 from stream_scorer.core.evaluation.backtest import Backtest, JudgedScores
 from stream_scorer.core.evaluation.backtest_metrics import Staleness
 from stream_scorer.core.evaluation.intervals import MetricDifference, ModelComparison
+from stream_scorer.core.events.refused import refused_in_words
 from stream_scorer.reports import page
 from stream_scorer.reports.evaluation import (
     COLOURS,
@@ -56,9 +57,7 @@ def _notes(found: Backtest) -> list[str]:
         for name, model in found.models.items()
         if model.not_held_back
     ]
-    if found.dead_letters:
-        counts = ", ".join(f"{n:,} {reason}" for reason, n in found.dead_letters.items())
-        notes.append(f"Records left out: {counts}.")
+    notes += refused_in_words(found.refusals, ())
     return notes
 
 

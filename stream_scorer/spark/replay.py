@@ -21,6 +21,8 @@ from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.sql import functions as sql
 
+from stream_scorer.core.events.dead_letter_window import DeadLetterParts
+from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.errors import EventFileError, InputError
@@ -36,7 +38,13 @@ from stream_scorer.io.files.snapshots import (
 )
 from stream_scorer.jobs.replay import LabelledSnapshot
 from stream_scorer.live.consumer import clock_ms
-from stream_scorer.past.sources import TOPIC, Refused, open_past, refuse_unfinished, valid_batches
+from stream_scorer.past.sources import (
+    TOPIC,
+    open_past,
+    refuse_unfinished,
+    valid_batches,
+    window_of,
+)
 from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
@@ -93,15 +101,14 @@ def replay(
     try:
         with nothing_left(files, out), errors_in_one_line("replay", out):
             count, last_ms = events.agg(sql.count("*"), sql.max("occurred_at")).collect()[0]
+            refused = _together(reports.value, settings)
             if not count:
-                name = ", ".join(listed)
-                raise EventFileError("events", name, "has no event that can be applied")
+                raise EventFileError("events", ", ".join(listed), refused.nothing_left())
             refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms)
             _write(events, count, settings, cutoffs, out)
             rows = _finish(spark, files, out, SnapshotInfo(space, rule.by, rule))
     finally:
         events.unpersist()
-    refused = _together(reports.value)
     return LabelledSnapshot(
         events=count,
         dead_letters=refused.by_reason(),
@@ -110,6 +117,7 @@ def replay(
         cutoffs=len(cutoffs),
         out=out,
         seconds=round(time.monotonic() - started, 3),
+        refusals=refused.refusals(),
     )
 
 
@@ -169,11 +177,13 @@ def _finish(spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInf
     return sum(rows.values())
 
 
-def _together(reports: Reports) -> Refused:
-    """In the order of the log, as one reader would have given it."""
-    whole = Refused()
+def _together(reports: Reports, settings: Settings) -> Refused:
+    """In the order of the log, as one reader would have given it. Raises TooManyDeadLetters."""
+    whole, window = Refused(), window_of(settings)
     for _, one in sorted(reports.items()):
         whole.join(one)
+        for part in one.window.parts if isinstance(one.window, DeadLetterParts) else ():
+            window.add_part(part)
     return whole
 
 
@@ -187,7 +197,8 @@ def _read(
     """In a Python worker: the events of one file after the other."""
     for batch in batches:
         for row in batch.to_pylist():
-            refused = Refused()
+            # The driver decides, since the records of one window may lie in several files.
+            refused = Refused(DeadLetterParts(window_of(settings).part_records))
             with open_past(
                 settings, [row["path"]], batch_records=BATCH_RECORDS,
                 from_ms=window[0], to_ms=window[1], now_ms=now_ms,

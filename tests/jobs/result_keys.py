@@ -55,6 +55,14 @@ BACKTEST: dict[str, Any] = {
     "late_events": {"1h": None, "1d": None, "7d": None},
     "dead_letters": {"undecodable": None},
     "refused": [dict.fromkeys(["source", "partition", "position", "reason", "detail"])],
+    "refusals": [
+        {
+            "reason": None,
+            "records": None,
+            "example": dict.fromkeys(["source", "partition", "position", "reason", "detail"]),
+            "remedy": None,
+        }
+    ],
     "models": dict.fromkeys(
         MODELS, dict.fromkeys(["path", "model_version", "fingerprint", "not_held_back"])
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_scorer.errors import EventFileError, InputError
+import stream_scorer as ss
+from stream_scorer.demo.embedded import EmbeddedKafka
+from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
+from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.jobs.publish import in_words, publish
 from stream_scorer.jobs.replay import replay
+from stream_scorer.past.sources import open_past
+from stream_scorer.past.vectors import PastFold
 from stream_scorer.settings.tree import Settings
 
 DAY_MS = 86_400_000
@@ -88,3 +95,113 @@ def test_times_in_another_unit_are_refused_and_not_a_customer_of_1970(
     lines(tmp_path / "all.jsonl", wrong)
     with pytest.raises(EventFileError, match="no event that can be applied"):
         replay(settings, [tmp_path / "all.jsonl"], tmp_path / "t", [START_MS])
+
+
+SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown_event_type": (
+        {"event_type": "PURCHASE"}, "'PURCHASE' is not in events.event_types; is 'purchase' meant?"
+    ),
+    "missing_customer_id": ({"customer_id": ""}, "customer_id is empty"),
+    "value_not_finite": ({"value": float("inf")}, "inf"),
+    "time_too_early": ({"occurred_at": START_MS // 1000}, "seconds?"),
+    "undecodable": ({"occurred_at": "yesterday"}, "yesterday"),
+}  # fmt: skip
+
+
+def topic_size(settings: Settings) -> int:
+    with open_past(settings, ["topic"], batch_records=100) as past:
+        return sum(end - first for first, end in past.ranges.values())
+
+
+@pytest.fixture
+def with_kafka(tmp_path: Path) -> Iterator[Settings]:
+    with EmbeddedKafka() as kafka:
+        path = tmp_path / "with_kafka.toml"
+        path.write_text(f'[kafka]\nbootstrap_servers = "{kafka.bootstrap_servers}"\n{CONFIG}')
+        kafka.create("customer-events")
+        yield Settings.load(path, environment={})
+
+
+@pytest.mark.parametrize("reason", SAMPLES)
+def test_where_nothing_can_be_applied_every_reader_says_why_and_what_to_do(
+    settings: Settings, tmp_path: Path, reason: str, with_kafka: Settings
+) -> None:
+    change, detail = SAMPLES[reason]
+    file = lines(tmp_path / "e.jsonl", [purchase(n, **change) for n in range(3)])
+    said = set()
+    for read in (
+        lambda: replay(settings, [file], tmp_path / "s", [START_MS]),
+        lambda: folded(settings, file, 2),
+        lambda: publish(with_kafka, [file]),
+        lambda: ss.read_events(file, settings, strict=False),
+    ):
+        with pytest.raises(EventFileError) as caught:
+            read()
+        said.add(str(caught.value))
+    (line,) = said
+    assert "\n" not in line
+    assert f"no event that can be applied: 3 of 3 records are refused: {reason}: 3, such as" in line
+    assert f"{file}[0] at 0: " in line
+    assert detail in line
+    assert "(remedy: " in line
+    assert topic_size(with_kafka) == 0
+
+
+def test_publish_and_replay_report_the_same_reasons_at_the_same_positions(
+    settings: Settings, tmp_path: Path, with_kafka: Settings
+) -> None:
+    rows = [purchase(n) for n in range(40)]
+    for position, reason in enumerate(SAMPLES, start=4):
+        rows[position * 2] |= SAMPLES[reason][0]
+    folder = tmp_path / "events"
+    folder.mkdir()
+    lines(folder / "a.jsonl", rows[:13])
+    lines(folder / "b.jsonl", rows[13:])
+    replayed = replay(settings, [folder], tmp_path / "s", [START_MS + 2 * DAY_MS])
+    published = publish(with_kafka, [folder])
+    assert published.refused_records == replayed.refused
+    assert published.refusals == replayed.refusals
+    assert published.dead_letters == replayed.dead_letters == dict.fromkeys(sorted(SAMPLES), 1)
+    assert [(r.source[-7:], r.position) for r in replayed.refused] == [
+        ("a.jsonl", 8), ("a.jsonl", 10), ("a.jsonl", 12), ("b.jsonl", 1), ("b.jsonl", 3),
+    ]  # fmt: skip
+    assert (published.published, published.refused) == (35, 5)
+    assert topic_size(with_kafka) == 35
+    assert all(any(r.remedy in line for line in in_words(published)) for r in published.refusals)
+
+
+@pytest.mark.parametrize("batch_records", [7, 50, 100_000])
+def test_a_stretch_of_bad_records_stops_a_replay_as_it_would_stop_run(
+    settings: Settings, tmp_path: Path, batch_records: int, with_kafka: Settings
+) -> None:
+    """Half of a window is refused, though of the whole file it is a small share."""
+    rows = [purchase(n % 40) for n in range(2000)]
+    for row in rows[1000:1070]:
+        row["event_type"] = "Purchase"
+    file = lines(tmp_path / "e.jsonl", rows)
+    limits = settings.dead_letters.model_copy(update={"window_records": 100})
+    cuts, out = [START_MS + 2 * DAY_MS], tmp_path / "s"
+    assert replay(settings, [file], out, cuts).dead_letters == {"unknown_event_type": 70}
+    strict = settings.model_copy(update={"dead_letters": limits})
+    with pytest.raises(TooManyDeadLetters, match=r"of the last 10\d records are refused"):
+        replay(strict, [file], tmp_path / "t", cuts)
+    assert not (tmp_path / "t").exists()
+    with pytest.raises(TooManyDeadLetters, match="refused"):
+        folded(strict, file, batch_records)
+    with pytest.raises(TooManyDeadLetters, match=r"0 events are published; \d\d of the last"):
+        publish(with_kafka.model_copy(update={"dead_letters": limits}), [file])
+
+
+def folded(settings: Settings, file: Path, batch_records: int) -> None:
+    with open_past(settings, [str(file)], batch_records=batch_records) as past:
+        store = MemoryStore(settings.feature_space().fingerprint)
+        PastFold(settings, past, store, 1, quiet=True).run()
+
+
+def test_a_notebook_that_leaves_events_out_logs_the_reasons(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [purchase(0), purchase(1, event_type="purchases")]
+    assert ss.read_events(lines(tmp_path / "e.jsonl", rows), settings).num_rows == 1
+    assert "1 records left out: unknown_event_type" in caplog.text
+    assert "is 'purchase' meant?" in caplog.text

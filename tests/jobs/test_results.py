@@ -15,7 +15,7 @@ import pytest
 
 from stream_scorer import jobs
 from stream_scorer.bench.timing import Machine, Measurement
-from stream_scorer.core.events.refused import RefusedRecord
+from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.parity import Difference
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
@@ -41,7 +41,8 @@ COUNT_KEYS = ["records", "events", "applied", "duplicates", "dead_letters", "ref
 
 # The command line's contract: keys may be added, and none renamed, moved or taken away.
 KEYS: list[tuple[Result, list[str]]] = [
-    (Published(1, 0, "in", 0.1), ["published", "refused", "topic", "seconds"]),
+    (Published(1, 0, "in", 0.1),
+     ["published", "refused", "topic", "seconds", "dead_letters", "refusals", "refused_records"]),
     (CreatedTopics((CreatedTopic("in", True, 4),)), ["topics"]),
     (CreatedTopic("in", True, 4), ["name", "created", "partitions"]),
     (CheckedTopics(True, (CheckedTopic("in", True, 4, ()),)), ["ok", "topics"]),
@@ -50,12 +51,14 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Exported(1, 0, 1, 0, "s", 0.1),
      ["rows", "later", "shards", "shards_before", "out", "seconds"]),
     (LabelledSnapshot(1, {}, (REFUSED,), 1, 1, "s", 0.1),
-     ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds"]),
+     ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds", "refusals"]),
+    (Refusal("undecodable", 1, REFUSED, "correct it"),
+     ["reason", "records", "example", "remedy"]),
     (REFUSED, ["source", "partition", "position", "reason", "detail"]),
     (ReplayedPropensities(COUNTS, {}, (), 2, 99, "p", {}, 0.1),
-     [*COUNT_KEYS, "customers", "bytes_per_customer", "out", "stages", "seconds"]),
+     [*COUNT_KEYS, "customers", "bytes_per_customer", "out", "stages", "seconds", "refusals"]),
     (RebuiltNamespace(COUNTS, {}, (), "n", "f", {"in": {"0": 4}}, {}, 0.1),
-     [*COUNT_KEYS, "namespace", "fingerprint", "source_offsets", "stages", "seconds"]),
+     [*COUNT_KEYS, "namespace", "fingerprint", "source_offsets", "stages", "seconds", "refusals"]),
     (Trained("m", "v", 9, 3, None, 1.5),
      ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds"]),
     (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),

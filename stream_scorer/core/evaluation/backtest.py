@@ -26,7 +26,7 @@ from stream_scorer.core.evaluation.backtest_metrics import (
 from stream_scorer.core.evaluation.intervals import ModelComparison, compare_models
 from stream_scorer.core.evaluation.metrics import QualityMetrics
 from stream_scorer.core.events.batch import Bool, Int64
-from stream_scorer.core.events.refused import RefusedRecord
+from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.state import Float32
 from stream_scorer.result import Result
 
@@ -100,7 +100,7 @@ class BacktestScope(Result):
     often customers were scored. known_by: "occurred_at" or "arrival", from when on an event was
     known. rows: all scores; judged: those whose horizon is over; pending: the others. late_events:
     how many arrived more than an hour, a day, a week after they occurred. dead_letters: records
-    left out, by reason; refused: the first of them.
+    left out, by reason; refused: the first of them; refusals: by reason, with example and remedy.
     """
 
     from_time: str
@@ -117,6 +117,7 @@ class BacktestScope(Result):
     late_events: Mapping[str, int]
     dead_letters: Mapping[str, int]
     refused: tuple[RefusedRecord, ...]
+    refusals: tuple[Refusal, ...]
     models: Mapping[str, BacktestedModel]
 
     def as_json(self) -> dict[str, Any]:

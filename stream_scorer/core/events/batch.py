@@ -151,13 +151,16 @@ class RecordBatch:
         topic, partition = self.partitions[int(self.partition_index[row])]
         return DeadLetter(
             topic, partition, int(self.offsets[row]), int(self.timestamps_ms[row]),
-            reason, detail, self.keys[row], self.values[row],
+            reason, detail, self.keys[row], self.values[row], row,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that can't be applied: where it stood, why, and its original bytes."""
+    """A record that can't be applied: where it stood, why, and its original bytes.
+
+    record: its number in its batch; negative where that is not known.
+    """
 
     topic: str
     partition: int
@@ -167,6 +170,7 @@ class DeadLetter:
     detail: str
     key: bytes | None
     value: bytes | None
+    record: int = field(default=-1, compare=False)
 
 
 class Origin(Protocol):

@@ -48,7 +48,11 @@ def join_batches(parts: Sequence[DecodedBatch]) -> DecodedBatch:
     ]
     return DecodedBatch(
         concatenate_events(events),
-        [dead_letter for part in parts for dead_letter in part.refused],
+        [
+            replace(dead_letter, record=start + dead_letter.record)
+            for part, start in zip(parts, first.tolist(), strict=False)
+            for dead_letter in part.refused
+        ],
         _JoinedOrigins([part.origin for part in parts], first.tolist()),
     )
 
@@ -75,4 +79,5 @@ class _JoinedOrigins:
         """As of a RecordBatch."""
         # Right: of parts that begin at one number all but the last are empty.
         number = bisect_right(self.first, record) - 1
-        return self.parts[number].dead_letter(record - self.first[number], reason, detail)
+        found = self.parts[number].dead_letter(record - self.first[number], reason, detail)
+        return replace(found, record=record)

@@ -16,6 +16,7 @@ from stream_scorer.core.events.batch import (
     Origin,
     Reason,
 )
+from stream_scorer.core.events.similar_words import meant
 from stream_scorer.core.events.time_units import moment_text, unit_question
 
 
@@ -99,9 +100,13 @@ def _detail(events: EventBatch, row: int, reason: Reason, rules: EventRules, lat
     if reason is Reason.MISSING_CUSTOMER_ID:
         return "customer_id is empty"
     if reason is Reason.UNKNOWN_EVENT_TYPE:
-        return f"event_type {events.event_type[row]!r} is not in events.event_types"
+        word = str(events.event_type[row])
+        similar = meant(word, rules.event_types)
+        return f"event_type {word!r} is not in events.event_types{similar}"
     if reason is Reason.UNKNOWN_CATEGORY:
-        return f"category_id {events.category_id[row]!r} is not in vocabularies.category_id"
+        word = str(events.category_id[row])
+        similar = meant(word, rules.categories or frozenset())
+        return f"category_id {word!r} is not in vocabularies.category_id{similar}"
     if reason is Reason.VALUE_NOT_FINITE:
         return f"value {events.value[row]} is not finite"
     at_ms = int(events.occurred_at_ms[row])

@@ -78,7 +78,9 @@ class EventRows:
         _, refused = decoder.decode(self._as_records(doubtful), unfit)
         good = np.ones(len(self), np.bool_)
         # Offsets are positions in the file, and the rows follow one another in it.
-        good[[d.offset - int(self.events.offsets[0]) for d in refused]] = False
+        first = int(self.events.offsets[0])
+        refused = [replace(d, record=d.offset - first) for d in refused]
+        good[[d.record for d in refused]] = False
         return DecodedBatch(self.events.take(good), refused, self)
 
     @property
@@ -97,7 +99,9 @@ class EventRows:
         (value,) = encode_event_batch(replace(alone, **texts))  # type: ignore[arg-type]
         topic, partition = self.events.partitions[0]
         offset = int(alone.offsets[0])
-        return DeadLetter(topic, partition, offset, NO_TIMESTAMP, reason, detail, None, value)
+        return DeadLetter(
+            topic, partition, offset, NO_TIMESTAMP, reason, detail, None, value, record
+        )
 
     def _surely_within(self, most_bytes: int) -> bool:
         """Whether no row can be longer as a record, known without encoding any."""
