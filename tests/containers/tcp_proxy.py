@@ -2,7 +2,7 @@
 
 Clients connect to `port`; bytes go to the target and back, at most 64 KiB at a time, so
 `delay_seconds` both delays answers and bounds the rate. Two threads per connection, at most
-`max_connections` connections. No protocol is known here.
+`max_connections` connections. A KafkaProxy knows where a request begins, and can keep one back.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TcpProxy:
                 near.close()
                 continue
             far.settimeout(None)
-            link = _Link(near, far, self._carry, self._forget)
+            link = _Link(near, far, self._carry_requests, self._carry, self._forget)
             with self._lock:
                 self._links.add(link)
             link.start()
@@ -105,9 +105,57 @@ class TcpProxy:
             self._flowing.wait()
             sink.sendall(data)
 
+    def _carry_requests(self, source: socket.socket, sink: socket.socket) -> None:
+        """From client to server."""
+        self._carry(source, sink)
+
     def _forget(self, link: _Link) -> None:
         with self._lock:
             self._links.discard(link)
+
+
+class KafkaProxy(TcpProxy):
+    """A proxy before a Kafka broker that can keep back one request of a kind.
+
+    What follows it on its connection waits as well; other connections go on. The broker gets it
+    when it is let go, also if the client has given up on it and closed the connection.
+    """
+
+    def __init__(self, target_port: int, *, max_connections: int = 256) -> None:
+        self._kept_kind: int | None = None
+        self.kept = threading.Event()
+        self._let_go = threading.Event()
+        super().__init__(target_port, max_connections=max_connections)
+
+    def keep_back(self, api_key: int) -> None:
+        """Keep back the next request of this kind; `kept` is set when it came."""
+        self.kept.clear()
+        self._let_go.clear()
+        self._kept_kind = api_key
+
+    def let_go(self) -> None:
+        """Let the broker have the request that was kept back."""
+        self._let_go.set()
+
+    def close(self) -> None:
+        self._let_go.set()
+        super().close()
+
+    def _carry_requests(self, source: socket.socket, sink: socket.socket) -> None:
+        waiting = b""
+        while data := source.recv(CHUNK_BYTES):
+            waiting += data
+            # A request: its size in four bytes, then the number of its kind in two.
+            while len(waiting) >= 6 and len(waiting) >= (
+                size := 4 + int.from_bytes(waiting[:4], "big")
+            ):
+                request, waiting = waiting[:size], waiting[size:]
+                if int.from_bytes(request[4:6], "big") == self._kept_kind:
+                    self._kept_kind = None
+                    self.kept.set()
+                    self._let_go.wait()
+                self._flowing.wait()
+                sink.sendall(request)
 
 
 class _Link:
@@ -117,16 +165,17 @@ class _Link:
         self,
         near: socket.socket,
         far: socket.socket,
+        carry_requests: Callable[[socket.socket, socket.socket], None],
         carry: Callable[[socket.socket, socket.socket], None],
         forget: Callable[[_Link], None],
     ) -> None:
         self._sockets = (near, far)
-        self._carry, self._forget = carry, forget
+        self._forget = forget
         self._lock = threading.Lock()
         self._open_directions = 2
         self._threads = [
-            threading.Thread(target=self._run, args=pair, daemon=True)
-            for pair in ((near, far), (far, near))
+            threading.Thread(target=self._run, args=direction, daemon=True)
+            for direction in ((carry_requests, near, far), (carry, far, near))
         ]
 
     def start(self) -> None:
@@ -142,9 +191,14 @@ class _Link:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, source: socket.socket, sink: socket.socket) -> None:
+    def _run(
+        self,
+        carry: Callable[[socket.socket, socket.socket], None],
+        source: socket.socket,
+        sink: socket.socket,
+    ) -> None:
         try:
-            self._carry(source, sink)
+            carry(source, sink)
             sink.shutdown(socket.SHUT_WR)  # pass the end of the stream on
         except OSError:
             self.close()

@@ -54,6 +54,8 @@ def test_output_topic_that_is_missing_is_waited_for(make_rig: MakeRig) -> None:
     assigned = [m.log().count("assigned") for m in rig.members]
     rig.kafka.delete_topic(rig.output)
     wait_until("members wait", lambda: waits(rig) >= 2, 90)
+    said = f"there is no topic {rig.output}: create it with `stream-scorer topics create`"
+    assert any(said in m.log() for m in rig.members)
     rig.kafka.create_topic(rig.output, 4)
     # Every customer comes again, since Kafka has lost what was published before.
     rig.more_is_done(4000)

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 from stream_scorer.io.kafka.errors import ErrorLog, ask, translate_error
-from stream_scorer.io.kafka.transaction import Transaction
+from stream_scorer.io.kafka.transaction import ConnectionLog, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ DEFAULT_PROPERTIES: dict[str, str | int] = {
 GRACE_SECONDS = (
     5.0  # beyond delivery.timeout.ms, when librdkafka has confirmed or failed every record
 )
+METADATA_SECONDS = 2.0
 # Deliveries are not reported, so `poll` waits this long even where the queue has room again: a
 # longer wait is idle time.
 FULL_QUEUE_SECONDS = 0.05
@@ -68,27 +69,37 @@ class ConfirmedProducer:
         # 300,000 is librdkafka's own default.
         timeout_ms = int(config.get("delivery.timeout.ms", 300_000))
         self._settle_seconds = timeout_ms / 1000 + GRACE_SECONDS
-        self._failures: list[KafkaError] = []
+        self._failures: list[tuple[str, KafkaError]] = []  # with the topic
+        self._topics: set[str] = set()  # of the records that are not confirmed yet
+        self.connections = ConnectionLog()
         self._error_log = ErrorLog()
         self._oversized: list[Oversized] = []
         self.client = Producer(
-            {**config, "error_cb": self._on_client_error}, logger=logging.getLogger("librdkafka")
+            {**config, "error_cb": self._on_client_error}, logger=self.connections
         )
 
     def send(
         self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]
     ) -> None:
-        """Queue records, key i with value i; waits while the queue is full."""
+        """Queue records, key i with value i; waits while the queue is full.
+
+        Raises BusUnavailable where Kafka takes none of them for long.
+        """
         waiting: list[dict[str, Any]] = [
             {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
         ]
+        if waiting:
+            self._topics.add(topic)
         deadline = time.monotonic() + self._settle_seconds
         while waiting:
             # A record that was not queued gets its error under the key `_error`; see `_refused`.
             queued = self.client.produce_batch(topic, waiting, on_delivery=self._on_failure)
             if queued == len(waiting):
                 return
+            before = len(waiting)
             waiting = self._refused(topic, waiting)
+            if len(waiting) < before:
+                deadline = time.monotonic() + self._settle_seconds
             if waiting:
                 ask("producing", self.client.poll, FULL_QUEUE_SECONDS)
             if time.monotonic() > deadline:
@@ -104,10 +115,14 @@ class ConfirmedProducer:
         left = ask("delivering", self.client.flush, self._settle_seconds)
         failures, self._failures = self._failures, []
         oversized, self._oversized = self._oversized, []
+        topics, self._topics = sorted(self._topics), set()
         if failures:
-            raise translate_error(failures[0], f"delivering {len(failures)} records")
+            names = ", ".join(sorted({topic for topic, _ in failures}))
+            doing = f"delivering {len(failures)} records to {names}"
+            raise self._with_missing(translate_error(failures[0][1], doing), topics)
         if left:
-            raise BusUnavailable(f"Kafka did not confirm {left} records")
+            unconfirmed = f"Kafka did not confirm {left} records for {', '.join(topics)}"
+            raise self._with_missing(BusUnavailable(unconfirmed), topics)
         return oversized
 
     def send_alone(self, topic: str, key: bytes | None, value: bytes) -> list[Oversized]:
@@ -122,6 +137,23 @@ class ConfirmedProducer:
         except (BusUnavailable, Halt) as error:
             log.warning("%s", error)
 
+    def _with_missing(
+        self, error: Halt | BusUnavailable, topics: list[str]
+    ) -> Halt | BusUnavailable:
+        """`error`, and which of `topics` are gone: to the client their records only time out."""
+        missing = ", ".join(topic for topic in topics if self._is_missing(topic))
+        if not missing or type(error) is not BusUnavailable:
+            return error
+        remedy = "create it with `stream-scorer topics create`"
+        return BusUnavailable(f"{error}; there is no topic {missing}: {remedy}")
+
+    def _is_missing(self, topic: str) -> bool:
+        try:
+            found = self.client.list_topics(topic, timeout=METADATA_SECONDS).topics[topic].error
+        except KafkaException:
+            return False
+        return found is not None and found.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
     def _refused(self, topic: str, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Of a batch that was not queued as a whole, the records to queue again."""
         again = []
@@ -134,7 +166,7 @@ class ConfirmedProducer:
             elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 self._oversized.append(Oversized(topic, record["key"], record["value"], True))
             else:
-                self._failures.append(error)
+                self._failures.append((topic, error))
         return again
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
@@ -145,9 +177,10 @@ class ConfirmedProducer:
                 Oversized(message.topic() or "", message.key(), message.value() or b"", False)
             )
         else:
-            self._failures.append(error)
+            self._failures.append((message.topic() or "", error))
 
     def _on_client_error(self, error: KafkaError) -> None:
+        self.connections.broken += 1
         self._error_log.report(error, "producing")
 
 
@@ -177,7 +210,12 @@ class KafkaSink:
         self._transaction = (
             None
             if group_metadata is None
-            else Transaction(self._producer.client, group_metadata, namespace)
+            else Transaction(
+                self._producer.client,
+                group_metadata,
+                namespace,
+                lambda: self._producer.connections.broken,
+            )
         )
 
     def deliver(

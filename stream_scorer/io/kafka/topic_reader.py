@@ -18,7 +18,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Messa
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
-from stream_scorer.errors import BusUnavailable, Halt, HistoryGone, InputError
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt, HistoryGone, InputError
 from stream_scorer.io.kafka.errors import ask, translate_error
 from stream_scorer.io.kafka.messages import record_batch
 
@@ -62,7 +62,7 @@ class TopicReader:
         to_ms: int | None = None,
     ) -> None:
         self._topic, self._batch_records = topic, batch_records
-        self._failure: Halt | None = None
+        self._failure: Halt | ClientLost | None = None
         config = {**properties, **FIXED_PROPERTIES, "error_cb": self._on_client_error}
         self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
         try:
@@ -193,7 +193,8 @@ class TopicReader:
 
     def _on_client_error(self, error: KafkaError) -> None:
         failure = translate_error(error, f"reading {self._topic}")
-        if isinstance(failure, Halt):
+        # As of ConsumerErrors: a client that can't go on would otherwise be waited for in vain.
+        if isinstance(failure, Halt | ClientLost):
             self._failure = failure
         else:
             log.warning("%s", failure)

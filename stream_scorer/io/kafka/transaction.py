@@ -12,6 +12,12 @@ librdkafka may wait for ever for a group coordinator that restarted, whatever ti
 (librdkafka issues 5456 and 5511). So offsets are sent on a thread of their own. If that does not
 come back in time the client is abandoned, `ClientLost` is raised, and the next client of this id
 fences it.
+
+A request that was given up on may still reach the broker, where it looks like one of the next
+transaction: a late commit would publish half a batch (librdkafka issue 5423: it lacks KIP-890). So
+where anything timed out or a connection broke while a transaction was ended, also where the
+client's own retry succeeded, that client begins no other one. `ClientLost` is raised instead, and
+the producer epoch of the next client fences what is still on its way.
 """
 
 from __future__ import annotations
@@ -38,15 +44,38 @@ COMMIT_SECONDS = 40.0
 OVERDUE_SECONDS = REQUEST_SECONDS + 1.0
 
 
+class ConnectionLog:
+    """Takes a client's log lines to the log; `broken` counts those of connections that broke.
+
+    A time-out of the transaction coordinator's connection is only logged: the client reports no
+    error, asks again, and the call succeeds.
+    """
+
+    def __init__(self) -> None:
+        self.broken = 0
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """As of logging.Logger; the client's arguments are facility, client and text."""
+        self.broken += arguments[:1] in (("FAIL",), ("REQTMOUT",))
+        logging.getLogger("librdkafka").log(level, message, *arguments)
+
+
 class Transaction:
     """One transaction at a time of `client`, which has a transactional.id.
 
-    namespace: to whom the offsets belong, as of GroupOffsets.
+    namespace: to whom the offsets belong, as of GroupOffsets. broken: how often a
+    connection of the client broke, or a request timed out.
     """
 
     def __init__(
-        self, client: Producer, group_metadata: Callable[[], bytes], namespace: str = ""
+        self,
+        client: Producer,
+        group_metadata: Callable[[], bytes],
+        namespace: str = "",
+        broken: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._broken = broken
+        self._overdue = ""  # why the client must be replaced, "" where it need not be
         self._client, self._group_metadata = client, group_metadata
         self._offset_metadata = metadata_of(namespace)
         self._open = False
@@ -57,6 +86,8 @@ class Transaction:
     @contextmanager
     def begun(self) -> Iterator[None]:
         """A transaction; aborted where what happens in it raises before the commit."""
+        if self._overdue:
+            raise ClientLost(self._overdue)
         ask("beginning a transaction", self._client.begin_transaction)
         self._open = True
         try:
@@ -79,17 +110,19 @@ class Transaction:
         send = self._client.send_offsets_to_transaction
         # Of the rebalance that was handled last, never the client's newest: see membership.py.
         metadata = self._group_metadata()
-        self._in_time(
-            lambda: ask("sending offsets", send, offsets, metadata, REQUEST_SECONDS),
-            f"Kafka, sending offsets: the client did not answer within {OVERDUE_SECONDS:g} s",
-        )
-        self._commit()
+        with self._watched():
+            self._in_time(
+                lambda: ask("sending offsets", send, offsets, metadata, REQUEST_SECONDS),
+                f"Kafka, sending offsets: the client did not answer within {OVERDUE_SECONDS:g} s",
+            )
+            self._commit()
 
     def abort(self) -> None:
         """Abort: readers never see what was sent since `begun`. Raises ClientLost or Halt."""
         self._open = False
         try:
-            ask("aborting a transaction", self._client.abort_transaction, REQUEST_SECONDS)
+            with self._watched():
+                ask("aborting a transaction", self._client.abort_transaction, REQUEST_SECONDS)
         # An abort that failed may fail for ever on this client. The next one of its id waits until
         # the transaction is over.
         except BusUnavailable as error:
@@ -102,6 +135,16 @@ class Transaction:
                 self.abort()
             except StreamScorerError as error:
                 log.warning("%s", error)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Notes where a connection broke, or a request timed out, inside this context."""
+        self._client.poll(0)  # what was reported until now
+        before = self._broken()
+        yield
+        self._client.poll(0)
+        if self._broken() != before:
+            self._overdue = self._overdue or _overdue("a connection broke or timed out")
 
     def _in_time(self, call: Callable[[], object], overdue: str) -> None:
         """Do `call`. Raises what it raises, or ClientLost where it takes too long."""
@@ -134,7 +177,15 @@ class Transaction:
                 cause = error.args[0]
                 # The client goes on with the same commit; calling again only waits for it again.
                 if cause.retriable() and time.monotonic() < deadline:
+                    self._overdue = _overdue(cause.str())
                     continue
                 failure = translate_error(cause, "committing a transaction")
                 raise failure if isinstance(failure, Halt) else ClientLost(str(failure)) from error
             return
+
+
+def _overdue(what: str) -> str:
+    return (
+        f"Kafka, ending a transaction: {what}; a request of it may still be on its way, so the "
+        "client is replaced before the next one"
+    )

@@ -6,10 +6,12 @@ tested on Apache Kafka (tests/containers).
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
@@ -123,6 +125,49 @@ class Unconfirmed:
 
     def flush(self, _seconds: float) -> int:
         return 3
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        code = KafkaError.UNKNOWN_TOPIC_OR_PART if topic == "gone" else KafkaError.NO_ERROR
+        error = KafkaError(code) if code else None
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=error)})
+
+
+def test_a_topic_that_is_gone_is_named(mock_kafka: str) -> None:
+    producer = ConfirmedProducer({"bootstrap.servers": mock_kafka})
+    producer.client = Unconfirmed()  # type: ignore[assignment]
+    for topic in ("there", "gone"):
+        producer.send(topic, [b"k"], [b"v"])
+    with pytest.raises(BusUnavailable, match=r"records for gone, there; there is no topic gone: "):
+        producer.settle()
+
+
+class Slow:
+    """A client that takes one record of each call, and whose clock moves a second each time."""
+
+    def __init__(self) -> None:
+        self.seconds, self.taken = 0, 0
+
+    def produce_batch(self, _topic: str, records: list[Any], **_options: Any) -> int:
+        self.seconds += 1
+        self.taken += 1
+        for record in records[1:]:
+            record["_error"] = KafkaError(KafkaError._QUEUE_FULL)
+        return 1
+
+    def poll(self, _seconds: float) -> int:
+        return 0
+
+
+def test_a_long_publish_goes_on_while_kafka_takes_records(
+    mock_kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More seconds than one record may take, though each of them had its own."""
+    made = ConfirmedProducer({"bootstrap.servers": mock_kafka, "delivery.timeout.ms": 2000})
+    slow = Slow()
+    made.client = slow  # type: ignore[assignment]
+    monkeypatch.setattr(time, "monotonic", lambda: float(slow.seconds))
+    made.send("t", [b"k"] * 50, [b"v"] * 50)
+    assert slow.taken == 50
 
 
 def test_records_without_an_answer_are_not_taken_for_delivered(mock_kafka: str) -> None:

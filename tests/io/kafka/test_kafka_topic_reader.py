@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from stream_scorer.errors import BusUnavailable, InputError
+from stream_scorer.errors import BusUnavailable, ClientLost, InputError
 from stream_scorer.io.kafka import topic_reader as kafka_topic_reader
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.kafka.topic_reader import TopicReader
@@ -54,6 +54,16 @@ def test_every_partition_is_read_and_again_and_nothing_that_came_later(
         assert len(expected) == topic_reader.most_records == 101
         assert len(topic_reader.ranges) == 4
         assert set(all_values(topic_reader)) == {*values, None}
+
+
+def test_a_client_that_can_not_go_on_ends_the_reading(
+    mock_kafka: str, producer: ConfirmedProducer
+) -> None:
+    publish(producer, "lost", [b"v"])
+    with reader(mock_kafka, "lost") as topic_reader:
+        topic_reader._on_client_error(KafkaError(KafkaError.UNKNOWN, fatal=True))
+        with pytest.raises(ClientLost):
+            list(topic_reader)
 
 
 def test_an_empty_topic_ends_at_once(mock_kafka: str, producer: ConfirmedProducer) -> None:

@@ -5,6 +5,7 @@ The errors are librdkafka's own; how a broker brings them about is tested in tes
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ TIMED_OUT = KafkaError(KafkaError._TIMED_OUT, retriable=True)
 REFUSED = KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
 UNKNOWN = KafkaError(KafkaError.UNKNOWN, txn_requires_abort=True)
 FENCED = KafkaError(KafkaError._FENCED, fatal=True)
+OFFSETS_REFUSED = {"send_offsets_to_transaction": REFUSED}
 
 
 class Failing:
@@ -29,7 +31,8 @@ class Failing:
 
     def __getattr__(self, name: str) -> Any:
         def answer(*_arguments: object) -> None:
-            self.asked.append(name)
+            if name != "poll":
+                self.asked.append(name)
             if name in self.failures:
                 raise KafkaException(self.failures.pop(name))
 
@@ -48,6 +51,38 @@ def test_commit_that_timed_out_is_asked_for_again() -> None:
     commit(client)
     assert client.asked.count("commit_transaction") == 2
     assert "abort_transaction" not in client.asked
+
+
+def test_client_whose_commit_timed_out_begins_no_other_transaction() -> None:
+    """Though the commit came through when it was asked for again: the first request may be late."""
+    transaction = commit(client := Failing(commit_transaction=TIMED_OUT))
+    with pytest.raises(ClientLost, match="may still be on its way"), transaction.begun():
+        pass
+    assert client.asked.count("begin_transaction") == 1
+
+
+@pytest.mark.parametrize("ending", ["commit_transaction", "abort_transaction"])
+def test_client_whose_connection_broke_while_it_ended_begins_no_other_transaction(
+    ending: str,
+) -> None:
+    """The client asks again by itself and reports no failure of the call."""
+    client = Failing(**({} if ending == "commit_transaction" else OFFSETS_REFUSED))
+    transaction = Transaction(
+        client,  # type: ignore[arg-type]
+        lambda: b"generation 1",
+        broken=lambda: client.asked.count(ending),
+    )
+    with suppress(BusUnavailable), transaction.begun():
+        transaction.commit({("in", 0): 10})
+    with pytest.raises(ClientLost, match="may still be on its way"), transaction.begun():
+        pass
+
+
+def test_client_without_trouble_goes_on() -> None:
+    transaction = commit(client := Failing())
+    with transaction.begun():
+        transaction.commit({("in", 0): 11})
+    assert client.asked.count("commit_transaction") == 2
 
 
 def test_commit_of_unknown_outcome_is_neither_undone_nor_done_again() -> None:
