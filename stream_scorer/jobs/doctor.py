@@ -1,7 +1,8 @@
 """`stream-scorer doctor`: what is wrong with config, servers and model, and how to fix it.
 
 Each check yields findings; a finding with a remedy is a problem. A server that does not answer is
-one finding, and the checks that depend on it are left out. Nothing is changed.
+one finding, and the checks that depend on it are left out. Nothing is changed: what `run` does with
+Redis is tried on keys of its own, which are deleted again.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+import redis
+
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import InputError, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
+from stream_scorer.io.stores.redis_memory import FIND_THEM, NO_EVICTION, SET_NO_EVICTION
+from stream_scorer.io.stores.rehearsal import rehearse
+from stream_scorer.live.consumer import redis_client
 from stream_scorer.model import artefact
 from stream_scorer.result import Result
 from stream_scorer.settings.topics import retention_in_words, topic_plans, topic_problems
@@ -168,45 +174,90 @@ def _group(group: str, positions: Mapping[TopicPartition, GroupPosition]) -> Fin
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    where = settings.redis.shown_url
+    where, namespace = settings.redis.shown_url, settings.store.namespace
     try:
-        health = redis_health(
-            settings.redis.url, settings.redis.client_options(), settings.store.namespace,
-            settings.kafka.input_topic,
-        )  # fmt: skip
+        client = redis_client(settings)
+        health = redis_health(client, namespace, settings.kafka.input_topic)
+    except InputError as error:
+        yield Finding("redis", f"{where}: {error.field}: {error.value}", error.remedy)
+        return
     except StreamScorerError as error:
         remedy = "check redis.url, and that the server is up and lets this user in"
         yield Finding("redis", f"{where}: {error}", remedy)
         return
-    yield Finding("redis", f"{where}, version {health.version}")
-    yield _eviction(health)
+    yield _product(where, health)
+    if health.cluster or health.role == "slave":
+        return
+    yield _eviction(health, allowed=settings.redis.allow_eviction)
     yield _persistence(health)
     if health.limit_bytes and health.used_bytes > NEARLY_FULL * health.limit_bytes:
         share = health.used_bytes / health.limit_bytes
         remedy = "raise maxmemory, or set a shorter store.time_to_live_seconds"
         yield Finding("redis memory", f"{share:.0%} of maxmemory is used", remedy)
+    yield _rehearsal(client, namespace)
     yield _namespace(settings, health)
     group = settings.kafka.group_id
     if health.group not in (None, group):
         yield Finding(
-            f"namespace {settings.store.namespace}",
+            f"namespace {namespace}",
             f"belongs to group {health.group}, the config names {group}",
             f"stop the members of {health.group}; then `run` moves the namespace to {group}; or "
             + FRESH_START,
         )
 
 
-def _eviction(health: RedisHealth) -> Finding:
-    if health.eviction_policy == "noeviction":
-        return Finding("redis eviction", "noeviction")
-    return Finding(
-        "redis eviction",
-        f"maxmemory-policy is {health.eviction_policy}: a full server would drop vectors",
-        "set maxmemory-policy noeviction",
-    )
+def _product(where: str, health: RedisHealth) -> Finding:
+    if not health.product:
+        return Finding(
+            "redis", f"{where}: this user may not run INFO, so the server can't be looked at",
+            "allow the user INFO; until then see to it that maxmemory-policy is noeviction",
+        )  # fmt: skip
+    if health.cluster:
+        return Finding(
+            "redis", f"{where}, {health.product}, a node of a Redis Cluster",
+            "name a server that runs with cluster-enabled no: a script can't reach all keys here",
+        )  # fmt: skip
+    if health.role == "slave":
+        return Finding(
+            "redis", f"{where}, {health.product}, a replica, which takes no writes",
+            "name the primary in redis.url, or an address that follows it",
+        )  # fmt: skip
+    return Finding("redis", f"{where}, {health.product}, a primary")
+
+
+def _rehearsal(client: redis.Redis, namespace: str) -> Finding:
+    check = "redis commands"
+    try:
+        left = rehearse(client, namespace)
+    except InputError as error:
+        return Finding(check, f"{error.field}: {error.value}", error.remedy)
+    except StreamScorerError as error:
+        return Finding(check, f"what `run` does was tried: {error}", "look at the server's log")
+    if left:
+        remedy = "allow the user DEL, which only `doctor` needs; the keys can be deleted by hand"
+        return Finding(check, f"all work, but the keys of this trial stay: {left[0]}", remedy)
+    return Finding(check, "all that `run` does was tried on keys of its own")
+
+
+def _eviction(health: RedisHealth, *, allowed: bool) -> Finding:
+    check, policy = "redis eviction", health.eviction_policy
+    evicted = f", {health.evicted_keys:,} keys evicted since it started"
+    if not health.product:
+        return Finding(check, "unknown without INFO")
+    if policy == NO_EVICTION and health.evicted_keys:
+        remedy = f"vectors may be among them; {FIND_THEM}"
+        return Finding(check, policy + evicted, remedy)
+    if policy == NO_EVICTION:
+        return Finding(check, policy)
+    found = f"maxmemory-policy is {policy}: a full server drops vectors{evicted}"
+    if allowed:
+        return Finding(check, f"{found}; redis.allow_eviction allows it")
+    return Finding(check, found, f"{SET_NO_EVICTION}; or set redis.allow_eviction = true")
 
 
 def _persistence(health: RedisHealth) -> Finding:
+    if not health.product:
+        return Finding("redis persistence", "unknown without INFO")
     if health.append_only:
         return Finding("redis persistence", "append-only file")
     if health.snapshots:

@@ -7,11 +7,13 @@ reported while it is built, so a member that can't work never takes partitions f
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import numpy as np
 import redis
@@ -45,17 +47,26 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def redis_client(settings: Settings) -> redis.Redis:
+    """A client of the settings' Redis, not yet connected. Raises ConfigError."""
+    url = settings.redis.url
+    if not url.startswith("unix:") and not re.fullmatch(r"/?\d*", urlsplit(url).path):
+        # The client would silently take database 0.
+        remedy = "the database after the last slash is a whole number; write redis://HOST:PORT/0"
+        raise ConfigError("redis.url", settings.redis.shown_url, remedy)
+    try:
+        return redis.Redis.from_url(settings.redis.url, **settings.redis.client_options())
+    except ValueError:  # its text may have a part of the password in it
+        remedy = "write redis://HOST:PORT/DATABASE, with %2F for / and so on in a password"
+        raise ConfigError("redis.url", settings.redis.shown_url, remedy) from None
+
+
 def open_store(settings: Settings, space: FeatureSpace) -> RedisStore:
     """The store of the settings' namespace."""
     # The store lets the client retry nothing: the loop does, and between its attempts it polls
     # Kafka and can be stopped.
-    try:
-        client = redis.Redis.from_url(settings.redis.url, **settings.redis.client_options())
-    except ValueError:  # its text may have a part of the password in it
-        remedy = "write redis://HOST:PORT/DATABASE, with %2F for / and so on in a password"
-        raise ConfigError("redis.url", settings.redis.shown_url, remedy) from None
     return RedisStore(
-        client,
+        redis_client(settings),
         settings.store.namespace,
         space.fingerprint,
         settings.store.time_to_live_seconds or None,

@@ -80,7 +80,7 @@ class RedisStore:
         # no longer owns; -1 where it saw one that is gone.
         self._seen: dict[TopicPartition, int] = {}
         self._owned: set[TopicPartition] = set()
-        self._mark_key = f"{namespace}:saved:{uuid.uuid4().hex}"
+        self.mark_key = f"{namespace}:saved:{uuid.uuid4().hex}"
         self._calls = 0  # script calls that left a mark, which is its number
         self._unadvanced = ""  # mark of the last save that no watermark covers yet, "" for none
         self._reconnect_at = time.monotonic() + RECONNECT_SECONDS
@@ -177,7 +177,7 @@ class RedisStore:
             self._calls += 1
             mark = str(self._calls)
             arguments = [*shared, before, mark, *records[chunk]]
-            calls.append(([*watermark_keys, self._mark_key, *keys[chunk]], arguments))
+            calls.append(([*watermark_keys, self.mark_key, *keys[chunk]], arguments))
             before = mark
         refused: list[int] = []
         for i, answer in enumerate(self._ask(lambda: self._save.run(calls))):
@@ -228,7 +228,7 @@ class RedisStore:
         if not next_offsets:
             return
         partitions = list(next_offsets)
-        keys = [*(self._watermark_key(tp) for tp in partitions), self._mark_key]
+        keys = [*(self._watermark_key(tp) for tp in partitions), self.mark_key]
         least = [self._least(tp) for tp in partitions]
         new = [next_offsets[tp] for tp in partitions]
         mark, self._unadvanced = self._unadvanced, ""

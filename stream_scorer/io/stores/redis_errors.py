@@ -7,6 +7,7 @@ it is a ConfigError, which names the setting and the remedy; a password is never
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import redis
 
@@ -85,12 +86,21 @@ _CAUSES = (
 )
 
 
-def translated(error: Exception, address: str, user: str) -> StreamScorerError:
-    """The error to raise instead. address: the url without secrets; user: who is logged in."""
+@dataclass(frozen=True)
+class Login:
+    """Where to, without secrets, as whom, and whether with a password."""
+
+    address: str
+    user: str
+    has_password: bool
+
+
+def translated(error: Exception, login: Login) -> StreamScorerError:
+    """The error to raise instead of one of the client's."""
     text = f"{error}".partition("\n")[0]
     if isinstance(error, redis.exceptions.AuthenticationError) or text.startswith("DENIED"):
         # Comes first: it is a ConnectionError as well, and waiting does not help.
-        return _not_let_in(text, address, user)
+        return _not_let_in(text, login)
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return StoreUnavailable(f"Redis does not answer: {text}")
     if "FINGERPRINT" in text:
@@ -103,22 +113,23 @@ def translated(error: Exception, address: str, user: str) -> StreamScorerError:
     said = f"{word} {text}".strip()
     for shows, field, remedy in _CAUSES:
         if shows.search(said):
-            value = user if field == "redis.username" else address
+            value = login.user if field == "redis.username" else login.address
             return ConfigError(field, value, remedy.format(said=said))
     if _PASSING.search(said):
         return StoreUnavailable(f"Redis refuses writes: {said}")
-    return Halt(f"Redis at {address} answers: {said}")
+    return Halt(f"Redis at {login.address} answers: {said}")
 
 
-def _not_let_in(text: str, address: str, user: str) -> ConfigError:
+def _not_let_in(text: str, login: Login) -> ConfigError:
+    address = login.address
     if "without any password configured" in text or "no password is set" in text:
         remedy = f"{address} has no password for the default user; remove it"
         return ConfigError("redis.password", "(secret)", f"{remedy}, or set redis.username")
-    if "required" in text or text.startswith("DENIED"):
+    if not login.has_password:
         remedy = f"{address} wants one; set redis.password or redis.password_file"
         return ConfigError("redis.password", "(none)", f"{remedy}, and redis.username")
     return ConfigError(
         "redis.password", "(secret)",
-        f"{address} does not accept it for user {user!r}; correct redis.username, and "
+        f"{address} does not accept it for user {login.user!r}; correct redis.username, and "
         "redis.password or redis.password_file",
     )  # fmt: skip

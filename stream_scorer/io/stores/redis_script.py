@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -33,6 +34,21 @@ class Script:
             if not errors:
                 return answers
             if not any(isinstance(e, redis.exceptions.NoScriptError) for e in errors):
-                raise errors[0]
+                raise self._with_command(errors[0])
             self._sha = None
         raise StoreUnavailable("Redis forgets its scripts as soon as they are loaded")
+
+    def _with_command(self, error: redis.exceptions.RedisError) -> redis.exceptions.RedisError:
+        """Redis 6 and 7.0 do not say which command the user may not run: the line does."""
+        at = re.search(r"can't run this command.*", f"{error}") and re.search(
+            r"@user_script:\s*(\d+)", f"{error}"
+        )
+        if not at:
+            return error
+        command = re.search(r"redis\.call\('(\w+)'", self.text.splitlines()[int(at.group(1)) - 1])
+        if not command:
+            return error
+        return redis.exceptions.NoPermissionError(
+            f"this user has no permissions to run the '{command.group(1).lower()}' command in a "
+            "script"
+        )

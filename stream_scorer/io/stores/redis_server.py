@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from stream_scorer.errors import StoreUnavailable, StreamScorerError
-from stream_scorer.io.stores.redis_errors import translated
+from stream_scorer.io.stores.redis_errors import Login, translated
 
 Answer = TypeVar("Answer")
 
@@ -52,7 +52,7 @@ class RedisServer:
         self._run: str | None = None  # the run id seen last; None before the first connection
         self._greeted: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self.address, self._user = "redis", "default"
+        self._login = Login("redis", "default", False)
         if type(client) is redis.Redis:
             pool = client.connection_pool
             options = {
@@ -66,7 +66,15 @@ class RedisServer:
                 **options,
             )  # fmt: skip
             self.client = redis.Redis(connection_pool=own)
-            self.address, self._user = _address(options), options.get("username") or "default"
+            self._login = Login(
+                _address(options), options.get("username") or "default",
+                bool(options.get("password")),
+            )  # fmt: skip
+
+    @property
+    def address(self) -> str:
+        """The url without user and password."""
+        return self._login.address
 
     def ask(self, question: Callable[[], Answer]) -> Answer:
         """What `question` returns, with the client's errors translated to this package's.
@@ -136,7 +144,7 @@ class RedisServer:
     def _translated(self, error: Exception) -> StreamScorerError:
         if isinstance(error, _OtherServer):
             return ServerChanged(f"{error}")
-        return translated(error, self.address, self._user)
+        return translated(error, self._login)
 
 
 def _address(options: dict[str, Any]) -> str:
