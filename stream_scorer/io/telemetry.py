@@ -17,6 +17,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from stream_scorer.addresses import without_credentials
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import ConfigError
 from stream_scorer.io.batch_report import BatchReport
@@ -150,10 +151,10 @@ class _JsonLines(logging.Formatter):
             "time": _iso(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_credentials(record.getMessage()),
         }
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = without_credentials(self.formatException(record.exc_info))
         return json.dumps(line)
 
 
@@ -161,7 +162,8 @@ class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage().replace("\n", " | ")
         line = f"{_iso(record.created)} {record.levelname.lower():7} {message}"
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return without_credentials(line + trace)
 
 
 def _iso(seconds: float) -> str:
@@ -176,6 +178,9 @@ def log_to_stderr(level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # The HTTP client of the schema registry logs every request, in one of two packages.
+    for name in ("httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     client = logging.getLogger("librdkafka")
     client.setLevel(max(root.level, logging.WARNING))
     client.addFilter(_is_worth_logging)

@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from stream_scorer import addresses
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
 
 Properties = dict[str, str | int]
+HTTP = ("http", "https")
 
 # Properties that the delivery guarantees depend on; kafka.properties may not set them.
 OWNED_PROPERTIES = {
@@ -62,6 +64,19 @@ def _duration(text: str) -> str:
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
+
+
+def _registry_addresses(text: str) -> str:
+    for part in text.split(",") if text else ():
+        addresses.read(part, HTTP)
+    return text
+
+
+def _redis_address(text: str) -> str:
+    addresses.read(text, ("redis", "rediss", "unix"))
+    return text
+
+
 SecretFile = Annotated[Path, AfterValidator(existing_file)]
 Name = Annotated[str, AfterValidator(_plain_name)]
 Count = Annotated[int, Field(gt=0)]
@@ -204,7 +219,7 @@ class KafkaSettings(Section):
 class SchemaRegistrySettings(Section):
     """Where Confluent's schema ids are looked up; an empty url means there is none."""
 
-    url: str = Field(default="", repr=False)
+    url: Annotated[str, AfterValidator(_registry_addresses)] = Field(default="", repr=False)
     username: str | None = None
     password: SecretStr | None = None
     password_file: SecretFile | None = None
@@ -212,13 +227,28 @@ class SchemaRegistrySettings(Section):
 
     def problems(self) -> list[ConfigError]:
         """One error for each setting of this section that contradicts another."""
-        return self.double_secrets("schema_registry", "password")
+        found = self.double_secrets("schema_registry", "password")
+        if self.username is not None and any(a.username is not None for a in self._addresses()):
+            remedy = "schema_registry.url has a user of its own; take it out of the url"
+            found.append(ConfigError("schema_registry.username", self.username, remedy))
+        return found
+
+    def _addresses(self) -> list[addresses.Address]:
+        return [addresses.read(part, HTTP) for part in self.url.split(",") if self.url]
 
     def client_properties(self) -> dict[str, str]:
-        """Configuration of confluent_kafka's SchemaRegistryClient."""
-        chosen = {"url": self.url}
+        """Configuration of confluent_kafka's SchemaRegistryClient.
+
+        Its url has no user and password: the HTTP client logs each request with its url.
+        """
+        servers = self._addresses()
+        chosen = {"url": ",".join(server.url for server in servers)}
+        users = [server for server in servers if server.username is not None]
         if self.username is not None:
             chosen["basic.auth.user.info"] = f"{self.username}:{self.secret('password') or ''}"
+        elif users:
+            password = users[0].password or self.secret("password") or ""
+            chosen["basic.auth.user.info"] = f"{users[0].username}:{password}"
         if self.ssl_ca_file is not None:
             chosen["ssl.ca.location"] = str(self.ssl_ca_file)
         return chosen
@@ -227,7 +257,7 @@ class SchemaRegistrySettings(Section):
 class RedisSettings(Section):
     """Where feature vectors live."""
 
-    url: Annotated[str, Field(pattern=r"^(rediss?|unix)://")] = Field(
+    url: Annotated[str, AfterValidator(_redis_address)] = Field(
         default="redis://127.0.0.1:6379/0", repr=False
     )
     username: str | None = None
@@ -242,7 +272,7 @@ class RedisSettings(Section):
     @property
     def shown_url(self) -> str:
         """The url without user and password, to be shown in messages."""
-        return re.sub(r"//[^/]*@", "//", self.url)
+        return addresses.shown(self.url)
 
     def problems(self) -> list[ConfigError]:
         """One error for each setting of this section that contradicts another."""

@@ -20,6 +20,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from stream_scorer import addresses
 from stream_scorer.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -30,9 +31,14 @@ else:
 PREFIX = "STREAM_SCORER__"
 Location = tuple[str | int, ...]
 
-_SECRET = re.compile(r"password|secret|\.key\.pem|jaas|token|basic\.auth", re.IGNORECASE)
-# redis://user:password@host: the password of an address is no field of its own.
-_USER_INFO = re.compile(r"(\w+://)[^/\s]*@")
+_SECRET = re.compile(
+    r"passw|pwd|secret|credential|token|jaas|basic[._]auth|sasl[._](?!mechanism)|\.pem"
+    r"|(^|[._-])key($|[._-])|userinfo|user\.info",
+    re.IGNORECASE,
+)
+# Names whose text is taken as it is. Narrower: a list or table may have "key" in its name.
+_PASSWORD = re.compile(r"password|secret|\.key\.pem|jaas|token|basic\.auth", re.IGNORECASE)
+_ADDRESS = re.compile(r"url|servers|address", re.IGNORECASE)
 _REMEDIES = {
     "missing": "this setting is required",
     "int_parsing": "write a whole number",
@@ -72,7 +78,9 @@ def raise_all(errors: list[ConfigError]) -> None:
 
 def is_secret(name: str) -> bool:
     """Whether the value of a setting or librdkafka property of this name must not be shown."""
-    return bool(_SECRET.search(name)) and not name.endswith("_file")
+    # Those who write the password itself into password_file must not read it in an error either.
+    names_a_file = name.endswith(("_file", ".location")) and "passw" not in name
+    return bool(_SECRET.search(name)) and not names_a_file
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -110,7 +118,8 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                 )
                 raise ConfigError(key, "(set)", remedy)
         # The rest is turned to numbers and so on by pydantic, which takes text.
-        at[name] = text if is_secret(name) else _from_json(text)
+        is_password = _PASSWORD.search(name) and not name.endswith("_file")
+        at[name] = text if is_password else _from_json(text)
     return tree
 
 
@@ -179,9 +188,15 @@ def _given_value(error: ErrorDetails) -> object:
         return "(secret)"
     if error["type"] == "missing" or isinstance(value, dict):
         return "(not set)" if error["type"] == "missing" else "(a table)"
+    # A wrong name says nothing of what its value is: a misspelt password is one.
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return "(not shown)"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type", "dataclass_type"):
         return f"({type(value).__name__})"
-    return _USER_INFO.sub(r"\1***@", str(value))
+    text = str(value)
+    if "://" in text or "@" in text or any(_ADDRESS.search(str(p)) for p in error["loc"]):
+        return addresses.shown(text)
+    return text
 
 
 def _remedy(error: ErrorDetails, model: type[BaseModel]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from stream_scorer import addresses
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
 
@@ -36,12 +37,13 @@ class SchemaLookup:
         self._by_key = dict(_keyed(file) for path in schemas for file in _listed(path))
         self._client: Any = None
         if registry is not None:
-            # Without user and password, because it is shown in messages.
-            self._url = str(registry.get("url", "")).rpartition("@")[2]
+            self._url = addresses.shown(str(registry.get("url", "")))  # for messages
             try:
                 self._client = SchemaRegistryClient({**CLIENT_DEFAULTS, **registry})
             except (ValueError, TypeError, OSError) as error:
-                raise ConfigError("schema_registry.url", self._url, str(error)) from error
+                # Not `from error`: its text may hold the url with its password.
+                reason = addresses.without_credentials(str(error))
+                raise ConfigError("schema_registry.url", self._url, reason) from None
 
     def __call__(self, key: bytes) -> str | None:
         """The writer schema. Raises BusUnavailable, or Halt where the registry refuses access."""
@@ -59,7 +61,8 @@ class SchemaLookup:
                 return None
             raise self._translate(error, f"schema id {schema_id}") from error
         except Exception as error:  # errors of the HTTP client, which may be one of two packages
-            raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
+            reason = addresses.without_credentials(repr(error))
+            raise BusUnavailable(f"schema registry {self._url}: {reason}") from error
         return _with_definitions(str(schema.schema_str), definitions)
 
     def register(self, subject: str, schema: str) -> int:
@@ -74,7 +77,8 @@ class SchemaLookup:
         except SchemaRegistryError as error:
             raise self._translate(error, f"subject {subject}") from error
         except Exception as error:  # errors of the HTTP client, as above
-            raise BusUnavailable(f"schema registry {self._url}: {error!r}") from error
+            reason = addresses.without_credentials(repr(error))
+            raise BusUnavailable(f"schema registry {self._url}: {reason}") from error
 
     def close(self) -> None:
         """Close connections to the registry."""
@@ -82,7 +86,7 @@ class SchemaLookup:
             self._client.close()
 
     def _translate(self, error: SchemaRegistryError, about: str) -> Halt | BusUnavailable:
-        message = f"schema registry {self._url}, {about}: {error}"
+        message = addresses.without_credentials(f"schema registry {self._url}, {about}: {error}")
         if error.http_status_code in (401, 403):
             return Halt(f"{message}; check schema_registry.username and schema_registry.password")
         if error.http_status_code == 404:
