@@ -178,8 +178,8 @@ def test_what_core_may_not_do_is_seen(source: str) -> None:
 # Of modules at the root of the package and of the repository as a whole; and generated records,
 # which core/features and containers share.
 AT_THE_TOP = {
-    "conftest", "fuzz_records", "shell_blocks", "test_addresses", "test_atomic", "test_backoff", "test_counts",
-    "test_imports", "test_jit", "test_words", "tier_counts", "without_mxnet",
+    "conftest", "fuzz_records", "shell_blocks", "test_atomic", "test_backoff", "test_confidential",
+    "test_counts", "test_imports", "test_jit", "test_words", "tier_counts", "without_mxnet",
 }  # fmt: skip
 # Folders of tests/ that test no room: servers and other languages, and what stands beside the code.
 OTHER_TESTS = {

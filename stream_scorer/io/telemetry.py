@@ -17,7 +17,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from stream_scorer.addresses import without_credentials
+from stream_scorer.confidential import without_credentials
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import ConfigError
 from stream_scorer.io.batch_report import BatchReport

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from stream_scorer import addresses
+from stream_scorer.confidential import Address, read_address, shown_address
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
 
@@ -68,12 +68,12 @@ Duration = Annotated[str, AfterValidator(_duration)]
 
 def _registry_addresses(text: str) -> str:
     for part in text.split(",") if text else ():
-        addresses.read(part, HTTP)
+        read_address(part, HTTP)
     return text
 
 
 def _redis_address(text: str) -> str:
-    addresses.read(text, ("redis", "rediss", "unix"))
+    read_address(text, ("redis", "rediss", "unix"))
     return text
 
 
@@ -233,8 +233,8 @@ class SchemaRegistrySettings(Section):
             found.append(ConfigError("schema_registry.username", self.username, remedy))
         return found
 
-    def _addresses(self) -> list[addresses.Address]:
-        return [addresses.read(part, HTTP) for part in self.url.split(",") if self.url]
+    def _addresses(self) -> list[Address]:
+        return [read_address(part, HTTP) for part in self.url.split(",") if self.url]
 
     def client_properties(self) -> dict[str, str]:
         """Configuration of confluent_kafka's SchemaRegistryClient.
@@ -272,7 +272,7 @@ class RedisSettings(Section):
     @property
     def shown_url(self) -> str:
         """The url without user and password, to be shown in messages."""
-        return addresses.shown(self.url)
+        return shown_address(self.url)
 
     def problems(self) -> list[ConfigError]:
         """One error for each setting of this section that contradicts another."""

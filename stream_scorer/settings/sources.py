@@ -20,7 +20,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stream_scorer import addresses
+from stream_scorer.confidential import is_secret, shown_address
 from stream_scorer.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -31,12 +31,7 @@ else:
 PREFIX = "STREAM_SCORER__"
 Location = tuple[str | int, ...]
 
-_SECRET = re.compile(
-    r"passw|pwd|secret|credential|token|jaas|basic[._]auth|sasl[._](?!mechanism)|\.pem"
-    r"|(^|[._-])key($|[._-])|userinfo|user\.info",
-    re.IGNORECASE,
-)
-# Names whose text is taken as it is. Narrower: a list or table may have "key" in its name.
+# Names whose text is taken as it is. Narrower than `is_secret`: a list may have "key" in its name.
 _PASSWORD = re.compile(r"password|secret|\.key\.pem|jaas|token|basic\.auth", re.IGNORECASE)
 _ADDRESS = re.compile(r"url|servers|address", re.IGNORECASE)
 _REMEDIES = {
@@ -74,13 +69,6 @@ def raise_all(errors: list[ConfigError]) -> None:
         raise errors[0] from None
     if errors:
         raise SeveralConfigError(errors) from None
-
-
-def is_secret(name: str) -> bool:
-    """Whether the value of a setting or librdkafka property of this name must not be shown."""
-    # Those who write the password itself into password_file must not read it in an error either.
-    names_a_file = name.endswith(("_file", ".location")) and "passw" not in name
-    return bool(_SECRET.search(name)) and not names_a_file
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -195,7 +183,7 @@ def _given_value(error: ErrorDetails) -> object:
         return f"({type(value).__name__})"
     text = str(value)
     if "://" in text or "@" in text or any(_ADDRESS.search(str(p)) for p in error["loc"]):
-        return addresses.shown(text)
+        return shown_address(text)
     return text
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from stream_scorer import addresses
+from stream_scorer.confidential import shown_address, without_credentials
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
 
@@ -37,12 +37,12 @@ class SchemaLookup:
         self._by_key = dict(_keyed(file) for path in schemas for file in _listed(path))
         self._client: Any = None
         if registry is not None:
-            self._url = addresses.shown(str(registry.get("url", "")))  # for messages
+            self._url = shown_address(str(registry.get("url", "")))  # for messages
             try:
                 self._client = SchemaRegistryClient({**CLIENT_DEFAULTS, **registry})
             except (ValueError, TypeError, OSError) as error:
                 # Not `from error`: its text may hold the url with its password.
-                reason = addresses.without_credentials(str(error))
+                reason = without_credentials(str(error))
                 raise ConfigError("schema_registry.url", self._url, reason) from None
 
     def __call__(self, key: bytes) -> str | None:
@@ -61,7 +61,7 @@ class SchemaLookup:
                 return None
             raise self._translate(error, f"schema id {schema_id}") from error
         except Exception as error:  # errors of the HTTP client, which may be one of two packages
-            reason = addresses.without_credentials(repr(error))
+            reason = without_credentials(repr(error))
             raise BusUnavailable(f"schema registry {self._url}: {reason}") from error
         return _with_definitions(str(schema.schema_str), definitions)
 
@@ -77,7 +77,7 @@ class SchemaLookup:
         except SchemaRegistryError as error:
             raise self._translate(error, f"subject {subject}") from error
         except Exception as error:  # errors of the HTTP client, as above
-            reason = addresses.without_credentials(repr(error))
+            reason = without_credentials(repr(error))
             raise BusUnavailable(f"schema registry {self._url}: {reason}") from error
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class SchemaLookup:
             self._client.close()
 
     def _translate(self, error: SchemaRegistryError, about: str) -> Halt | BusUnavailable:
-        message = addresses.without_credentials(f"schema registry {self._url}, {about}: {error}")
+        message = without_credentials(f"schema registry {self._url}, {about}: {error}")
         if error.http_status_code in (401, 403):
             return Halt(f"{message}; check schema_registry.username and schema_registry.password")
         if error.http_status_code == 404:

@@ -1,4 +1,4 @@
-"""Addresses of servers, which may carry a user and a password: read and shown in this one place.
+"""What messages may show: secrets by their names, and addresses without user and password.
 
 A "/", "?" or "#" ends the part of an address that names user and host (RFC 3986, section 3.2). In a
 password it has to be written %2F, %3F or %23: as itself it would make host and port out of parts of
@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 HIDDEN = "***"
+_SECRET = re.compile(
+    r"passw|pwd|secret|credential|token|jaas|basic[._]auth|sasl[._](?!mechanism)|\.pem"
+    r"|(^|[._-])key($|[._-])|userinfo|user\.info",
+    re.IGNORECASE,
+)
 # Greedy: a password may hold an @ itself.
 _USER_INFO = re.compile(r"(\w[\w+.-]*://)\S*@")
 
@@ -25,10 +30,17 @@ class Address:
     password: str | None
 
     def __repr__(self) -> str:  # the one of a dataclass would show the password
-        return f"Address({shown(self.url)!r})"
+        return f"Address({shown_address(self.url)!r})"
 
 
-def read(text: str, schemes: tuple[str, ...]) -> Address:
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting or librdkafka property of this name must not be shown."""
+    # Those who write the password itself into password_file must not read it in an error either.
+    names_a_file = name.endswith(("_file", ".location")) and "passw" not in name
+    return bool(_SECRET.search(name)) and not names_a_file
+
+
+def read_address(text: str, schemes: tuple[str, ...]) -> Address:
     """The address, its user and password decoded. Raises ValueError, whose text shows neither."""
     try:
         parts = urlsplit(text)
@@ -56,7 +68,7 @@ def read(text: str, schemes: tuple[str, ...]) -> Address:
     )
 
 
-def shown(text: str) -> str:
+def shown_address(text: str) -> str:
     """An address as messages may show it, right or wrong: scheme, host, port and path.
 
     What can't be told from a part of a password is left out.

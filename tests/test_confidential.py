@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-from stream_scorer.addresses import read, shown, without_credentials
+from stream_scorer.confidential import read_address, shown_address, without_credentials
 
 REDIS = ("redis", "rediss", "unix")
 SECRETS = [
@@ -21,14 +21,14 @@ SECRETS = [
 
 
 def test_user_and_password_are_decoded_and_leave_the_url() -> None:
-    found = read("redis://me:p%2Fq%40r@h:6379/3?protocol=3", REDIS)
+    found = read_address("redis://me:p%2Fq%40r@h:6379/3?protocol=3", REDIS)
     assert (found.url, found.username, found.password) == (
         "redis://h:6379/3?protocol=3", "me", "p/q@r",
     )  # fmt: skip
     assert "p/q" not in repr(found)
-    assert read("redis://:p@h", REDIS).username == ""
-    assert read("https://h/registry", ("http", "https")).password is None
-    assert read("unix:///run/redis@1.sock", REDIS).url == "unix:///run/redis@1.sock"
+    assert read_address("redis://:p@h", REDIS).username == ""
+    assert read_address("https://h/registry", ("http", "https")).password is None
+    assert read_address("unix:///run/redis@1.sock", REDIS).url == "unix:///run/redis@1.sock"
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -45,9 +45,9 @@ def test_no_address_shows_a_password(address: str, secret: str) -> None:
     text = address.format(secret)
     if "@" not in address:
         text = text.replace("@", "%40")  # as itself it would make a host of the rest
-    assert "hunter2" not in shown(text)
+    assert "hunter2" not in shown_address(text)
     try:
-        outcome = repr(read(text, REDIS))
+        outcome = repr(read_address(text, REDIS))
     except ValueError as error:
         outcome = "".join(traceback.format_exception(error))
     assert "hunter2" not in outcome
@@ -63,7 +63,7 @@ def test_no_address_shows_a_password(address: str, secret: str) -> None:
 )  # fmt: skip
 def test_a_wrong_address_has_its_remedy(text: str, remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
-        read(text, REDIS)
+        read_address(text, REDIS)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_wrong_address_has_its_remedy(text: str, remedy: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_secret_is_shown(text: str, expected: str) -> None:
-    assert shown(text) == expected
+    assert shown_address(text) == expected
 
 
 @pytest.mark.parametrize("secret", SECRETS)
