@@ -16,6 +16,7 @@ from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files import events as event_files
 from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of
+from stream_scorer.io.files.limits import DEFAULT_BLOCK_BYTES
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.settings.tree import Settings
 
@@ -47,7 +48,10 @@ def read_events(
     """
     paths = [files] if isinstance(files, str | Path) else list(files)
     most = MOST_RECORD_BYTES if settings is None else settings.events.max_record_bytes
-    opened = event_files.open_events([Path(path) for path in paths], max_record_bytes=most)
+    block = DEFAULT_BLOCK_BYTES if settings is None else settings.events.max_block_bytes
+    opened = event_files.open_events(
+        [Path(path) for path in paths], max_record_bytes=most, max_block_bytes=block
+    )
     tables = []
     now_ms, refused = clock_ms(), Refused()
     for batch in opened:

@@ -96,7 +96,10 @@ def _events(table: pa.Table, path: Path) -> tuple[EventBatch, list[tuple[bytes, 
     """Events as columns, by way of the event file `path`, and each one's (key, value)."""
     attributes = pc.make_struct(table["department"], table["store"], field_names=ATTRIBUTES)
     pq.write_table(table.select(FIELDS).append_column("attributes", attributes), path)
-    (batch,) = open_events([path], batch_records=len(table), max_record_bytes=100_000)
+    # One batch, however many bytes it has: the file is our own.
+    (batch,) = open_events(
+        [path], batch_records=len(table), max_record_bytes=100_000, max_block_bytes=2**31
+    )
     keys = [customer.encode() for customer in table["customer_id"].to_pylist()]
     return batch.events, list(zip(keys, encode_event_batch(batch.events), strict=True))
 

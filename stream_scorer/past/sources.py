@@ -104,8 +104,10 @@ def _of_files(
     window: tuple[int | None, int | None], now_ms: int,
 ) -> PastEvents:  # fmt: skip
     allocate_with_malloc()
-    most = settings.events.max_record_bytes
-    files = open_events(paths, batch_records=batch_records, max_record_bytes=most)
+    files = open_events(
+        paths, batch_records=batch_records, max_record_bytes=settings.events.max_record_bytes,
+        max_block_bytes=settings.events.max_block_bytes,
+    )  # fmt: skip
     numbering = Numbering.of(files.given_as)
     rules = settings.event_rules()
     batches = _Again(lambda: in_window(numbering.numbered(files), *window, rules, now_ms))

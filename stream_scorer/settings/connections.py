@@ -96,7 +96,7 @@ class Section(BaseModel):
         value: SecretStr | None = getattr(self, name)
         path: Path | None = getattr(self, f"{name}_file")
         if path is not None:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
+            return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
         return None if value is None else value.get_secret_value()
 
     def double_secrets(self, section: str, *names: str) -> list[ConfigError]:

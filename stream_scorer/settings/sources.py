@@ -71,10 +71,18 @@ def raise_all(errors: list[ConfigError]) -> None:
         raise SeveralConfigError(errors) from None
 
 
+def read_text(path: Path) -> str:
+    """The file as text, without the mark that Windows programs put before UTF-8.
+
+    Raises OSError, and UnicodeDecodeError for a file that is not UTF-8.
+    """
+    return path.read_text(encoding="utf-8-sig")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The file as nested dicts. Raises ConfigError naming the file and the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         remedy = f"can't read this file: {reason}; check path and permissions"

@@ -9,6 +9,7 @@ means is explained in deploy/stream_scorer.toml, which `stream-scorer init` copi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -49,9 +50,14 @@ def _words(value: object) -> object:
         return value
     path = existing_file(Path(value))
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"can't be read: {error}; check permissions and encoding") from None
+        text = config_sources.read_text(path)
+    except OSError as error:
+        raise ValueError(f"can't be read: {error}; check permissions") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text; save it as UTF-8") from None
+    # A word with a blank that nobody sees would be no event's category, and count nothing.
+    words = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    return [word for word in words if word]
 
 
 def _moment(value: object) -> object:
@@ -89,6 +95,7 @@ class EventSettings(Section):
         "view", "click", "cart", "purchase",
     )  # fmt: skip
     max_record_bytes: Count = 1_000_000
+    max_block_bytes: Annotated[int, Field(ge=65_536)] = 134_217_728
     earliest_occurred_at: Moment = "1990-01-01T00:00:00Z"
     allowed_skew_seconds: CountOrNone = 300
     refuse_unknown_category: bool = False

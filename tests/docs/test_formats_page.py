@@ -31,7 +31,7 @@ from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.propensities import Entries
 from stream_scorer.demo.embedded import EmbeddedRedis
-from stream_scorer.io.files import events, feature_columns, propensities, snapshots
+from stream_scorer.io.files import avro_blocks, events, feature_columns, propensities, snapshots
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.model import artefact
@@ -142,17 +142,17 @@ def test_frames() -> None:
 
 
 def test_event_files_are_recognised_by_what_the_page_says(tmp_path: Path) -> None:
-    (table,) = tables("Event files")
-    assert [row[0] for row in table] == ["Avro container", "Parquet", "JSON lines"]
+    table, _ = tables("Event files")
+    assert [row[0] for row in table] == ["Avro container", "Parquet", "JSON lines", "JSON array"]
     marks = [re.findall(r"first bytes? `([0-9a-f ]+)`", how) for _, how in table]
     starts = [bytes.fromhex(mark) for (mark,) in marks]
-    assert starts == [events.AVRO_MAGIC, events.PARQUET_MAGIC, b"{"]
+    assert starts == [avro_blocks.MAGIC, events.PARQUET_MAGIC, b"{", b"["]
     found = []
     for number, start in enumerate(starts):
         file = tmp_path / str(number)
         file.write_bytes(start)
         found.append(events._format(file))
-    assert found == ["avro", "parquet", "json"]
+    assert found == ["avro", "parquet", "json", "json array"]
     assert set(found) == set(events._FORMATS)
     suffixes = re.findall(r"`(\.\w+)`", table[2][1])
     assert tuple(suffixes) == events.JSON_SUFFIXES

@@ -198,6 +198,76 @@ def test_vocabulary_comes_from_a_file_beside_the_config(tmp_path: Path) -> None:
     assert settings.event_rules().categories == {"bread", "fine wine"}  # type: ignore[comparison-overlap]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfbread\nfine wine\n",
+        b"bread\r\nfine wine\r\n",
+        b"\xef\xbb\xbfbread\r\nfine wine",
+        b"bread\rfine wine\r",
+        b"  bread \t\n\xc2\xa0fine wine \n \n",
+    ],
+)
+def test_marks_line_ends_and_blanks_of_a_vocabulary_are_not_part_of_its_words(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "words.txt").write_bytes(content)
+    settings = load(tmp_path, "[vocabularies]\ncategory_id = 'words.txt'")
+    assert settings.vocabularies["category_id"] == ("bread", "fine wine")
+
+
+def test_a_line_separator_within_a_word_is_a_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("a\u2028b\x85c\n", encoding="utf-8")
+    settings = load(tmp_path, "[vocabularies]\ncategory_id = 'words.txt'")
+    assert settings.vocabularies["category_id"] == ("a\u2028b\x85c",)
+
+
+def test_a_vocabulary_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_bytes("bread\n".encode("utf-16"))
+    (line,) = complaint(tmp_path, "[vocabularies]\ncategory_id = 'words.txt'")
+    assert "vocabularies.category_id" in line
+    assert "save it as UTF-8" in line
+
+
+def test_a_config_may_begin_with_a_mark_and_have_windows_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "scorer.toml"
+    path.write_bytes(b"\xef\xbb\xbf[kafka]\r\ngroup_id = 'shop'\r\n")
+    assert Settings.load(path, environment={}).kafka.group_id == "shop"
+    path.write_bytes("[kafka]\n".encode("utf-16"))
+    with pytest.raises(ConfigError, match="is not UTF-8 text; save it as UTF-8"):
+        Settings.load(path, environment={})
+
+
+def test_a_secret_in_a_file_may_begin_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"\xef\xbb\xbfhunter2\r\n")
+    settings = load(tmp_path, "[redis]\npassword_file = 'password'")
+    assert settings.redis.secret("password") == "hunter2"
+
+
+CALENDAR = '[[features]]\nname = "day"\nkind = "calendar"\nby = ["day_of_week"]\ntime_zone = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("zone", "remedy"),
+    [
+        ("Europa/Berlin", "did you mean 'Europe/Berlin'?"),
+        ("Europe", "is no time zone"),
+        ("", "is no time zone"),
+        ("../UTC", "is no time zone"),
+        ("+02:00", "is no time zone"),
+        ("localtime", "differs from machine to machine"),
+    ],
+)
+def test_a_time_zone_that_does_not_exist_is_refused_at_load(
+    tmp_path: Path, zone: str, remedy: str
+) -> None:
+    labels = "[vocabularies]\ncategory_id = ['bread']\n"
+    (line,) = complaint(tmp_path, labels + CALENDAR.format(zone))
+    assert line.startswith(f"features.day.time_zone: {zone!r}: ")
+    assert remedy in line
+    load(tmp_path, labels + CALENDAR.format("Europe/Berlin"))
+
+
 def test_what_is_published_without_settings_is_the_policy_s_default() -> None:
     policy = Settings.load(None, environment={}).publish_policy()
     assert policy == PublishPolicy() == PublishPolicy("top_k", 10, 0.1)

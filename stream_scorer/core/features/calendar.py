@@ -6,14 +6,31 @@ whole quarter hours, so the rules are asked once for each distinct quarter hour.
 
 from __future__ import annotations
 
+import difflib
 from datetime import datetime, timezone
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 
 from stream_scorer.core.events.batch import Int64
 
 QUARTER_MS = 900_000
+# A name of the database, but of whatever zone the machine is set to.
+_OF_THE_MACHINE = "localtime"
+
+
+def zone_problem(time_zone: str) -> str | None:
+    """What is wrong with the name of a time zone; None where the database has it."""
+    try:
+        ZoneInfo(time_zone)
+    # "Europe" is a directory of the database, and "../x" no name that it can have.
+    except (KeyError, ValueError, OSError):
+        near = difflib.get_close_matches(time_zone, available_timezones(), n=1)
+        meant = f"did you mean {near[0]!r}?" if near else 'write such as "Europe/Berlin"'
+        return f"is no time zone; {meant}"
+    if time_zone == _OF_THE_MACHINE:
+        return 'differs from machine to machine; write such as "Europe/Berlin"'
+    return None
 
 
 def local_fields(moments_ms: Int64, time_zone: str) -> dict[str, Int64]:

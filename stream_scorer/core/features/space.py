@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import xxhash
 
+from stream_scorer.core.features.calendar import zone_problem
 from stream_scorer.errors import ConfigError, InputError
 
 T = TypeVar("T")
@@ -282,6 +283,9 @@ def _check(
     for event_type in feature.on:
         if event_types is not None and event_type not in event_types:
             raise ConfigError(f"{at}.on", event_type, "declare it in events.event_types")
+    wrong_zone = zone_problem(feature.time_zone)
+    if wrong_zone:
+        raise ConfigError(f"{at}.time_zone", feature.time_zone, wrong_zone)
     if not feature.half_lives:
         raise ConfigError(f"{at}.half_lives", "[]", 'give at least one, such as "14d" or "inf"')
     if len(feature.half_lives) > 1 and feature.kind != "decayed":

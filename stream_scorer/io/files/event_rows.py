@@ -55,6 +55,12 @@ class EventRows:
     def __len__(self) -> int:
         return len(self.events)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all texts, counted for each row that has them."""
+        lengths = (getattr(self.events, name).lengths for name in TEXTS)
+        return sum(int(np.maximum(given, 0).sum(dtype=np.int64)) for given in lengths)
+
     def cut(self, rows: slice) -> EventRows:
         """Only `rows`, a slice from one row to a later one."""
         first, end, _ = rows.indices(len(self))

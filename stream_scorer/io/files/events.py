@@ -1,8 +1,8 @@
-"""Event files as batches of decoded events: Avro containers, JSON lines, Parquet.
+"""Event files as batches of decoded events: Avro containers, JSON, Parquet.
 
 Records of an Avro file are split without being decoded, and keep their bytes behind a key that is
-made of the file's own writer schema. Lines of JSON are encoded as our schema. A batch of either is
-then decoded like a batch from Kafka. Rows of a Parquet file become events directly
+made of the file's own writer schema. Objects of JSON are encoded as our schema. A batch of either
+is then decoded like a batch from Kafka. Rows of a Parquet file become events directly
 (event_rows.py).
 
 A record that is no event becomes a dead letter with the file's name as topic, partition 0, and its
@@ -32,15 +32,28 @@ from stream_scorer.core.avro.schemas import SINGLE_OBJECT_MAGIC, schema_json
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
 from stream_scorer.errors import EventFileError
+from stream_scorer.io.files.avro_blocks import MAGIC as AVRO_MAGIC
+from stream_scorer.io.files.avro_blocks import AvroBlocks
+from stream_scorer.io.files.compressed import SUFFIXES as COMPRESSED_SUFFIXES
+from stream_scorer.io.files.compressed import codec_of, open_plain
 from stream_scorer.io.files.event_rows import EventRows
-from stream_scorer.io.files.json_events import encoded_lines
+from stream_scorer.io.files.json_events import (
+    BrokenArrayError,
+    EncodedObjects,
+    encoded_elements,
+    encoded_lines,
+)
+from stream_scorer.io.files.limits import DEFAULT_BLOCK_BYTES, ReadLimits
 from stream_scorer.io.files.parquet_events import parquet_rows
 
 Codec = Literal["null", "deflate", "snappy", "zstandard"]
 
-AVRO_MAGIC = b"Obj\x01"
 PARQUET_MAGIC = b"PAR1"
 JSON_SUFFIXES = (".jsonl", ".ndjson")
+# How text begins that is not UTF-8 but UTF-16 or UTF-32: as a mark says, or with a zero byte.
+_WIDE_TEXT = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"[\0", b"\0{", b"\0[", b"\0\0\0")
+_BOM = b"\xef\xbb\xbf"
+_START_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,11 @@ class FramedRecords:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all values."""
+        return sum(map(len, self.values))
+
     def cut(self, rows: slice) -> FramedRecords:
         """Only `rows`, a slice from one row to a later one."""
         first, end, _ = rows.indices(len(self))
@@ -74,24 +92,28 @@ class EventFiles:
     given_as: each file, and the path that was given for it, itself or a directory.
     """
 
-    def __init__(
-        self, given_as: Mapping[Path, Path], batch_records: int, max_record_bytes: int
-    ) -> None:
+    def __init__(self, given_as: Mapping[Path, Path], limits: ReadLimits) -> None:
         self.given_as, self.files = given_as, tuple(given_as)
-        self._batch_records, self._max_record_bytes = batch_records, max_record_bytes
+        self._limits = limits
         self._schemas: dict[bytes, str] = {}  # writer schemas of the files that were opened
-        self._decoder = Decoder(self._schemas.get, max_record_bytes=max_record_bytes)
+        self._decoder = Decoder(self._schemas.get, max_record_bytes=limits.max_record_bytes)
 
     def __iter__(self) -> Iterator[DecodedBatch]:
         pending: list[Piece] = []
-        count = 0
+        count = size = 0
         for piece in self._pieces():
             pending.append(piece)
             count += len(piece)
-            while count >= self._batch_records:
-                batch, pending = _cut(pending, self._batch_records)
-                count -= self._batch_records
+            size += piece.size_bytes
+            while count >= self._limits.batch_records:
+                batch, pending = _cut(pending, self._limits.batch_records)
+                count -= self._limits.batch_records
                 yield self._decoded(batch)
+                # What is left is of one piece, which the reader kept within the limit.
+                size = 0
+            if size > self._limits.max_block_bytes and count:
+                yield self._decoded(pending)
+                pending, count, size = [], 0, 0
         if count:
             yield self._decoded(pending)
 
@@ -99,7 +121,7 @@ class EventFiles:
         for path in self.files:
             read = _FORMATS[_format(path)]
             try:
-                yield from read(path, self._batch_records, self._schemas)
+                yield from read(path, self._limits, self._schemas)
             except OSError as error:
                 raise _unreadable(path, error) from error
 
@@ -114,20 +136,25 @@ class EventFiles:
                 parts.append(DecodedBatch(*self._decoder.decode(records, unfit), records))
             for rows in same:
                 if isinstance(rows, EventRows):
-                    parts.append(rows.decoded(self._decoder, self._max_record_bytes))
+                    parts.append(rows.decoded(self._decoder, self._limits.max_record_bytes))
         return join_batches(parts)
 
 
 def open_events(
-    paths: Sequence[Path], *, max_record_bytes: int, batch_records: int = 10_000
+    paths: Sequence[Path],
+    *,
+    max_record_bytes: int,
+    batch_records: int = 10_000,
+    max_block_bytes: int = DEFAULT_BLOCK_BYTES,
 ) -> EventFiles:
     """The events of files and directories, in the order given; a directory's files by name.
 
-    Iterate for batches of batch_records records (the last one may be smaller). A record of more
-    than max_record_bytes, as framed Avro, becomes a dead letter. Names in a directory that start
-    with "." or "_" are left out. Raises EventFileError, also while iterating.
+    Iterate for batches of batch_records records; the last one may be smaller, and so may one that
+    has more than max_block_bytes. A record of more than max_record_bytes, as framed Avro, becomes a
+    dead letter. max_block_bytes: as `ReadLimits` has it. Names in a directory that start with "."
+    or "_" are left out. Raises EventFileError, also while iterating.
     """
-    return EventFiles(files_of(paths), batch_records, max_record_bytes)
+    return EventFiles(files_of(paths), ReadLimits(batch_records, max_record_bytes, max_block_bytes))
 
 
 def files_of(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -193,18 +220,33 @@ def _listed(path: Path) -> list[Path]:
 def _format(path: Path) -> str:
     try:
         with path.open("rb") as stream:
-            start = stream.read(4)
+            start = stream.read(_START_BYTES)
+        compressed = codec_of(start) is not None
+        if compressed:
+            with open_plain(path) as stream:
+                start = stream.read(_START_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if start == AVRO_MAGIC:
-        return "avro"
-    if start == PARQUET_MAGIC:
-        return "parquet"
-    if path.suffix in JSON_SUFFIXES or start[:1] == b"{":
+    found = "avro" if start[:4] == AVRO_MAGIC else "parquet" if start[:4] == PARQUET_MAGIC else None
+    if found and not compressed:
+        return found
+    if found:
+        remedy = "is compressed as a whole; decompress it, since Avro and Parquet compress inside"
+        raise EventFileError("events", path, remedy)
+    if start.startswith(_WIDE_TEXT):
+        raise EventFileError("events", path, "is UTF-16 or UTF-32 text; save it as UTF-8")
+    text = start.removeprefix(_BOM).lstrip()
+    if text[:1] == b"[":
+        return "json array"
+    name = path.name
+    for suffix in COMPRESSED_SUFFIXES if compressed else ():
+        name = name.removesuffix(suffix)
+    if name.endswith(JSON_SUFFIXES) or text[:1] == b"{":
         return "json"
     raise EventFileError(
         "events", path,
-        "not an event file; give Avro containers, Parquet or JSON lines (.jsonl, .ndjson)",
+        "not an event file; give Avro containers, Parquet or JSON lines (.jsonl, .ndjson), these "
+        "also with gzip, Zstandard or bzip2",
     )  # fmt: skip
 
 
@@ -247,58 +289,62 @@ def _record_batch(pieces: list[FramedRecords]) -> tuple[RecordBatch, dict[int, s
     return records, unfit
 
 
-def _avro(path: Path, _batch_records: int, schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
+def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
     """Blocks of an Avro container, with their records behind the key of the writer schema."""
     with path.open("rb") as stream:
         position = 0
-        blocks, schema = _opened(path, stream)
+        blocks = AvroBlocks(path, stream, limits.max_block_bytes)
         # Not the schema's own fingerprint: that leaves out logical types, so a file in microseconds
         # would share the key, and the program, of one in milliseconds.
-        key = SINGLE_OBJECT_MAGIC + hashlib.sha256(schema.encode()).digest()[:8]
-        schemas[key] = schema
+        key = SINGLE_OBJECT_MAGIC + hashlib.sha256(blocks.schema.encode()).digest()[:8]
+        schemas[key] = blocks.schema
         try:
-            program = skip_program(schema)
+            program = skip_program(blocks.schema)
         except UnusableSchemaError as error:
             raise EventFileError("events", path, f"its writer schema: {error}") from error
-        while (block := _next_block(path, blocks, position)) is not None:
-            values = split_block(program, block.bytes_.read(), block.num_records, key)
-            yield FramedRecords(str(path), np.arange(position, position + len(values)), values)
+        for block in blocks:
+            values = split_block(program, block.content, block.records, key)
+            positions = np.arange(position, position + len(values))
+            yield FramedRecords(str(path), positions, values)
             # A broken block gives fewer values than it has records; positions after it count on as
-            # if it were whole.
-            position += max(block.num_records, len(values))
+            # if it were whole. Only so many can be in it, whatever it says.
+            position += max(min(block.records, len(block.content)), len(values))
 
 
-def _opened(path: Path, stream: IO[bytes]) -> tuple[Any, str]:
-    try:
-        blocks = fastavro.block_reader(stream)
-        return blocks, str(blocks.metadata["avro.schema"])
-    except Exception as error:  # fastavro raises almost anything for a corrupt header
-        raise EventFileError(
-            "events", path, f"not a readable Avro container ({error}); write or copy it again"
-        ) from error
+def _json(path: Path, limits: ReadLimits, _schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
+    return _json_objects(path, encoded_lines, limits)
 
 
-def _next_block(path: Path, blocks: Any, position: int) -> Any:
-    try:
-        return next(blocks, None)
-    except Exception as error:  # as above, and what the decompressors raise
-        # fastavro says which package to install for a codec that is missing: such a file is whole.
-        if "codec" in str(error) or "install" in str(error):
-            remedy = f"{error}, or write it with codec deflate"
-        else:
-            remedy = f"corrupt or cut short after {position} records ({error}); copy it again"
-        raise EventFileError("events", path, remedy) from error
+def _json_array(
+    path: Path, limits: ReadLimits, _schemas: dict[bytes, str]
+) -> Iterator[FramedRecords]:
+    return _json_objects(path, encoded_elements, limits)
 
 
-def _json(path: Path, batch_records: int, _schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
-    with path.open("rb") as stream:
-        for positions, values, unfit in encoded_lines(stream, batch_records):
-            yield FramedRecords(str(path), positions, values, unfit)
+def _json_objects(
+    path: Path,
+    read: Callable[[IO[bytes], ReadLimits], Iterator[EncodedObjects]],
+    limits: ReadLimits,
+) -> Iterator[FramedRecords]:
+    end = 0
+    with open_plain(path) as stream:
+        try:
+            for positions, values, unfit in read(stream, limits):
+                yield FramedRecords(str(path), positions, values, unfit)
+                end = int(positions[-1]) + 1
+        except BrokenArrayError as error:
+            remedy = f"not one array of JSON objects: {error}; correct it, or write one a line"
+            raise EventFileError("events", path, remedy) from error
+        except OSError as error:
+            remedy = f"corrupt or cut short after {end} records ({error}); copy it again"
+            raise EventFileError("events", path, remedy) from error
 
 
-def _parquet(path: Path, batch_records: int, _schemas: dict[bytes, str]) -> Iterator[EventRows]:
-    return parquet_rows(path, batch_records)
+def _parquet(path: Path, limits: ReadLimits, _schemas: dict[bytes, str]) -> Iterator[EventRows]:
+    return parquet_rows(path, limits)
 
 
-_Reader = Callable[[Path, int, dict[bytes, str]], Iterator[Piece]]
-_FORMATS: dict[str, _Reader] = {"avro": _avro, "json": _json, "parquet": _parquet}
+_Reader = Callable[[Path, ReadLimits, dict[bytes, str]], Iterator[Piece]]
+_FORMATS: dict[str, _Reader] = {
+    "avro": _avro, "json": _json, "json array": _json_array, "parquet": _parquet,
+}  # fmt: skip

@@ -1,30 +1,38 @@
-"""Lines of JSON as events: each is encoded as our own schema, and then decoded like any record.
+"""JSON as events: each object is encoded as our own schema, and then decoded like any record.
 
-Empty lines are passed over, but counted: the position of a line is its number in the file, from 0.
+A file has one object a line, or one array of objects. Empty lines are passed over, but counted: the
+position of a line is its number in the file, that of an object its number in the array, from 0.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
-from itertools import islice
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.avro.event_encoder import OPTIONAL_TEXTS, REQUIRED_TEXTS, encode_events
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.events.moments import parse_iso_8601
+from stream_scorer.core.events.numbers_as_text import (
+    ATTRIBUTES_REMEDY,
+    IDS_REMEDY,
+    is_exact,
+    number_as_text,
+)
 from stream_scorer.errors import InputError
+from stream_scorer.io.files.limits import ReadLimits
 
-# No event is that long; without a limit a file without line ends would be read into memory whole.
-MAX_LINE_BYTES = 16 * 2**20
+_CHUNK_BYTES = 2**18
+_BLANKS = " \t\r\n"
 
 
-class EncodedLines(NamedTuple):
-    """Consecutive lines: positions (n,) int64, and n values, framed Avro.
+class EncodedObjects(NamedTuple):
+    """Consecutive objects: positions (n,) int64, and n values, framed Avro.
 
-    unfit: by row, what is wrong with a line that is no event; its value is the line itself.
+    unfit: by row, what is wrong with one that is no event; its value is the JSON itself.
     """
 
     positions: Int64
@@ -32,36 +40,209 @@ class EncodedLines(NamedTuple):
     unfit: dict[int, str]
 
 
-def encoded_lines(stream: IO[bytes], batch_records: int) -> Iterator[EncodedLines]:
-    """All lines, batch_records at a time."""
-    lines = ((n, line) for n, line in enumerate(_lines(stream)) if line.strip())
-    while some := list(islice(lines, batch_records)):
-        unfit: dict[int, str] = {}
-        values = []
-        for row, (position, line) in enumerate(some):
+class BrokenArrayError(ValueError):
+    """A file that begins as a JSON array, and where it does not go on as one."""
+
+
+def encoded_lines(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedObjects]:
+    """The events of a file with one object a line; of a line that is too long the first part."""
+    batch = _Batch(limits)
+    for position, (line, whole) in enumerate(_lines(stream, limits.line_bytes)):
+        if not line.strip():
+            continue
+        try:
+            if not whole:
+                raise ValueError(f"has more than {limits.line_bytes} bytes")
+            batch.add(position, _encoded(json.loads(line)), len(line))
+        # json.loads recurses, so a line of thousands of brackets ends in RecursionError.
+        except (InputError, ValueError, RecursionError) as error:
+            batch.add(position, line, len(line), f"line {position + 1}: {_printable(error)}")
+        if batch.is_full:
+            yield batch.taken()
+    if batch.values:
+        yield batch.taken()
+
+
+def encoded_elements(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedObjects]:
+    """The events of a file with one array of objects.
+
+    Raises BrokenArrayError where the file is no such array, or an object has more than
+    limits.line_bytes; what was before it has been given.
+    """
+    batch = _Batch(limits)
+    try:
+        for position, (element, text) in enumerate(_elements(stream, limits.line_bytes)):
             try:
-                values.append(_encoded(line))
-            # json.loads recurses, so a line of thousands of brackets ends in RecursionError.
-            except (InputError, ValueError, RecursionError) as error:
-                values.append(line)
-                unfit[row] = f"line {position + 1}: {_printable(error)}"
-        yield EncodedLines(np.array([position for position, _ in some], np.int64), values, unfit)
+                batch.add(position, _encoded(element), len(text))
+            except (InputError, ValueError) as error:
+                original = text.encode(errors="surrogateescape")
+                batch.add(
+                    position, original, len(text), f"object {position + 1}: {_printable(error)}"
+                )
+            if batch.is_full:
+                yield batch.taken()
+    except BrokenArrayError:
+        if batch.values:
+            yield batch.taken()
+        raise
+    if batch.values:
+        yield batch.taken()
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their end; of one that is too long only the first part."""
-    while line := stream.readline(MAX_LINE_BYTES):
+class _Batch:
+    def __init__(self, limits: ReadLimits) -> None:
+        self._limits = limits
+        self._positions: list[int] = []
+        self._bytes = 0
+        self.values: list[bytes] = []
+        self._unfit: dict[int, str] = {}
+
+    def add(self, position: int, value: bytes, given_bytes: int, unfit: str | None = None) -> None:
+        if unfit is not None:
+            self._unfit[len(self.values)] = unfit
+        self._positions.append(position)
+        self.values.append(value)
+        self._bytes += given_bytes
+
+    @property
+    def is_full(self) -> bool:
+        limits = self._limits
+        return len(self.values) >= limits.batch_records or self._bytes >= limits.max_block_bytes
+
+    def taken(self) -> EncodedObjects:
+        batch = EncodedObjects(np.array(self._positions, np.int64), self.values, self._unfit)
+        self.__init__(self._limits)  # type: ignore[misc]
+        return batch
+
+
+def _lines(stream: IO[bytes], most_bytes: int) -> Iterator[tuple[bytes, bool]]:
+    """Lines without their end, and whether they are whole: of a longer one the first part."""
+    while line := stream.readline(most_bytes + 1):
         rest = line
-        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE_BYTES)
-        yield line.rstrip(b"\r\n")
+        while len(rest) > most_bytes and not rest.endswith(b"\n"):
+            rest = stream.readline(most_bytes + 1)
+        whole = rest is line
+        yield line.rstrip(b"\r\n") if whole else line[:most_bytes], whole
 
 
-def _encoded(line: bytes) -> bytes:
-    row = json.loads(line)
+def _elements(stream: IO[bytes], most_bytes: int) -> Iterator[tuple[Any, str]]:
+    """Each element of the array, and its text, with only a part of the file in memory."""
+    text = _Text(stream, most_bytes)
+    count = 0
+    if text.next_mark() != "[":
+        raise BrokenArrayError("it does not begin with [")
+    text.at += 1
+    if text.next_mark() == "]":
+        text.at += 1
+    else:
+        while True:
+            yield text.element(count)
+            count += 1
+            mark = text.next_mark()
+            text.at += 1
+            if mark == "]":
+                break
+            if mark != ",":
+                raise BrokenArrayError(f"no comma after object {count}")
+            text.next_mark()
+    if text.next_mark():
+        raise BrokenArrayError(f"something follows the array of {count} objects")
+
+
+class _Text:
+    """The characters of a file from `at` on, as far as they were read."""
+
+    def __init__(self, stream: IO[bytes], most_bytes: int) -> None:
+        self._stream, self._most = stream, most_bytes
+        # A byte that is no UTF-8 becomes half of a surrogate pair, which the encoder refuses.
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
+        self._scan = json.JSONDecoder().raw_decode
+        self._text, self.at, self._ended = "", 0, False
+
+    def next_mark(self) -> str:
+        """The next character that is no blank, "" at the end; `at` stands on it."""
+        while True:
+            while self.at < len(self._text) and self._text[self.at] in _BLANKS:
+                self.at += 1
+            if self.at < len(self._text) or not self._read(_CHUNK_BYTES):
+                return self._text[self.at : self.at + 1]
+
+    def element(self, count: int) -> tuple[Any, str]:
+        """The element that begins at `at`."""
+        more = _CHUNK_BYTES
+        while True:
+            try:
+                element, end = self._scan(self._text, self.at)
+                # A number may go on in what was not read yet.
+                if end < len(self._text) or self._ended:
+                    given = self._text[self.at : end]
+                    self.at = end
+                    return element, given
+            except ValueError as error:
+                if self._ended:
+                    what = f"object {count + 1} is not JSON, or cut short ({_printable(error)})"
+                    raise BrokenArrayError(what) from error
+            except RecursionError as error:
+                raise BrokenArrayError(f"object {count + 1} is nested too deep") from error
+            if len(self._text) - self.at > self._most:
+                what = f"object {count + 1} is not JSON, or has more than {self._most} bytes"
+                raise BrokenArrayError(what)
+            self._read(more)
+            # Twice as much each time, since the element is scanned from its start again.
+            more *= 2
+
+    def _read(self, size: int) -> bool:
+        """Read on; False at the end of the file."""
+        data = self._stream.read(size)
+        self._ended = not data
+        self._text = self._text[self.at :] + self._decode(data, self._ended)
+        self.at = 0
+        return not self._ended
+
+
+def _encoded(row: Any) -> bytes:
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
-    return encode_events([{**row, "occurred_at": _moment(row.get("occurred_at"))}])[0]
+    event = {**row, "occurred_at": _moment(row.get("occurred_at"))}
+    for name in (*REQUIRED_TEXTS, *OPTIONAL_TEXTS):
+        given = row.get(name)
+        if given is not None and not isinstance(given, str):
+            event[name] = _id_as_text(name, given)
+    if row.get("attributes") is not None:
+        event["attributes"] = _attributes(row["attributes"])
+    return encode_events([event])[0]
+
+
+def _id_as_text(name: str, given: object) -> str | None:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return number_as_text(given)
+    # NaN is no value. Any other double may stand for several ids.
+    if isinstance(given, float) and (given != given or is_exact(given)):  # noqa: PLR0124 - NaN
+        return number_as_text(given)
+    raise InputError(name, given, IDS_REMEDY)
+
+
+def _attributes(given: object) -> object:
+    """As a map of texts; the encoder says what is wrong with anything that is no map."""
+    if isinstance(given, list) and all(isinstance(e, dict) and e.keys() == _PAIR for e in given):
+        # As Polars, which has no maps, writes them.
+        given = {pair["key"]: pair["value"] for pair in given if isinstance(pair["key"], str)}
+    if not isinstance(given, dict):
+        return given
+    texts: dict[str, str] = {}
+    for name, value in given.items():
+        if isinstance(value, (int, float)):
+            text = number_as_text(value)
+        elif value is None or isinstance(value, str):
+            text = value
+        else:
+            raise InputError(f"attributes.{name}", value, ATTRIBUTES_REMEDY)
+        if text is not None:
+            texts[name] = text
+    return texts
+
+
+_PAIR = {"key", "value"}
 
 
 def _printable(error: Exception) -> str:
@@ -71,6 +252,8 @@ def _printable(error: Exception) -> str:
 
 def _moment(value: Any) -> Any:
     """ISO 8601 text as a datetime; anything else as it is, for the encoder to judge."""
+    if isinstance(value, float) and is_exact(value):
+        return int(value)
     if not isinstance(value, str):
         return value
     try:

@@ -110,7 +110,7 @@ def _listed(path: Path) -> list[Path]:
 
 def _keyed(file: Path) -> tuple[bytes, str]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         return fingerprint_prefix(text), text
     except OSError as error:
         raise ConfigError("events.schema_directory", file, f"can't be read: {error}") from error

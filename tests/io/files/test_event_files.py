@@ -18,7 +18,6 @@ from stream_scorer.core.avro.attributes import attribute
 from stream_scorer.core.avro.schemas import schema_json
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, EventBatch, Reason
 from stream_scorer.errors import EventFileError, InputError
-from stream_scorer.io.files import json_events
 from stream_scorer.io.files.events import EventFiles, open_events, write_events
 
 START_MS = 1_500_000_000_000
@@ -156,7 +155,7 @@ def test_broken_lines_become_dead_letters_with_file_and_position(tmp_path: Path)
     lines = [
         row(0), "", "{broken", row(1), {**row(2), "customer_id": None}, "[1]",
         {**row(3), "occurred_at": "2017-10-01T00:00:00"}, {**row(4), "occurred_at": "yesterday"},
-        {**row(5), "attributes": {"a": 1}}, "\x00\x00\x00\x00\x01",
+        {**row(5), "attributes": {"a": [1]}}, "\x00\x00\x00\x00\x01",
         json.dumps({**row(6), "product_id": "?"}).replace("?", "\\ud800"), row(7),
     ]  # fmt: skip
     write_lines(path, lines)
@@ -179,17 +178,15 @@ def test_broken_lines_become_dead_letters_with_file_and_position(tmp_path: Path)
     assert dead_letters[6].value == b"\x00\x00\x00\x00\x01"
 
 
-def test_a_line_without_end_is_cut_not_read_into_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_events, "MAX_LINE_BYTES", 1000)
+def test_a_line_without_end_is_cut_not_read_into_memory(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    write_lines(path, [row(0), "{" * 5000, row(1)])
-    batches, dead_letters = read([path])
-    assert [r["event_id"] for r in rows_of(batches)] == ["e0", "e1"]
-    assert [(dead_letter.offset, dead_letter.value) for dead_letter in dead_letters] == [
-        (1, b"{" * 1000)
-    ]
+    # Its first part alone would be an event.
+    write_lines(path, [row(0), json.dumps(row(2)) + " " * 5000 + "x", row(1)])
+    batches = list(open_events([path], max_record_bytes=100_000, max_block_bytes=1000))
+    assert [r["event_id"] for r in rows_of([b.events for b in batches])] == ["e0", "e1"]
+    ((refused,),) = ([d for b in batches for d in b.refused],)
+    assert (refused.offset, refused.detail) == (1, "line 2: has more than 1000 bytes")
+    assert refused.value == (json.dumps(row(2)) + " " * 1000).encode()[:1000]
 
 
 def test_a_zone_is_honoured_in_lines(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Files that are compressed as a whole: gzip, Zstandard and bzip2, told by their first bytes.
+
+They are decompressed as they are read, so that no more than the reader asks for is in memory.
+"""
+
+from __future__ import annotations
+
+from io import BufferedReader
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+_CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_BUFFER_BYTES = 2**18
+SUFFIXES = (".gz", ".zst", ".bz2")
+
+
+def codec_of(start: bytes) -> str | None:
+    """How a file with these first bytes is compressed; None where it is not."""
+    return next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
+
+
+def open_plain(path: Path) -> IO[bytes]:
+    """The bytes of the file, decompressed where it is compressed.
+
+    Raises OSError, and so does reading: also for data that is corrupt or cut short.
+    """
+    with path.open("rb") as stream:
+        codec = codec_of(stream.read(4))
+    if codec is None:
+        return path.open("rb")
+    # pyarrow reads several compressed parts one after another, as `cat a.gz b.gz` makes them.
+    stream = pa.CompressedInputStream(pa.OSFile(str(path)), codec)
+    return BufferedReader(stream, _BUFFER_BYTES)
