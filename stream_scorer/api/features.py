@@ -11,34 +11,46 @@ from scipy import sparse
 from stream_scorer.api.events import EventPaths, read_events, valid_batch
 from stream_scorer.api.moments import Moment, Pairs, is_moment, moment_ms, pairs_of
 from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.fold import REMEMBER_ALL
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, at_cutoffs, distinct, rows_at
+from stream_scorer.settings.tree import Settings
 
 
 def features_at(
-    events: pa.Table | EventPaths, space: FeatureSpace, moments: Moment | Pairs
+    events: pa.Table | EventPaths,
+    space: FeatureSpace,
+    moments: Moment | Pairs,
+    *,
+    settings: Settings | None = None,
 ) -> tuple[sparse.csr_matrix, list[str]]:
     """What was known of customers at past moments: (matrix (R, F) float32 CSR, R customer ids).
 
     A row holds the customer's features as of its moment, made from the events strictly before that
     moment: an event at the very moment, or later, changes nothing. The rows are those that `replay`
     writes into a snapshot with that cut-off, bit for bit, because the same code makes them. For
-    that, read the events with `read_events(files, settings)`, which leaves out what `replay` does.
+    that, read the events with `read_events(files, settings)`, which leaves out what `replay` does,
+    and give the settings here as well.
 
     events: a table as `read_events` returns it, in any order; or paths, which are read without
     settings. Events of one millisecond are applied in the order of the table.
     space: `Settings.feature_space()`, or a model's `feature_space`.
     moments: one moment stands for every customer with an event before it, in the order of their
     ids. A table with columns customer_id and as_of, or a sequence of (customer_id, moment) pairs,
-    gives exactly those rows, in that order; a customer without an event before its moment has no
-    history, and only calendar features can be non-zero in its row. A moment is a datetime with a
-    zone, ISO 8601 text with a zone, or integer milliseconds since 1970 UTC.
+    gives exactly those rows, in that order; a customer without an event before its moment, or one
+    who is forgotten by then, has no history, and only calendar features can be non-zero in its row.
+    A moment is a datetime with a zone, ISO 8601 text with a zone, or integer milliseconds since
+    1970 UTC.
+
+    settings: customers are forgotten after their store.time_to_live_seconds, and event ids are
+    remembered as they say. Without settings nobody is forgotten.
 
     Raises InputError for a moment that can't be read and EventFileError for a row that is no event.
     """
     table = events if isinstance(events, pa.Table) else read_events(events)
     batch = valid_batch(table)
-    known = KnownEvents.of(batch, batch.occurred_at_ms)
+    memory = REMEMBER_ALL if settings is None else settings.memory()
+    known = KnownEvents.of(batch, batch.occurred_at_ms, memory)
     if is_moment(moments):
         chosen = at_cutoffs(known, [moment_ms(moments)])
         ids = [known.customer_ids[c] for c in chosen.customer.tolist()]

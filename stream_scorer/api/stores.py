@@ -12,6 +12,7 @@ from scipy import sparse
 
 from stream_scorer.api.moments import Moment, moment_ms
 from stream_scorer.core.features import csr
+from stream_scorer.core.features.forgetting import is_forgotten
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import NEVER, take
 from stream_scorer.errors import InputError
@@ -34,6 +35,7 @@ class VectorStore:
 
     def __init__(self, settings: Settings) -> None:
         self._space = settings.feature_space()
+        self._memory = settings.memory()
         self._store = consumer.open_store(settings, self._space)
 
     @property
@@ -46,7 +48,7 @@ class VectorStore:
 
         as_of: the moment of all rows, not before any customer's newest event; without it each
         customer's own newest event, as the consumer scores them. A customer that the store does not
-        know has an empty row, and NaT as its moment.
+        know, or who is forgotten as of as_of, has an empty row, and NaT as its moment.
 
         Raises StoreUnavailable where Redis does not answer, FingerprintMismatch where the namespace
         holds vectors of other features, and InputError for an as_of that is too early.
@@ -57,6 +59,8 @@ class VectorStore:
         moments = newest[known]
         if as_of is not None:
             at_ms = moment_ms(as_of, "as_of")
+            known = known[~is_forgotten(moments, at_ms, self._memory)]
+            moments = newest[known]
             if (moments > at_ms).any():
                 latest = np.datetime64(int(moments.max()), "ms")
                 raise InputError("as_of", as_of, f"give {latest}Z, the newest event, or later")

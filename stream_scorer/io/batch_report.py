@@ -16,14 +16,16 @@ from stream_scorer.core.events.batch import DeadLetter, TopicPartition
 @dataclass
 class BatchReport:
     """records: read from the source. applied, duplicates: events that changed a customer's record,
-    and events that the record already held. refused_writes: records that the store did not take
-    because another consumer had written newer ones. next_offsets: of each partition the offset
-    after its last record. seconds: by stage.
+    and events that the record already held. too_old: events that were not applied because they lie
+    more than the time to live before the customer's newest one. refused_writes: records that the
+    store did not take because another consumer had written newer ones. next_offsets: of each
+    partition the offset after its last record. seconds: by stage.
     """
 
     records: int = 0
     applied: int = 0
     duplicates: int = 0
+    too_old: int = 0
     refused_writes: int = 0
     customers: int = 0
     propensities: int = 0

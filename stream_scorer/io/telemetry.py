@@ -36,7 +36,7 @@ class Metrics:
         r = self.registry = CollectorRegistry()
         self.events = Counter(
             "stream_scorer_events",
-            "Valid events, by outcome: applied or duplicate",
+            "Valid events, by outcome: applied, duplicate or too_old (forgotten since)",
             ["outcome"],
             registry=r,
         )
@@ -108,6 +108,7 @@ class Metrics:
         """Count one micro-batch that is done."""
         self.events.labels("applied").inc(report.applied)
         self.events.labels("duplicate").inc(report.duplicates)
+        self.events.labels("too_old").inc(report.too_old)
         for dead_letter in report.dead_letters:
             self.dead_letters.labels(dead_letter.reason.value).inc()
         for stage, seconds in report.seconds.items():

@@ -13,7 +13,8 @@ A customer is written as its record stands when its page is read, which is whole
 record's own offsets. `source_offsets`, the watermarks before the first record was read, are what
 every record has; `source_offsets_end` is past what any has. A row's as-of time is the one asked
 for, or 1 ms after the customer's newest event. A customer with an event at or after the time asked
-for can't be shown as of then, and is left out and counted. No labels are known yet.
+for can't be shown as of then, and is left out and counted; so is one whose time to live was over by
+then, whether Redis has removed the record or not. No labels are known yet.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from typing import Any
 import numpy as np
 
 from stream_scorer.core.features import csr
+from stream_scorer.core.features.fold_plan import Memory
+from stream_scorer.core.features.forgetting import is_forgotten
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates, take, topic_hash
 from stream_scorer.core.labels.labels import LabelledRows
@@ -53,10 +56,12 @@ Offsets = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Exported(Result):
-    """later: customers left out because of later events. shards_before: those of earlier runs."""
+    """later: customers left out because of later events. forgotten: customers left out because
+    their time to live was over by then. shards_before: those of earlier runs."""
 
     rows: int
     later: int
+    forgotten: int
     shards: int
     shards_before: int
     out: str
@@ -103,7 +108,8 @@ def export(
                 with advancing:
                     meter.advance(customers)
 
-            shards = _Shards(store, space, topic, as_of_ms, unfinished, lists, advance)
+            memory = settings.memory()
+            shards = _Shards(store, space, topic, as_of_ms, memory, unfinished, lists, advance)
             _in_threads([partial(shards.write, number, part) for number, part in enumerate(parts)])
         notes = [unfinished.done[number]["notes"] for number in range(len(parts))]
         info = SnapshotInfo(
@@ -115,6 +121,7 @@ def export(
     return Exported(
         rows=rows,
         later=sum(n["later"] for n in notes),
+        forgotten=sum(n.get("forgotten", 0) for n in notes),
         shards=len(parts),
         shards_before=unfinished.shards_before,
         out=str(out),
@@ -131,6 +138,10 @@ def in_words(done: Exported) -> list[str]:
         )
     if done.later:
         lines.append(f"{done.later:,} left out: they have events at or after --as-of")
+    if done.forgotten:
+        lines.append(
+            f"{done.forgotten:,} left out: forgotten by --as-of (store.time_to_live_seconds)"
+        )
     return lines
 
 
@@ -139,9 +150,10 @@ class _Shards:
 
     def __init__(
         self, store: RedisStore, space: FeatureSpace, topic: str, as_of_ms: int | None,
-        unfinished: UnfinishedSnapshot, lists: CustomerLists, advance: Callable[[int], None],
+        memory: Memory, unfinished: UnfinishedSnapshot, lists: CustomerLists,
+        advance: Callable[[int], None],
     ) -> None:  # fmt: skip
-        self._store, self._space, self._as_of_ms = store, space, as_of_ms
+        self._store, self._space, self._as_of_ms, self._memory = store, space, as_of_ms, memory
         self._topic, self._unfinished, self._lists = topic_hash(topic), unfinished, lists
         self._advance = advance
 
@@ -159,6 +171,11 @@ class _Shards:
                     return
                 page = ids[start : start + PAGE]
                 states = self._present(page)
+                if self._as_of_ms is not None:
+                    newest_ms = states.arrays.newest_ms
+                    gone = is_forgotten(newest_ms, self._as_of_ms, self._memory)
+                    notes.forgotten += int(gone.sum())
+                    states = take(states, np.flatnonzero(~gone))
                 rows = _rows(states, self._space, self._as_of_ms)
                 notes.take_in(states, rows, self._topic)
                 shard.write(rows)
@@ -181,7 +198,7 @@ class _Notes:
     """What the manifest needs to know of a shard's rows."""
 
     def __init__(self) -> None:
-        self._later = 0
+        self._later = self.forgotten = 0
         self._as_of: set[int] = set()
         self._ends: dict[int, int] = {}
 
@@ -201,7 +218,10 @@ class _Notes:
     def plain(self) -> dict[str, Any]:
         """JSON-able."""
         ends = {str(p): offset for p, offset in self._ends.items()}
-        return {"later": self._later, "as_of_ms": sorted(self._as_of), "ends": ends}
+        moments = sorted(self._as_of)
+        return {
+            "later": self._later, "forgotten": self.forgotten, "as_of_ms": moments, "ends": ends,
+        }  # fmt: skip
 
 
 def _rows(states: CustomerStates, space: FeatureSpace, as_of_ms: int | None) -> LabelledRows:

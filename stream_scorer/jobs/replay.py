@@ -160,8 +160,9 @@ def replay(
     info = SnapshotInfo(space, rule.by, rule, offsets)
     with SnapshotWriter(out, info) as writer, progress("cut-offs", len(cutoffs)) as meter:
         for rows in rows_at_cutoffs(
-            events, space, labels, cutoffs, workers=Threads(threads or usable_cores())
-        ):
+            events, space, labels, cutoffs,
+            memory=settings.memory(), workers=Threads(threads or usable_cores()),
+        ):  # fmt: skip
             if len(rows):
                 writer.write(rows)
             meter.advance(1)

@@ -66,7 +66,8 @@ def verify(settings: Settings, sample: int, seed: int | None) -> Verification:
         known, unverifiable = verifiable(stored, past)
         recompute = Recomputation(settings, space, take(stored, known), marks, past, drawn)
         recompute.run()
-    found = differences(recompute.stored, recompute.states(), space)
+    forgets = settings.memory().time_to_live_ms > 0
+    found = differences(recompute.stored, recompute.states(), space, forgets=forgets)
     absent = recompute.absent(clock_ms())
     found += absent
     different = {d.customer_id for d in found}

@@ -70,6 +70,7 @@ class Totals(Result):
     records: int = 0
     applied: int = 0
     duplicates: int = 0
+    too_old: int = 0
     dead_letters: int = 0
     propensities: int = 0
     batches: int = 0
@@ -81,6 +82,7 @@ class Totals(Result):
             records=self.records + report.records,
             applied=self.applied + report.applied,
             duplicates=self.duplicates + report.duplicates,
+            too_old=self.too_old + report.too_old,
             dead_letters=self.dead_letters + len(report.dead_letters),
             propensities=self.propensities + report.propensities,
             batches=self.batches + 1,

@@ -93,7 +93,7 @@ class Pipeline:
                 records = self._source.owned(self._unfinished)
         self._unfinished = records if len(records) else None
         if self._unfinished is None:
-            self._fold.applied = 0
+            self._fold.applied = self._fold.too_old = 0
             return report
         report.records, report.next_offsets = len(records), records.next_offsets()
         published = self._source.committed()
@@ -130,9 +130,12 @@ class Pipeline:
         return report
 
     def _count_all_attempts(self, report: BatchReport) -> None:
-        """What an earlier attempt applied was skipped by this one, and is no duplicate."""
-        report.duplicates -= min(self._fold.applied - report.applied, report.duplicates)
+        """What an earlier attempt applied, or found too old, was skipped by this one, and is no
+        duplicate."""
+        before = self._fold.applied - report.applied + self._fold.too_old - report.too_old
+        report.duplicates -= min(before, report.duplicates)
         report.applied, self._fold.applied = self._fold.applied, 0
+        report.too_old, self._fold.too_old = self._fold.too_old, 0
         report.refused_writes, self._fold.refused_writes = self._fold.refused_writes, 0
 
     def _encoded(

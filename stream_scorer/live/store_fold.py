@@ -12,7 +12,7 @@ import numpy as np
 
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features import fold
-from stream_scorer.core.features.fold_plan import APPLIED
+from stream_scorer.core.features.fold_plan import APPLIED, FORGOTTEN
 from stream_scorer.core.features.preparation import PreparedEvents
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, concatenate_states, take
@@ -27,18 +27,19 @@ SAVE_ATTEMPTS = 5
 
 
 class StoreFold:
-    """Folds batches into one store. `applied` and `refused_writes` also count what attempts did
-    that ended in an error; the owner sets them back when a batch is done.
+    """Folds batches into one store. `applied`, `too_old` and `refused_writes` also count what
+    attempts did that ended in an error; the owner sets them back when a batch is done.
     """
 
     def __init__(self, store: Store, space: FeatureSpace, *, threads: int = 1) -> None:
         self._store, self._space, self._workers = store, space, Threads(threads)
-        self.applied = self.refused_writes = 0
+        self.applied = self.too_old = self.refused_writes = 0
 
     def fold(self, prepared: PreparedEvents, report: BatchReport) -> CustomerStates:
         """The states of every customer with an event in the batch, all saved.
 
-        Adds to report's applied, duplicates and seconds. Raises StoreUnavailable, StoreRewound.
+        Adds to report's applied, duplicates, too_old and seconds. Raises StoreUnavailable and
+        StoreRewound.
         """
         ids, stream = prepared.customer_ids, prepared.stream
         with report.stage("load"):
@@ -54,10 +55,13 @@ class StoreFold:
                 refused = self._store.save(applied.states, rows)
             # Only what was written counts; the refused customers' events are folded again below.
             written = ~np.isin(stream.customer, refused)
-            fresh = applied.outcome[written] == APPLIED
-            self.applied += int(fresh.sum())
-            report.applied += int(fresh.sum())
-            report.duplicates += int((~fresh).sum())
+            fresh = int((applied.outcome[written] == APPLIED).sum())
+            too_old = int((applied.outcome[written] == FORGOTTEN).sum())
+            self.applied += fresh
+            self.too_old += too_old
+            report.applied += fresh
+            report.too_old += too_old
+            report.duplicates += int(written.sum()) - fresh - too_old
             if not len(refused):
                 return applied.states
             self.refused_writes += len(refused)

@@ -76,10 +76,11 @@ def read_knowledge(
     events = concatenate_events(parts)
     ways = {OCCURRED: events.occurred_at_ms, ARRIVAL: np.concatenate(arrivals)}
     some_late = bool((ways[ARRIVAL] > ways[OCCURRED]).any())
+    memory = settings.memory()
     known_by, otherwise_by = (ARRIVAL, OCCURRED) if by_arrival else (OCCURRED, ARRIVAL)
     return PastKnowledge(
-        known=KnownEvents.of(events, ways[known_by]),
-        known_otherwise=KnownEvents.of(events, ways[otherwise_by]) if some_late else None,
+        known=KnownEvents.of(events, ways[known_by], memory),
+        known_otherwise=KnownEvents.of(events, ways[otherwise_by], memory) if some_late else None,
         known_by=known_by,
         otherwise_by=otherwise_by,
         late_events=late,

@@ -21,9 +21,12 @@ from stream_scorer.core.features.parity import Difference
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, topic_hash
 from stream_scorer.io.stores.memory import MemoryStore
+from stream_scorer.io.stores.redis import kept_longer_ms
 from stream_scorer.past.sources import PastEvents, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
+
+FOR_EVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Recomputation:
         self._skipped = set(drawn.ids) - self._row.keys()
         self._marks = marks
         self._limits = _limits(stored, list(past.ranges), marks)
-        # Customers who are in the topic and should be stored: the time of their newest record.
+        # Customers who are in the topic and should be stored: until when Redis must keep them.
         self._unstored: dict[str, int] = {}
 
     def run(self) -> None:
@@ -80,15 +83,13 @@ class Recomputation:
         return self._store.load(self.stored.customer_ids)
 
     def absent(self, now_ms: int) -> list[Difference]:
-        """Customers whose events lie below the watermark and who have no record, though none of
-        theirs can have reached its time to live.
+        """Customers whose events lie below the watermark and who have no record, though Redis can't
+        have removed any of theirs yet.
         """
-        ttl_ms = 1000 * self._settings.store.time_to_live_seconds
-        oldest = now_ms - ttl_ms if ttl_ms else 0
         return [
             Difference(customer, "record", "none", "some")
-            for customer, at in sorted(self._unstored.items())
-            if at >= oldest
+            for customer, until in sorted(self._unstored.items())
+            if until >= now_ms
         ]
 
     def _fold(self, events: EventBatch) -> None:
@@ -111,9 +112,13 @@ class Recomputation:
         marks = np.array([self._marks.get(tp, 0) for tp in events.partitions], np.int64)
         below = np.flatnonzero(events.offsets < marks[events.partition_index])
         codes, ids = events.customer_id.take(below).intern()
-        newest = np.zeros(len(ids), np.int64)
-        np.maximum.at(newest, codes, stamps[below])
-        for customer, at in zip(ids, newest.tolist(), strict=True):
+        ttl_ms = self._settings.memory().time_to_live_ms
+        kept = np.zeros(len(ids), np.int64)
+        # A record was written no earlier than its event arrived, and stays until then at the least.
+        forgotten = np.maximum(events.occurred_at_ms[below] + ttl_ms, stamps[below])
+        until = forgotten + kept_longer_ms(ttl_ms) if ttl_ms else np.full(len(below), FOR_EVER)
+        np.maximum.at(kept, codes, until)
+        for customer, at in zip(ids, kept.tolist(), strict=True):
             # A drawn customer without a row was stored when ids were read: not verifiable, rather
             # than absent.
             if customer in self._row or customer in self._skipped:

@@ -40,12 +40,14 @@ class _Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class FoldCounts(Result):
-    """records: all, refused ones too. events: valid ones, which are applied or duplicates."""
+    """records: all, refused ones too. events: valid ones, which are applied, duplicates, or so old
+    that their customer would have been forgotten since."""
 
     records: int
     events: int
     applied: int
     duplicates: int
+    too_old: int
 
 
 class PastFold:
@@ -66,7 +68,7 @@ class PastFold:
         self.refused = stopping(settings)
         self.next_offsets: dict[TopicPartition, int] = {}
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        self._records = self._applied = self._duplicates = 0
+        self._records = self._applied = self._duplicates = self._too_old = 0
 
     def run(self) -> None:
         """To the end. Raises Unavailable, InputError, Halt (TooManyDeadLetters before the batch is
@@ -86,7 +88,7 @@ class PastFold:
                 self._add(batch)
                 meter.advance(batch.records)
         # An empty result is nearly always a wrong window or config, and must not look like success.
-        if not self._applied + self._duplicates:
+        if not self.counts().events:
             raise EventFileError("events", self._past.name, self.refused.nothing_left())
 
     def _prepared(self, batches: Iterable[DecodedBatch]) -> Iterator[_Prepared]:
@@ -114,6 +116,7 @@ class PastFold:
         self._records += report.records
         self._applied += report.applied
         self._duplicates += report.duplicates
+        self._too_old += report.too_old
         for stage, spent in report.seconds.items():
             self.seconds[stage] += spent
 
@@ -127,5 +130,5 @@ class PastFold:
 
     def counts(self) -> FoldCounts:
         """What was read so far."""
-        events = self._applied + self._duplicates
-        return FoldCounts(self._records, events, self._applied, self._duplicates)
+        events = self._applied + self._duplicates + self._too_old
+        return FoldCounts(self._records, events, self._applied, self._duplicates, self._too_old)

@@ -85,7 +85,8 @@ class StoreSettings(Section):
     """How records are kept in Redis."""
 
     namespace: Name = "stream-scorer"
-    time_to_live_seconds: CountOrNone = 34_560_000
+    # A thousand years at most: its milliseconds must fit beside times since 1970.
+    time_to_live_seconds: Annotated[int, Field(ge=0, le=31_557_600_000)] = 34_560_000
 
 
 class EventSettings(Section):
@@ -210,7 +211,7 @@ class Settings(Section):
 
     def memory(self) -> Memory:
         """What customers' records remember: the same for live, replays and training."""
-        return Memory(self.events.remember_event_ids)
+        return Memory(self.events.remember_event_ids, 1000 * self.store.time_to_live_seconds)
 
     def label_rule(self) -> LabelRule:
         """What counts as acting on a category, and within which time. Raises ConfigError."""

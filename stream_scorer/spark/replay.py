@@ -216,5 +216,5 @@ def _fold(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) ->
     space, rule = settings.feature_space(), settings.label_rule()
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
-    for rows in rows_at_cutoffs(events, space, labels, cutoffs):
+    for rows in rows_at_cutoffs(events, space, labels, cutoffs, memory=settings.memory()):
         yield from spark_batches(rows)

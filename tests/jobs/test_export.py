@@ -144,6 +144,18 @@ def test_two_exports_of_one_store_are_the_same_bytes(settings: Settings, tmp_pat
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
+def test_customers_who_are_forgotten_by_then_are_left_out_and_counted(
+    settings: Settings, tmp_path: Path
+) -> None:
+    lifetime = settings.store.model_copy(update={"time_to_live_seconds": 600_000})
+    settings = settings.model_copy(update={"store": lifetime})
+    report = exported(settings, tmp_path / "s", START + 10**9)
+    assert 0 < report.forgotten < CUSTOMERS
+    assert (report.rows + report.forgotten, report.later) == (CUSTOMERS, 0)
+    everybody = exported(settings, tmp_path / "each as of its newest event", None)
+    assert (everybody.rows, everybody.forgotten) == (CUSTOMERS, 0)
+
+
 def test_customers_with_later_events_are_left_out_and_counted(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -115,3 +115,31 @@ def test_a_store_of_other_events_can_not_be_checked(config: Path, kafka: Embedde
     kafka.create(settings.kafka.input_topic)
     report = verify(settings, 10, seed=1)
     assert (report.ok, report.checked) == (False, 0)
+
+
+def test_a_customer_who_was_forgotten_and_came_back_is_no_difference(live: Settings) -> None:
+    """Whether Redis had removed the record by then, or not."""
+    store = live.store.model_copy(update={"time_to_live_seconds": 30 * 86_400})
+    mortal = live.model_copy(update={"store": store})
+    rebuilt: dict[str, list[bytes]] = {}
+    events = [
+        {"event_id": "x", "customer_id": c, "event_type": "purchase", "category_id": "soup",
+         "occurred_at": START + 10**9 + 31 * 86_400_000}
+        for c in ("c01", "c02")
+    ]  # fmt: skip
+    publish(mortal, events)
+    replace(mortal, "c01", None)  # as Redis does
+    for name in ("live", "again"):
+        named = mortal.model_copy(
+            update={"store": mortal.store.model_copy(update={"namespace": "other"})}
+        )
+        rebuild(named, ["topic"], name)
+        again = mortal.model_copy(
+            update={"store": mortal.store.model_copy(update={"namespace": name})}
+        )
+        report = verify(again, 0, seed=1)
+        assert (report.ok, report.checked, report.differences) == (True, 60, ())
+        rebuilt[name] = [record_of(again, c) for c in ("c01", "c02")]
+    assert rebuilt["live"] == rebuilt["again"]
+    # Without the rule the customers' older events would still count.
+    assert not verify(live, 0, seed=1).ok

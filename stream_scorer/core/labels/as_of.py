@@ -17,8 +17,10 @@ from scipy import sparse
 
 from stream_scorer.core.events.batch import EventBatch, Int32, Int64
 from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.fold_plan import Memory
+from stream_scorer.core.features.forgetting import is_forgotten, without_forgotten
 from stream_scorer.core.features.space import FeatureSpace
-from stream_scorer.core.features.state import take
+from stream_scorer.core.features.state import NEVER, take
 from stream_scorer.core.features.state_codec import empty_states
 
 # More need more memory, for that many vectors; fewer make more rounds of fewer rows.
@@ -47,16 +49,19 @@ class KnownEvents:
     """Events in the order in which they became known.
 
     known_at_ms (n,) int64 ascending, never before occurred_at; customer (n,) int32 into
-    customer_ids.
+    customer_ids. memory: what customers' records remember of them.
     """
 
     events: EventBatch
     known_at_ms: Int64
     customer: Int32
     customer_ids: list[str]
+    memory: Memory = fold.REMEMBER_ALL
 
     @classmethod
-    def of(cls, events: EventBatch, known_at_ms: Int64) -> KnownEvents:
+    def of(
+        cls, events: EventBatch, known_at_ms: Int64, memory: Memory = fold.REMEMBER_ALL
+    ) -> KnownEvents:
         """From events in any order; those of one moment stay as they came."""
         # A producer's clock may be ahead. An event that counted before it occurred would be in the
         # vector and, a moment later, in the label as well.
@@ -71,7 +76,8 @@ class KnownEvents:
         codes, ids = events.customer_id.intern()
         # Numbers follow the ids, so that what comes later can't change them or their groups' order.
         rank = np.argsort(np.argsort(np.array(ids, dtype=np.str_), kind="stable"))
-        return cls(events, known_at_ms[order], rank[codes].astype(np.int32), sorted(ids))
+        customer = rank[codes].astype(np.int32)
+        return cls(events, known_at_ms[order], customer, sorted(ids), memory)
 
     @property
     def first_ms(self) -> Int64:
@@ -82,9 +88,16 @@ class KnownEvents:
 
 
 def at_cutoffs(known: KnownEvents, cutoffs_ms: Sequence[int]) -> Moments:
-    """At each cut-off every customer who was known by then."""
-    first = known.first_ms
-    parts = [np.flatnonzero(first < cutoff) for cutoff in cutoffs_ms]
+    """At each of the ascending cut-offs every customer who was known by then, and not forgotten."""
+    newest = np.full(len(known.customer_ids), NEVER, np.int64)
+    parts, start = [], 0
+    for cutoff in cutoffs_ms:
+        stop = int(np.searchsorted(known.known_at_ms, cutoff))
+        at_ms = known.events.occurred_at_ms[start:stop]
+        np.maximum.at(newest, known.customer[start:stop], at_ms)
+        start = max(start, stop)
+        remembered = ~is_forgotten(newest, cutoff, known.memory)
+        parts.append(np.flatnonzero((newest != NEVER) & remembered))
     times = [np.full(len(p), c, np.int64) for p, c in zip(parts, cutoffs_ms, strict=True)]
     nothing = np.zeros(0, np.int64)
     return distinct(
@@ -113,7 +126,8 @@ def rows_at(
 ) -> Iterator[tuple[Int64, sparse.csr_matrix]]:
     """(positions (k,) in moments, their rows (k, F)); every position once.
 
-    Raises nothing for a customer without an event before its moment: its row is empty.
+    Raises nothing for a customer without an event before its moment, or one who is forgotten then:
+    its row is empty but for calendar features.
     """
     order = np.lexsort((known.known_at_ms, known.customer))
     times = np.unique(known.known_at_ms)
@@ -152,5 +166,8 @@ def _rounds(  # type: ignore[no-untyped-def]
         # In the order of the log, as a consumer sees them.
         in_order = np.argsort(order[rows], kind="stable")
         events = known.events.take(order[rows][in_order])
-        states = fold.fold_events(states, events, owner[in_order], space).states
-        yield at, csr.build(states, space, moments.as_of_ms[at])
+        states = fold.fold_events(
+            states, events, owner[in_order], space, memory=known.memory
+        ).states
+        as_of_ms = moments.as_of_ms[at]
+        yield at, csr.build(without_forgotten(states, as_of_ms, known.memory), space, as_of_ms)

@@ -14,6 +14,8 @@ import numpy as np
 
 from stream_scorer.core.events.batch import EventBatch
 from stream_scorer.core.features import csr, fold
+from stream_scorer.core.features.fold_plan import Memory
+from stream_scorer.core.features.forgetting import is_forgotten
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import NEVER, take
 from stream_scorer.core.features.state_codec import empty_states
@@ -29,14 +31,16 @@ def rows_at_cutoffs(
     cutoffs_ms: Sequence[int],
     moment: Moment = "cutoff",
     *,
+    memory: Memory = fold.REMEMBER_ALL,
     workers: fold.Workers | None = None,
 ) -> Iterator[LabelledRows]:
     """For each ascending cut-off one LabelledRows of customers with events before it.
 
     moment "cutoff": every customer seen so far, as of the cut-off. "newest_event": the customers
     with an event since the cut-off before, as of 1 ms after their newest event, as a streaming
-    consumer scores them. The label window starts at the as-of time. Raises ValueError where events
-    are not in time order.
+    consumer scores them. The label window starts at the as-of time. memory: what records remember;
+    a customer who is forgotten as of the cut-off is left out. Raises ValueError where events are
+    not in time order.
     """
     at_ms = events.occurred_at_ms
     if (np.diff(at_ms) < 0).any():
@@ -50,11 +54,13 @@ def rows_at_cutoffs(
         stop = int(np.searchsorted(at_ms, cutoff))
         rows = np.arange(start, stop)
         states = fold.fold_events(
-            states, events.take(rows), customer[rows], space, workers=workers
+            states, events.take(rows), customer[rows], space, memory=memory, workers=workers
         ).states
         known = states.arrays.newest_ms != NEVER
         if moment == "newest_event":
             known &= np.bincount(customer[rows], minlength=len(ids)) > 0
+        else:
+            known &= ~is_forgotten(states.arrays.newest_ms, cutoff, memory)
         start = stop
         seen = take(states, np.flatnonzero(known))
         as_of = np.full(len(seen), cutoff, np.int64)

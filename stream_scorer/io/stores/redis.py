@@ -1,7 +1,7 @@
 """Customers' records in Redis.
 
 Keys, all under the namespace NS from the settings:
-  NS:c:CUSTOMER_ID              string, one record (state_codec.py), with a time to live if set
+  NS:c:CUSTOMER_ID              string, one record (state_codec.py), with an expiry if set
   NS:watermark:TOPIC:PARTITION  decimal, the next offset that the store still needs
   NS:fingerprint                16 hexadecimal digits, set once
   NS:group:TOPIC                the consumer group that reads the topic into NS
@@ -56,9 +56,20 @@ from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
 
 Answer = TypeVar("Answer")
 
+LEAST_KEPT_LONGER_MS = 60_000
+MOST_KEPT_LONGER_MS = 7 * 86_400_000  # as long as Kafka keeps events by default
 RECORDS_PER_SCRIPT = 500  # about a millisecond, for which Redis serves no other client
 # An address may lead to another server while the one before still answers on open connections.
 RECONNECT_SECONDS = 60.0
+
+
+def kept_longer_ms(time_to_live_ms: int) -> int:
+    """How long a record stays in Redis after its customer is forgotten, in ms.
+
+    Events decide what is forgotten (core/features/fold.py); Redis only has to remove later. A
+    consumer that lags behind may still have to apply events of before: it has so much time for it.
+    """
+    return min(max(time_to_live_ms, LEAST_KEPT_LONGER_MS), MOST_KEPT_LONGER_MS)
 
 
 class RedisStore:
@@ -167,7 +178,7 @@ class RedisStore:
         partitions = sorted(self._owned)
         watermark_keys = [self._watermark_key(tp) for tp in partitions]
         least = [self._least(tp) for tp in partitions]
-        shared = [len(watermark_keys), self._ttl_ms, *least]
+        shared = [len(watermark_keys), self._ttl_ms, kept_longer_ms(self._ttl_ms), *least]
         # Of one batch, a save may follow another (refused records): it goes on from its mark.
         before, self._unadvanced = self._unadvanced, ""
         calls: list[Call] = []

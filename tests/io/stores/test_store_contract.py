@@ -17,6 +17,7 @@ from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import FingerprintMismatch, Halt, StoreRewound, StoreUnavailable
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RECORDS_PER_SCRIPT, RedisStore
+from stream_scorer.live.consumer import clock_ms
 
 SPACE = FeatureSpace.compile([Feature("events", half_lives=("1d", "inf"))], {})
 MARK = {("events", 0): 10}
@@ -190,11 +191,25 @@ def test_a_restart_that_forgets_scripts_is_survived(client: Any, folded: Folded)
     assert len(store.save(states, rows(states))) == 0
 
 
-def test_records_live_as_long_as_the_settings_say(client: Any, folded: Folded) -> None:
+@pytest.mark.parametrize(
+    ("time_to_live_seconds", "age_days", "days_left"),
+    [
+        (400 * 86_400, 0, 407),  # until a week after it is forgotten
+        (400 * 86_400, 300, 107),
+        (400 * 86_400, 3000, 7),  # as in a replay of old events: neither at once nor for ever
+        (86_400, 0, 2),  # a short time to live: twice as long
+        (1, 0, 61 / 86_400),
+    ],
+)
+def test_redis_removes_a_record_some_time_after_the_fold_has_forgotten_it(
+    client: Any, folded: Folded, time_to_live_seconds: int, age_days: int, days_left: float
+) -> None:
     states = folded(["a"], 1)
-    RedisStore(client, "mortal", SPACE.fingerprint, 60).save(states, rows(states))
+    states.arrays.newest_ms[0] = clock_ms() - age_days * 86_400_000
+    RedisStore(client, "mortal", SPACE.fingerprint, time_to_live_seconds).save(states, rows(states))
+    left_ms = days_left * 86_400_000
+    assert left_ms - 60_000 < client.pttl("mortal:c:a") <= left_ms
     RedisStore(client, "immortal", SPACE.fingerprint).save(states, rows(states))
-    assert 0 < client.pttl("mortal:c:a") <= 60_000
     assert client.pttl("immortal:c:a") == -1
 
 

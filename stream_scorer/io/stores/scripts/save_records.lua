@@ -1,18 +1,18 @@
 -- Writes customers' records, each only where it is not older than what is stored.
 -- KEYS: W watermark keys, the key of this owner's mark, then R record keys.
--- ARGV: W, time to live in ms (0: none), W least watermarks, the mark that the call before this one
+-- ARGV: W, time to live in ms (0: none), how much longer a record is kept in ms, W least watermarks, the mark that the call before this one
 -- left ('': no call came before), the mark to leave, R records.
 -- Returns the 0-based positions of the records that were refused; or, with nothing written, a string
 -- where the store lost writes that were confirmed: REWOUND where a stored watermark is below the least
 -- one, UNSAVED where the mark of the call before is gone, and with it what that call wrote.
 -- A record's layout: stream_scorer/core/features/state_codec.py. Its offsets start at byte 37 (from 1).
-local watermarks, ttl_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+local watermarks, ttl_ms, longer_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 for i = 1, watermarks do
   local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
-  if stored < tonumber(ARGV[2 + i]) then return 'REWOUND' end
+  if stored < tonumber(ARGV[3 + i]) then return 'REWOUND' end
 end
 local mark_key = KEYS[watermarks + 1]
-local before, mark = ARGV[3 + watermarks], ARGV[4 + watermarks]
+local before, mark = ARGV[4 + watermarks], ARGV[5 + watermarks]
 if before ~= '' and redis.call('GET', mark_key) ~= before then return 'UNSAVED' end
 
 local function offset_in(record, topic, partition)
@@ -40,13 +40,23 @@ local function is_behind(record, key)
   return false
 end
 
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- Never before the fold has forgotten the customer: measured from the newest event in the record. Of
+-- events that are older than that already, as in a replay, from now.
+local function left_ms(record)
+  local newest_ms = struct.unpack('<i8', record, 29)
+  return string.format('%.0f', math.max(newest_ms + ttl_ms - now_ms, 0) + longer_ms)
+end
+
 local refused = {}
 for i = watermarks + 2, #KEYS do
-  local record = ARGV[3 + i]
+  local record = ARGV[4 + i]
   if is_behind(record, KEYS[i]) then
     refused[#refused + 1] = i - watermarks - 2
   elseif ttl_ms > 0 then
-    redis.call('SET', KEYS[i], record, 'PX', ttl_ms)
+    redis.call('SET', KEYS[i], record, 'PX', left_ms(record))
   else
     redis.call('SET', KEYS[i], record)
   end
