@@ -42,6 +42,11 @@ class TcpProxy:
         for link in links:
             link.close()
 
+    def lead_to(self, target_port: int) -> None:
+        """From now on new connections go to another server; open ones stay where they are, as
+        behind a service's address or a name in DNS."""
+        self._target = ("127.0.0.1", target_port)
+
     def hold(self) -> None:
         """Accept and keep connections but carry nothing, as a black hole does."""
         self._flowing.clear()

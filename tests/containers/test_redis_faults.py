@@ -6,12 +6,14 @@ STREAM_SCORER_CHAOS_KILLS above 10 makes outages as long as the guarantee names 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
+import redis
 from confluent_kafka import TopicPartition
 from harness.member import wait_until
 from harness.rig import Rig
@@ -19,6 +21,7 @@ from servers import KafkaServer, RedisServer
 from tcp_proxy import TcpProxy
 
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
+from stream_scorer.demo.embedded import EmbeddedRedis
 
 LONG = int(os.environ.get("STREAM_SCORER_CHAOS_KILLS", "10")) > 10
 OUTAGE_SECONDS = 60.0 if LONG else 8.0
@@ -89,6 +92,48 @@ def test_an_older_copy_is_restored(rig: Rig, tmp_path: Path) -> None:
     rig.redis.start()
     wait_until("the loss is noticed", lambda: rewinds(rig) > 0, 60)
     finish(rig)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[EmbeddedRedis, EmbeddedRedis]]:
+    """Two servers that reach each other, the second a replica of the first."""
+    with EmbeddedRedis() as first, EmbeddedRedis() as second:
+        with redis.Redis(port=second.port) as replica:
+            replica.replicaof("127.0.0.1", first.port)
+            wait_until(
+                "the replica follows",
+                lambda: replica.info("replication")["master_link_status"] == "up",
+                30,
+            )
+        yield first, second
+
+
+def test_failovers_behind_an_address_that_moves(
+    make_rig: MakeRig, start_proxy: Callable[[int], TcpProxy], pair: Any
+) -> None:
+    """Each time the replica lacks the newest writes, and the old primary stays up as a replica: it
+    answers on the connections that are open, and refuses writes."""
+    primary, replica = pair
+    proxy = start_proxy(primary.port)
+    rig = make_rig(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    rig.under_load()
+    for _ in range(4):
+        with redis.Redis(port=primary.port) as old, redis.Redis(port=replica.port) as new:
+            before = rewinds(rig)
+            new.replicaof("NO", "ONE")
+            rig.more_is_done(300)  # what only the old one has
+            proxy.lead_to(replica.port)
+            old.replicaof("127.0.0.1", replica.port)
+            wait_until("the loss is noticed", lambda b=before: rewinds(rig) > b, 60)
+            rig.more_is_done()
+            wait_until(
+                "the old primary follows",
+                lambda o=old: o.info("replication")["master_link_status"] == "up",
+                30,
+            )
+        primary, replica = replica, primary
+    finish(rig)
+    assert "leads to another server now" in "".join(m.log() for m in rig.members)
 
 
 def test_flushall_under_load(rig: Rig) -> None:
