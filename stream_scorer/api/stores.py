@@ -50,7 +50,8 @@ class VectorStore:
         customer's own newest event, as the consumer scores them. A customer that the store does not
         know, or who is forgotten as of as_of, has an empty row, and NaT as its moment.
 
-        Raises StoreUnavailable where Redis does not answer, FingerprintMismatch where the namespace
+        Raises StoreUnavailable where Redis does not answer, and once where it was restarted since
+        the call before, as it may hold older vectors; FingerprintMismatch where the namespace
         holds vectors of other features, and InputError for an as_of that is too early.
         """
         states = self._store.load(list(ids))

@@ -97,8 +97,9 @@ def export(
         buckets = min(max(8 * count // rows_per_shard, 1), MOST_BUCKETS)
         lists = CustomerLists(unfinished.lists, buckets)
         if lists.cursor is not None:
-            if unfinished.found["server_run"] != run:
-                lists.begin_again()  # a cursor means nothing to another server
+            # A cursor means nothing to another server, and without an id each may be another.
+            if not run or unfinished.found["server_run"] != run:
+                lists.begin_again()
             _list(store, lists, count)
         parts = lists.parts(rows_per_shard)
         with progress("exporting", len(lists)) as meter:
@@ -111,6 +112,8 @@ def export(
             memory = settings.memory()
             shards = _Shards(store, space, topic, as_of_ms, memory, unfinished, lists, advance)
             _in_threads([partial(shards.write, number, part) for number, part in enumerate(parts)])
+        # Shards read from a store that went back meanwhile would lack events.
+        _refuse_older_store(out, now[topic], _watermarks(store, topic)[topic])
         notes = [unfinished.done[number]["notes"] for number in range(len(parts))]
         info = SnapshotInfo(
             space, settings.labels.by, None, unfinished.found["source_offsets"],

@@ -260,6 +260,38 @@ def test_a_restarted_server_is_listed_from_the_start(
     assert exported(settings, tmp_path / "s").rows == CUSTOMERS
 
 
+def test_without_the_servers_id_an_export_is_listed_from_the_start(
+    settings: Settings, tmp_path: Path, server: EmbeddedRedis, failing: type[FailingStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Whether it is the same server as before can't be asked."""
+    monkeypatch.setattr(RedisStore, "server_run", lambda _: "")
+    monkeypatch.setattr(job, "CustomerLists", partial(job.CustomerLists, ids_per_flush=500))  # type: ignore[attr-defined]
+    failing.pages_left = 15
+    with pytest.raises(StoreUnavailable):
+        exported(settings, tmp_path / "s")
+    server.kill()
+    server.start()
+    failing.pages_left = 10**9
+    assert exported(settings, tmp_path / "s").rows == CUSTOMERS
+
+
+def test_a_store_that_goes_back_while_it_is_read_is_refused(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = f"{settings.store.namespace}:watermark:{settings.kafka.input_topic}:1"
+    load = RedisStore.load
+
+    def going_back(store: RedisStore, ids: list[str]) -> Any:
+        store._client.set(mark, 1500)
+        return load(store, ids)
+
+    monkeypatch.setattr(RedisStore, "load", going_back)
+    with pytest.raises(SnapshotError, match=r"stood at 2001, now it stands at 1500"):
+        exported(settings, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 def test_an_export_can_not_go_on_with_other_settings(
     settings: Settings, tmp_path: Path, failing: type[FailingStore]
 ) -> None:
