@@ -28,6 +28,7 @@ demo: $(READY) ## the whole loop on real data, on embedded servers
 
 test: $(READY) ## the tests that need neither Docker nor Java
 	$(BIN)/python -m pytest -m 'not containers and not spark and not jvm'
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q tests/core # the kernels, with every index checked
 
 test-spark: $(READY) ## scoring and replay on Spark, in one process and on a cluster; needs Java 17
 	$(INSTALL) -e '.[spark]'

@@ -3,8 +3,9 @@
 How the cache works: numba can keep machine code on disk, but it decides whether that code is still
 good by the source file of the function that Python calls. A kernel calls helpers of other files and
 takes in their constants, so a change there would go unseen and the old code would go on running.
-Here compiled code lies in a folder whose name is a hash of numba's version and of the source of
-every module that has kernels, with every module that those import. Any edit gives another folder.
+Here compiled code lies in a folder whose name is a hash of numba's version, of whether bounds are
+checked, and of the source of every module that has kernels, with every module that those import.
+Any edit gives another folder.
 numba itself tells apart processors, Python versions and argument types within a folder.
 
 The folders stand in the first of these that can be written to:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "STREAM_SCORER_KERNEL_CACHE"
 # Folders of earlier sources that stay, so that two checkouts don't push each other out.
 KEPT_FOLDERS = 10
+# Set by NUMBA_BOUNDSCHECK=1: an index outside of its array is then an IndexError and no wild read.
+# Tests of kernels run so, too; it is too slow for anything else.
+BOUNDS_ARE_CHECKED = bool(numba.config.BOUNDSCHECK)  # type: ignore[attr-defined]
 
 _PACKAGE = __name__.partition(".")[0]
 _IMPORTED = re.compile(rf"\b(?:from|import) +({_PACKAGE}(?:\.\w+)*)")
@@ -79,8 +83,9 @@ def kernel(
 
 @cache
 def source_hash() -> str:
-    """32 hexadecimal digits that change with any source that compiled code depends on."""
-    digest = hashlib.sha256(numba.__version__.encode())
+    """32 hexadecimal digits that change with any source that compiled code depends on, and with
+    whether bounds are checked."""
+    digest = hashlib.sha256(f"{numba.__version__} {BOUNDS_ARE_CHECKED}".encode())
     for name, source in sorted(_kernel_sources().items()):
         # With name and length, so that text that moves from one module to the next changes the
         # hash.
@@ -240,4 +245,9 @@ def _bytes_of(typingctx: Any, array: Any) -> Any:
     return pointer(array.dtype)(array), codegen
 
 
-bytes_of: Any = intrinsic(_bytes_of)
+def _elements_of(array: Any) -> Any:
+    """In place of `_bytes_of` where bounds are checked: a bare pointer has none."""
+    return array.reshape(array.size)
+
+
+bytes_of: Any = numba.njit(_elements_of) if BOUNDS_ARE_CHECKED else intrinsic(_bytes_of)

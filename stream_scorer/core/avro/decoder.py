@@ -15,8 +15,8 @@ import numpy as np
 
 from stream_scorer.core.avro import interpreter as k
 from stream_scorer.core.avro.attributes import MapEntries, map_entries, write_maps
-from stream_scorer.core.avro.primitives import ERROR_TEXTS, OK
-from stream_scorer.core.avro.resolution import Program, UnusableSchemaError, event_program
+from stream_scorer.core.avro.primitives import ERROR_TEXTS, NOT_WHOLE, OK
+from stream_scorer.core.avro.resolution import Program, event_program
 from stream_scorer.core.avro.schemas import (
     CONFLUENT_MAGIC,
     CONFLUENT_PREFIX_BYTES,
@@ -25,7 +25,10 @@ from stream_scorer.core.avro.schemas import (
     schema_json,
     single_object_prefix,
 )
+from stream_scorer.core.avro.texts import texts_of
+from stream_scorer.core.avro.writer_schema import UnusableSchemaError
 from stream_scorer.core.events.batch import (
+    NULL,
     Bool,
     DeadLetter,
     EventBatch,
@@ -77,7 +80,7 @@ class Decoder:
         groups = list(self._groups(records.values, kinds, keys, starts, bad))
         buffer, constant_starts = _with_constants(buffer, [program for program, _ in groups])
         out = k.columns(len(records))
-        attributes = buffer
+        texts = attributes = buffer
         for (program, rows), constants_at in zip(groups, constant_starts, strict=True):
             errors, attributes = _run(
                 program.tables(constants_at), buffer, starts, ends, rows, out, attributes
@@ -87,10 +90,16 @@ class Decoder:
                 text = ERROR_TEXTS[int(errors.error[row])]
                 field = program.labels[int(errors.label[row])]
                 bad[row] = Reason.UNDECODABLE, text.format(field=field, at=at)
+            whole = rows[errors.error[rows] == OK]
+            for slot, field in program.raw_slots.items():
+                if slot != k.MAP_VALUE:
+                    texts, refused = _write_texts(buffer, whole, out, slot, texts)
+                    detail = ERROR_TEXTS[NOT_WHOLE].format(field=field)
+                    bad |= dict.fromkeys(refused, (Reason.UNDECODABLE, detail))
         good = np.ones(len(records), np.bool_)
         good[list(bad)] = False
         dead_letters = [records.dead_letter(row, *bad[row]) for row in sorted(bad)]
-        return _events(records, out, buffer, attributes, good), dead_letters
+        return _events(records, out, texts, attributes, good), dead_letters
 
     def _joined(
         self,
@@ -213,14 +222,43 @@ def _run(
         return errors, attributes
     # Few writers make maps that are not canonical, so only their rows are decoded a second time.
     rewritten = rows[(errors.error[rows] == OK) & (out.lengths[k.ATTRIBUTES, rows] == k.REWRITE)]
-    entries = map_entries(count)
+    room = map_entries(count)
     # Fewer than counted before where a broken record had some of them.
-    count = k.run(buffer, starts, ends, rewritten, False, tables, out, errors, entries)
-    maps, map_ends = write_maps(buffer, MapEntries(*(e[:count] for e in entries)), rewritten)
+    count = k.run(buffer, starts, ends, rewritten, False, tables, out, errors, room)
+    entries = MapEntries(*(column[:count] for column in room))
+    raw = entries.value_length <= k.RAW_LONG
+    if raw.any():
+        written, text_starts, lengths, _ = texts_of(
+            buffer, entries.value_start[raw], entries.value_length[raw], ids=False
+        )
+        entries.value_start[raw], entries.value_length[raw] = text_starts + len(buffer), lengths
+        buffer = np.concatenate((buffer, written))
+    entries = MapEntries(*(column[entries.value_length != NULL] for column in entries))
+    maps, map_ends = write_maps(buffer, entries, rewritten)
     map_starts = np.concatenate(([0], map_ends[:-1])) if len(rewritten) else map_ends
     out.starts[k.ATTRIBUTES, rewritten] = len(attributes) + map_starts
     out.lengths[k.ATTRIBUTES, rewritten] = map_ends - map_starts
     return errors, np.concatenate((attributes, maps))
+
+
+def _write_texts(
+    buffer: UInt8, rows: Int64, out: k.Columns, slot: int, texts: UInt8
+) -> tuple[UInt8, list[int]]:
+    """Give the raw values of a slot their text, at the end of `texts`, which begins as `buffer`.
+
+    Returns the longer `texts`, and the rows that can't be read as text.
+    """
+    raw = rows[out.lengths[slot, rows] <= k.RAW_LONG]
+    if not len(raw):
+        return texts, []
+    written, starts, lengths, readable = texts_of(
+        buffer, out.starts[slot, raw], out.lengths[slot, raw], ids=True
+    )
+    if slot not in (k.CATEGORY_ID, k.PRODUCT_ID):
+        # NaN is no text, and these fields may not be null.
+        readable &= lengths != NULL
+    out.starts[slot, raw], out.lengths[slot, raw] = starts + len(texts), lengths
+    return np.concatenate((texts, written)), raw[~readable].tolist()
 
 
 def _with_constants(buffer: UInt8, programs: list[Program]) -> tuple[UInt8, list[int]]:

@@ -4,8 +4,11 @@ A program, which resolution.py makes from a writer's schema, is an int32 array (
 instructions (OP, A, B, C, LABEL). The loop has no types of its own, only a position, a program
 counter and a short stack for blocks and nested records. Every read is checked against the record's
 end, so hostile bytes end in an error code with its position, never in a wild read. Work is bounded
-too: an item of an array or map costs ITEM_COST and a nested record 1 of a budget that grows with
-the record's length, and the stack is MAX_DEPTH deep.
+too: each instruction takes 1 of a budget of steps and each item of an array or map 1 of a budget of
+items, which both grow with the record's length, and the stack is MAX_DEPTH deep.
+
+Values that are no text where text is wanted (whole numbers, decimals, UUIDs) leave their bytes, or
+the number itself, and a negative length that says what they are; `texts.py` makes the text.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_scorer.core.avro.attributes import MapEntries, canonical_map
+from stream_scorer.core.avro.numbers import decimal_value, get_moment
 from stream_scorer.core.avro.primitives import (
     BAD_BLOCK_SIZE,
     BAD_BOOLEAN,
     BAD_BRANCH,
+    BAD_DECIMAL,
+    BAD_MOMENT,
     BAD_SYMBOL,
     OK,
     OUT_OF_INT,
@@ -44,7 +50,7 @@ OP, A, B, C, LABEL = range(5)
     ENUM,  # a: first symbol; b: number of symbols; c: slot
     NULL_STRING,  # a: slot
     DOUBLE, FLOAT, LONG_VALUE, INT_VALUE, NULL_VALUE,  # into the value column
-    TIME,  # a: divisor to milliseconds; b: 1 where the writer's type is int
+    TIME,  # a: divisor to milliseconds, or minus a factor; b: 1 where the writer's type is int
     MAP,  # a: where to go on; falls through to the general loop where the map is not canonical
     EMPTY_MAP,
     KEY,  # a map key, and the row's map must be rewritten
@@ -58,20 +64,38 @@ OP, A, B, C, LABEL = range(5)
     SKIP_FIXED,  # a: bytes
     SKIP_ENUM,  # b: number of symbols
     REFUSE,  # this branch of a union does not resolve
-) = range(27)  # fmt: skip
+    MOMENT,  # a time as ISO 8601 text
+    LONG_TEXT,  # a: slot; b: 1 where the writer's type is int
+    BOOLEAN_TEXT,  # a: first of the two symbols; c: slot
+    RAW_BYTES,  # a: slot; b: how many bytes; c: the RAW_ length that says what they are
+    SCALE,  # the scale of the decimal that follows
+    DECIMAL,  # a: slot, or VALUE; b: bytes, or -1 where a length precedes; c: scale, or SCALE_READ
+) = range(33)  # fmt: skip
 
 # Slots of the string columns; the writer's fields of the same names end here.
 EVENT_ID, CUSTOMER_ID, EVENT_TYPE, CATEGORY_ID, PRODUCT_ID, ATTRIBUTES, MAP_VALUE = range(7)
 SLOTS = 7
+VALUE = -1  # of DECIMAL: into the value column
 
 # Nested records and containers within one record. Real schemas need fewer than ten.
 MAX_DEPTH = 256
-# An item of zero bytes (array of nulls) is legal, a billion of them in three bytes is an attack.
+# An item of zero bytes (array of nulls) is legal, a billion of them in three bytes is an attack. So
+# are nested records without bytes: a schema may have any number of them for each byte of a record.
 FREE_ITEMS = 1024
-ITEM_COST = 64
+FREE_STEPS = 8 * FREE_ITEMS
+STEPS_PER_BYTE = 64
 
 # Length of an attributes span that must be rewritten in canonical form.
 REWRITE = -2
+# Lengths of what is no text yet. Of RAW_LONG the start is the number itself, of the others it is
+# where their bytes stand. Of a decimal the length also has its size in bytes and its scale: it is
+# RAW_DECIMAL - (size * SCALES + scale - LEAST_SCALE).
+RAW_LONG, RAW_DOUBLE, RAW_FLOAT, RAW_UUID = -3, -4, -5, -6
+RAW_DECIMAL = -1000
+MOST_DECIMAL_BYTES = 64  # 153 digits; databases have up to 131, most have 38
+LEAST_SCALE, MOST_SCALE = -128, 255
+SCALES = MOST_SCALE - LEAST_SCALE + 1
+SCALE_READ = MOST_SCALE + 1
 
 
 class Tables(NamedTuple):
@@ -161,18 +185,27 @@ def run(
     doubles, floats = bits.view(np.float64), bits.view(np.float32)
     entry_count = 0
     pos = np.int64(0)
-    for row in rows:
+    items_left = steps_left = np.int64(0)
+    for number_of_row, row in enumerate(rows):
         end = ends[row]
         if not chained:
             pos = starts[row]
         error, at, label = OK, pos, np.int32(0)
         top = -1
         key_start, key_length = np.int64(0), np.int64(0)
-        budget = ITEM_COST * (end - pos + FREE_ITEMS)
+        scale = np.int64(0)
+        if not chained or number_of_row == 0:
+            # Chained records share one budget, else many records without bytes would each have it.
+            items_left = end - pos + FREE_ITEMS
+            steps_left = STEPS_PER_BYTE * (end - pos) + FREE_STEPS
         pc = 0
         while True:
             op, a, b, label = code[pc, OP], code[pc, A], code[pc, B], code[pc, LABEL]
             pc += 1
+            steps_left -= 1
+            if steps_left < 0:
+                error, at = TOO_MANY_ITEMS, pos
+                break
             if op == STRING:
                 length, at, error = get_text(data, pos, end)
                 if error != OK:
@@ -213,7 +246,9 @@ def run(
                 if error != OK:
                     break
                 if op == TIME:
-                    occurred_ms[row] = number if a == 1 else number // a
+                    if a != 1:
+                        number = number // a if a > 0 else number * -a
+                    occurred_ms[row] = number
                 else:
                     value[row] = np.float64(number)
                     has_value[row] = True
@@ -270,13 +305,9 @@ def run(
                     break
                 pos += 1
             elif op in (BLOCKS, CALL):
-                budget -= 1
                 top += 1
                 if top >= MAX_DEPTH:
                     error, at = TOO_DEEP, pos
-                    break
-                if budget < 0:
-                    error, at = TOO_MANY_ITEMS, pos
                     break
                 stack[top] = 0 if op == BLOCKS else pc
                 block_end[top] = -1
@@ -311,8 +342,8 @@ def run(
                     top -= 1
                     pc = a
                 else:
-                    budget -= ITEM_COST
-                    if budget < 0:
+                    items_left -= 1
+                    if items_left < 0:
                         error, at = TOO_MANY_ITEMS, pos
                         break
                     stack[top] = left - 1
@@ -334,6 +365,68 @@ def run(
             elif op == REFUSE:
                 error, at = REFUSED, pos
                 break
+            elif op == MOMENT:
+                length, at, error = get_length(data, pos, end)
+                if error != OK:
+                    break
+                moment, known = get_moment(data, at, at + length)
+                if not known:
+                    error, at = BAD_MOMENT, pos
+                    break
+                occurred_ms[row] = moment
+                pos = at + length
+            elif op in (LONG_TEXT, SCALE):
+                number, at, error = get_long(data, pos, end)
+                if error == OK and b == 1 and (number < -(2**31) or number >= 2**31):
+                    error, at = OUT_OF_INT, pos
+                if error == OK and op == SCALE and (number < LEAST_SCALE or number > MOST_SCALE):
+                    error, at = BAD_DECIMAL, pos
+                if error != OK:
+                    break
+                if op == SCALE:
+                    scale = number
+                else:
+                    slot_starts[a, row] = number
+                    slot_lengths[a, row] = RAW_LONG
+                pos = at
+            elif op == BOOLEAN_TEXT:
+                if pos >= end:
+                    error, at = TRUNCATED, pos
+                    break
+                if data[pos] > 1:
+                    error, at = BAD_BOOLEAN, pos
+                    break
+                slot = code[pc - 1, C]
+                symbol = a + np.int64(data[pos])
+                slot_starts[slot, row] = symbol_starts[symbol]
+                slot_lengths[slot, row] = symbol_lengths[symbol]
+                pos += 1
+            elif op == RAW_BYTES:
+                if end - pos < b:
+                    error, at = TRUNCATED, pos
+                    break
+                slot_starts[a, row] = pos
+                slot_lengths[a, row] = code[pc - 1, C]
+                pos += b
+            elif op == DECIMAL:
+                length, at = np.int64(b), pos
+                if b < 0:
+                    length, at, error = get_length(data, pos, end)
+                elif end - pos < b:
+                    error = TRUNCATED
+                if code[pc - 1, C] != SCALE_READ:
+                    scale = np.int64(code[pc - 1, C])
+                if error == OK and length > MOST_DECIMAL_BYTES:
+                    error, at = BAD_DECIMAL, pos
+                if error != OK:
+                    break
+                if a == VALUE:
+                    value[row] = decimal_value(data, at, length, scale)
+                    has_value[row] = True
+                else:
+                    slot_starts[a, row] = at
+                    slot_lengths[a, row] = RAW_DECIMAL - (length * SCALES + scale - LEAST_SCALE)
+                pos = at + length
             else:
                 error, at = OK, pos
                 break

@@ -15,8 +15,9 @@ from stream_scorer.jit import kernel
 # What can be wrong with a record. ERROR_TEXTS has the words.
 (
     OK, TRUNCATED, VARINT_TOO_LONG, NEGATIVE_LENGTH, BAD_UTF8, OUT_OF_INT, BAD_BRANCH, BAD_BOOLEAN,
-    BAD_SYMBOL, TRAILING, REFUSED, TOO_DEEP, TOO_MANY_ITEMS, BAD_BLOCK_SIZE,
-) = range(14)  # fmt: skip
+    BAD_SYMBOL, TRAILING, REFUSED, TOO_DEEP, TOO_MANY_ITEMS, BAD_BLOCK_SIZE, BAD_DECIMAL, NOT_WHOLE,
+    BAD_MOMENT,
+) = range(17)  # fmt: skip
 
 ERROR_TEXTS = {
     TRUNCATED: "{field}: the record ends inside it, at byte {at}",
@@ -32,6 +33,9 @@ ERROR_TEXTS = {
     TOO_DEEP: "{field}: nested too deep at byte {at}",
     TOO_MANY_ITEMS: "{field}: more items than bytes at byte {at}",
     BAD_BLOCK_SIZE: "{field}: a block that is not as long as it says, at byte {at}",
+    BAD_DECIMAL: "{field}: a decimal with too many bytes or a scale out of range, at byte {at}",
+    NOT_WHOLE: "{field}: not a whole number; give text or whole numbers",
+    BAD_MOMENT: "{field}: not a time in ISO 8601 with a zone (2026-01-31T12:00:00Z), at byte {at}",
 }
 
 

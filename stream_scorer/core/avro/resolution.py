@@ -5,46 +5,53 @@ instructions are run by interpreter.py.
 
 The writer's fields are taken in their order. One that we know is compiled to instructions that end
 in its column, any other to instructions that skip it. Beside Avro's promotions (int to long,
-numbers to double, bytes to string) an enum is taken for a string, and occurred_at may be in other
-units than milliseconds. What can't resolve fails here for every record of the schema, or, where it
-is one branch of a union, when a record uses that branch.
+numbers to double, bytes to string) an enum is taken for a string, a number or a UUID for the text
+of an id or an attribute, a decimal for a number, null for empty attributes; and occurred_at may be
+in other units than milliseconds, or ISO 8601 text. What can't resolve fails here for every record
+of the schema, or, where it is one branch of a union, when a record uses that branch.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fastavro.schema import parse_schema
 
 from stream_scorer.core.avro import interpreter as k
 from stream_scorer.core.avro.attributes import EMPTY_MAP_BYTES
+from stream_scorer.core.avro.writer_schema import (
+    SchemaTooLargeError,
+    UnusableSchemaError,
+    parse_writer_schema,
+)
 from stream_scorer.core.events.batch import Int32, Int64
 
 RECORD_NAME = "CustomerEvent"
-TYPES = (
-    "null", "boolean", "int", "long", "float", "double", "bytes", "string",
-    "record", "enum", "fixed", "array", "map",
-)  # fmt: skip
-INT32_MAX = 2**31 - 1
+MOST_INSTRUCTIONS = 50_000
+# Fields and types that the compiler looks at, each as often as it is looked at.
+MOST_COMPILER_STEPS = 200_000
 
-# Divisor to milliseconds of each logical type that is a moment.
+_DAY_MS = 86_400_000
+_CONNECT = "org.apache.kafka.connect.data."
+_DEBEZIUM = "io.debezium.time."
+# Divisor to milliseconds of each type that is a moment, or minus a factor. Debezium and Kafka
+# Connect say what a number means in "connect.name", Debezium there alone.
 TIME_DIVISORS = {
-    None: 1,
     "timestamp-millis": 1, "timestamp-micros": 1_000, "timestamp-nanos": 1_000_000,
-    "local-timestamp-millis": 1, "local-timestamp-micros": 1_000,
-    "local-timestamp-nanos": 1_000_000,
+    "date": -_DAY_MS,
+    f"{_DEBEZIUM}Timestamp": 1, f"{_DEBEZIUM}MicroTimestamp": 1_000,
+    f"{_DEBEZIUM}NanoTimestamp": 1_000_000, f"{_DEBEZIUM}Date": -_DAY_MS,
+    f"{_CONNECT}Timestamp": 1, f"{_CONNECT}Date": -_DAY_MS,
 }  # fmt: skip
+_TIME_TEXTS = (f"{_DEBEZIUM}ZonedTimestamp", f"{_DEBEZIUM}IsoTimestamp")
+_VARIABLE_SCALE_DECIMAL = "io.debezium.data.VariableScaleDecimal"
 
 _VALUE_OPS = {
     "double": k.DOUBLE, "float": k.FLOAT, "long": k.LONG_VALUE, "int": k.INT_VALUE,
 }  # fmt: skip
-
-
-class UnusableSchemaError(Exception):
-    """Records of this writer schema can't be read as events; the message says why."""
+_BOOLEANS = ["false", "true"]
+_RAW_NUMBERS = {"double": (8, k.RAW_DOUBLE), "float": (4, k.RAW_FLOAT)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +79,17 @@ _FIELDS = {
     "product_id": _Target("string", nullable=True, has_default=True, slot=k.PRODUCT_ID),
     "value": _Target("value", nullable=True, has_default=True),
     "occurred_at": _Target("time"),
-    "attributes": _Target("map", has_default=True),
+    "attributes": _Target("map", nullable=True, has_default=True),
 }
-_MAP_VALUE = _Target("string", slot=k.MAP_VALUE)
+# A map's value that is null is left out, as JSON's null is.
+_MAP_VALUE = _Target("string", nullable=True, slot=k.MAP_VALUE)
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """What interpreter.run runs. Symbols of enums and defaults are spans of `constants`, which must
-    stand in the buffer; labels name fields in messages."""
+    stand in the buffer; labels name fields in messages. raw_slots: the slots that may be given what
+    is no text yet, such as whole numbers, each with the name of its field."""
 
     code: Int32
     jumps: Int32
@@ -88,6 +97,7 @@ class Program:
     symbol_lengths: Int32
     constants: bytes
     labels: tuple[str, ...]
+    raw_slots: dict[int, str]
 
     def tables(self, constants_at: int) -> k.Tables:
         """The program for a buffer that holds `constants` at constants_at."""
@@ -111,19 +121,13 @@ def skip_program(schema: str) -> Program:
 
 
 def _compiled(schema: str, *, skip_all: bool) -> Program:
-    named: dict[str, Any] = {}
-    try:
-        writer = parse_schema(json.loads(schema), named_schemas=named)
-        compiler = _Compiler(named)
-        if skip_all:
-            compiler.skip(writer)
-        else:
-            compiler.event(writer)
-        return compiler.finished()
-    except UnusableSchemaError:
-        raise
-    except Exception as error:  # fastavro raises almost anything for an invalid schema
-        raise UnusableSchemaError(f"not a valid Avro schema: {error!r:.200}") from error
+    writer, named = parse_writer_schema(schema)
+    compiler = _Compiler(named)
+    if skip_all:
+        compiler.skip(writer)
+    else:
+        compiler.event(writer)
+    return compiler.finished()
 
 
 class _Compiler:
@@ -132,8 +136,11 @@ class _Compiler:
         self._code: list[tuple[int, int, int, int, int]] = []
         self._jumps: list[int] = []
         self._symbols: list[bytes] = []
+        self._symbols_at: dict[int, int] = {}  # by the identity of the list of symbols
         self._labels = [""]
         self._calls: list[tuple[int, str]] = []
+        self._raw_slots: dict[int, str] = {}
+        self._steps = 0
 
     def event(self, writer: Any) -> None:
         """The whole program's first part: one record of ours, or a union with one."""
@@ -161,8 +168,7 @@ class _Compiler:
             self._emit(k.JUMP, head)
             self._patch(head)
         elif kind == "fixed":
-            # Instructions are int32; a record is never as long, so it ends as cut short either way.
-            self._emit(k.SKIP_FIXED, min(schema["size"], INT32_MAX))
+            self._emit(k.SKIP_FIXED, schema["size"])
         elif kind == "enum":
             self._emit(k.SKIP_ENUM, 0, len(schema["symbols"]))
         elif kind != "null":
@@ -191,7 +197,7 @@ class _Compiler:
         starts = len(EMPTY_MAP_BYTES) + np.cumsum(lengths, dtype=np.int64) - lengths
         return Program(
             np.array(self._code, np.int32), np.array(self._jumps, np.int32), starts, lengths,
-            EMPTY_MAP_BYTES + b"".join(self._symbols), tuple(self._labels),
+            EMPTY_MAP_BYTES + b"".join(self._symbols), tuple(self._labels), self._raw_slots,
         )  # fmt: skip
 
     def _record(self, schema: Any) -> None:
@@ -211,16 +217,15 @@ class _Compiler:
                 raise UnusableSchemaError(
                     f"the schema lacks the field {name}, which has no default"
                 )
-            self._emit_default(target)
-
-    def _emit_default(self, target: _Target) -> None:
-        if target.kind == "map":
-            self._emit(k.EMPTY_MAP)
-        else:
             self._emit_null(target)
 
     def _emit_null(self, target: _Target) -> None:
-        self._emit(*((k.NULL_VALUE,) if target.kind == "value" else (k.NULL_STRING, target.slot)))
+        if target.kind == "map":
+            self._emit(k.EMPTY_MAP)
+        elif target.kind == "value":
+            self._emit(k.NULL_VALUE)
+        else:
+            self._emit(k.NULL_STRING, target.slot)
 
     def _read(self, writer: Any, target: _Target) -> None:
         """One value of the writer's type into the target's column."""
@@ -229,19 +234,108 @@ class _Compiler:
             self._union(schema, lambda branch: self._read(branch, target))
         elif kind == "null" and target.nullable:
             self._emit_null(target)
-        elif target.kind == "string" and kind in ("string", "bytes"):
-            self._emit(k.STRING, target.slot)
-        elif target.kind == "string" and kind == "enum":
-            self._emit(k.ENUM, len(self._symbols), len(schema["symbols"]), target.slot)
-            self._symbols += [s.encode() for s in schema["symbols"]]
+        elif target.kind == "string":
+            self._text(writer, kind, schema, target)
         elif target.kind == "value" and kind in _VALUE_OPS:
             self._emit(_VALUE_OPS[kind])
-        elif target.kind == "time" and kind in ("int", "long"):
-            self._emit(k.TIME, self._time_divisor(schema), int(kind == "int"))
+        elif target.kind == "value" and self._decimal(kind, schema, k.VALUE):
+            pass
+        elif target.kind == "time" and kind in ("int", "long", "string"):
+            self._moment(kind, schema)
         elif target.kind == "map" and kind == "map":
             self._attributes(schema["values"])
         else:
             self._mismatch(writer, target)
+
+    def _text(self, writer: Any, kind: str, schema: Any, target: _Target) -> None:
+        """A value as text: of an id, an event type, a category, or an attribute."""
+        slot = target.slot
+        is_uuid = kind == "fixed" and schema["size"] == 16 and schema.get("logicalType") == "uuid"
+        if self._decimal(kind, schema, slot):
+            self._raw_slots[slot] = self._labels[-1]
+        elif kind in ("string", "bytes"):
+            self._emit(k.STRING, slot)
+        elif kind == "enum":
+            self._emit(k.ENUM, self._symbols_of(schema["symbols"]), len(schema["symbols"]), slot)
+        elif kind == "boolean" and target is _MAP_VALUE:
+            self._emit(k.BOOLEAN_TEXT, self._symbols_of(_BOOLEANS), 0, slot)
+        elif kind in ("int", "long"):
+            self._emit(k.LONG_TEXT, slot, int(kind == "int"))
+            self._raw_slots[slot] = self._labels[-1]
+        elif kind in _RAW_NUMBERS or is_uuid:
+            self._emit(k.RAW_BYTES, slot, *_RAW_NUMBERS.get(kind, (16, k.RAW_UUID)))
+            self._raw_slots[slot] = self._labels[-1]
+        else:
+            self._mismatch(writer, target)
+
+    def _symbols_of(self, symbols: list[str]) -> int:
+        """Where these symbols begin; those of an enum that is used again are there once."""
+        if id(symbols) not in self._symbols_at:
+            self._symbols_at[id(symbols)] = len(self._symbols)
+            self._symbols += [symbol.encode() for symbol in symbols]
+        return self._symbols_at[id(symbols)]
+
+    def _decimal(self, kind: str, schema: Any, slot: int) -> bool:
+        """Read a decimal into a slot or into `VALUE`; False where the type is none."""
+        if kind == "record" and _is_variable_scale_decimal(schema):
+            self._emit(k.SCALE, 0, 1)
+            self._emit(k.DECIMAL, slot, -1, k.SCALE_READ)
+            return True
+        name = schema.get("connect.name")
+        is_decimal = schema.get("logicalType") == "decimal" or name == f"{_CONNECT}Decimal"
+        if kind not in ("bytes", "fixed") or not is_decimal:
+            return False
+        size = schema["size"] if kind == "fixed" else -1
+        if size > k.MOST_DECIMAL_BYTES:
+            raise UnusableSchemaError(
+                f"{self._labels[-1]} is a decimal of {size} bytes, more than the "
+                f"{k.MOST_DECIMAL_BYTES} that can be read"
+            )
+        self._emit(k.DECIMAL, slot, size, self._scale(schema))
+        return True
+
+    def _scale(self, schema: Any) -> int:
+        scale = schema.get("scale")
+        if scale is None:
+            parameters = schema.get("connect.parameters")
+            given = parameters.get("scale") if isinstance(parameters, dict) else None
+            scale = int(given) if isinstance(given, str) and given.isdecimal() else 0
+        is_number = isinstance(scale, int) and not isinstance(scale, bool)
+        if not is_number or not 0 <= scale <= k.MOST_SCALE:
+            raise UnusableSchemaError(
+                f"{self._labels[-1]} is a decimal whose scale is not a whole number from 0 to "
+                f"{k.MOST_SCALE}"
+            )
+        return int(scale)
+
+    def _moment(self, kind: str, schema: Any) -> None:
+        field = self._labels[-1]
+        logical, name = schema.get("logicalType"), schema.get("connect.name")
+        if isinstance(logical, str) and logical.startswith("local-timestamp"):
+            raise UnusableSchemaError(
+                f"{field} has no time zone ({logical}); write it as timestamp-millis or "
+                "timestamp-micros, in UTC"
+            )
+        # Names of a shop's own say nothing of the unit.
+        if not isinstance(name, str) or not name.startswith((_CONNECT, _DEBEZIUM)):
+            name = None
+        given = [known for known in (name, logical) if known is not None]
+        if kind == "string":
+            if name not in (None, *_TIME_TEXTS):
+                raise UnusableSchemaError(f"{field} is {name}, not a timestamp")
+            self._emit(k.MOMENT)
+            return
+        divisors = set()
+        for known in given:
+            if not isinstance(known, str) or known not in TIME_DIVISORS:
+                raise UnusableSchemaError(f"{field} is {known}, not a timestamp")
+            divisors.add(TIME_DIVISORS[known])
+        if len(divisors) > 1:
+            raise UnusableSchemaError(f"{field} is both {name} and {logical}")
+        divisor = divisors.pop() if divisors else 1
+        if divisor < 0 and kind != "int":
+            raise UnusableSchemaError(f"{field} is a date of type {kind}, not int")
+        self._emit(k.TIME, divisor, int(kind == "int"))
 
     def _attributes(self, values: Any) -> None:
         """The fast way for a canonical map of strings, then the general loop."""
@@ -259,12 +353,6 @@ class _Compiler:
         if fast is not None:
             self._patch(fast)
 
-    def _time_divisor(self, schema: Any) -> int:
-        logical = schema.get("logicalType") if isinstance(schema, dict) else None
-        if logical not in TIME_DIVISORS:
-            raise UnusableSchemaError(f"occurred_at is {logical}, not a timestamp")
-        return TIME_DIVISORS[logical]
-
     def _union(self, branches: list[Any], compile_branch: Any) -> None:
         """A jump table and the branches; one that does not resolve refuses the records that use it,
         all that do not resolve refuse the schema."""
@@ -277,12 +365,15 @@ class _Compiler:
             start = self._jumps[table + i] = len(self._code)
             try:
                 compile_branch(branch)
+            except SchemaTooLargeError:
+                raise
             except UnusableSchemaError as error:
                 errors.append(error)
                 # What the branch emitted goes, with its calls; nothing refers to its symbols and
                 # jumps any more.
                 del self._code[start:]
-                self._calls = [call for call in self._calls if call[0] < start]
+                while self._calls and self._calls[-1][0] >= start:
+                    self._calls.pop()
                 # An instruction takes the newest label: the reason for REFUSE, then the field's own
                 # again.
                 self._labels.append(str(error))
@@ -300,25 +391,20 @@ class _Compiler:
         )
 
     def _resolve(self, writer: Any) -> tuple[str, Any]:
-        """("union", branches) or (type name, schema) with names and wrappers looked through."""
-        schema = writer
-        while True:
-            if isinstance(schema, list):
-                return "union", schema
-            kind = schema["type"] if isinstance(schema, dict) else schema
-            if isinstance(kind, (dict, list)):
-                schema = kind
-            elif kind in self._named:
-                schema = self._named[kind]
-            # In an Avro protocol a record that may be thrown has the type "error".
-            elif kind == "error":
-                return "record", schema
-            elif kind in TYPES:
-                return kind, schema
-            else:
-                raise UnusableSchemaError(f"the type {kind!r} is not known")
+        """("union", branches) or (type name, schema), with names looked up."""
+        self._steps += 1
+        if self._steps > MOST_COMPILER_STEPS:
+            raise SchemaTooLargeError("the schema repeats its types too often")
+        if isinstance(writer, list):
+            return "union", writer
+        schema = self._named.get(writer, {"type": writer}) if isinstance(writer, str) else writer
+        return schema["type"], schema
 
     def _emit(self, op: int, a: int = 0, b: int = 0, c: int = 0) -> int:
+        if len(self._code) >= MOST_INSTRUCTIONS:
+            raise SchemaTooLargeError(
+                f"the schema needs more than {MOST_INSTRUCTIONS} instructions to be read"
+            )
         self._code.append((op, a, b, c, len(self._labels) - 1))
         return len(self._code) - 1
 
@@ -328,10 +414,22 @@ class _Compiler:
         self._code[at] = (op, len(self._code) if target is None else target, b, c, label)
 
 
+def _is_variable_scale_decimal(schema: Any) -> bool:
+    """Debezium's record of a scale and a number, for columns whose rows differ in scale."""
+    if _VARIABLE_SCALE_DECIMAL not in (schema["name"], schema.get("connect.name")):
+        return False
+    kinds = [
+        (field["name"], type_["type"] if isinstance(type_ := field["type"], dict) else type_)
+        for field in schema["fields"]
+    ]
+    return kinds == [("scale", "int"), ("value", "bytes")]
+
+
 def _schema_in_words(writer: Any) -> str:
-    """A schema in a word or two, for messages."""
+    """A schema in a few words, for messages."""
     if isinstance(writer, list):
-        return "a union of " + ", ".join(_schema_in_words(branch) for branch in writer)
+        shown = ", ".join(_schema_in_words(branch) for branch in writer[:10])
+        return f"a union of {shown}" + (", ..." if len(writer) > 10 else "")
     if isinstance(writer, dict):
-        return str(writer.get("name", writer["type"]))
-    return str(writer)
+        return str(writer.get("name", writer["type"]))[:80]
+    return str(writer)[:80]

@@ -27,8 +27,9 @@ import numpy as np
 from stream_scorer.atomic import new_file
 from stream_scorer.core.avro.decoder import Decoder, split_block
 from stream_scorer.core.avro.event_encoder import checked_event
-from stream_scorer.core.avro.resolution import UnusableSchemaError, skip_program
+from stream_scorer.core.avro.resolution import skip_program
 from stream_scorer.core.avro.schemas import SINGLE_OBJECT_MAGIC, schema_json
+from stream_scorer.core.avro.writer_schema import UnusableSchemaError
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
 from stream_scorer.errors import EventFileError

@@ -10,11 +10,24 @@ import fastavro
 import numpy as np
 from hypothesis import strategies as st
 
-from stream_scorer.core.avro.schemas import parsed, schema_json
-from stream_scorer.core.events.batch import NO_TIMESTAMP, EventBatch, RecordBatch
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.schemas import confluent_prefix, parsed, schema_json
+from stream_scorer.core.events.batch import (
+    NO_TIMESTAMP,
+    DeadLetter,
+    EventBatch,
+    Reason,
+    RecordBatch,
+)
 
 OURS = json.loads(schema_json("customer_event"))
 FIELDS = {field["name"]: field for field in OURS["fields"]}
+EVENT = {
+    "event_id": "e1", "customer_id": "Zoë", "event_type": "purchase", "category_id": "ICE",
+    "product_id": None, "value": 2.5, "occurred_at": 1_500_000_000_123,
+    "attributes": {"basket": "b7"},
+}  # fmt: skip
+KEY = confluent_prefix(1)
 TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id")
 
 
@@ -69,8 +82,9 @@ WRITERS: dict[str, Any] = {
         attributes={"type": "map", "values": "bytes"},
     ),
     "wider unions": writer(
-        *FIELDS, event_id=["null", "string"], category_id=["int", "string", "null"],
-        attributes={"type": "map", "values": ["null", "string", "boolean"]},
+        *FIELDS, event_id=["null", "string"],
+        category_id=[{"type": "array", "items": "int"}, "string", "null"],
+        attributes={"type": "map", "values": [{"type": "array", "items": "string"}, "string"]},
     ),
     "java strings": writer(
         *FIELDS, customer_id={"type": "string", "avro.java.string": "String"},
@@ -215,3 +229,18 @@ def records(values: list[bytes | None]) -> RecordBatch:
         values, [b"key"] * n, [("events", 3)], np.zeros(n, np.int32), np.arange(n) + 100,
         np.full(n, NO_TIMESTAMP),
     )  # fmt: skip
+
+
+def decode(
+    values: list[bytes | None], schemas: dict[bytes, Any], max_record_bytes: int = 1000
+) -> tuple[EventBatch, list[DeadLetter]]:
+    texts = {key: json.dumps(schema) for key, schema in schemas.items()}
+    return Decoder(texts.get, max_record_bytes=max_record_bytes).decode(records(values))
+
+
+def refusal(schema: Any, body: bytes) -> str:
+    """Why the one record is undecodable."""
+    events, dead_letters = decode([KEY + body], {KEY: schema}, max_record_bytes=10**7)
+    assert len(events) == 0
+    assert [dead_letter.reason for dead_letter in dead_letters] == [Reason.UNDECODABLE]
+    return dead_letters[0].detail
