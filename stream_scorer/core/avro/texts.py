@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from decimal import Context, Decimal
-from uuid import UUID
 
 import numpy as np
 
@@ -52,7 +51,8 @@ def _text(buffer: UInt8, start: int, length: int, ids: bool) -> str | None:
     if length == k.RAW_LONG:
         return str(start)
     if length == k.RAW_UUID:
-        return str(UUID(bytes=buffer[start : start + 16].tobytes()))
+        digits = buffer[start : start + 16].tobytes().hex()
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
     if length in (k.RAW_DOUBLE, k.RAW_FLOAT):
         bytes_, kind = (8, "<f8") if length == k.RAW_DOUBLE else (4, "<f4")
         given = buffer[start : start + bytes_].copy().view(kind)[0]
