@@ -52,7 +52,7 @@ def demo(
 @app.command(epilog="Example: stream-scorer run -c stream_scorer.toml")
 @verb
 def run(config: Config = None) -> None:
-    """Keep vectors and propensities fresh, until SIGTERM or Ctrl-C."""
+    """Keep vectors and propensities fresh, until SIGTERM, SIGHUP or Ctrl-C."""
     from stream_scorer.io.telemetry import log_to_stderr
     from stream_scorer.jobs.run import run as job
 

@@ -7,14 +7,18 @@ import logging
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.io.telemetry import Metrics, MetricsEndpoint
 from stream_scorer.live.consumer import Consumer
-from stream_scorer.live.loop import Loop, Stop, Totals
+from stream_scorer.live.loop import Loop, Totals
+from stream_scorer.live.stop import Stop
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, stop: Stop | None = None) -> Totals:
-    """Consume until SIGTERM, SIGINT or `stop`; what was done. Raises Halt, Unavailable, InputError.
+    """Consume until SIGTERM, SIGINT, SIGHUP or `stop`; what was done.
+
+    Raises Halt, Unavailable, InputError. A stop that takes longer than `STOP_SECONDS`, because a
+    server does not answer, ends the process.
 
     Servers that are away when it starts are waited for by whoever starts it; later, by itself.
     """
@@ -27,17 +31,26 @@ def run(settings: Settings, stop: Stop | None = None) -> Totals:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
             consumer.warm_up()
             # After the warm-up: whatever MXNet did to signals, ours are the last.
-            with stop.on_signals():
+            loop: Loop | None = None
+
+            def give_up() -> None:
+                if loop is not None:
+                    log.info("stopped: %s", loop.totals.as_json())
+
+            with stop.on_signals(give_up):
                 log.info(
                     "model %s, %d categories, %s columns; joining group %s",
                     consumer.engine.model_version, len(consumer.engine.categories),
                     f"{consumer.space.width:,}", settings.kafka.group_id,
                 )  # fmt: skip
-                consumer.join()
-                limits = settings.dead_letters
-                window = DeadLetterWindow(limits.max_share, limits.window_records)
-                loop = Loop(consumer, window, metrics, stop)
-                loop.run()
+                try:
+                    consumer.join()
+                    limits = settings.dead_letters
+                    window = DeadLetterWindow(limits.max_share, limits.window_records)
+                    loop = Loop(consumer, window, metrics, stop)
+                    loop.run()
+                finally:
+                    consumer.leave()  # here, as it may take long
         totals = loop.totals
         log.info("stopped: %s", totals.as_json())
         return totals

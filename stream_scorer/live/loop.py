@@ -1,7 +1,7 @@
 """The long-running loop around `Pipeline.step`: when to step, when to wait, when to stop.
 
-SIGTERM and SIGINT set a flag that is read between micro-batches, so the current micro-batch is
-finished, published and committed before the consumer leaves the group. While Redis or Kafka is
+A request to stop (stop.py) is read between micro-batches, so the current micro-batch is finished,
+published and committed before the consumer leaves the group. While Redis or Kafka is
 unavailable the batch is kept and tried again, with growing waits, and the source goes on polling
 Kafka so that the group does not evict this member. Where the store came back without its newest
 writes, the source reads the lost part again. What one step does is in pipeline.py.
@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from stream_scorer.backoff import delays
@@ -24,6 +22,7 @@ from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Una
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.stop import Stop
 from stream_scorer.result import Result
 
 log = logging.getLogger(__name__)
@@ -34,33 +33,6 @@ WAIT_SLICE_SECONDS = 0.25  # a wait checks this often whether it should stop
 LAG_SECONDS = 5.0
 VERIFY_SECONDS = 5.0
 REPORT_SECONDS = 60.0
-
-
-@dataclass
-class Stop:
-    """Whether the consumer was asked to stop."""
-
-    asked: bool = False
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Inside this context SIGTERM and SIGINT ask to stop; a second one ends the process."""
-        signals = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.getsignal(number) for number in signals}
-
-        def ask(number: int, _frame: object) -> None:
-            log.info("%s: finishing this micro-batch", signal.Signals(number).name)
-            self.asked = True
-            # A second signal ends the process at once: whoever sends it does not want to wait.
-            signal.signal(number, before[signal.Signals(number)])
-
-        for number in signals:
-            signal.signal(number, ask)
-        try:
-            yield
-        finally:
-            for number in signals:
-                signal.signal(number, before[number])
 
 
 @dataclass(frozen=True)

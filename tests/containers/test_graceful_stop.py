@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
+from threading import Event
 
 import pytest
 from harness.rig import Rig
-from servers import RedisServer
+from servers import KafkaServer, RedisServer
 from tcp_proxy import TcpProxy
 
 STOP_SECONDS = 10
@@ -47,6 +49,56 @@ def test_stop_under_load(make_rig: MakeRig, delivery: str) -> None:
     verdict = rig.finish()
     verdict.assert_clean()
     assert verdict.repeats <= (3 * BATCH if delivery == "at_least_once" else 0)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "frozen"),
+    [("at_least_once", "kafka"), ("exactly_once", "redis"), ("exactly_once", "both")],
+)
+def test_stop_in_ten_seconds_while_servers_are_frozen(
+    make_rig: MakeRig,
+    start_kafka: Callable[..., KafkaServer],
+    start_redis: Callable[..., RedisServer],
+    delivery: str,
+    frozen: str,
+) -> None:
+    """A frozen server keeps its connections and never answers; the time-outs here are long."""
+    kafka, store = start_kafka(), start_redis()
+    settings: dict[str, dict[str, object]] = {
+        "kafka": {"delivery": delivery, "delivery_timeout_ms": 30_000},
+        "redis": {"timeout_seconds": 60.0},
+    }
+    rig = make_rig(kafka, redis_url=store.url, seed=7, settings=settings)
+    rig.under_load(members=1)
+    rig.stop_feeding()
+    rig.publish(3000)
+    rig.more_is_done(100)
+    servers = {"kafka": [kafka], "redis": [store], "both": [kafka, store]}[frozen]
+    for server in servers:
+        server.pause()
+    Event().wait(1.0)
+    print(f"{delivery}, {frozen}: ended in {stopped(rig):.1f} s")
+    print(rig.members[0].log().splitlines()[-2:])
+    assert "stopped: " in rig.members[0].log()
+    for server in servers:
+        server.resume()
+    rig.members[0].start()
+    verdict = rig.finish()
+    verdict.assert_clean()
+    assert verdict.repeats == 0 or delivery == "at_least_once"
+
+
+def test_hangup_stops_as_the_other_signals_do(make_rig: MakeRig) -> None:
+    rig = make_rig(seed=8)
+    rig.under_load(members=1)
+    (member,) = rig.members
+    member._signal(signal.SIGHUP)
+    assert member.ended(STOP_SECONDS) == 0
+    assert "SIGHUP: finishing this micro-batch" in member.log()
+    assert member.totals()["records"] > 0
+    rig.stop_feeding()
+    member.start()
+    rig.finish().assert_clean()
 
 
 def test_stop_while_redis_does_not_answer(

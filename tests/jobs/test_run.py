@@ -34,7 +34,7 @@ from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs import run as job
 from stream_scorer.live.consumer import open_store
-from stream_scorer.live.loop import Stop
+from stream_scorer.live.stop import Stop
 from stream_scorer.settings.connections import RedisSettings
 from stream_scorer.settings.tree import Settings
 
@@ -224,7 +224,10 @@ def test_a_store_emptied_while_partitions_are_assigned_is_read_again(
             with redis.Redis(port=redis_server.port) as client:
                 client.flushall()
 
-    # A group of another name: the mock cluster gives partitions to one member of each.
+    # A group of another name: the mock cluster gives partitions to one member of each. It can't say
+    # that the first group has no members any more, so the namespace is taken from it here.
+    with redis.Redis(port=redis_server.port) as client:
+        client.delete(f"{settings.store.namespace}:group:{settings.kafka.input_topic}")
     group = settings.kafka.model_copy(update={"group_id": "second"})
     metrics = run_here(empty_once, settings.model_copy(update={"kafka": group}))
     assert len(times) > 1, "the partitions were begun again"
