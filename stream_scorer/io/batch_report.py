@@ -6,11 +6,12 @@ The pipeline and replays fill it in; metrics, the loop and `bench` read it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stream_scorer.core.events.batch import DeadLetter, TopicPartition
+from stream_scorer.core.features.ignored_values import IgnoredCount
 
 
 @dataclass
@@ -19,7 +20,8 @@ class BatchReport:
     and events that the record already held. too_old: events that were not applied because they lie
     more than the time to live before the customer's newest one. refused_writes: records that the
     store did not take because another consumer had written newer ones. next_offsets: of each
-    partition the offset after its last record. seconds: by stage.
+    partition the offset after its last record. ignored: values of events that features can't use.
+    seconds: by stage.
     """
 
     records: int = 0
@@ -30,6 +32,7 @@ class BatchReport:
     customers: int = 0
     propensities: int = 0
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    ignored: Sequence[IgnoredCount] = ()
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -46,6 +46,13 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.ignored_values = Counter(
+            "stream_scorer_ignored_values",
+            "Valid events with a value that features can't use, by field and problem: "
+            "unknown_word, which the field's vocabulary lacks, or not_a_number",
+            ["field", "problem"],
+            registry=r,
+        )
         self.lag = Gauge(
             "stream_scorer_consumer_lag",
             "Records in the topic that this member has not read yet, by partition",
@@ -111,6 +118,8 @@ class Metrics:
         self.events.labels("too_old").inc(report.too_old)
         for dead_letter in report.dead_letters:
             self.dead_letters.labels(dead_letter.reason.value).inc()
+        for ignored in report.ignored:
+            self.ignored_values.labels(ignored.field, ignored.problem).inc(ignored.events)
         for stage, seconds in report.seconds.items():
             self.stages.labels(stage).observe(seconds)
         self.batch_records.observe(report.records)

@@ -31,6 +31,13 @@ from stream_scorer.core.evaluation.outcomes import acted_within_horizon, rows_to
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.events.refused import refused_in_words
+from stream_scorer.core.features.ignored_values import (
+    IgnoredValue,
+    IgnoredValues,
+    ignored_in_words,
+    ignored_values,
+)
+from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.as_of import KnownEvents, Moments
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import InputError
@@ -110,6 +117,8 @@ def in_words(found: Backtest) -> list[str]:
     if found.known_otherwise is not None:
         lines += _late_events_in_words(found, found.known_otherwise)
     left_out = refused_in_words(found.refusals, found.refused)
+    for values in found.ignored_values.values():
+        left_out += [line for line in ignored_in_words(values) if line not in left_out]
     return [*lines, *left_out, f"report in {found.report}"]
 
 
@@ -181,6 +190,7 @@ def _scope(
         dead_letters=past.refused.by_reason(),
         refused=tuple(past.refused.first),
         refusals=past.refused.refusals(),
+        ignored_values={name: _ignored(model, past) for name, model in models.items()},
         models={
             name: BacktestedModel(
                 path=str(model.loaded.path),
@@ -191,6 +201,15 @@ def _scope(
             for name, model in models.items()
         },
     )
+
+
+def _ignored(model: PastModel, past: PastKnowledge) -> tuple[IgnoredValue, ...]:
+    space, rule = model.loaded.feature_space(), model.loaded.manifest.labels
+    found = IgnoredValues()
+    # A vocabulary that no feature of the model uses is not in its manifest.
+    also = {f: types for f, types in rule.looks_at().items() if f in space.index}
+    found.add(ignored_values(space, EventColumns(past.known.events), also))
+    return found.found(space.vocabularies)
 
 
 def _other_way(

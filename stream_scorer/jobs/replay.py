@@ -33,6 +33,13 @@ from stream_scorer.core.events.refused import (
     refused_in_words,
 )
 from stream_scorer.core.features import csr
+from stream_scorer.core.features.ignored_values import (
+    IgnoredValue,
+    IgnoredValues,
+    ignored_in_words,
+    ignored_values,
+)
+from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
@@ -81,7 +88,8 @@ EVERYTHING = Window()
 @dataclass(frozen=True)
 class LabelledSnapshot(Result):
     """events: valid ones. rows: of all cut-offs together. refused: the first of those left out.
-    refusals: by reason, with an example and the remedy.
+    refusals: by reason, with an example and the remedy. ignored_values: values of valid events that
+    features and labels can't use, by field.
     """
 
     events: int
@@ -92,11 +100,14 @@ class LabelledSnapshot(Result):
     out: str
     seconds: float
     refusals: tuple[Refusal, ...] = ()
+    ignored_values: tuple[IgnoredValue, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Folded(Result):
-    """Past events that were folded into a store. refusals: by reason, with example and remedy."""
+    """Past events that were folded into a store. refusals: by reason, with example and remedy.
+    ignored_values: values of valid events that features can't use, by field.
+    """
 
     counts: FoldCounts
     dead_letters: Mapping[str, int]
@@ -119,6 +130,7 @@ class ReplayedPropensities(_Folded):
     stages: Mapping[str, float]
     seconds: float
     refusals: tuple[Refusal, ...] = ()
+    ignored_values: tuple[IgnoredValue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ class RebuiltNamespace(_Folded):
     stages: Mapping[str, float]
     seconds: float
     refusals: tuple[Refusal, ...] = ()
+    ignored_values: tuple[IgnoredValue, ...] = ()
 
 
 def replay(
@@ -157,6 +170,8 @@ def replay(
     refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
+    ignored = IgnoredValues()
+    ignored.add(ignored_values(space, EventColumns(events), rule.looks_at()))
     info = SnapshotInfo(space, rule.by, rule, offsets)
     with SnapshotWriter(out, info) as writer, progress("cut-offs", len(cutoffs)) as meter:
         for rows in rows_at_cutoffs(
@@ -176,6 +191,7 @@ def replay(
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
         refusals=refused.refusals(),
+        ignored_values=ignored.found(space.vocabularies),
     )
 
 
@@ -233,6 +249,7 @@ def propensities(
         stages=fold.seconds,
         seconds=round(time.monotonic() - started, 3),
         refusals=fold.refused.refusals(),
+        ignored_values=fold.ignored.found(space.vocabularies),
     )
 
 
@@ -282,6 +299,7 @@ def rebuild(
         stages=fold.seconds,
         seconds=round(time.monotonic() - started, 3),
         refusals=fold.refused.refusals(),
+        ignored_values=fold.ignored.found(space.vocabularies),
     )
 
 
@@ -321,7 +339,7 @@ def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -
             f"{done.bytes_per_customer:,} bytes of memory for each"
         )
     left_out = refused_in_words(done.refusals, done.refused)
-    return [f"{events:,} events, {words}", *left_out]
+    return [f"{events:,} events, {words}", *left_out, *ignored_in_words(done.ignored_values)]
 
 
 def _opened(

@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
+from stream_scorer.core.events.refused import Refused, refused_in_words
+from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_in_words
 from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Unavailable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry import Metrics
@@ -73,6 +75,8 @@ class Loop:
         self._delays = _retry_delays()
         self._next_lag = self._next_report = self._next_verify = 0.0
         self._totals, self._started = Totals(), time.monotonic()
+        # Since the last report.
+        self._refused, self._ignored = Refused(), IgnoredValues()
 
     @property
     def totals(self) -> Totals:
@@ -81,6 +85,12 @@ class Loop:
 
     def run(self) -> None:
         """Step until asked to stop. Raises Halt and InputError."""
+        try:
+            self._run()
+        finally:
+            self._report_left_out()
+
+    def _run(self) -> None:
         while not self._stop.asked:
             try:
                 self._verify()
@@ -109,6 +119,8 @@ class Loop:
             return
         self._metrics.observe(report)
         self._totals = self._totals.plus(report)
+        self._refused.add(report.records, report.dead_letters)
+        self._ignored.add(report.ignored)
         self._window.add(report.records, report.dead_letters)
 
     def _verify(self) -> None:
@@ -156,6 +168,15 @@ class Loop:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())
             log.info("%s events, %s behind", f"{self._totals.records:,}", f"{lag:,}")
+            self._report_left_out()
+
+    def _report_left_out(self) -> None:
+        """Log what could not be applied, or not be used, since the last report."""
+        for line in refused_in_words(self._refused.refusals(), ()):
+            log.warning("%s", line)
+        for line in ignored_in_words(self._ignored.found(self._consumer.space.vocabularies)):
+            log.warning("%s", line)
+        self._refused, self._ignored = Refused(), IgnoredValues()
 
 
 def _retry_delays() -> Iterator[float]:

@@ -101,6 +101,7 @@ class Pipeline:
             batch = DecodedBatch(*self._decoder.decode(records), records)
             prepared = self._preparation.prepare(batch, self._clock_ms())
             report.dead_letters = _unpublished(prepared.dead_letters, published)
+            report.ignored = prepared.ignored
         states = self._fold.fold(prepared, report)
         rows = _reached(states, report.next_offsets) & _is_new(prepared, published)
         states = take(states, np.flatnonzero(rows))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.features.ignored_values import IgnoredValues
 from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.batch_report import BatchReport
@@ -65,7 +66,7 @@ class PastFold:
         self._preparation = Preparation(settings.event_rules(), space, settings.memory())
         self._fold = StoreFold(store, space, threads=threads)
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
-        self.refused = stopping(settings)
+        self.refused, self.ignored = stopping(settings), IgnoredValues()
         self.next_offsets: dict[TopicPartition, int] = {}
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._records = self._applied = self._duplicates = self._too_old = 0
@@ -106,6 +107,7 @@ class PastFold:
 
     def _add(self, batch: _Prepared) -> None:
         self.refused.add(batch.records, batch.events.dead_letters)
+        self.ignored.add(batch.events.ignored)
         report = BatchReport(batch.records)
         self._fold.fold(batch.events, report)
         with report.stage("save"):

@@ -9,6 +9,7 @@ from stream_scorer.core.evaluation.backtest import Backtest, JudgedScores
 from stream_scorer.core.evaluation.backtest_metrics import Staleness
 from stream_scorer.core.evaluation.intervals import MetricDifference, ModelComparison
 from stream_scorer.core.events.refused import refused_in_words
+from stream_scorer.core.features.ignored_values import ignored_in_words
 from stream_scorer.reports import page
 from stream_scorer.reports.evaluation import (
     COLOURS,
@@ -58,6 +59,8 @@ def _notes(found: Backtest) -> list[str]:
         if model.not_held_back
     ]
     notes += refused_in_words(found.refusals, ())
+    for name, values in found.ignored_values.items():
+        notes += [f"{name}: {line}." for line in ignored_in_words(values)]
     return notes
 
 

@@ -23,6 +23,8 @@ from pyspark.sql import functions as sql
 
 from stream_scorer.core.events.dead_letter_window import DeadLetterParts
 from stream_scorer.core.events.refused import Refused
+from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_values
+from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.errors import EventFileError, InputError
@@ -61,11 +63,11 @@ ROW_COLUMNS = (
     "customer_id string, as_of timestamp, columns array<int>, values array<float>, "
     "labels array<struct<category: int, class: smallint>>"
 )
-Reports = dict[int, Refused]
+Reports = dict[int, tuple[Refused, IgnoredValues]]
 
 
 class ReportsParam(AccumulatorParam[Reports]):  # type: ignore[misc] # pyspark is not type-checked
-    """What was refused in each file; a file that is read again replaces what was counted of it."""
+    """What was refused and ignored in each file; reading a file again replaces its counts."""
 
     def zero(self, value: Reports) -> Reports:
         """Nothing yet."""
@@ -101,7 +103,7 @@ def replay(
     try:
         with nothing_left(files, out), errors_in_one_line("replay", out):
             count, last_ms = events.agg(sql.count("*"), sql.max("occurred_at")).collect()[0]
-            refused = _together(reports.value, settings)
+            refused, ignored = _together(reports.value, settings)
             if not count:
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
             refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms)
@@ -118,6 +120,7 @@ def replay(
         out=out,
         seconds=round(time.monotonic() - started, 3),
         refusals=refused.refusals(),
+        ignored_values=ignored.found(space.vocabularies),
     )
 
 
@@ -177,14 +180,15 @@ def _finish(spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInf
     return sum(rows.values())
 
 
-def _together(reports: Reports, settings: Settings) -> Refused:
+def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredValues]:
     """In the order of the log, as one reader would have given it. Raises TooManyDeadLetters."""
-    whole, window = Refused(), window_of(settings)
-    for _, one in sorted(reports.items()):
+    whole, ignored, window = Refused(), IgnoredValues(), window_of(settings)
+    for _, (one, values) in sorted(reports.items()):
         whole.join(one)
+        ignored.add(values.counts.values())
         for part in one.window.parts if isinstance(one.window, DeadLetterParts) else ():
             window.add_part(part)
-    return whole
+    return whole, ignored
 
 
 def _read(
@@ -195,17 +199,20 @@ def _read(
     reports: Accumulator[Reports],
 ) -> Iterator[Any]:
     """In a Python worker: the events of one file after the other."""
+    space, also = settings.feature_space(), settings.label_rule().looks_at()
     for batch in batches:
         for row in batch.to_pylist():
             # The driver decides, since the records of one window may lie in several files.
+            ignored = IgnoredValues()
             refused = Refused(DeadLetterParts(window_of(settings).part_records))
             with open_past(
                 settings, [row["path"]], batch_records=BATCH_RECORDS,
                 from_ms=window[0], to_ms=window[1], now_ms=now_ms,
             ) as past:  # fmt: skip
                 for valid in valid_batches(settings, past, refused):
+                    ignored.add(ignored_values(space, EventColumns(valid.events), also))
                     yield event_tables.to_batch(valid.events, row["file"])
-            reports.add({row["file"]: refused})
+            reports.add({row["file"]: (refused, ignored)})
 
 
 def _fold(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) -> Iterator[Any]:

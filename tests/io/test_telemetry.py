@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from stream_scorer.core.events.batch import DeadLetter, Reason
+from stream_scorer.core.features.ignored_values import IgnoredCount
 from stream_scorer.errors import ConfigError
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry import Metrics, MetricsEndpoint, log_to_stderr
@@ -43,12 +44,15 @@ def test_a_batch_is_counted_once(endpoint: tuple[Metrics, MetricsEndpoint]) -> N
     report = BatchReport(
         records=10, applied=7, duplicates=2, customers=5, propensities=5,
         dead_letters=[dead_letter], seconds={"poll": 0.5},
+        ignored=[IgnoredCount("category_id", "unknown_word", 4, "brot")],
     )  # fmt: skip
     endpoint[0].observe(report)
     found = read(endpoint[1])
     assert found['stream_scorer_events_total{outcome="applied"}'] == 7
     assert found['stream_scorer_events_total{outcome="duplicate"}'] == 2
     assert found['stream_scorer_dead_letters_total{reason="undecodable"}'] == 1
+    ignored = 'stream_scorer_ignored_values_total{field="category_id",problem="unknown_word"}'
+    assert found[ignored] == 4
     assert found['stream_scorer_stage_seconds_sum{stage="poll"}'] == 0.5
     assert found["stream_scorer_batch_customers_sum"] == 5
     assert found["stream_scorer_propensities_total"] == 5

@@ -63,6 +63,7 @@ BACKTEST: dict[str, Any] = {
             "remedy": None,
         }
     ],
+    "ignored_values": {key: [] for key in MODELS},
     "models": dict.fromkeys(
         MODELS, dict.fromkeys(["path", "model_version", "fingerprint", "not_held_back"])
     ),

@@ -16,6 +16,7 @@ from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.jobs.publish import in_words, publish
+from stream_scorer.jobs.replay import in_words as replay_in_words
 from stream_scorer.jobs.replay import replay
 from stream_scorer.past.sources import open_past
 from stream_scorer.past.vectors import PastFold
@@ -192,10 +193,12 @@ def test_a_stretch_of_bad_records_stops_a_replay_as_it_would_stop_run(
         publish(with_kafka.model_copy(update={"dead_letters": limits}), [file])
 
 
-def folded(settings: Settings, file: Path, batch_records: int) -> None:
+def folded(settings: Settings, file: Path, batch_records: int) -> PastFold:
     with open_past(settings, [str(file)], batch_records=batch_records) as past:
         store = MemoryStore(settings.feature_space().fingerprint)
-        PastFold(settings, past, store, 1, quiet=True).run()
+        fold = PastFold(settings, past, store, 1, quiet=True)
+        fold.run()
+    return fold
 
 
 def test_a_notebook_that_leaves_events_out_logs_the_reasons(
@@ -205,3 +208,20 @@ def test_a_notebook_that_leaves_events_out_logs_the_reasons(
     assert ss.read_events(lines(tmp_path / "e.jsonl", rows), settings).num_rows == 1
     assert "1 records left out: unknown_event_type" in caplog.text
     assert "is 'purchase' meant?" in caplog.text
+
+
+def test_values_that_features_can_not_use_are_reported_by_replay(
+    settings: Settings, tmp_path: Path
+) -> None:
+    rows = [purchase(n) for n in range(40)]
+    for row in rows[:6]:
+        row["category_id"] = "Bread"
+    file = lines(tmp_path / "e.jsonl", rows)
+    found = replay(settings, [file], tmp_path / "s", [START_MS + 2 * DAY_MS])
+    (value,) = found.ignored_values
+    assert (value.field, value.problem, value.events) == ("category_id", "unknown_word", 6)
+    (line,) = [line for line in replay_in_words(found) if "vocabulary" in line]
+    assert line.startswith("6 events have a category_id that its vocabulary lacks, such as 'Bread'")
+    assert line.endswith("add it to vocabularies.category_id; is 'bread' meant?")
+    fold = folded(settings, file, 7)
+    assert fold.ignored.found(settings.vocabularies) == found.ignored_values

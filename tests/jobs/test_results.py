@@ -16,6 +16,7 @@ import pytest
 from stream_scorer import jobs
 from stream_scorer.bench.timing import Machine, Measurement
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
+from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.core.features.parity import Difference
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
@@ -53,14 +54,19 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Exported(1, 0, 0, 1, 0, "s", 0.1),
      ["rows", "later", "forgotten", "shards", "shards_before", "out", "seconds"]),
     (LabelledSnapshot(1, {}, (REFUSED,), 1, 1, "s", 0.1),
-     ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds", "refusals"]),
+     ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds", "refusals",
+      "ignored_values"]),
     (Refusal("undecodable", 1, REFUSED, "correct it"),
      ["reason", "records", "example", "remedy"]),
+    (IgnoredValue("category_id", "unknown_word", 3, "brot", "add it"),
+     ["field", "problem", "events", "example", "remedy"]),
     (REFUSED, ["source", "partition", "position", "reason", "detail"]),
     (ReplayedPropensities(COUNTS, {}, (), 2, 99, "p", {}, 0.1),
-     [*COUNT_KEYS, "customers", "bytes_per_customer", "out", "stages", "seconds", "refusals"]),
+     [*COUNT_KEYS, "customers", "bytes_per_customer", "out", "stages", "seconds", "refusals",
+      "ignored_values"]),
     (RebuiltNamespace(COUNTS, {}, (), "n", "f", {"in": {"0": 4}}, {}, 0.1),
-     [*COUNT_KEYS, "namespace", "fingerprint", "source_offsets", "stages", "seconds", "refusals"]),
+     [*COUNT_KEYS, "namespace", "fingerprint", "source_offsets", "stages", "seconds", "refusals",
+      "ignored_values"]),
     (Trained("m", "v", 9, 3, None, 1.5),
      ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds"]),
     (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),

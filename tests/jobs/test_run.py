@@ -159,6 +159,8 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     assert "stream_scorer_store_rewinds_total 1.0" in metrics
     assert 'stream_scorer_dead_letters_total{reason="unknown_event_type"} 1.0' in metrics
     assert 'stream_scorer_consumer_lag{partition="0",topic="customer-events"}' in metrics
+    unheard_of = 'stream_scorer_ignored_values_total{field="category_id",problem="unknown_word"}'
+    assert unheard_of in metrics
 
     running.send_signal(signal.SIGTERM)
     assert running.wait(20) == 0
@@ -166,6 +168,9 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     lines = [json.loads(line) for line in log.splitlines()]
     assert any("the store lost its newest writes" in line["message"] for line in lines)
     assert lines[-1]["message"].startswith("stopped:")
+    warnings = " ".join(line["message"] for line in lines if line["level"] == "warning")
+    assert "1 records left out: unknown_event_type; write a declared type" in warnings
+    assert "events have a category_id that its vocabulary lacks, such as 'unheard of'" in warnings
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from stream_scorer.core.evaluation.intervals import ModelComparison, compare_mod
 from stream_scorer.core.evaluation.metrics import QualityMetrics
 from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
+from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.core.features.state import Float32
 from stream_scorer.result import Result
 
@@ -101,6 +102,7 @@ class BacktestScope(Result):
     known. rows: all scores; judged: those whose horizon is over; pending: the others. late_events:
     how many arrived more than an hour, a day, a week after they occurred. dead_letters: records
     left out, by reason; refused: the first of them; refusals: by reason, with example and remedy.
+    ignored_values: by model, the values of events that its features and labels can't use.
     """
 
     from_time: str
@@ -118,6 +120,7 @@ class BacktestScope(Result):
     dead_letters: Mapping[str, int]
     refused: tuple[RefusedRecord, ...]
     refusals: tuple[Refusal, ...]
+    ignored_values: Mapping[str, tuple[IgnoredValue, ...]]
     models: Mapping[str, BacktestedModel]
 
     def as_json(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ import numpy as np
 from stream_scorer.core.events.batch import Bool, EventBatch, Int32, Int64, StringColumn, UInt8
 from stream_scorer.core.features.fold_kernel import fold_range
 from stream_scorer.core.features.fold_plan import Memory, Stream, plan_of, work_for
-from stream_scorer.core.features.keys import keys_of
+from stream_scorer.core.features.keys import EventColumns, keys_of
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import (
     CustomerStates,
@@ -102,13 +102,18 @@ def fold_events(
 
 
 def stream_of(
-    events: EventBatch, customer: Int32, space: FeatureSpace, memory: Memory
+    events: EventBatch,
+    customer: Int32,
+    space: FeatureSpace,
+    memory: Memory,
+    columns: EventColumns | None = None,
 ) -> tuple[Stream, Int64]:
     """The columns that each event touches, and all else of it that a vector depends on.
 
     Ordered by customer, so that the fold reads memory in order; and (n,) which event each row is.
+    columns: of these events, where the caller looks at them too.
     """
-    keys = keys_of(space, events)
+    keys = keys_of(space, columns or EventColumns(events))
     partitions = events.partitions or [("", 0)]
     stream = Stream(
         customer,

@@ -38,9 +38,8 @@ class Keys:
     number: Int32
 
 
-def keys_of(space: FeatureSpace, events: EventBatch) -> Keys:
+def keys_of(space: FeatureSpace, columns: EventColumns) -> Keys:
     """What each event of a batch does to each feature."""
-    columns = EventColumns(events)
     slots: dict[tuple[object, ...], int] = {}  # most features look at the same events
     seen: list[Int32] = []
     slot = np.full(len(space.features), NULL, np.int32)
@@ -109,6 +108,7 @@ class EventColumns:
     def __init__(self, events: EventBatch) -> None:
         self._events = events
         self._coded: dict[str, tuple[Int32, list[str]]] = {}
+        self._numbers: dict[str, Float64] = {}
 
     def __len__(self) -> int:
         return len(self._events)
@@ -127,8 +127,10 @@ class EventColumns:
         """(n,) float64, NaN where absent or not a finite number."""
         if field == "value":
             return np.where(self._events.has_value, self._events.value, np.nan)
-        codes, texts = self.coded(field)
-        return np.array([_number(t) for t in texts] + [math.nan])[codes]
+        if field not in self._numbers:
+            codes, texts = self.coded(field)
+            self._numbers[field] = np.array([_number(t) for t in texts] + [math.nan])[codes]
+        return self._numbers[field]
 
 
 def _number(text: str) -> float:

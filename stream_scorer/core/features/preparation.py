@@ -6,6 +6,7 @@ folded (past/prefetch.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream_scorer.core.events.batch import DeadLetter
@@ -13,18 +14,21 @@ from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.core.features.fold import REMEMBER_ALL, stream_of
 from stream_scorer.core.features.fold_plan import Memory, Stream
+from stream_scorer.core.features.ignored_values import IgnoredCount, ignored_values
+from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.features.space import FeatureSpace
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedEvents:
     """The valid events; the stream's customers are rows of customer_ids. dead_letters: of all
-    records that are no event or no valid one.
+    records that are no event or no valid one. ignored: values that features can't use.
     """
 
     customer_ids: list[str]
     stream: Stream
     dead_letters: list[DeadLetter]
+    ignored: Sequence[IgnoredCount] = ()
 
 
 @dataclass(frozen=True)
@@ -39,5 +43,7 @@ class Preparation:
         """Validate the events as of now_ms, and find the columns that each one touches."""
         events, invalid = validate(batch.events, batch.origin, self.rules, now_ms)
         customer, ids = events.customer_id.intern()
-        stream, _ = stream_of(events, customer, self.space, self.memory)
-        return PreparedEvents(ids, stream, [*batch.refused, *invalid])
+        columns = EventColumns(events)
+        stream, _ = stream_of(events, customer, self.space, self.memory, columns)
+        ignored = ignored_values(self.space, columns)
+        return PreparedEvents(ids, stream, [*batch.refused, *invalid], ignored)

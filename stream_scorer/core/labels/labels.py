@@ -64,6 +64,10 @@ class LabelRule:
         """C: the groups, and nothing."""
         return len(self.actions) + 1
 
+    def looks_at(self) -> dict[str, frozenset[str]]:
+        """The field whose words labels need, of events of these types."""
+        return {self.by: frozenset(t for group in self.actions for t in group)}
+
     def class_of(self, event_type: str) -> int:
         """The class that one event of this type makes; 0 for none."""
         return next((k for k, g in enumerate(self.actions, start=1) if event_type in g), 0)
