@@ -157,6 +157,9 @@ class Consumer:
         elif not self._topic_had_id:
             self._topics = None  # this broker gives topics no ids, so there is nothing to compare
         self.store.verify()
+        # Without partitions nothing was written that could be missed: a store that was emptied
+        # meanwhile has forgotten whose it is all the same.
+        self.store.claim()
         check_binding(self.settings.kafka, self.settings.store.namespace, self.store)
 
     def leave(self) -> None:

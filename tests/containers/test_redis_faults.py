@@ -5,9 +5,11 @@ STREAM_SCORER_CHAOS_KILLS above 10 makes outages as long as the guarantee names 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,6 +19,7 @@ import redis
 from confluent_kafka import TopicPartition
 from harness.member import wait_until
 from harness.rig import Rig
+from redis_proxy import RedisProxy
 from servers import KafkaServer, RedisServer
 from tcp_proxy import TcpProxy
 
@@ -134,6 +137,36 @@ def test_failovers_behind_an_address_that_moves(
         primary, replica = replica, primary
     finish(rig)
     assert "leads to another server now" in "".join(m.log() for m in rig.members)
+
+
+def test_the_store_is_emptied_while_partitions_are_assigned(
+    make_rig: MakeRig, start_redis: StartRedis
+) -> None:
+    """After their watermarks were read and before new ones are set, each time that a member which
+    was killed comes back."""
+    server = start_redis()
+    script = files("stream_scorer.io.stores.scripts").joinpath("begin_partitions.lua")
+    begin = hashlib.sha1(script.read_bytes()).hexdigest().encode()
+    armed = Event()
+
+    def before(words: list[bytes]) -> None:
+        if armed.is_set() and words[:2] == [b"EVALSHA", begin]:
+            armed.clear()
+            server.client.flushall()
+
+    with RedisProxy(server.port, keeps_connections=False) as proxy:
+        proxy.before = before
+        rig = make_rig(redis_url=proxy.url, partitions=12)
+        rig.under_load()
+        for _ in range(4):
+            seen = rewinds(rig)
+            armed.set()
+            rig.members[0].kill()
+            rig.members[0].start()
+            wait_until("the store is emptied", lambda: not armed.is_set(), 60)
+            wait_until("the loss is noticed", lambda s=seen: rewinds(rig) != s, 60)
+            rig.more_is_done()
+        finish(rig)
 
 
 def test_flushall_under_load(rig: Rig) -> None:

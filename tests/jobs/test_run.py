@@ -28,11 +28,13 @@ from stream_scorer.core.features import csr
 from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from stream_scorer.errors import FingerprintMismatch
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs import run as job
+from stream_scorer.live.consumer import Consumer as Parts
 from stream_scorer.live.consumer import open_store
 from stream_scorer.live.stop import Stop
 from stream_scorer.settings.connections import RedisSettings
@@ -272,3 +274,18 @@ def test_evictions_while_it_runs_stop_it_or_are_counted(
     allowing = settings.model_copy(update={"redis": RedisSettings(**options)})
     metrics = run_here(settings=allowing)
     assert metrics.registry.get_sample_value("stream_scorer_redis_evicted_keys_total") == 7
+
+
+def test_a_member_without_partitions_claims_an_emptied_namespace_again(
+    settings: Settings, kafka: EmbeddedKafka, redis_server: EmbeddedRedis
+) -> None:
+    kafka.create(settings.kafka.input_topic)
+    key = f"{settings.store.namespace}:fingerprint"
+    with Parts(settings) as consumer, redis.Redis(port=redis_server.port) as client:
+        consumer.verify()
+        client.flushall()
+        consumer.verify()
+        assert client.get(key) == settings.feature_space().fingerprint_hex.encode()
+        client.set(key, "0123456789abcdef")  # another declaration was faster
+        with pytest.raises(FingerprintMismatch, match=r"store\.namespace"):
+            consumer.verify()

@@ -21,7 +21,7 @@ from stream_scorer.errors import (
 
 # What a user of Redis's access control list must be allowed, in scripts too. The page
 # docs/how-to/run-on-your-servers.md lists them, and tests take away one after the other.
-RUN_COMMANDS = ("EVALSHA", "SCRIPT LOAD", "MGET", "GET", "SET", "GETRANGE", "INFO")
+RUN_COMMANDS = ("EVALSHA", "SCRIPT LOAD", "MGET", "GET", "SET", "GETRANGE", "TIME", "INFO")
 READ_COMMANDS = ("SCAN", "DBSIZE")  # `export`, `verify` and what else reads all customers
 NEEDED = f"{', '.join((*RUN_COMMANDS, *READ_COMMANDS))} on the keys of store.namespace"
 

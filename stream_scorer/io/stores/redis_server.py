@@ -67,7 +67,7 @@ class RedisServer:
             )  # fmt: skip
             self.client = redis.Redis(connection_pool=own)
             self._login = Login(
-                _address(options), options.get("username") or "default",
+                _address(pool), options.get("username") or "default",
                 bool(options.get("password")),
             )  # fmt: skip
 
@@ -147,10 +147,11 @@ class RedisServer:
         return translated(error, self._login)
 
 
-def _address(options: dict[str, Any]) -> str:
+def _address(pool: redis.ConnectionPool) -> str:
     """As a url without user and password."""
+    options = pool.connection_kwargs
     if path := options.get("path"):
         return f"unix://{path}?db={options.get('db') or 0}"
-    scheme = "rediss" if any(name.startswith("ssl") for name in options) else "redis"
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
     host = options.get("host", "localhost")
     return f"{scheme}://{host}:{options.get('port', 6379)}/{options.get('db') or 0}"

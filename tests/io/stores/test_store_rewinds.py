@@ -25,7 +25,7 @@ from stream_scorer.errors import StoreRewound, StoreUnavailable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores import redis as redis_store
 from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.io.stores.redis_server import ServerChanged
+from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
 from stream_scorer.live.store_fold import StoreFold
 
 SPACE = FeatureSpace.compile([Feature("events", half_lives=("1d", "inf"))], {})
@@ -113,13 +113,13 @@ def test_a_failover_between_any_two_calls_of_a_batch_loses_no_event(
     monkeypatch.setattr(redis_store, "RECORDS_PER_SCRIPT", 2)
     store.begin({TP: 10})
     copy(clients)
-    seen: list[str] = []
+    seen: list[bytes] = []
 
-    def before(name: str) -> None:
-        if name in ("MGET", "EVALSHA"):
+    def before(words: list[bytes]) -> None:
+        if words[0] in (b"MGET", b"EVALSHA"):
             if len(seen) == failover_after:
                 address.target_port = servers[1].port
-            seen.append(name)
+            seen.append(words[0])
 
     for script in (store._save, store._advance):
         for client in clients:
@@ -128,7 +128,7 @@ def test_a_failover_between_any_two_calls_of_a_batch_loses_no_event(
     attempts = process(store, batch)
     assert attempts <= 3
     assert len(seen) >= COMMANDS_OF_A_BATCH
-    address.before = lambda _name: None
+    address.before = lambda _words: None
     if failover_after == COMMANDS_OF_A_BATCH:  # after the watermark moved: it went back as well
         address.target_port = servers[1].port
         with pytest.raises(StoreRewound) as rewound:
@@ -150,10 +150,10 @@ def test_what_an_attempt_in_doubt_wrote_is_written_again(
     store._unadvanced = ""  # as after a time-out
     calls = 0
 
-    def before(name: str) -> None:
+    def before(words: list[bytes]) -> None:
         nonlocal calls
-        calls += name == "EVALSHA"
-        if name == "EVALSHA" and calls == 1:
+        calls += words[0] == b"EVALSHA"
+        if words[0] == b"EVALSHA" and calls == 1:
             address.target_port = servers[1].port
 
     address.before = before
@@ -283,6 +283,25 @@ def test_a_listing_does_not_go_on_at_another_server() -> None:
         store.close()
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_the_client_retries_nothing_whatever_the_url_says(scheme: str) -> None:
+    place = "/run/redis.sock" if scheme == "unix" else "user:pw@example.org:7000/3"
+    options = "health_check_interval=1&retry_on_timeout=true&decode_responses=true"
+    given = redis.Redis.from_url(f"{scheme}://{place}?{options}")
+    server = RedisServer(given)
+    pool = server.client.connection_pool
+    assert pool.connection_class is given.connection_pool.connection_class
+    connection = pool.make_connection()
+    assert connection.retry.get_retries() == 0
+    assert connection.retry_on_error == []
+    assert connection.health_check_interval == 0
+    assert not connection.encoder.decode_responses
+    assert server.address == {
+        "redis": "redis://example.org:7000/3", "rediss": "rediss://example.org:7000/3",
+        "unix": "unix:///run/redis.sock?db=0",
+    }[scheme]  # fmt: skip
+
+
 def test_without_info_a_replaced_connection_counts_as_another_server(folder_of_acl: Any) -> None:
     options = ("--aclfile", str(folder_of_acl))
     with EmbeddedRedis(*options) as server:
@@ -326,7 +345,7 @@ def test_a_server_that_refuses_is_left_for_where_the_address_leads_by_then(
         elif refusal == "NOREPLICAS":
             old.config_set("min-replicas-to-write", 1)
         else:
-            address.before = lambda name: (
+            address.before = lambda _words: (
                 f"-{refusal} made up\r\n".encode() if address.opened == first else None
             )
         with pytest.raises(StoreUnavailable):

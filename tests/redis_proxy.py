@@ -16,13 +16,13 @@ from typing import Any, BinaryIO
 
 
 class RedisProxy:
-    """Use as a context manager. `before(name)` is called before each command is passed on; what it
+    """Use as a context manager. `before(words)` is called before each command is passed on; what it
     returns is answered instead, unless it is None."""
 
     def __init__(self, target_port: int, *, keeps_connections: bool) -> None:
         self.target_port = target_port
         self.keeps_connections = keeps_connections
-        self.before: Callable[[str], bytes | None] = lambda _name: None
+        self.before: Callable[[list[bytes]], bytes | None] = lambda _words: None
         self.opened = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -63,7 +63,7 @@ class RedisProxy:
             while True:
                 raw, words = _command(commands)
                 name = words[0].decode().upper()
-                instead = self.before(name)
+                instead = self.before(words)
                 if instead is not None:
                     near.sendall(instead)
                     continue
