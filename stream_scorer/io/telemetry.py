@@ -12,14 +12,11 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from threading import Thread
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from stream_scorer.confidential import without_credentials
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import ConfigError
 from stream_scorer.io.batch_report import BatchReport
 
 # Steps of about three: a quantile is known to within such a factor. More buckets would be more time
@@ -133,26 +130,6 @@ class Metrics:
         self.lag.clear()
         for (topic, partition), records in lag.items():
             self.lag.labels(topic, str(partition)).set(records)
-
-
-class MetricsEndpoint:
-    """http://host:port/metrics for Prometheus, on a thread of its own."""
-
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        self._server: WSGIServer
-        self._thread: Thread
-        try:
-            self._server, self._thread = start_http_server(port, host, metrics.registry)
-        except OSError as error:
-            remedy = f"can't listen on {host}: {(error.strerror or str(error)).lower()}"
-            raise ConfigError("telemetry.port", port, remedy) from None
-        self.port = self._server.server_port
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class _JsonLines(logging.Formatter):

@@ -1,6 +1,7 @@
 """`stream-scorer models`: is an artefact whole, and which of several is the active one.
 
-An artefact is checked as the consumer checks it when it starts, and scored once. In a folder of
+An artefact is checked as the consumer checks it when it starts, and scored once by every engine
+that is installed. In a folder of
 models the active one is a relative symbolic link, `active`; `model.path` may name that link.
 Changing it renames a new link over the old, so a reader sees one or the other; `previous` keeps
 what was active before, for a rollback.
@@ -17,7 +18,7 @@ from typing import Any
 from stream_scorer import atomic
 from stream_scorer.errors import ArtefactError, StreamScorerError
 from stream_scorer.model import artefact
-from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.model.engines.engine import engines_here, open_engine
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
@@ -82,7 +83,8 @@ def verify(model: Path, settings: Settings | None) -> ModelSummary:
     if settings is not None and settings.label_rule() != loaded.manifest.labels:
         remedy = "it learnt other labels than [labels] in the config; train again, or change them"
         raise ArtefactError("model", model, remedy)
-    open_engine(loaded, "native").warm_up(1)
+    for engine in engines_here():
+        open_engine(loaded, engine).warm_up(1)
     return _summary(loaded, model)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
-from stream_scorer.io.telemetry import Metrics, MetricsEndpoint
+from stream_scorer.io.metrics_endpoint import MetricsEndpoint
+from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Loop, Totals
 from stream_scorer.live.stop import Stop
@@ -26,7 +27,11 @@ def run(settings: Settings, stop: Stop | None = None) -> Totals:
     # Before the consumer is built and warmed up, so that a probe gets an answer meanwhile.
     metrics = Metrics()
     telemetry = settings.telemetry
-    endpoint = MetricsEndpoint(metrics, telemetry.host, telemetry.port) if telemetry.port else None
+    endpoint = (
+        MetricsEndpoint(metrics.registry, telemetry.host, telemetry.port)
+        if telemetry.port
+        else None
+    )
     try:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
             consumer.warm_up()

@@ -5,7 +5,8 @@
     manifest.json       what they are for (spec.Manifest), and the SHA-256 of the other two
 
 A directory appears under its name whole or not at all (atomic.py). Loading checks every byte
-against the manifest before anything is used. Nothing is pickled, so loading runs no code of the
+against the manifest before anything is used, and then what the parts say against each other: right
+checksums are no proof that they belong together. Nothing is pickled, so loading runs no code of the
 artefact. MXNet is not needed to read or write one.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,12 +30,13 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
-from stream_scorer.model import params_file
+from stream_scorer.model import params_file, symbol_file
 from stream_scorer.model.spec import FORMAT, Layout, Manifest, NetworkSpec
 
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"
 MANIFEST_FILE = "manifest.json"
+FILES = (MANIFEST_FILE, SYMBOL_FILE, PARAMS_FILE)
 VERSION_DIGITS = 16
 
 
@@ -129,7 +132,13 @@ def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
         )
         raise FingerprintMismatch(f"model {path}: fingerprint", manifest.fingerprint, remedy)
     layout, parameters = _checked(path, manifest, contents[PARAMS_FILE])
-    return Artefact(path, manifest, layout, parameters, contents[SYMBOL_FILE].decode())
+    symbol_json = contents[SYMBOL_FILE].decode("utf-8", "replace")
+    try:
+        symbol_file.check(symbol_json, parameters)
+    except symbol_file.SymbolFileError as error:
+        remedy = f"{error}; train the model again"
+        raise ArtefactError("model", path / SYMBOL_FILE, remedy) from None
+    return Artefact(path, manifest, layout, parameters, symbol_json)
 
 
 def _manifest(model: TrainedModel, files: dict[str, str], training: Mapping[str, Any]) -> Manifest:
@@ -189,9 +198,23 @@ def _checked(
         layout = Layout.of(space, manifest.labels, index)
         shapes = layout.shapes(manifest.network)
         words = space.vocabularies[manifest.labels.by]
+        if min(manifest.category_index, default=0) < 0:
+            raise IndexError(f"category_index has {min(manifest.category_index)}")
         named = tuple(words[i] for i in manifest.category_index)
-    except (ConfigError, KeyError, TypeError, IndexError) as error:
-        raise ArtefactError("model", path / MANIFEST_FILE, f"contradicts itself: {error}") from None
+    # ConfigError and whatever else comes of values of other types than a declaration's.
+    except (
+        ConfigError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
+        remedy = f"contradicts itself: {error}; train the model again"
+        raise ArtefactError("model", path / MANIFEST_FILE, remedy) from None
+    if manifest.classes != manifest.labels.classes:
+        remedy = f"its labels have {manifest.labels.classes} classes; train the model again"
+        raise ArtefactError("model classes", manifest.classes, remedy)
     if space.fingerprint_hex != manifest.fingerprint or named != manifest.categories:
         remedy = (
             "features, categories and fingerprint do not belong together; train the model again"
@@ -208,6 +231,16 @@ def _checked(
         odd = sorted(n for n in {*found, *shapes} if found.get(n) != shapes.get(n))[0]
         remedy = f"{odd} has shape {found.get(odd)}, not {shapes.get(odd)}; train the model again"
         raise ArtefactError("model", path / PARAMS_FILE, remedy)
+    for name, array in parameters.items():
+        if not np.isfinite(array).all():
+            remedy = f"{name} has values that are not finite numbers; train the model again"
+            raise ArtefactError("model", path / PARAMS_FILE, remedy)
+    # The symbol takes categories from the parameters and the native engine from the manifest, so
+    # where they differ the two would score different categories under the same names.
+    stored = parameters.get("category_index")
+    if stored is not None and stored.tolist() != list(manifest.category_index):
+        remedy = "category_index is not the manifest's; train the model again"
+        raise ArtefactError("model", path / PARAMS_FILE, remedy)
     return layout, parameters
 
 
@@ -215,7 +248,8 @@ def _read_manifest(path: Path) -> Manifest:
     where = path / MANIFEST_FILE
     try:
         raw = json.loads(_read(where))
-    except ValueError as error:
+    # Python's parser recurses, so thousands of nested brackets end in RecursionError.
+    except (ValueError, RecursionError) as error:
         remedy = f"it is not JSON ({error}); copy or train the model again"
         raise ArtefactError("model", where, remedy) from None
     # Before the checksum: a newer format may compute it in another way, and its remedy is to
@@ -229,6 +263,9 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _read(path: Path) -> bytes:
     try:
+        # A pipe or a device of that name would be read for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ArtefactError("model", path, "is not a file; copy or train the model again")
         return path.read_bytes()
     except FileNotFoundError:
         raise ArtefactError("model", path, "is missing; copy or train the model again") from None

@@ -265,7 +265,8 @@ class Manifest:
         try:
             values["labels"] = _label_rule(values["labels"])
             values["network"] = NetworkSpec(**_tuples(values["network"]))
-        except (TypeError, KeyError, ConfigError) as error:
+        # ConfigError and whatever else comes of values of other types than `to_dict` writes.
+        except (TypeError, KeyError, ValueError, AttributeError, ConfigError) as error:
             raise ArtefactError(
                 where,
                 error,

@@ -42,7 +42,7 @@ class HadoopFiles:
             stream.close()
 
     def copy_here(self, path: str, target: Path) -> None:
-        """A file, or a directory with everything in it, to the driver's own disk."""
+        """A file to the driver's own disk."""
         system, where = self._at(path)
         system.copyToLocalFile(False, where, self._jvm.org.apache.hadoop.fs.Path(str(target)), True)
 

@@ -30,14 +30,9 @@ from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import event_tables
 from stream_scorer.io.files.events import files_of
+from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_content
 from stream_scorer.io.files.snapshot_tables import spark_batches
-from stream_scorer.io.files.snapshots import (
-    MANIFEST_FILE,
-    ROWS_PER_SHARD,
-    SnapshotInfo,
-    manifest_content,
-    manifest_of,
-)
+from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo, manifest_of
 from stream_scorer.jobs.replay import LabelledSnapshot
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.past.sources import (

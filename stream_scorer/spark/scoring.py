@@ -148,10 +148,12 @@ def _score_batches(
             began = time.perf_counter()
             piece = batch.slice(first, PIECE_ROWS)
             try:
+                if piece.column("customer_id").null_count or piece.column("as_of").null_count:
+                    raise ValueError("has nulls")
                 matrix = vectors(piece, model.columns)
             except ValueError as error:
                 name = piece.column("customer_id")[0].as_py()
-                remedy = f"its rows from customer {name!r} on: {error}; write it again"
+                remedy = f"in the rows from customer {name!r} on: {error}; write it again"
                 raise SnapshotError("snapshot", "shard", remedy) from None
             converted = time.perf_counter()
             found = engine.score(matrix)

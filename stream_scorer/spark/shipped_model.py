@@ -53,8 +53,7 @@ def ship(spark: SparkSession, model: str, engine: str = "native") -> ShippedMode
     chosen = engine_name(engine)
     loaded = artefact.load(_fetched(spark, model) if "://" in model else Path(model))
     name = f"model-{loaded.manifest.model_version}"
-    files = (artefact.MANIFEST_FILE, *loaded.manifest.files)
-    archive = f"{_packed(loaded.path, files, name)}#{name}"
+    archive = f"{_packed(loaded.path, name)}#{name}"
     if not any(added.endswith(f"{name}.zip") for added in spark.sparkContext.listArchives):
         spark.sparkContext.addArchive(archive)
     return ShippedModel(
@@ -75,11 +74,15 @@ def engine_of(model: ShippedModel, threads: int) -> Engine:
 
 
 @lru_cache(maxsize=KEPT)
-def _packed(path: Path, files: tuple[str, ...], name: str) -> str:
-    """The URI of an archive of these files in `path`, there until this process ends."""
+def _packed(path: Path, name: str) -> str:
+    """The URI of an archive of the model's files in `path`, there until this process ends.
+
+    They are packed by the names that an artefact's files have, never by what a manifest lists: that
+    may be the path of any file of the driver.
+    """
     archive = Path(_own_folder()) / f"{name}.zip"
     with zipfile.ZipFile(archive, "w") as packed:
-        for file in files:
+        for file in artefact.FILES:
             packed.write(path / file, file)
     return archive.as_uri()
 
@@ -89,10 +92,12 @@ def _fetched(spark: SparkSession, uri: str) -> Path:
     folder = Path(_own_folder())
     with errors_in_one_line("model", uri):
         files = HadoopFiles(spark)
-        if not files.exists(uri):
-            raise ArtefactError("model", uri, "is missing; copy or train the model again")
-        files.copy_here(uri, folder / "model")
-    return folder / "model"
+        for name in artefact.FILES:
+            if not files.exists(f"{uri}/{name}"):
+                remedy = "is missing; copy or train the model again"
+                raise ArtefactError("model", f"{uri}/{name}", remedy)
+            files.copy_here(f"{uri}/{name}", folder / name)
+    return folder
 
 
 def _own_folder() -> str:

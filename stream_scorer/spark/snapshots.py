@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.sql import functions as sql
 
 from stream_scorer.errors import SnapshotError
-from stream_scorer.io.files.snapshots import (
+from stream_scorer.io.files.snapshot_manifest import (
     MANIFEST_FILE,
     OLD_MANIFEST_FILE,
-    check_fingerprint,
-    info_of,
     parse_manifest,
     without_manifest,
 )
+from stream_scorer.io.files.snapshots import check_fingerprint, info_of
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 
@@ -81,7 +80,14 @@ def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSn
         if found[name] != recorded:
             remedy = f"its SHA-256 is not the manifest's; {WRITE_AGAIN}"
             raise SnapshotError("snapshot", f"{path}/{name}", remedy)
-    return CheckedSnapshot(path, manifest)
+    checked = CheckedSnapshot(path, manifest)
+    with errors_in_one_line("snapshot", path):
+        # Spark counts from the footers of the files.
+        rows = checked.frame(spark).count() if manifest["shards"] else 0
+    if rows != checked.rows:
+        remedy = f"has {rows} rows, its manifest says {checked.rows}; {WRITE_AGAIN}"
+        raise SnapshotError("snapshot", path, remedy)
+    return checked
 
 
 def manifest_path(files: HadoopFiles, path: str) -> str:

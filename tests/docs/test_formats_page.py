@@ -31,7 +31,14 @@ from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.propensities import Entries
 from stream_scorer.demo.embedded import EmbeddedRedis
-from stream_scorer.io.files import avro_blocks, events, feature_columns, propensities, snapshots
+from stream_scorer.io.files import (
+    avro_blocks,
+    events,
+    feature_columns,
+    propensities,
+    snapshot_manifest,
+    snapshots,
+)
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.model import artefact
@@ -220,11 +227,11 @@ def test_snapshots(snapshot: Path) -> None:
     manifest = json.loads((snapshot / "_manifest.json").read_bytes())
     assert {key for key, _ in manifest_keys} == set(manifest)
     said = dict(pairs(manifest_keys))
-    assert said["format"] == str(manifest["format"]) == str(snapshots.FORMAT)
+    assert said["format"] == str(manifest["format"]) == str(snapshot_manifest.FORMAT)
     assert set(re.findall(r"`(\w+)`", said["shards"])) == set(manifest["shards"][0])
     assert set(re.findall(r"`(\w+)`", said["labels"])) == set(manifest["labels"])
     assert f"more than {snapshots.MOST_MOMENTS:,} " in said["as_of_ms"]
-    assert snapshots.OLD_MANIFEST_FILE == "manifest.json"
+    assert snapshot_manifest.OLD_MANIFEST_FILE == "manifest.json"
 
 
 def test_other_programs_read_a_snapshot_as_the_page_says(

@@ -11,15 +11,15 @@ import pytest
 
 from stream_scorer.core.events.batch import DeadLetter, Reason
 from stream_scorer.core.features.ignored_values import IgnoredCount
-from stream_scorer.errors import ConfigError
 from stream_scorer.io.batch_report import BatchReport
-from stream_scorer.io.telemetry import Metrics, MetricsEndpoint, log_to_stderr
+from stream_scorer.io.metrics_endpoint import MetricsEndpoint
+from stream_scorer.io.telemetry import Metrics, log_to_stderr
 
 
 @pytest.fixture
 def endpoint() -> Iterator[tuple[Metrics, MetricsEndpoint]]:
     metrics = Metrics()
-    endpoint = MetricsEndpoint(metrics, "127.0.0.1", 0)
+    endpoint = MetricsEndpoint(metrics.registry, "127.0.0.1", 0)
     yield metrics, endpoint
     endpoint.close()
 
@@ -65,11 +65,6 @@ def test_lag_of_a_partition_given_up_is_no_longer_shown(
     endpoint[0].observe_lag({("t", 1): 5})
     lag = {k: v for k, v in read(endpoint[1]).items() if "consumer_lag" in k}
     assert lag == {'stream_scorer_consumer_lag{partition="1",topic="t"}': 5.0}
-
-
-def test_port_in_use_is_a_wrong_setting(endpoint: tuple[Metrics, MetricsEndpoint]) -> None:
-    with pytest.raises(ConfigError, match=r"telemetry\.port.*can't listen"):
-        MetricsEndpoint(Metrics(), "127.0.0.1", endpoint[1].port)
 
 
 def test_a_log_line_is_one_json_object(

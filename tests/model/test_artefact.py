@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stream_scorer.errors import ArtefactError, FingerprintMismatch
-from stream_scorer.model import artefact
+from stream_scorer.model import artefact, params_file
 from stream_scorer.model.spec import Layout
 
-FILES = (artefact.SYMBOL_FILE, artefact.PARAMS_FILE, artefact.MANIFEST_FILE)
+FILES = artefact.FILES
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_the_same_model_has_the_same_version_and_bytes(saved, make_model, tmp_pa
     other = tmp_path / "again"
     manifest = artefact.save(make_model(metrics={"validation_log_loss": 0.25}), other)
     assert manifest.model_version == artefact.load(saved).manifest.model_version
-    for name in FILES[:2]:
+    for name in FILES[1:]:
         assert (other / name).read_bytes() == (saved / name).read_bytes()
     model = make_model()
     model.parameters["head_bias"][0] += 1
@@ -121,6 +122,10 @@ def test_a_version_from_the_future_says_upgrade(saved):
         (lambda raw: raw.update(network={"depth": 3}), "manifest"),
         (lambda raw: raw.update(fingerprint="0" * 16), "do not belong together"),
         (lambda raw: raw.update(category_index=[0, 1, 2, 3, 99]), "contradicts itself"),
+        (lambda raw: raw.update(category_index=[0, 2, 3, 7, -1]), "contradicts itself"),
+        (lambda raw: raw.update(category_index=[2, 0, 3, 7, 11]), "do not belong together"),
+        (lambda raw: raw.update(classes=-3), "'-3'"),
+        (lambda raw: raw.update(classes=3), "its labels have 2 classes"),
         (lambda raw: raw["network"].update(hidden=[8, 5]), "hidden1_weight has shape"),
         (lambda raw: raw.update(files={}), "does not list"),
     ],
@@ -130,10 +135,79 @@ def test_a_manifest_that_contradicts_itself_is_refused(saved, change, said):
     assert said in refusal(saved)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "one"}'])
+JUNK: list[Any] = [None, -3, 1e300, "x", "", [], {}, [[]], [None], {"x": [1]}, [-1], [2**70], True]
+
+
+def places(value, path=()):
+    """The path of everything inside a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, entry in inside:
+        yield (*path, key)
+        if isinstance(entry, dict | list):
+            yield from places(entry, (*path, key))
+
+
+def test_a_manifest_with_junk_anywhere_is_refused_or_loads(saved):
+    """Every value of the manifest in turn becomes every kind of junk, with a right checksum."""
+    content = (saved / artefact.MANIFEST_FILE).read_text()
+    refused = 0
+    for path in places(json.loads(content)):
+        for junk in JUNK:
+
+            def spoil(raw, path=path, junk=junk):
+                for key in path[:-1]:
+                    raw = raw[key]
+                raw[path[-1]] = junk
+
+            rewrite_manifest(saved, spoil)
+            try:
+                artefact.load(saved)
+            except ArtefactError:
+                refused += 1
+            (saved / artefact.MANIFEST_FILE).write_text(content)
+    assert refused > 500
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"format": "one"}', "[" * 100_000], ids=range(6)
+)
 def test_what_is_no_manifest_is_refused(saved, text):
     (saved / artefact.MANIFEST_FILE).write_text(text)
     assert refusal(saved)
+
+
+def replace_file(path, name, content: bytes):
+    """Another file of the artefact, with its SHA-256 in the manifest."""
+    (path / name).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    rewrite_manifest(path, lambda raw: raw["files"].update({name: digest}))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_is_not_waited_for(saved, name):
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    assert "is not a file" in refusal(saved)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_refused(saved, make_model, value):
+    parameters = dict(make_model().parameters)
+    parameters["head_bias"] = np.full_like(parameters["head_bias"], value)
+    replace_file(saved, artefact.PARAMS_FILE, params_file.write(parameters))
+    assert "head_bias has values that are not finite numbers" in refusal(saved)
+
+
+def test_categories_of_the_parameters_are_those_of_the_manifest(saved, make_model):
+    parameters = dict(make_model().parameters)
+    parameters["category_index"] = parameters["category_index"][::-1].copy()
+    replace_file(saved, artefact.PARAMS_FILE, params_file.write(parameters))
+    assert "category_index is not the manifest's" in refusal(saved)
+
+
+def test_a_symbol_of_something_else_is_refused_before_it_is_used(saved):
+    replace_file(saved, artefact.SYMBOL_FILE, b"[" * 100_000)
+    assert "model-symbol.json': it is not JSON" in refusal(saved)
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):

@@ -110,15 +110,18 @@ def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
     # Columns that Spark wrote are signed, so a negative one is possible.
     indices = indices.to_numpy()
     if indices.max(initial=0) >= width or indices.min(initial=0) < 0:
-        raise ValueError(f"column {indices.max()} of {width}")
+        odd_column = indices.min() if indices.min() < 0 else indices.max()
+        raise ValueError(f"column {odd_column} of {width}")
     indices = indices.astype(np.int32)
     within = np.ones(len(indices), np.bool_)
     within[indptr[:-1][np.diff(indptr) > 0]] = False  # a row's first column follows nothing
     if (np.diff(indices, prepend=-1) <= 0)[within].any():
         raise ValueError("columns do not ascend")
-    matrix = sparse.csr_matrix(
-        (data.to_numpy(), indices, indptr), shape=(len(batch), width), copy=False
-    )
+    numbers = data.to_numpy()
+    if not np.isfinite(numbers).all():
+        odd = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise ValueError(f"column {indices[odd]} has the value {numbers[odd]}")
+    matrix = sparse.csr_matrix((numbers, indices, indptr), shape=(len(batch), width), copy=False)
     # Known from the check above; scipy would otherwise look at every row again.
     matrix.has_sorted_indices = True
     return matrix
@@ -127,5 +130,7 @@ def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
 def _cast(table: pa.Table) -> pa.Table:
     try:
         return table.cast(SCHEMA)
-    except pa.ArrowException:
-        raise ValueError(f"its columns are {', '.join(map(str, table.schema))}") from None
+    except (pa.ArrowException, KeyError) as error:
+        columns = ", ".join(f"{field.name} {field.type}" for field in table.schema)
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"its columns are {columns} ({reason})") from None

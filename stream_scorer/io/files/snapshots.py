@@ -18,8 +18,6 @@ every byte against the manifest, a block at a time. Readers hold one shard in me
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +32,12 @@ from stream_scorer import atomic
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.errors import ConfigError, FingerprintMismatch, SnapshotError
+from stream_scorer.io.files.snapshot_manifest import (
+    FORMAT,
+    MANIFEST_FILE,
+    manifest_content,
+    read_manifest,
+)
 from stream_scorer.io.files.snapshot_shards import (
     WRITE_AGAIN,
     ShardFile,
@@ -42,9 +46,6 @@ from stream_scorer.io.files.snapshot_shards import (
 )
 from stream_scorer.io.files.snapshot_tables import from_table
 
-FORMAT = 1
-MANIFEST_FILE = "_manifest.json"
-OLD_MANIFEST_FILE = "manifest.json"
 # Readers hold one shard in memory; smaller shards are more files.
 ROWS_PER_SHARD = 65_536  # 65,536 rows of 500 entries: 260 MB in memory
 MOST_MOMENTS = 1_000  # that a manifest lists
@@ -134,7 +135,7 @@ class SnapshotWriter:
             publish(self._folder.work, self._path, manifest_of(self._info, moments, self._shards))
         except OSError as error:
             raise unwritable(self._path, error) from None
-        return Snapshot(self._path, *_read_manifest(self._path))
+        return Snapshot(self._path, *read_manifest(self._path))
 
     def _open_shard(self) -> ShardFile:
         if self._shard is None:
@@ -203,7 +204,7 @@ class Snapshot:
         Raises SnapshotError where something is missing, altered or from the future, and
         FingerprintMismatch where it has other features than `expected_fingerprint`.
         """
-        snapshot = cls(path, *_read_manifest(path))
+        snapshot = cls(path, *read_manifest(path))
         if expected_fingerprint is not None:
             check_fingerprint(snapshot.manifest, path, expected_fingerprint)
         for shard in snapshot.manifest["shards"]:
@@ -278,63 +279,18 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
             manifest.get("source_offsets_end", {}),
         )  # fmt: skip
         agrees = info.categories == tuple(manifest["categories"])
-    except (KeyError, TypeError, ConfigError) as error:
+    # ConfigError and whatever else comes of values of other types than `manifest_of` writes.
+    except (
+        ConfigError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         reason = f"contradicts itself ({error}); {WRITE_AGAIN}"
         raise SnapshotError("snapshot", where, reason) from None
     if not agrees or space.fingerprint_hex != manifest["fingerprint"]:
         remedy = f"features, categories and fingerprint do not belong together; {WRITE_AGAIN}"
         raise SnapshotError("snapshot", where, remedy)
     return info
-
-
-def _read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
-    """The manifest and the file that it stands in."""
-    for where in (path / MANIFEST_FILE, path / OLD_MANIFEST_FILE):
-        try:
-            content = where.read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
-        return parse_manifest(content, where), where
-    raise without_manifest(path)
-
-
-def without_manifest(path: object) -> SnapshotError:
-    """What to raise where the directory `path` has no manifest of either name."""
-    remedy = (
-        f"is missing, and so is {OLD_MANIFEST_FILE}, its name in older snapshots; {WRITE_AGAIN}"
-    )
-    return SnapshotError("snapshot", f"{path}/{MANIFEST_FILE}", remedy)
-
-
-def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
-    """The manifest in these bytes, without its checksum; `where` names it in the SnapshotError."""
-    try:
-        raw = json.loads(content)
-    except ValueError as error:
-        raise SnapshotError("snapshot", where, f"not JSON ({error}); {WRITE_AGAIN}") from None
-    written = raw.get("format") if isinstance(raw, dict) else None
-    if not isinstance(written, int):
-        raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
-    # Before the checksum, because a newer format may compute it in another way.
-    if written > FORMAT:
-        remedy = f"format {written}; this program reads up to {FORMAT}: upgrade stream-scorer"
-        raise SnapshotError("snapshot", where, remedy)
-    manifest: dict[str, Any] = raw
-    if manifest.pop("checksum", None) != _checksum(manifest):
-        raise SnapshotError("snapshot", where, f"was altered after it was written; {WRITE_AGAIN}")
-    return manifest
-
-
-def manifest_content(manifest: Mapping[str, Any]) -> bytes:
-    """The file's bytes, with the checksum."""
-    # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
-    # text without its white space.
-    text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=1, sort_keys=True)
-    return (text + "\n").encode()
-
-
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,6 +7,7 @@ MXNet is imported only where it is chosen, so that the rest works without it.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Literal, Protocol, get_args
 
 from scipy import sparse
@@ -38,11 +39,17 @@ def engine_name(given: str) -> EngineName:
     raise InputError("model engine", given, f"choose {' or '.join(ENGINES)}")
 
 
+def engines_here() -> tuple[EngineName, ...]:
+    """The engines whose packages are installed; MXNet has no wheel for every machine."""
+    return tuple(name for name in ENGINES if name == "native" or find_spec(name) is not None)
+
+
 def open_engine(artefact: Artefact, name: EngineName, threads: int | None = None) -> Engine:
     """The engine `name` on a checked artefact.
 
     threads: of the native engine, None for as many as this process has cores; MXNet takes
-    OMP_NUM_THREADS. Raises ConfigError where MXNet can't be imported.
+    OMP_NUM_THREADS. Raises ConfigError where MXNet can't be imported, and ArtefactError where the
+    symbol, which MXNet scores, is not that of the manifest's network.
     """
     if name == "native":
         from stream_scorer.model.engines.native import NativeEngine

@@ -15,7 +15,9 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.core.features.state import Float32
-from stream_scorer.model.artefact import Artefact
+from stream_scorer.errors import ArtefactError
+from stream_scorer.model import network, symbol_file
+from stream_scorer.model.artefact import SYMBOL_FILE, Artefact
 from stream_scorer.model.batches import csr_ndarray
 from stream_scorer.model.mxnet_loader import mx
 
@@ -25,10 +27,20 @@ MAX_BATCH_ROWS = 1024
 
 
 class MxnetEngine:
-    """Scores the artefact's network. Not thread-safe: one owner."""
+    """Scores the artefact's network. Not thread-safe: one owner.
+
+    Raises ArtefactError where the symbol is not the one that the manifest's network builds.
+    """
 
     def __init__(self, artefact: Artefact) -> None:
         manifest = artefact.manifest
+        built = network.inference_symbol(artefact.layout, manifest.network).tojson()
+        different = symbol_file.difference(artefact.symbol_json, built)
+        if different is not None:
+            remedy = (
+                f"is not the symbol of the manifest's network: {different}; train the model again"
+            )
+            raise ArtefactError("model", artefact.path / SYMBOL_FILE, remedy)
         self.categories: tuple[str, ...] = manifest.categories
         self.classes: int = manifest.classes
         self.model_version: str = manifest.model_version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -19,7 +20,7 @@ from scipy import sparse
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule, concatenate_rows
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
-from stream_scorer.io.files import snapshots
+from stream_scorer.io.files import snapshot_manifest
 from stream_scorer.io.files.snapshots import Shards, Snapshot, SnapshotInfo, SnapshotWriter
 
 RULE = LabelRule("category_id", (("purchase",),), 1000)
@@ -184,12 +185,16 @@ def test_other_features_are_refused_with_the_remedy(snapshot):
         (lambda m: m.update(label_field="brand"), "contradicts itself"),
         (lambda m: m.update(labels={"by": "x"}), "contradicts itself"),
         (lambda m: m.update(features={}), "contradicts itself"),
+        (lambda m: m["shards"][0].update(name="../part-00000.parquet"), "not a shard's file name"),
+        (lambda m: m["shards"][0].update(name="/etc/passwd"), "not a shard's file name"),
+        (lambda m: m["shards"][0].update(bytes="many"), "not a snapshot's manifest"),
+        (lambda m: m.update(shards=None), "not a snapshot's manifest"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(snapshot, change, said):
-    manifest = dict(snapshot.manifest)
+    manifest = copy.deepcopy(snapshot.manifest)
     change(manifest)
-    (snapshot.path / "_manifest.json").write_bytes(snapshots.manifest_content(manifest))
+    (snapshot.path / "_manifest.json").write_bytes(snapshot_manifest.manifest_content(manifest))
     assert said in refusal(snapshot.path)
 
 

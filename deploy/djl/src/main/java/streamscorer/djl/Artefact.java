@@ -31,8 +31,10 @@ public record Artefact(
         int columns) {
     static final String KIND = "model";
 
+    private static final String SYMBOL = "model-symbol.json";
+
     /** The manifest, and the files whose checksums it holds. */
-    static final List<String> FILES = List.of("manifest.json", "model-symbol.json", "model-0000.params");
+    static final List<String> FILES = List.of("manifest.json", SYMBOL, "model-0000.params");
 
     /**
      * Reads the manifest and checks all files against it.
@@ -45,11 +47,19 @@ public record Artefact(
         try {
             JsonObject sums = manifest.get("files").getAsJsonObject();
             for (String name : FILES.subList(1, FILES.size())) {
-                check(directory.resolve(name), sums.get(name), manifest);
+                byte[] content = checked(directory.resolve(name), sums.get(name), manifest);
+                if (name.equals(SYMBOL)) {
+                    SymbolFile.check(directory.resolve(name), content);
+                }
             }
             JsonObject features = manifest.get("features").getAsJsonObject();
             List<String> categories = strings(manifest.get("categories").getAsJsonArray());
-            String by = manifest.get("labels").getAsJsonObject().get("by").getAsString();
+            JsonObject labels = manifest.get("labels").getAsJsonObject();
+            String by = labels.get("by").getAsString();
+            int classes = manifest.get("classes").getAsInt();
+            if (classes != labels.getAsJsonArray("actions").size() + 1) {
+                throw manifest.contradiction("classes " + classes);
+            }
             List<String> words = strings(features.getAsJsonObject("vocabularies").getAsJsonArray(by));
             List<String> named = new ArrayList<>();
             for (JsonElement index : manifest.get("category_index").getAsJsonArray()) {
@@ -63,10 +73,11 @@ public record Artefact(
                     manifest.get("model_version").getAsString(),
                     manifest.fingerprint(),
                     categories,
-                    manifest.get("classes").getAsInt(),
+                    classes,
                     FeatureColumns.count(features));
         } catch (IllegalStateException | NullPointerException | IndexOutOfBoundsException
-                | NumberFormatException | UnsupportedOperationException error) {
+                | NumberFormatException | UnsupportedOperationException | ClassCastException
+                | ArithmeticException error) {
             throw manifest.contradiction(error.toString());
         }
     }
@@ -93,17 +104,24 @@ public record Artefact(
                 "model_version", version);
     }
 
-    private static void check(Path file, JsonElement sum, Manifest manifest) {
+    /** A file's bytes, compared with the manifest's SHA-256. */
+    private static byte[] checked(Path file, JsonElement sum, Manifest manifest) {
         if (sum == null) {
             throw manifest.contradiction("does not list " + file.getFileName());
         }
-        if (!Manifest.sha256(read(file)).equals(sum.getAsString())) {
+        byte[] content = read(file);
+        if (!Manifest.sha256(content).equals(sum.getAsString())) {
             throw new BadInput(KIND, file, "its SHA-256 is not the manifest's; " + Manifest.again(KIND));
         }
+        return content;
     }
 
     private static byte[] read(Path file) {
         try {
+            // A pipe or a device of that name would be read for ever.
+            if (Files.exists(file) && !Files.isRegularFile(file)) {
+                throw new BadInput(KIND, file, "is not a file; " + Manifest.again(KIND));
+            }
             return Files.readAllBytes(file);
         } catch (NoSuchFileException error) {
             throw new BadInput(KIND, file, "is missing; " + Manifest.again(KIND));

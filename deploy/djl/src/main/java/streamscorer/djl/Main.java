@@ -51,7 +51,11 @@ public final class Main {
             Snapshot opened = SnapshotReader.open(snapshot);
             artefact.requireFeaturesOf(opened);
             try (SnapshotReader reader = new SnapshotReader(opened, BATCH_ROWS)) {
-                scoreAll(reader, network, writer);
+                long rows = scoreAll(reader, network, writer);
+                if (rows != opened.rows()) {
+                    throw new BadInput(Snapshot.KIND, snapshot, "has " + rows + " rows, its manifest says "
+                            + opened.rows() + "; " + Manifest.again(Snapshot.KIND));
+                }
             }
             writer.finish();
             double seconds = (System.nanoTime() - start) / 1e9;
@@ -61,22 +65,28 @@ public final class Main {
         }
     }
 
-    /** While a batch is scored, one thread reads the next and another writes the one before it. */
-    private static void scoreAll(SnapshotReader reader, PropensityModel model, ScoreWriter writer)
+    /**
+     * Scores all customers, and returns how many. While a batch is scored, one thread reads the next and
+     * another writes the one before it.
+     */
+    private static long scoreAll(SnapshotReader reader, PropensityModel model, ScoreWriter writer)
             throws InterruptedException {
         ExecutorService reading = Executors.newSingleThreadExecutor();
         ExecutorService writing = Executors.newSingleThreadExecutor();
         try {
             Future<CustomerBatch> next = reading.submit(reader::next);
             Future<?> written = CompletableFuture.completedFuture(null);
+            long rows = 0;
             for (CustomerBatch read; (read = result(next)) != null; ) {
                 next = reading.submit(reader::next);
                 CustomerBatch batch = read;
                 Probabilities scores = model.score(batch.vectors());
+                rows += batch.rows();
                 result(written);
                 written = writing.submit(() -> writer.write(batch, scores));
             }
             result(written);
+            return rows;
         } finally {
             reading.shutdown();
             writing.shutdown();

@@ -1,6 +1,7 @@
 package streamscorer.djl;
 
 import java.util.List;
+import java.util.Objects;
 
 /**
  * Probabilities of B customers: of each of C classes in each of N categories.
@@ -16,8 +17,16 @@ public record Probabilities(List<String> categories, int classes, float[] values
         return values.length / (categories.size() * classes);
     }
 
-    /** The probability that a customer's class in a category is this one. */
+    /**
+     * The probability that a customer's class in a category is this one.
+     *
+     * @throws IndexOutOfBoundsException where there is no such row, category or class; the index of an
+     *     unknown category is -1
+     */
     public float of(int row, int category, int whichClass) {
+        Objects.checkIndex(row, rows());
+        Objects.checkIndex(category, categories.size());
+        Objects.checkIndex(whichClass, classes);
         return values[(row * categories.size() + category) * classes + whichClass];
     }
 
@@ -29,8 +38,11 @@ public record Probabilities(List<String> categories, int classes, float[] values
     /**
      * What a score file has for one customer: of two classes the second one's probabilities (N),
      * of more all (N * C).
+     *
+     * @throws IndexOutOfBoundsException where there is no such row
      */
     public float[] ofCustomer(int row) {
+        Objects.checkIndex(row, rows());
         int width = width();
         float[] found = new float[width];
         if (classes == 2) {

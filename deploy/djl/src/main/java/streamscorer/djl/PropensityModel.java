@@ -53,15 +53,37 @@ public final class PropensityModel implements AutoCloseable {
             if (!inputs.equals(List.of("data"))) {
                 throw new MalformedModelException("no parameters for inputs " + inputs);
             }
-            return new PropensityModel(artefact, model);
+            PropensityModel loaded = new PropensityModel(artefact, model);
+            loaded.tryOnce();
+            return loaded;
         } catch (IOException | MalformedModelException | EngineException | NullPointerException error) {
             model.close();
             throw new BadInput("model", artefact.directory(), "MXNet can't load it: " + rootMessage(error));
         }
     }
 
-    /** Scores B customers; B may be 0. */
+    /** Scores a customer without any entry: whether the network runs shows only then. */
+    private void tryOnce() throws MalformedModelException {
+        Probabilities found;
+        try {
+            found = predictor.predict(SparseVectors.of(new long[0], new float[0]));
+        } catch (TranslateException error) {
+            throw new MalformedModelException(rootMessage(error), error);
+        }
+        for (float probability : found.values()) {
+            if (!(probability >= 0 && probability <= 1)) {
+                throw new MalformedModelException("its network answers " + probability);
+            }
+        }
+    }
+
+    /**
+     * Scores B customers; B may be 0.
+     *
+     * @throws IllegalArgumentException where a column is not one of the model's
+     */
     public synchronized Probabilities score(SparseVectors vectors) {
+        vectors.requireBelow(artefact.columns());
         if (vectors.rows() == 0) {
             return new Probabilities(artefact.categories(), artefact.classes(), new float[0]);
         }

@@ -28,6 +28,7 @@ public final class PropensityTranslator implements Translator<SparseVectors, Pro
 
     @Override
     public NDList processInput(TranslatorContext context, SparseVectors vectors) {
+        vectors.requireBelow(artefact.columns());
         NDArray data = csr((MxNDManager) context.getNDManager(), vectors, artefact.columns());
         data.setName("data");
         return new NDList(data);

@@ -9,6 +9,7 @@ import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.regex.Pattern;
 
 /**
  * What a snapshot's manifest says.
@@ -44,6 +45,9 @@ public record Snapshot(
 
     static final String KIND = "snapshot";
 
+    /** A shard's name becomes a path, so it may not lead elsewhere. */
+    private static final Pattern SHARD_NAME = Pattern.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,250}\\.parquet");
+
     /** The manifest's file name. Readers of Parquet directories skip names that begin with "_". */
     static final String MANIFEST = "_manifest.json";
 
@@ -70,6 +74,9 @@ public record Snapshot(
             List<Shard> shards = new ArrayList<>();
             for (JsonElement element : manifest.get("shards").getAsJsonArray()) {
                 JsonObject shard = element.getAsJsonObject();
+                if (!SHARD_NAME.matcher(shard.get("name").getAsString()).matches()) {
+                    throw manifest.contradiction(shard.get("name") + " is not a shard's file name");
+                }
                 shards.add(new Shard(
                         shard.get("name").getAsString(),
                         shard.get("rows").getAsLong(),
@@ -83,7 +90,7 @@ public record Snapshot(
                     manifest.get("rows").getAsLong(),
                     List.copyOf(shards));
         } catch (IllegalStateException | NullPointerException | NumberFormatException
-                | UnsupportedOperationException error) {
+                | UnsupportedOperationException | ClassCastException | ArithmeticException error) {
             throw manifest.contradiction(error.toString());
         }
     }

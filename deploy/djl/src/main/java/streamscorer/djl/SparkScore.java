@@ -11,6 +11,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.Objects;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.apache.hadoop.fs.FileSystem;
 import org.apache.spark.api.java.JavaSparkContext;
 import org.apache.spark.api.java.function.MapPartitionsFunction;
@@ -30,12 +32,19 @@ import org.apache.spark.util.SerializableConfiguration;
  * Before that, every shard is compared with its SHA-256, a task for each.
  */
 public final class SparkScore {
+    /** A null inside an array would become 0 in Java's; a column list that is null is refused. */
+    private static final String WITHOUT_NULLS =
+            "if(exists(columns, c -> c is null) or exists(values, v -> v is null), null, columns)";
+
+    private static final Pattern BAD_INPUT = Pattern.compile("BadInput: (.+)");
+
     private SparkScore() {}
 
     /** A customer as read: columns as in {@link SparseVectors}. */
     public static final class Customer {
         private String id;
-        private long asOfMs;
+        // Null in a row whose as_of is null, which a long would turn into 1970.
+        private Long asOfMs;
         private long[] columns;
         private float[] values;
 
@@ -47,11 +56,11 @@ public final class SparkScore {
             this.id = id;
         }
 
-        public long getAsOfMs() {
+        public Long getAsOfMs() {
             return asOfMs;
         }
 
-        public void setAsOfMs(long asOfMs) {
+        public void setAsOfMs(Long asOfMs) {
             this.asOfMs = asOfMs;
         }
 
@@ -104,26 +113,79 @@ public final class SparkScore {
     }
 
     public static void main(String[] arguments) {
-        int status = 0;
+        System.exit(status(arguments));
+    }
+
+    private static int status(String[] arguments) {
         try (SparkSession spark = SparkSession.builder().appName("stream-scorer score").getOrCreate()) {
             if (arguments.length != 4 || !arguments[2].equals("--out")) {
                 throw new BadInput("arguments", String.join(" ", arguments), "give MODEL SNAPSHOT --out DIRECTORY");
             }
-            // Milliseconds, as in all our files; Spark's default is INT96, which Parquet has deprecated.
-            spark.conf().set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MILLIS");
+            // What goes wrong is reported in one line below; Spark's own account of a task that failed has
+            // hundreds. --conf spark.log.level=ERROR shows it.
+            if (!spark.sparkContext().getConf().contains("spark.log.level")) {
+                spark.sparkContext().setLogLevel("OFF");
+            }
             org.apache.hadoop.fs.Path out = new org.apache.hadoop.fs.Path(arguments[3]);
             if (out.getFileSystem(spark.sparkContext().hadoopConfiguration()).exists(out)) {
                 throw new BadInput("scores", out, "already exists; choose another path or delete it");
             }
-            scores(spark, arguments[0], arguments[1]).write().option("compression", "zstd").parquet(out.toString());
-        } catch (BadInput error) {
-            System.err.println("stream-scorer: " + error.getMessage());
-            status = 2;
-        } catch (IOException error) {
-            System.err.println("stream-scorer: " + error);
-            status = 1;
+            write(spark, arguments[0], arguments[1], out);
+            return 0;
+        } catch (Exception error) { // Spark throws checked exceptions that it does not declare
+            BadInput badInput = badInput(error);
+            System.err.println("stream-scorer: " + (badInput == null ? firstLine(error) : badInput.getMessage()));
+            return badInput == null ? 1 : 2;
         }
-        System.exit(status);
+    }
+
+    /** Writes the scores; where that fails nothing is left of them. */
+    private static void write(SparkSession spark, String model, String snapshot, org.apache.hadoop.fs.Path out)
+            throws Exception {
+        Prepared prepared = prepared(spark, model, snapshot);
+        // Milliseconds, as in all our files; Spark's default is INT96, which Parquet has deprecated.
+        spark.conf().set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MILLIS");
+        try {
+            prepared.scores().write()
+                    .option("compression", "zstd")
+                    // Names are given when the whole job is committed; with 2 when a task is.
+                    .option("mapreduce.fileoutputcommitter.algorithm.version", "1")
+                    .parquet(out.toString());
+            // Counted from what is stored: a reader would not notice that rows are missing.
+            long written = spark.read().parquet(out.toString()).count();
+            if (written != prepared.rows()) {
+                throw new IllegalStateException("scores " + out + ": " + written + " rows of " + prepared.rows()
+                        + "; all of it was deleted");
+            }
+        } catch (Exception error) {
+            // Another job may have made it meanwhile: it is that one's.
+            if (!String.valueOf(error.getMessage()).contains("PATH_ALREADY_EXISTS")) {
+                out.getFileSystem(spark.sparkContext().hadoopConfiguration()).delete(out, true);
+            }
+            throw error;
+        }
+    }
+
+    /** What a person must change; null where it is something else. It may come from a task. */
+    private static BadInput badInput(Throwable error) {
+        String text = "";
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (cause instanceof BadInput found) {
+                return found;
+            }
+            text += cause.getMessage() + "\n";
+        }
+        // A task's own error may arrive as text alone.
+        Matcher named = BAD_INPUT.matcher(text);
+        return named.find() ? new BadInput(named.group(1)) : null;
+    }
+
+    private static String firstLine(Throwable error) {
+        Throwable cause = error;
+        while (cause.getCause() != null) {
+            cause = cause.getCause();
+        }
+        return String.valueOf(cause.getMessage()).lines().findFirst().orElse(cause.toString());
     }
 
     /**
@@ -133,6 +195,13 @@ public final class SparkScore {
      * @throws BadInput where the model or the snapshot can't be used
      */
     public static Dataset<Row> scores(SparkSession spark, String model, String snapshot) throws IOException {
+        return prepared(spark, model, snapshot).scores();
+    }
+
+    /** @param rows how many customers the snapshot has */
+    private record Prepared(Dataset<Row> scores, long rows) {}
+
+    private static Prepared prepared(SparkSession spark, String model, String snapshot) throws IOException {
         JavaSparkContext context = JavaSparkContext.fromSparkContext(spark.sparkContext());
         SerializableConfiguration settings = new SerializableConfiguration(context.hadoopConfiguration());
         Map<String, byte[]> modelFiles = new HashMap<>();
@@ -150,14 +219,21 @@ public final class SparkScore {
         String[] shards = opened.shards().stream()
                 .map(shard -> snapshot + "/" + shard.name())
                 .toArray(String[]::new);
-        return spark.read().parquet(shards)
+        // Spark counts from the footers of the files.
+        long found = shards.length == 0 ? 0 : spark.read().parquet(shards).count();
+        if (found != opened.rows()) {
+            throw new BadInput(Snapshot.KIND, snapshot, "has " + found + " rows, its manifest says " + opened.rows()
+                    + "; " + Manifest.again(Snapshot.KIND));
+        }
+        Dataset<Row> scores = spark.read().parquet(shards)
                 .select(col("customer_id").as("id"), expr("unix_millis(as_of)").as("asOfMs"),
-                        col("columns"), col("values"))
+                        expr(WITHOUT_NULLS).as("columns"), col("values"))
                 .as(Encoders.bean(Customer.class))
                 .mapPartitions((MapPartitionsFunction<Customer, Scored>) rows -> new Scoring(shipped.loaded(), rows),
                         Encoders.bean(Scored.class))
                 .select(col("id").as("customer_id"), expr("timestamp_millis(asOfMs)").as("as_of"),
                         col("probabilities").as("probabilities", about.build()));
+        return new Prepared(scores, opened.rows());
     }
 
     /** Reads the manifest, and has the executors compare every shard with it. */
@@ -253,13 +329,24 @@ public final class SparkScore {
         private void add(Customer customer) {
             long[] columns = customer.getColumns();
             float[] values = customer.getValues();
-            if (columns.length != values.length) {
-                throw new BadInput("customer", customer.getId(), "columns and values differ in length");
+            if (customer.getId() == null || customer.getAsOfMs() == null || columns == null || values == null) {
+                throw unfit(customer, "has nulls");
             }
-            for (int i = 0; i < columns.length; i++) {
-                builder.entry(columns[i], values[i]);
+            if (columns.length != values.length) {
+                throw unfit(customer, "columns and values differ in length");
+            }
+            try {
+                for (int i = 0; i < columns.length; i++) {
+                    builder.entry(columns[i], values[i]);
+                }
+            } catch (IllegalArgumentException error) {
+                throw unfit(customer, error.getMessage());
             }
             builder.endRow(customer.getId(), customer.getAsOfMs());
+        }
+
+        private static BadInput unfit(Customer customer, String why) {
+            return new BadInput("customer", customer.getId(), why + "; " + Manifest.again(Snapshot.KIND));
         }
     }
 }

@@ -37,11 +37,15 @@ public final class VectorBuilder {
     /**
      * Adds an entry to the current row.
      *
-     * @throws IllegalArgumentException where the column is not above the row's last one, or is not below F
+     * @throws IllegalArgumentException where the column is not above the row's last one or not below F, or
+     *     the value is not finite
      */
     public void entry(long column, float value) {
         if (column >= features || column < 0) {
             throw new IllegalArgumentException("column " + column + " of " + features);
+        }
+        if (!Float.isFinite(value)) {
+            throw new IllegalArgumentException("column " + column + " has the value " + value);
         }
         if (entries > indptr[rows] && column <= columns[entries - 1]) {
             throw new IllegalArgumentException("columns do not ascend");

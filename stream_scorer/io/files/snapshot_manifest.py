@@ -1,0 +1,104 @@
+"""The manifest of a snapshot: its file names, its checksum, and what is checked when it is read.
+
+What the manifest says is described in snapshots.py. Its checksum finds damage; it is no proof that
+this package wrote it, so the shape of what names files is checked as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stream_scorer.errors import SnapshotError
+from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
+
+FORMAT = 1
+MANIFEST_FILE = "_manifest.json"
+OLD_MANIFEST_FILE = "manifest.json"
+SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}\.parquet")
+_SHARD_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
+
+
+def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
+    """The manifest of the snapshot in `path`, and the file that it stands in.
+
+    Raises SnapshotError where it is missing, altered or from the future.
+    """
+    for where in (path / MANIFEST_FILE, path / OLD_MANIFEST_FILE):
+        try:
+            content = where.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
+        return parse_manifest(content, where), where
+    raise without_manifest(path)
+
+
+def without_manifest(path: object) -> SnapshotError:
+    """What to raise where the directory `path` has no manifest of either name."""
+    remedy = (
+        f"is missing, and so is {OLD_MANIFEST_FILE}, its name in older snapshots; {WRITE_AGAIN}"
+    )
+    return SnapshotError("snapshot", f"{path}/{MANIFEST_FILE}", remedy)
+
+
+def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
+    """The manifest in these bytes, without its checksum; `where` names it in the SnapshotError."""
+    try:
+        raw = json.loads(content)
+    # Python's parser recurses, so thousands of nested brackets end in RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise SnapshotError("snapshot", where, f"not JSON ({error}); {WRITE_AGAIN}") from None
+    written = raw.get("format") if isinstance(raw, dict) else None
+    if not isinstance(written, int):
+        raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
+    # Before the checksum, because a newer format may compute it in another way.
+    if written > FORMAT:
+        remedy = f"format {written}; this program reads up to {FORMAT}: upgrade stream-scorer"
+        raise SnapshotError("snapshot", where, remedy)
+    manifest: dict[str, Any] = raw
+    if manifest.pop("checksum", None) != _checksum(manifest):
+        raise SnapshotError("snapshot", where, f"was altered after it was written; {WRITE_AGAIN}")
+    _check_listed(manifest, where)
+    return manifest
+
+
+def manifest_content(manifest: Mapping[str, Any]) -> bytes:
+    """The file's bytes, with the checksum."""
+    # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
+    # text without its white space.
+    text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=1, sort_keys=True)
+    return (text + "\n").encode()
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
+    """Raises SnapshotError where the shards are not listed as this package lists them.
+
+    A right checksum is no proof of that, and a shard's name becomes a path.
+    """
+    shards = manifest.get("shards")
+    well_formed = (
+        isinstance(shards, list)
+        and type(manifest.get("rows")) is int
+        and isinstance(manifest.get("fingerprint"), str)
+        and all(
+            isinstance(s, dict) and all(type(s.get(k)) is kind for k, kind in _SHARD_FIELDS.items())
+            for s in shards
+        )
+    )
+    if not well_formed:
+        raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
+    for name in (shard["name"] for shard in manifest["shards"]):
+        if not SHARD_NAME.fullmatch(name):
+            remedy = f"lists a shard {name!r}, which is not a shard's file name; {WRITE_AGAIN}"
+            raise SnapshotError("snapshot", where, remedy)
