@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,7 +40,7 @@ def last(column: str, value: object) -> Callable[[pa.Table], pa.Table]:
     return change
 
 
-def entries(columns: list[int], values: list[float]) -> Callable[[pa.Table], pa.Table]:
+def entries(columns: list[int], values: Sequence[float | None]) -> Callable[[pa.Table], pa.Table]:
     """The last row has these entries."""
     return lambda table: last("values", values)(last("columns", columns)(table))
 
