@@ -111,6 +111,9 @@ class GroupOffsets:
 
         Where the group is changing they go on waiting.
         """
+        # What a transaction committed meanwhile, or an earlier attempt whose answer was lost, must not
+        # be taken back.
+        self._waiting = self._forward(self._waiting)
         offsets = [
             KafkaPartition(
                 *tp, self._waiting[tp], metadata=metadata_of(self._namespace),

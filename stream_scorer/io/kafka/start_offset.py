@@ -36,6 +36,9 @@ def start_offset(
     store_needs = 0 if watermark is None else watermark
     start = store_needs if committed is None else min(committed, store_needs)
     check_in_log(partition, start, log)
+    # The higher one, too: what the store has beyond the end of the log was lost with a leader, and
+    # other records will get these offsets.
+    check_in_log(partition, max(store_needs, committed or 0), log)
     return start
 
 

@@ -68,3 +68,14 @@ def test_an_offset_waits_while_the_group_is_changing() -> None:
     group.refuses = False
     offsets.commit(group, [TP])  # type: ignore[arg-type]
     assert (offsets.waiting(), offsets.committed) == ([], {TP: 7})
+
+
+def test_a_start_whose_commit_was_not_answered_is_not_committed_over_a_transaction() -> None:
+    group, offsets = Group(0), GroupOffsets("mine")
+    offsets.add({TP: 0})
+    group.refuses = True
+    offsets.commit(group, [TP])  # type: ignore[arg-type]
+    group.refuses, group.offset = False, 7
+    offsets.note({TP: 7})  # by a transaction
+    offsets.commit(group, offsets.waiting())  # type: ignore[arg-type]
+    assert group.offset == 7, "the next owner would publish again what lies between"

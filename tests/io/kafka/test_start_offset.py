@@ -44,6 +44,14 @@ def test_log_that_ends_before_the_committed_offset_halts() -> None:
         start_offset(TP, 50, 50, (0, 9))
 
 
+@pytest.mark.parametrize(("committed", "watermark"), [(7, 12), (12, 7), (None, 12)])
+def test_log_that_lost_records_which_the_store_or_the_group_has_halts(
+    committed: int | None, watermark: int | None
+) -> None:
+    with pytest.raises(Halt, match=r"at offset 12, but Kafka's log ends at 9.*lost its newest"):
+        start_offset(TP, committed, watermark, (0, 9))
+
+
 @given(
     st.none() | st.integers(0, 20), st.none() | st.integers(0, 20),
     st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda p: (min(p), max(p))),
