@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos mutants quality bench docs images lint clean
+.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos simulate mutants quality bench docs images lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
@@ -45,7 +45,8 @@ test-counts: $(READY) ## record how many tests the last three have, for CI (test
 	for tier in containers spark jvm; do \
 	  $(BIN)/python -m pytest -q --collect-only --record-count -m $$tier tests/$$tier >/dev/null || exit; done
 
-chaos: $(READY) ## kill and break for longer: 50 crashes, 20 of them with transactions
+chaos: $(READY) ## break for longer: COUNT=1000000 simulated schedules, then 50 crashes of containers
+	$(BIN)/python tests/simulation/simulate.py 0 $(or $(COUNT),1000000)
 	STREAM_SCORER_CHAOS_KILLS=50 $(BIN)/python -m pytest -m containers -s tests/containers/test_crashes.py \
 	  tests/containers/test_rebalance.py tests/containers/test_redis_faults.py \
 	  tests/containers/test_kafka_faults.py tests/containers/test_back_pressure.py \
@@ -53,6 +54,9 @@ chaos: $(READY) ## kill and break for longer: 50 crashes, 20 of them with transa
 
 mutants: $(READY) ## faults put into the code by hand: each must be caught; NAME=words chooses
 	$(BIN)/python tests/mutants/run_mutants.py $(NAME)
+
+simulate: $(READY) ## consumers on simulated servers: SEED=... plays one schedule, COUNT=... so many
+	$(BIN)/python tests/simulation/simulate.py $(if $(SEED),$(SEED),$(or $(FIRST),0) $(or $(COUNT),1000))
 
 ##@ Measure
 

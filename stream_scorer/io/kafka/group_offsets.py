@@ -111,8 +111,8 @@ class GroupOffsets:
 
         Where the group is changing they go on waiting.
         """
-        # What a transaction committed meanwhile, or an earlier attempt whose answer was lost, must not
-        # be taken back.
+        # What was committed meanwhile, by a transaction or by an attempt whose answer was lost,
+        # must not be taken back.
         self._waiting = self._forward(self._waiting)
         offsets = [
             KafkaPartition(

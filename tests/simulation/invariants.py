@@ -1,0 +1,137 @@
+"""What must be true after a schedule, whatever happened in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from shop import DEAD_LETTERS, INPUT, OUTPUT, one_pass, prepared, space
+from simulated_log import COMMITTED, Record
+from world import World
+
+from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
+from stream_scorer.core.avro.propensity_encoder import decode_propensities
+from stream_scorer.core.events.batch import RecordBatch
+from stream_scorer.core.features.state_codec import pack, unpack
+
+Position = tuple[int, int]  # partition, offset
+
+
+def violations(world: World) -> list[str]:
+    """One line for each thing that is wrong; nothing where all is well."""
+    found = list(world.crashes)
+    if world.may_halt and world.said:
+        return found  # an operator knows that the store needs a look
+    records = _input(world)
+    events, junk = _events(records)
+    # A group that is new began where the log begins, and said that vectors lack what was before.
+    if not any("events before it were deleted" in text for text in world.said):
+        found += _records(world, records, events)
+    found += _outputs(world, events)
+    found += _dead_letters(world, junk)
+    return found
+
+
+def _input(world: World) -> dict[Position, Record]:
+    """All records that were ever in the input topic and not aborted, in the order of the log."""
+    return {
+        (tp[1], offset): record
+        for tp, log in world.broker.logs.items()
+        if tp[0] == INPUT
+        for offset, record in enumerate(log.records)
+        if record.state == COMMITTED
+    }
+
+
+def _batch(records: dict[Position, Record]) -> RecordBatch:
+    partitions = sorted({p for p, _ in records})
+    index = {p: i for i, p in enumerate(partitions)}
+    return RecordBatch(
+        [r.value for r in records.values()], [r.key for r in records.values()],
+        [(INPUT, p) for p in partitions],
+        np.array([index[p] for p, _ in records], np.int32),
+        np.array([o for _, o in records], np.int64),
+        np.array([r.timestamp_ms for r in records.values()], np.int64),
+    )  # fmt: skip
+
+
+def _events(records: dict[Position, Record]) -> tuple[dict[str, list[Position]], set[Position]]:
+    """Where each customer's events are, in order; and where what is no event is."""
+    if not records:
+        return {}, set()
+    done = prepared(_batch(records))
+    junk = {(d.partition, d.offset) for d in done.dead_letters}
+    events: dict[str, list[Position]] = {}
+    for position, record in records.items():
+        if position not in junk:
+            events.setdefault((record.key or b"").decode(), []).append(position)
+    return events, junk
+
+
+def _records(
+    world: World, records: dict[Position, Record], events: dict[str, list[Position]]
+) -> Iterator[str]:
+    """Every record equals one pass over the log, up to the offsets that it claims."""
+    prefix, fingerprint = b"s:c:", space().fingerprint
+    stored = {
+        key[len(prefix) :].decode(): value
+        for key, value in world.redis.data.items()
+        if key.startswith(prefix)
+    }
+    claimed: dict[Position, Record] = {}
+    for customer, positions in events.items():
+        value = stored.get(customer)
+        if value is None:
+            if not world.said:
+                yield f"{customer} has no record, and {len(positions)} events"
+            continue
+        arrays = unpack([customer], [value], fingerprint).arrays
+        pairs = zip(arrays.source_partition.tolist(), arrays.source_offset.tolist(), strict=True)
+        claims = dict(pairs)
+        mine = [p for p in positions if p[1] <= claims.get(p[0], -1)]
+        if len(mine) < len(positions) and not world.said:
+            yield f"{customer}'s record ends at {claims}, its events at {positions[-1]}"
+        claimed |= {p: records[p] for p in mine}
+    ordered = {p: record for p, record in records.items() if p in claimed}
+    if ordered:
+        states = one_pass(_batch(ordered))
+        for customer, expected in zip(states.customer_ids, pack(states, fingerprint), strict=True):
+            if stored.get(customer) != expected:
+                yield f"{customer}'s record differs from one pass over the log"
+
+
+def _outputs(world: World, events: dict[str, list[Position]]) -> Iterator[str]:
+    values = [
+        record.value or b""
+        for tp, log in world.broker.logs.items()
+        if tp[0] == OUTPUT
+        for record in log.records
+        if record.state == COMMITTED
+    ]
+    published = decode_propensities(values)
+    positions = zip(published.partition.tolist(), published.offset.tolist(), strict=True)
+    counts = Counter(zip(published.customer_ids, positions, strict=True))
+    for customer, mine in events.items():
+        reached = [p for c, p in counts if c == customer and p >= mine[-1]]
+        if not reached and not world.said:
+            yield f"{customer}'s newest event, at {mine[-1]}, led to no output"
+    for (customer, position), count in counts.items():
+        if position not in events.get(customer, []):
+            yield f"an output of {customer} was made from {position}, which is none of its events"
+        if count > 1 and world.plan.delivery == "exactly_once":
+            yield f"{customer}'s output from {position} came {count} times under exactly_once"
+
+
+def _dead_letters(world: World, junk: set[Position]) -> Iterator[str]:
+    log = world.broker.logs[DEAD_LETTERS, 0]
+    values = [r.value or b"" for r in log.records if r.state == COMMITTED]
+    counts = Counter((d.partition, d.offset) for d in decode_dead_letters(values))
+    for position in sorted(junk):
+        if not counts[position] and not world.said:
+            yield f"the bad record at {position} led to no dead letter"
+    for position, count in counts.items():
+        if position not in junk:
+            yield f"a dead letter of {position}, which is a good record"
+        if count > 1 and world.plan.delivery == "exactly_once":
+            yield f"the dead letter of {position} came {count} times under exactly_once"

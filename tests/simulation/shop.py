@@ -1,0 +1,166 @@
+"""What every schedule shares: settings, a small model, the event log to come, and its meaning.
+
+Times of events are whole days and all half-lives whole days, so that sums are exact.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scheduler import EPOCH_SECONDS
+
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.events.batch import RecordBatch
+from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.features import fold
+from stream_scorer.core.features.preparation import Preparation, PreparedEvents
+from stream_scorer.core.features.state import CustomerStates
+from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.io.telemetry import Metrics
+from stream_scorer.model import artefact, network
+from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.engines.native import NativeEngine
+from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.settings.tree import Settings
+
+DAY_MS = 86_400_000
+FIRST_DAY = EPOCH_SECONDS // 86_400 - 20
+INPUT, OUTPUT, DEAD_LETTERS = "events", "propensities", "dead-letters"
+CATEGORIES = ("soup", "bread")
+MICRO_BATCH = 4
+CONFIG = f"""
+[kafka]
+input_topic = "{INPUT}"
+output_topic = "{OUTPUT}"
+dead_letter_topic = "{DEAD_LETTERS}"
+[store]
+namespace = "s"
+time_to_live_seconds = 0
+[batch]
+max_events = {MICRO_BATCH}
+max_age_ms = 500
+[events]
+remember_event_ids = 2
+[vocabularies]
+category_id = ["soup", "bread"]
+[[features]]
+name = "bought"
+on = ["purchase"]
+by = ["category_id"]
+half_lives = ["1d", "inf"]
+[labels]
+by = "category_id"
+actions = [["purchase"]]
+horizon = "1d"
+[publish]
+mode = "all"
+[model]
+engine = "native"
+"""
+
+
+@cache
+def folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="simulation-"))
+
+
+@cache
+def settings_of(client_id: str, delivery: str) -> Settings:
+    path = folder() / "settings.toml"
+    if not path.exists():
+        path.write_text(CONFIG, encoding="utf-8")
+    overrides = {"kafka": {"client_id": client_id, "delivery": delivery}}
+    return Settings.load(path, overrides=overrides, environment={})
+
+
+@cache
+def space() -> Any:
+    return settings_of("any", "at_least_once").feature_space()
+
+
+@cache
+def model() -> artefact.Artefact:
+    """A model of random parameters."""
+    settings, path = settings_of("any", "at_least_once"), folder() / "model"
+    rule, spec = settings.label_rule(), NetworkSpec((2,), 0.0, True, (2,))
+    index, draw = np.arange(len(CATEGORIES)), np.random.default_rng(1)
+    layout = Layout.of(space(), rule, index)
+    parameters = {
+        name: draw.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in layout.shapes(spec).items()
+    }
+    symbol = network.inference_symbol(layout, spec).tojson()
+    artefact.save(TrainedModel(space(), rule, index, spec, parameters, symbol), path)
+    return artefact.load(path, space().fingerprint)
+
+
+@cache
+def engine() -> NativeEngine:
+    found = NativeEngine(model())
+    found.warm_up(MICRO_BATCH)
+    return found
+
+
+@cache
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One record to come. customer "" where it is no event at all."""
+
+    customer: str
+    partition: int
+    key: bytes
+    value: bytes
+
+
+def events_of(seed: int, count: int, customers: int, partitions: int) -> list[Event]:
+    """The log to come, in order. The first events stay the same where `count` is smaller."""
+    draw = random.Random(f"{seed} events")
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        customer = draw.randrange(customers)
+        again = rows and draw.random() < 0.1  # its producer sent this event twice
+        row = {
+            "event_id": f"e{number}", "customer_id": f"c{customer}", "event_type": "purchase",
+            "category_id": draw.choice(CATEGORIES), "value": 1.0,
+            "occurred_at": (FIRST_DAY + draw.randrange(10)) * DAY_MS,
+        }  # fmt: skip
+        is_junk = draw.random() < 0.05
+        rows.append({**(rows[-1] if again else row), "junk": is_junk})
+    junk = [row.pop("junk") for row in rows]
+    values = encode_events(rows)
+    return [
+        Event(
+            "" if is_junk else row["customer_id"],
+            int(row["customer_id"][1:]) % partitions,
+            row["customer_id"].encode(),
+            value[:-2] if is_junk else value,
+        )
+        for row, value, is_junk in zip(rows, values, junk, strict=True)
+    ]
+
+
+def prepared(batch: RecordBatch) -> PreparedEvents:
+    """The events of records, as the consumer takes them."""
+    settings = settings_of("any", "at_least_once")
+    preparation = Preparation(settings.event_rules(), space(), settings.memory())
+    decoder = Decoder(lambda _key: None, max_record_bytes=10_000)
+    decoded = DecodedBatch(*decoder.decode(batch), batch)
+    return preparation.prepare(decoded, EPOCH_SECONDS * 1000)
+
+
+def one_pass(batch: RecordBatch) -> CustomerStates:
+    """The vectors of all customers of these records, folded at once into an empty store."""
+    events = prepared(batch)
+    states = empty_states(events.customer_ids)
+    return fold.fold_stream(states, events.stream, space()).states

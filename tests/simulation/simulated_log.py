@@ -1,0 +1,142 @@
+"""Topics, transactions and committed offsets of the simulated brokers.
+
+A model of what the consumer can see of Apache Kafka: an offset for each record and each
+transaction's marker, the last stable offset, fencing by producer epoch, offsets that become
+committed with their transaction, retention, and a tail that is lost with its leader.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException
+
+TopicPartition = tuple[str, int]
+COMMITTED, OPEN, ABORTED, MARKER = "committed", "open", "aborted", "marker"
+TRANSACTION_TIMEOUT_SECONDS = 60.0
+
+
+def failure(code: int, text: str = "", **flags: bool) -> KafkaException:
+    """What a client raises."""
+    return KafkaException(KafkaError(code, text or None, **flags))
+
+
+CommittedOffset = tuple[int, int, str]  # offset, leader epoch, metadata
+
+
+@dataclass
+class Record:
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    state: str
+    epoch: int  # of the partition's leader
+
+
+@dataclass
+class Log:
+    """One partition. The offset of a record is its position in `records`."""
+
+    records: list[Record] = field(default_factory=list)
+    first: int = 0
+    epoch: int = 0
+    # Leader epoch -> the offset at which the next epoch began.
+    epoch_ends: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        return len(self.records)
+
+    @property
+    def stable_end(self) -> int:
+        """The offset below which every transaction is over."""
+        states = (r.state for r in self.records)
+        return next((i for i, state in enumerate(states) if state == OPEN), self.end)
+
+    def truncate(self, end: int) -> None:
+        """A leader that lacks the newest records takes over."""
+        for epoch in range(self.epoch + 1):
+            self.epoch_ends[epoch] = min(self.epoch_ends.get(epoch, end), end)
+        del self.records[end:]
+        self.epoch += 1
+
+    def is_truncated_below(self, offset: int, epoch: int) -> bool:
+        """Whether what a reader of `epoch` had read up to `offset` is no longer all there."""
+        return epoch >= 0 and epoch in self.epoch_ends and offset > self.epoch_ends[epoch]
+
+
+@dataclass
+class Transaction:
+    """What the coordinator knows of one transactional id."""
+
+    epoch: int = 0
+    is_open: bool = False
+    began_at: float = 0.0
+    last_end: str = ""  # COMMITTED or ABORTED
+    records: list[tuple[TopicPartition, Record]] = field(default_factory=list)
+    offsets: dict[TopicPartition, CommittedOffset] = field(default_factory=dict)
+
+
+class Broker:
+    """All partitions of all topics, and the committed offsets of the one group."""
+
+    def __init__(self, partitions: dict[str, int]) -> None:
+        self.partitions = partitions
+        self.logs = {(t, p): Log() for t, count in partitions.items() for p in range(count)}
+        self.committed: dict[TopicPartition, CommittedOffset] = {}
+        self.transactions: dict[str, Transaction] = {}
+
+    def append(
+        self, tp: TopicPartition, key: bytes | None, value: bytes | None, at_ms: int,
+        state: str = COMMITTED,
+    ) -> Record:  # fmt: skip
+        log = self.logs[tp]
+        record = Record(key, value, at_ms, state, log.epoch)
+        log.records.append(record)
+        return record
+
+    def initialise(self, transactional_id: str) -> int:
+        """A new producer of this id: its epoch. An older one is fenced, what it began is undone."""
+        transaction = self.transactions.setdefault(transactional_id, Transaction())
+        if transaction.is_open:
+            self._finish(transaction, ABORTED)
+        transaction.epoch += 1
+        return transaction.epoch
+
+    def transaction_of(self, transactional_id: str, epoch: int) -> Transaction:
+        transaction = self.transactions[transactional_id]
+        if transaction.epoch != epoch:
+            raise failure(KafkaError._FENCED, "a newer producer took over", fatal=True)
+        return transaction
+
+    def begin(self, transaction: Transaction, now: float) -> None:
+        """A transaction begins with the first thing that is added to it."""
+        if not transaction.is_open:
+            transaction.is_open, transaction.began_at, transaction.last_end = True, now, ""
+
+    def end(self, transactional_id: str, epoch: int, state: str) -> None:
+        transaction = self.transaction_of(transactional_id, epoch)
+        if transaction.is_open:
+            self._finish(transaction, state)
+        elif transaction.last_end and transaction.last_end != state:
+            raise failure(KafkaError.INVALID_TXN_STATE, "the transaction is over", fatal=True)
+
+    def expire_transactions(self, now: float) -> None:
+        for transaction in self.transactions.values():
+            over = transaction.began_at + TRANSACTION_TIMEOUT_SECONDS
+            if transaction.is_open and now > over:
+                self._finish(transaction, ABORTED)
+                transaction.epoch += 1
+
+    def has_pending_offsets(self, tp: TopicPartition) -> bool:
+        return any(t.is_open and tp in t.offsets for t in self.transactions.values())
+
+    def _finish(self, transaction: Transaction, state: str) -> None:
+        for _, record in transaction.records:
+            record.state = state
+        for tp in sorted({tp for tp, _ in transaction.records}):
+            self.append(tp, None, None, 0, MARKER)
+        if state == COMMITTED:
+            self.committed |= transaction.offsets
+        transaction.records, transaction.offsets = [], {}
+        transaction.is_open, transaction.last_end = False, state

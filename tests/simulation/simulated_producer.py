@@ -1,0 +1,159 @@
+"""In place of confluent_kafka's Producer, idempotent or transactional, on the simulated brokers."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+from simulated_consumer import SimulatedMessage
+from simulated_log import ABORTED, COMMITTED, OPEN, TopicPartition, failure
+
+if TYPE_CHECKING:
+    from world import World
+
+
+def _message(tp: TopicPartition, key: bytes | None, value: bytes | None) -> SimulatedMessage:
+    return SimulatedMessage(tp, -1, (key, value, 0, -1))
+
+
+class NeverReturns(BaseException):
+    """A call that hangs for ever: its thread is abandoned."""
+
+    raised = False
+
+
+class SimulatedProducer:
+    """The methods that the product uses."""
+
+    def __init__(self, world: World, config: dict[str, Any], logger: Any) -> None:
+        self._logger = logger
+        self._world, self._broker = world, world.broker
+        self._call = world.client_call
+        self._id: str | None = config.get("transactional.id")
+        self._epoch = 0
+        self._queue: list[tuple[TopicPartition, bytes | None, bytes | None, Any]] = []
+        # Partitions that this client believes to be part of the open transaction.
+        self._added: set[TopicPartition] = set()
+        self._in_transaction = False
+
+    def produce_batch(
+        self, topic: str, messages: list[dict[str, Any]], on_delivery: Callable[..., None]
+    ) -> int:
+        count = self._broker.partitions[topic]
+        for message in messages:
+            partition = zlib.crc32(message["key"] or b"") % count
+            record = ((topic, partition), message["key"], message["value"], on_delivery)
+            self._queue.append(record)
+        return len(messages)
+
+    def poll(self, timeout: float = 0) -> int:
+        self._call("producer poll")
+        return 0
+
+    def list_topics(self, topic: str, timeout: float = -1) -> Any:
+        """All topics exist."""
+        self._call("list topics")
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=None)})
+
+    def flush(self, timeout: float = -1) -> int:
+        lost = self._call("flush")
+        if lost == "before":  # no broker answers in time; the client goes on trying
+            return len(self._queue)
+        queue, self._queue = self._queue, []
+        for number, (tp, key, value, on_delivery) in enumerate(queue):
+            if number == len(queue) // 2:
+                self._call("between two records")
+            try:
+                self._send(tp, key, value)
+            except KafkaException as error:
+                on_delivery(error.args[0], _message(tp, key, value))
+        if lost == "after" and queue:  # the first of them was written, and its answer got lost
+            tp, key, value, on_delivery = queue[0]
+            on_delivery(KafkaError(KafkaError._MSG_TIMED_OUT), _message(tp, key, value))
+        self._call("flush answered")
+        return 0
+
+    def init_transactions(self, timeout: float = -1) -> None:
+        self._call("init transactions")
+        assert self._id is not None
+        self._epoch = self._broker.initialise(self._id)
+        self._call("init transactions answered")
+
+    def begin_transaction(self) -> None:
+        self._call("begin transaction")
+        self._in_transaction, self._added = True, set()
+
+    def send_offsets_to_transaction(
+        self, offsets: Sequence[KafkaPartition], metadata: bytes, timeout: float = -1
+    ) -> None:
+        lost = self._call("send offsets")
+        if lost == "stuck":
+            NeverReturns.raised = True
+            raise NeverReturns
+        if lost == "before":
+            raise failure(KafkaError._TIMED_OUT, retriable=True, txn_requires_abort=True)
+        assert self._id is not None
+        transaction = self._broker.transaction_of(self._id, self._epoch)
+        generation, _, member_id = metadata.decode().partition("/")
+        self._world.group.check(member_id, int(generation))
+        self._broker.begin(transaction, self._world.scheduler.now)
+        transaction.offsets |= {
+            (p.topic, p.partition): (p.offset, -1, p.metadata or "") for p in offsets
+        }
+        if lost == "after":
+            raise failure(KafkaError._TIMED_OUT, retriable=True, txn_requires_abort=True)
+        self._call("send offsets answered")
+
+    def commit_transaction(self, timeout: float = -1) -> None:
+        self._end("commit transaction", COMMITTED)
+
+    def abort_transaction(self, timeout: float = -1) -> None:
+        self._queue = []  # what is not on its way yet is not sent any more
+        self._end("abort transaction", ABORTED)
+
+    def _end(self, name: str, state: str) -> None:
+        lost = self._call(name)
+        assert self._id is not None
+        if lost == "before":
+            raise failure(KafkaError._TIMED_OUT, retriable=True)
+        if lost == "late":
+            # It is still on its way; the next attempt overtakes it.
+            self._world.later(self._late_end(self._id, self._epoch, state))
+            raise failure(KafkaError._TIMED_OUT, retriable=True)
+        if lost == "late and logged":
+            # As above, but the client itself asks again, and only its log shows it.
+            self._world.later(self._late_end(self._id, self._epoch, state))
+            self._logger.log(logging.WARNING, "%s [%s] %s", "REQTMOUT", "producer", name)
+        self._broker.end(self._id, self._epoch, state)
+        self._in_transaction = False
+        if lost == "after":
+            raise failure(KafkaError._TIMED_OUT, retriable=True)
+        self._call(f"{name} answered")
+
+    def _late_end(self, transactional_id: str, epoch: int, state: str) -> Callable[[], None]:
+        def arrive() -> None:
+            # Brokers without KIP-890 can't tell it from the end of a later transaction.
+            transaction = self._broker.transactions[transactional_id]
+            if transaction.epoch == epoch and transaction.is_open:
+                self._broker.end(transactional_id, epoch, state)
+
+        return arrive
+
+    def _send(self, tp: TopicPartition, key: bytes | None, value: bytes | None) -> None:
+        now_ms = int(self._world.scheduler.now * 1000)
+        if self._id is None:
+            self._broker.append(tp, key, value, now_ms)
+            return
+        transaction = self._broker.transaction_of(self._id, self._epoch)
+        if tp not in self._added:
+            self._broker.begin(transaction, self._world.scheduler.now)
+            self._added.add(tp)
+        elif not transaction.is_open:
+            raise failure(KafkaError.INVALID_TXN_STATE, txn_requires_abort=True)
+        record = self._broker.append(tp, key, value, now_ms, OPEN)
+        transaction.records.append((tp, record))
