@@ -43,7 +43,7 @@ from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
-from stream_scorer.errors import EventFileError, InputError, StoreRewound
+from stream_scorer.errors import EventFileError, Halt, InputError, StoreRewound
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 from stream_scorer.io.stores.memory import MemoryStore
@@ -285,10 +285,16 @@ def rebuild(
         _begin(store, namespace, {tp: first for tp, (first, _) in past.ranges.items()})
         noted = replace(past, batches=_with_files_noted(past, store))
         fold = PastFold(settings, noted, store, threads or usable_cores())
-        fold.run()
+        try:
+            fold.run()
+            # The ends, though the last offsets may hold no record (compaction, transactions).
+            store.advance({tp: end for tp, (_, end) in past.ranges.items()})
+        except StoreRewound:
+            raise Halt(
+                f"Redis lost writes while namespace {namespace} was built; run the same command "
+                "again: it skips what is stored"
+            ) from None
         evictions.evicted()
-        # The ends, though the last offsets may hold no record (compaction, transactions).
-        store.advance({tp: end for tp, (_, end) in past.ranges.items()})
     return RebuiltNamespace(
         counts=fold.counts(),
         dead_letters=fold.refused.by_reason(),

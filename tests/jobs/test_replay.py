@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.state_codec import pack
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
@@ -19,7 +20,9 @@ from stream_scorer.errors import ConfigError, EventFileError, Halt, InputError
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.propensities import FILE, MANIFEST
 from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.jobs import replay as job
 from stream_scorer.jobs.replay import Window, _begin, propensities, rebuild
 from stream_scorer.live.consumer import open_store
 from stream_scorer.settings.connections import RedisSettings
@@ -181,6 +184,28 @@ def test_a_replay_that_would_leave_a_hole_in_a_namespace_is_refused(
         InputError, match=r"--into: 'version-2'.*would lack.*from.*to.*new namespace"
     ):
         _begin(store, "version-2", marks)
+
+
+def test_a_namespace_whose_writes_are_lost_meanwhile_is_built_by_the_same_command(
+    settings: Settings, events: list[Path], redis_server: EmbeddedRedis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(job, "REDIS_BATCH_RECORDS", 100)
+    whole = rebuild(settings, events, "whole")
+    advance, calls = RedisStore.advance, iter(range(100))
+
+    def losing(store: RedisStore, next_offsets: dict[TopicPartition, int]) -> None:
+        advance(store, next_offsets)
+        if next(calls) == 4:
+            with redis.Redis(port=redis_server.port) as client:
+                client.delete(*client.scan_iter("version-2:*"))
+
+    monkeypatch.setattr(RedisStore, "advance", losing)
+    with pytest.raises(Halt, match="while namespace version-2 was built; run the same command"):
+        rebuild(settings, events, "version-2")
+    assert rebuild(settings, events, "version-2").counts.applied == whole.counts.applied
+    built = (records_of(named(settings, name)) for name in ("version-2", "whole"))
+    assert next(built) == next(built)
 
 
 def test_a_server_that_evicts_vectors_is_refused_and_evictions_end_a_replay(
