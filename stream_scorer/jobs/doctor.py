@@ -114,7 +114,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def _kept(topic: Topic) -> str:
-    config = topic.config
+    config = topic.config or {}
     if "delete" not in config.get("cleanup.policy", "") or "retention.ms" not in config:
         return ""
     return f", records are kept {retention_in_words(config['retention.ms'])}"

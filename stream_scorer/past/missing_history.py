@@ -52,6 +52,12 @@ def _compacted(kafka: KafkaSettings) -> str:
     try:
         topic = KafkaAdmin(kafka.client_properties()).topics([kafka.input_topic], CONFIG_SECONDS)
         config = topic[kafka.input_topic].config if topic else {}
+        if config is None:
+            log.warning(
+                "whether %s is compacted could not be asked: allow this user DescribeConfigs on it",
+                kafka.input_topic,
+            )
+            return ""
     except StreamScorerError as error:
         log.warning("whether %s is compacted could not be asked: %s", kafka.input_topic, error)
         return ""

@@ -20,6 +20,7 @@ from stream_scorer.errors import ConfigError
 
 Properties = dict[str, str | int]
 HTTP = ("http", "https")
+_BROKER = re.compile(r"(?:\w+://)?(?:\[[0-9a-fA-F:.%]+\]|[\w.-]+)(?::(\d{1,5}))?")
 
 # Properties that the delivery guarantees depend on; kafka.properties may not set them.
 OWNED_PROPERTIES = {
@@ -64,6 +65,14 @@ def _duration(text: str) -> str:
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
+
+
+def _brokers(text: str) -> str:
+    for broker in text.split(","):
+        found = _BROKER.fullmatch(broker.strip())
+        if found is None or int(found[1] or 0) > 65_535:
+            raise ValueError("write host:port, several with commas between, such as a:9092,b:9092")
+    return text
 
 
 def _registry_addresses(text: str) -> str:
@@ -111,7 +120,7 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     """Where events come from, and where propensities and dead letters go."""
 
-    bootstrap_servers: Annotated[str, Field(min_length=1)] = "127.0.0.1:9092"
+    bootstrap_servers: Annotated[str, AfterValidator(_brokers)] = "127.0.0.1:9092"
     client_id: str = ""
     group_id: Name = "stream-scorer"
     input_topic: Name = "customer-events"

@@ -57,11 +57,12 @@ def topic_plans(kafka: KafkaSettings) -> tuple[TopicPlan, ...]:
 
 
 def topic_problems(
-    plan: TopicPlan, partitions: int | None, config: Mapping[str, str]
+    plan: TopicPlan, partitions: int | None, config: Mapping[str, str] | None
 ) -> list[Problem]:
     """What is wrong with a topic, compared with its plan; an empty list where nothing is.
 
-    partitions: how many it has, None where it does not exist. config: its properties in Kafka.
+    partitions: how many it has, None where it does not exist. config: its properties in Kafka,
+    None where this user may not read them.
     """
     if partitions is None:
         return [Problem("does not exist", "make it with `stream-scorer topics create`")]
@@ -74,6 +75,10 @@ def topic_problems(
                 "customers to other partitions",
             )
         )
+    if config is None:
+        may_not = "its settings could not be read, so retention and cleanup policy are not checked"
+        remedy = f"allow this user DescribeConfigs on topic {plan.name}"
+        return [*problems, Problem(may_not, remedy)]
     policies, wanted = config.get("cleanup.policy", "").split(","), plan.config["cleanup.policy"]
     if wanted == "compact" and wanted not in policies:
         problems.append(

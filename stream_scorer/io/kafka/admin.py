@@ -5,12 +5,12 @@ What the topics ought to be like is decided elsewhere (settings/topics.py, `doct
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +31,8 @@ from confluent_kafka.admin import (  # it re-exports them
 
 from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import BusUnavailable
+from stream_scorer.errors import BusUnavailable, Halt, StreamScorerError
+from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import ask, translate_error
 from stream_scorer.io.kafka.group_offsets import metadata_of, namespace_in
 
@@ -42,6 +43,10 @@ MOST_DELAY_SECONDS = 1.0
 IDENTITY_SECONDS = 2.0  # short, because it is asked between micro-batches
 NO_IDENTITY = "AAAAAAAAAAAAAAAAAAAAAA"  # the id of 16 zero bytes, from brokers before 2.8
 
+_NO_SUCH_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
+_NOT_ALLOWED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}  # fmt: skip
 _COORDINATOR_NOT_READY = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -51,11 +56,14 @@ _COORDINATOR_NOT_READY = {
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic: its number of partitions, and its settings by Kafka's own names."""
+    """One topic: its number of partitions, and its settings by Kafka's own names.
+
+    config: None where this user may not read them.
+    """
 
     name: str
     partitions: int
-    config: Mapping[str, str]
+    config: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +85,82 @@ class GroupPosition:
 
 
 class KafkaAdmin:
-    """properties: librdkafka's. Every method raises BusUnavailable or Halt."""
+    """properties: librdkafka's. Every method raises BusUnavailable or Halt.
+
+    Raises ConfigError where librdkafka does not take the properties.
+    """
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = dict(properties)
-        self._client = AdminClient(self._properties, logger=logging.getLogger("librdkafka"))
+        self._connected = Connected(AdminClient, self._properties)
+        self._client = self._connected.client
 
     def brokers(self) -> list[str]:
         """Addresses of the brokers, as they give them."""
         return [f"{b.host}:{b.port}" for b in self._metadata().brokers.values()]
 
     def topics(self, names: Iterable[str], seconds: float = REQUEST_SECONDS) -> dict[str, Topic]:
-        """Those of `names` that exist. seconds: how long their settings may take."""
-        known = {n: t for n, t in self._metadata().topics.items() if t.error is None}
-        wanted = [name for name in names if name in known]
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
+        """Those of `names` that exist. seconds: how long their settings may take.
+
+        Raises Halt where this user may not ask about one of them, so that it may exist.
+        """
+        known = self._partitions(names)
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in known]
         configs = self._client.describe_configs(resources) if resources else {}
-        doing = "reading topic settings"
-        answers = {r.name: _answer(f, doing, seconds) for r, f in configs.items()}
-        return {
-            name: Topic(
-                name,
-                len(known[name].partitions),
-                {key: entry.value for key, entry in answers[name].items()},
-            )
-            for name in wanted
-        }
+        answers = {r.name: self._config(f, seconds) for r, f in configs.items()}
+        return {name: Topic(name, known[name], answers[name]) for name in known}
+
+    def _partitions(self, names: Iterable[str]) -> dict[str, int]:
+        """How many partitions those of `names` have that exist."""
+        found = self._metadata().topics
+        known = {n: len(t.partitions) for n in names if (t := found.get(n)) and t.error is None}
+        for name in (n for n in names if n not in known):
+            # The list leaves out topics that this user may not describe.
+            known |= self._unlisted(name)
+        return known
+
+    def _unlisted(self, name: str) -> dict[str, int]:
+        request = TopicCollection([name])
+        future = self._client.describe_topics(request, request_timeout=REQUEST_SECONDS)[name]
+        try:
+            return {name: len(self._answer(future, f"asking for topic {name}").partitions)}
+        except BusUnavailable as error:
+            if _code_of(error) in _NO_SUCH_TOPIC:
+                return {}
+            raise
+
+    def _config(self, future: Future[Any], seconds: float) -> Mapping[str, str] | None:
+        try:
+            found = self._answer(future, "reading topic settings", seconds)
+        except Halt as error:
+            if _code_of(error) in _NOT_ALLOWED:
+                return None
+            raise
+        return {key: entry.value for key, entry in found.items()}
+
+    def operations(self, topic: str) -> frozenset[str] | None:
+        """What this user may do with the topic, such as "READ"; None where the broker says nothing.
+
+        Raises Halt where this user may not describe it.
+        """
+        future = self._client.describe_topics(
+            TopicCollection([topic]), include_authorized_operations=True,
+            request_timeout=REQUEST_SECONDS,
+        )[topic]  # fmt: skip
+        found = self._answer(future, f"asking what is allowed with {topic}").authorized_operations
+        return None if found is None else frozenset(operation.name for operation in found)
+
+    def group_operations(self, group: str) -> frozenset[str] | None:
+        """What this user may do with the consumer group; None where the broker says nothing.
+
+        Raises Halt where this user may not describe it.
+        """
+        future = self._client.describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=REQUEST_SECONDS
+        )[group]
+        found = self._answer(future, f"asking what is allowed with group {group}")
+        allowed = found.authorized_operations
+        return None if allowed is None else frozenset(operation.name for operation in allowed)
 
     def create(
         self, name: str, partitions: int, replication_factor: int, config: Mapping[str, str]
@@ -116,15 +174,16 @@ class KafkaAdmin:
             config=dict(config),
         )
         try:
-            self._client.create_topics([topic], operation_timeout=REQUEST_SECONDS)[name].result()
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            future = self._client.create_topics([topic], operation_timeout=REQUEST_SECONDS)[name]
+            self._answer(future, f"creating {name}", REQUEST_SECONDS + ANSWER_SECONDS)
+        except StreamScorerError as error:
+            if _code_of(error) == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
-            raise translate_error(error.args[0], f"creating {name}") from error
+            raise
         until = time.monotonic() + REQUEST_SECONDS
         for delay in delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random):
             # The controller has made it, but the broker that is asked may not know of it yet.
-            if name in self.topics([name]) or time.monotonic() >= until:
+            if name in self._partitions([name]) or time.monotonic() >= until:
                 break
             time.sleep(delay)
         return True
@@ -146,7 +205,7 @@ class KafkaAdmin:
     def members(self, group: str) -> int:
         """How many members `group` has now; one that was killed counts until its session ends."""
         future = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        return len(_answer(future[group], f"asking who is in group {group}").members)
+        return len(self._answer(future[group], f"asking who is in group {group}").members)
 
     def namespaces(self, group: str, topic: str) -> set[str]:
         """The namespaces that the group's committed offsets of `topic` name."""
@@ -159,7 +218,7 @@ class KafkaAdmin:
             for p in self._named(group, topic)
         ]
         properties = {**self._properties, "group.id": group, "enable.auto.commit": "false"}
-        consumer = Consumer(properties, logger=logging.getLogger("librdkafka"))
+        consumer = Connected(Consumer, properties).client
         try:
             ask("committing offsets", partial(consumer.commit, offsets=offsets, asynchronous=False))
         finally:
@@ -179,7 +238,7 @@ class KafkaAdmin:
         """
         request = TopicCollection([topic])
         future = self._client.describe_topics(request, request_timeout=IDENTITY_SECONDS)[topic]
-        identity = str(_answer(future, f"asking what {topic} is").topic_id)
+        identity = str(self._answer(future, f"asking what {topic} is").topic_id)
         return "" if identity == NO_IDENTITY else identity
 
     def _group_offsets(self, group: str, partitions: list[KafkaPartition]) -> list[KafkaPartition]:
@@ -188,7 +247,7 @@ class KafkaAdmin:
         # With read_committed the broker gives no offsets while a transaction that holds newer ones
         # is open, so this question would wait for it.
         properties = {**self._properties, "group.id": group, "isolation.level": "read_uncommitted"}
-        consumer = Consumer(properties, logger=logging.getLogger("librdkafka"))
+        consumer = Connected(Consumer, properties).client
         until = time.monotonic() + REQUEST_SECONDS
         waits = delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)
         try:
@@ -210,20 +269,30 @@ class KafkaAdmin:
 
     def _offsets(self, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[int, int]:
         futures = self._client.list_offsets(dict.fromkeys(partitions, spec))
-        answers = {p.partition: _answer(f, "reading a log's range") for p, f in futures.items()}
+        doing = "reading a log's range"
+        answers = {p.partition: self._answer(f, doing) for p, f in futures.items()}
         return {partition: answer.offset for partition, answer in answers.items()}
 
     def _metadata(self) -> Any:
-        try:
-            return self._client.list_topics(timeout=ANSWER_SECONDS)
-        except KafkaException as error:
-            raise translate_error(error.args[0], "asking for topics") from error
+        with self._explained():
+            listed = partial(self._client.list_topics, timeout=ANSWER_SECONDS)
+            return ask("asking for topics", listed)
+
+    def _answer(self, future: Future[Any], doing: str, seconds: float = REQUEST_SECONDS) -> Any:
+        with self._explained():
+            try:
+                return future.result(seconds)
+            except KafkaException as error:
+                raise translate_error(error.args[0], doing) from error
+            except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
+                raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return self._connected.explained(partial(self._client.poll, 0))
 
 
-def _answer(future: Future[Any], doing: str, seconds: float = REQUEST_SECONDS) -> Any:
-    try:
-        return future.result(seconds)
-    except KafkaException as error:
-        raise translate_error(error.args[0], doing) from error
-    except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
-        raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None
+def _code_of(error: BaseException | None) -> int | None:
+    """The code of the Kafka error that `error` was raised for."""
+    while error is not None and not isinstance(error, KafkaException):
+        error = error.__cause__
+    return None if error is None else int(error.args[0].code())

@@ -21,6 +21,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt
+from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import ask
 from stream_scorer.io.kafka.group_offsets import REQUEST_SECONDS, UNKNOWN_EPOCH, GroupOffsets
@@ -80,9 +81,9 @@ class KafkaSource:
         self._membership = Membership()
         self._errors = ConsumerErrors(on_error)
         self._closed = False
-        config = {**properties, **FIXED_PROPERTIES, "error_cb": self._errors.on_client_error}
+        config = {**properties, **FIXED_PROPERTIES}
         self._topic, self._joined = topic, False
-        self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
+        self._consumer = Connected(Consumer, config, self._errors.on_client_error).client
 
     def join(self) -> None:
         """Subscribe to the topic; does nothing where `poll` has done so already."""

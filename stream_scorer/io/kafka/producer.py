@@ -20,6 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
+from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import ErrorLog, ask, translate_error
 from stream_scorer.io.kafka.transaction import ConnectionLog, Transaction
 
@@ -74,9 +75,8 @@ class ConfirmedProducer:
         self.connections = ConnectionLog()
         self._error_log = ErrorLog()
         self._oversized: list[Oversized] = []
-        self.client = Producer(
-            {**config, "error_cb": self._on_client_error}, logger=self.connections
-        )
+        self._connected = Connected(Producer, config, self._on_client_error, self.connections)
+        self.client = self._connected.client
 
     def send(
         self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]
@@ -103,15 +103,20 @@ class ConfirmedProducer:
             if waiting:
                 ask("producing", self.client.poll, FULL_QUEUE_SECONDS)
             if time.monotonic() > deadline:
-                raise BusUnavailable(
-                    f"Kafka has taken no records for {topic} for {self._settle_seconds:g} s"
-                )
+                with self._connected.explained(lambda: self.client.poll(0)):
+                    raise BusUnavailable(
+                        f"Kafka has taken no records for {topic} for {self._settle_seconds:g} s"
+                    )
 
     def settle(self) -> list[Oversized]:
         """Wait until every record is confirmed; returns those that were too large.
 
         Raises BusUnavailable or Halt where any other record failed.
         """
+        with self._connected.explained(lambda: self.client.poll(0)):
+            return self._settle()
+
+    def _settle(self) -> list[Oversized]:
         left = ask("delivering", self.client.flush, self._settle_seconds)
         failures, self._failures = self._failures, []
         oversized, self._oversized = self._oversized, []

@@ -8,9 +8,10 @@ group is joined and nothing is committed. Only committed transactions are seen.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -19,10 +20,9 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt, HistoryGone, InputError
+from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import ask, translate_error
 from stream_scorer.io.kafka.messages import record_batch
-
-log = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0
 # `consume` waits this long for a full batch even where it has reached the end of a partition, so a
@@ -63,11 +63,13 @@ class TopicReader:
     ) -> None:
         self._topic, self._batch_records = topic, batch_records
         self._failure: Halt | ClientLost | None = None
-        config = {**properties, **FIXED_PROPERTIES, "error_cb": self._on_client_error}
-        self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
+        config = {**properties, **FIXED_PROPERTIES}
+        self._connected = Connected(Consumer, config, self._on_client_error)
+        self._consumer = self._connected.client
         try:
-            self.log = self._log_ranges()
-            self.ranges = self._ranges(from_ms, to_ms)
+            with self._explained():
+                self.log = self._log_ranges()
+                self.ranges = self._ranges(from_ms, to_ms)
         # A constructor that raises gives its caller nothing to close.
         except BaseException:
             self.close()
@@ -118,7 +120,8 @@ class TopicReader:
                 if messages:
                     deadline = time.monotonic() + SILENT_SECONDS
                 elif time.monotonic() > deadline:
-                    raise BusUnavailable(f"Kafka, {what}: no answer for {SILENT_SECONDS:.0f} s")
+                    with self._explained():
+                        raise BusUnavailable(f"Kafka, {what}: no answer for {SILENT_SECONDS:.0f} s")
                 yield [m for m in messages if m.error() is None and (m.offset() or 0) < end]
         finally:
             ask("unassigning", self._consumer.unassign)
@@ -142,6 +145,7 @@ class TopicReader:
         found = ask("asking for topics", self._consumer.list_topics, None, REQUEST_SECONDS)
         topic = found.topics.get(self._topic)
         if topic is None or not topic.partitions:
+            self._raise_where_hidden()
             remedy = "there is no such topic; create it with `stream-scorer topics create`"
             raise InputError("topic", self._topic, remedy)
         query = self._consumer.get_watermark_offsets
@@ -150,6 +154,14 @@ class TopicReader:
             tp: ask("reading a log's range", query, KafkaPartition(*tp), REQUEST_SECONDS)
             for tp in partitions
         }
+
+    def _raise_where_hidden(self) -> None:
+        """Raises Halt where topics are listed without this one because of this user's rights."""
+        doing = f"asking for topic {self._topic}"
+        found = ask(doing, self._consumer.list_topics, self._topic, REQUEST_SECONDS)
+        error = found.topics[self._topic].error
+        if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise translate_error(error, doing)
 
     def _ranges(self, from_ms: int | None, to_ms: int | None) -> dict[TopicPartition, Range]:
         partitions = list(self.log)
@@ -194,7 +206,10 @@ class TopicReader:
     def _on_client_error(self, error: KafkaError) -> None:
         failure = translate_error(error, f"reading {self._topic}")
         # As of ConsumerErrors: a client that can't go on would otherwise be waited for in vain.
+        # What may pass is left to `_explained`, which names it where it did not pass.
         if isinstance(failure, Halt | ClientLost):
             self._failure = failure
-        else:
-            log.warning("%s", failure)
+
+    def _explained(self) -> AbstractContextManager[None]:
+        # A poll that hands out a record is no loss: it is called where reading has failed.
+        return self._connected.explained(partial(self._consumer.poll, 0))
