@@ -19,7 +19,9 @@ class BatchReport:
     """records: read from the source. applied, duplicates: events that changed a customer's record,
     and events that the record already held. too_old: events that were not applied because they lie
     more than the time to live before the customer's newest one. refused_writes: records that the
-    store did not take because another consumer had written newer ones. next_offsets: of each
+    store did not take because another consumer had written newer ones. foreign_keys: events whose
+    record has another key than the customer id. split_customers: customers with events from two
+    partitions of the topic. next_offsets: of each
     partition the offset after its last record. ignored: values of events that features can't use.
     seconds: by stage.
     """
@@ -29,6 +31,8 @@ class BatchReport:
     duplicates: int = 0
     too_old: int = 0
     refused_writes: int = 0
+    foreign_keys: int = 0
+    split_customers: int = 0
     customers: int = 0
     propensities: int = 0
     dead_letters: list[DeadLetter] = field(default_factory=list)

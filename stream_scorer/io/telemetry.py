@@ -80,6 +80,16 @@ class Metrics:
             "Writes that the store refused because another owner had written newer ones",
             registry=r,
         )
+        self.foreign_keys = Counter(
+            "stream_scorer_foreign_keys",
+            "Events whose record has another key than the customer id, or none",
+            registry=r,
+        )
+        self.split_customers = Counter(
+            "stream_scorer_split_customers",
+            "Customers of micro-batches whose events came in two or more partitions of the topic",
+            registry=r,
+        )
         self.store_rewinds = Counter(
             "stream_scorer_store_rewinds",
             "Times that the store was found to have lost its newest writes",
@@ -123,6 +133,8 @@ class Metrics:
         self.batch_customers.observe(report.customers)
         self.propensities.inc(report.propensities)
         self.refused_writes.inc(report.refused_writes)
+        self.foreign_keys.inc(report.foreign_keys)
+        self.split_customers.inc(report.split_customers)
         self.last_batch.set_to_current_time()
 
     def observe_lag(self, lag: Mapping[TopicPartition, int]) -> None:

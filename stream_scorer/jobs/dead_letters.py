@@ -1,8 +1,8 @@
 """`stream-scorer dead-letters list|replay`: records that could not be applied, tried again.
 
 `replay` reads the dead-letter topic twice: first for the marks that earlier replays left, then for
-the dead letters. What goes back
-has its original key and bytes, an offset of its own and the current time; the live consumer decides
+the dead letters. What goes back has its original key, bytes and partition, an offset of its own and
+the current time; the live consumer decides
 about it as about any other record. Once Kafka has confirmed it, a mark in the dead-letter topic
 makes the next `replay` leave it out, since its event would otherwise count twice. A crash before a
 commit can leave several dead letters of one position; only one of them goes back.
@@ -26,8 +26,8 @@ from stream_scorer.core.avro.dead_letter_encoder import (
     Position,
     replay_mark,
 )
-from stream_scorer.core.events.batch import NO_TIMESTAMP
-from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
+from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter
+from stream_scorer.io.kafka.producer import BY_KEY, ConfirmedProducer, Oversized
 from stream_scorer.past.dead_letters import BATCH_RECORDS, Choice, DeadLetterTopic
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -207,12 +207,11 @@ class _Sender:
         self._input_topic, self._dead_letter_topic = kafka.input_topic, kafka.dead_letter_topic
         self._producer = ConfirmedProducer(
             # What came as one record goes back as one, however large it was allowed to be.
-            {"message.max.bytes": 100_000_000}
-            | kafka.client_properties()
-            | {"delivery.timeout.ms": kafka.delivery_timeout_ms}
+            {"message.max.bytes": 100_000_000} | kafka.sender_properties()
         )
         self._waiting: list[DeadLetterRecord] = []
         self._refused = 0
+        self._partitions = self._producer.partitions(self._input_topic)
 
     def add(self, record: DeadLetterRecord) -> None:
         self._waiting.append(record)
@@ -228,9 +227,15 @@ class _Sender:
     def _send(self) -> None:
         records, self._waiting = self._waiting, []
         dead_letters = [r.dead_letter for r in records]
-        self._producer.send(
-            self._input_topic, [d.key for d in dead_letters], [d.value for d in dead_letters]
-        )
+        # To its own partition, whoever sent it there: the customer's other events are there.
+        by_partition: dict[int, list[DeadLetter]] = {}
+        for dead_letter in dead_letters:
+            partition = dead_letter.partition
+            known = partition if partition < self._partitions else BY_KEY
+            by_partition.setdefault(known, []).append(dead_letter)
+        for partition, group in by_partition.items():
+            keys, values = [d.key for d in group], [d.value for d in group]
+            self._producer.send(self._input_topic, keys, values, partition)
         refused = {(r.key, r.value) for r in self._too_large(self._producer.settle())}
         taken = [r for r in records if (r.dead_letter.key, r.dead_letter.value) not in refused]
         self._refused += len(records) - len(taken)
@@ -243,7 +248,9 @@ class _Sender:
         certain = [record for record in doubtful if record.certain]
         for record in doubtful:
             if not record.certain:
-                certain += self._producer.send_alone(record.topic, record.key, record.value)
+                certain += self._producer.send_alone(
+                    record.topic, record.key, record.value, record.partition
+                )
         return certain
 
 

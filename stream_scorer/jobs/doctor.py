@@ -13,19 +13,22 @@ from importlib.util import find_spec
 from typing import Any
 
 from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.features.state import split_customers
 from stream_scorer.errors import InputError, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
 from stream_scorer.io.stores.redis_memory import FIND_THEM, NO_EVICTION, SET_NO_EVICTION
 from stream_scorer.io.stores.rehearsal import rehearse
-from stream_scorer.live.consumer import redis_client
+from stream_scorer.live.consumer import open_store, redis_client
+from stream_scorer.live.loop import SPLIT_REMEDY
 from stream_scorer.model import artefact
 from stream_scorer.result import Result
 from stream_scorer.settings.topics import retention_in_words, topic_plans, topic_problems
 from stream_scorer.settings.tree import Settings
 
 NEARLY_FULL = 0.9
+SAMPLED = 1000
 LISTED = 8
 
 
@@ -202,6 +205,24 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             f"stop the members of {health.group}; then `run` moves the namespace to {group}; or "
             + FRESH_START,
         )
+    yield from _split(settings)
+
+
+def _split(settings: Settings) -> Iterator[Finding]:
+    """Customers with events from two partitions of the topic, among the first of the store."""
+    try:
+        store = open_store(settings, settings.feature_space())
+        sample = next(store.scan(SAMPLED), None)
+    except StreamScorerError:
+        return  # said by another check
+    if not sample:
+        return
+    check, split = f"customers of {settings.store.namespace}", split_customers(sample)
+    if split:
+        found = f"{split:,} of {len(sample):,} have events in two partitions of the topic"
+        yield Finding(check, found, SPLIT_REMEDY)
+    else:
+        yield Finding(check, f"{len(sample):,} looked at: the events of each are in one partition")
 
 
 def _product(where: str, health: RedisHealth) -> Finding:

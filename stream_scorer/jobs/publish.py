@@ -57,10 +57,7 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     """
     started = time.monotonic()
     prefix = _prefix(settings)
-    producer = ConfirmedProducer(
-        settings.kafka.client_properties()
-        | {"delivery.timeout.ms": settings.kafka.delivery_timeout_ms}
-    )
+    producer = ConfirmedProducer(settings.kafka.sender_properties())
     refused, published = stopping(settings), 0
     # As a path, so that a file named "topic" is a file here.
     names = [str(Path(path).absolute()) if str(path) == TOPIC else str(path) for path in paths]

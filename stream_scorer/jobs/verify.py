@@ -14,8 +14,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from stream_scorer.core.features.parity import Difference, differences
-from stream_scorer.core.features.state import take
+from stream_scorer.core.features.state import split_customers, take
 from stream_scorer.live.consumer import clock_ms, open_store
+from stream_scorer.live.loop import SPLIT_REMEDY
 from stream_scorer.past.recomputation import Recomputation, drawn_customers, verifiable
 from stream_scorer.past.sources import TOPIC, PastEvents, open_past
 from stream_scorer.result import Result
@@ -27,10 +28,13 @@ LISTED = 1000
 
 @dataclass(frozen=True)
 class Verification(Result):
-    """ok: something was checked, and nothing differs. Counts are of customers, but for `events`.
+    """ok: something was checked, and nothing differs. Counts are of customers, but for `events`
+    and `foreign_keys`.
 
     absent: in the topic but not in the store, and so counted in `different` too. unverifiable:
     events of theirs were never in the topic, or are no longer. differences: the first `LISTED`.
+    foreign_keys: the topic's events with another key than the customer id. split_customers: those
+    with events from two partitions. Neither makes `ok` false, as vectors can still be right.
     """
 
     ok: bool
@@ -39,6 +43,8 @@ class Verification(Result):
     absent: int
     unverifiable: int
     events: int
+    foreign_keys: int
+    split_customers: int
     seed: int
     differences: tuple[Difference, ...]
     seconds: float
@@ -78,6 +84,8 @@ def verify(settings: Settings, sample: int, seed: int | None) -> Verification:
         absent=len(absent),
         unverifiable=unverifiable,
         events=recompute.events,
+        foreign_keys=recompute.foreign_keys,
+        split_customers=split_customers(stored),
         seed=seed,
         differences=tuple(found[:LISTED]),
         seconds=round(time.monotonic() - started, 3),
@@ -107,5 +115,14 @@ def in_words(result: Verification, shown: int = 20) -> list[str]:
         lines.append(
             f"{result.unverifiable:,} could not be checked: some of their events are not, or no "
             "longer, in the topic"
+        )
+    if result.foreign_keys:
+        lines.append(
+            f"{result.foreign_keys:,} events of the topic have another key than the customer id: "
+            "key the producers' records by customer_id"
+        )
+    if result.split_customers:
+        lines.append(
+            f"{result.split_customers:,} customers have events in two partitions: {SPLIT_REMEDY}"
         )
     return lines

@@ -35,6 +35,10 @@ WAIT_SLICE_SECONDS = 0.25  # a wait checks this often whether it should stop
 LAG_SECONDS = 5.0
 VERIFY_SECONDS = 5.0
 REPORT_SECONDS = 60.0
+SPLIT_REMEDY = (
+    "give every producer of the topic the partitioner that kafka.partitioner names (librdkafka's "
+    "default is another), and replay into a new namespace; so too after partitions were added"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Loop:
         self._delays = _retry_delays()
         self._next_lag = self._next_report = self._next_verify = 0.0
         self._totals, self._started = Totals(), time.monotonic()
+        self._foreign_keys = self._split_customers = 0  # since the last report
         # Since the last report.
         self._refused, self._ignored = Refused(), IgnoredValues()
 
@@ -119,6 +124,8 @@ class Loop:
             return
         self._metrics.observe(report)
         self._totals = self._totals.plus(report)
+        self._foreign_keys += report.foreign_keys
+        self._split_customers += report.split_customers
         self._refused.add(report.records, report.dead_letters)
         self._ignored.add(report.ignored)
         self._window.add(report.records, report.dead_letters)
@@ -168,7 +175,23 @@ class Loop:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())
             log.info("%s events, %s behind", f"{self._totals.records:,}", f"{lag:,}")
+            self._warn_of_lost_order()
             self._report_left_out()
+
+    def _warn_of_lost_order(self) -> None:
+        """Where events of one customer may not have come in their order."""
+        if self._foreign_keys:
+            log.warning(
+                "%s events had another key than the customer id, so a customer's order is lost: "
+                "key the producers' records by customer_id",
+                f"{self._foreign_keys:,}",
+            )
+        if self._split_customers:
+            log.warning(
+                "%s times a customer had events in two partitions, so their order is lost: %s",
+                f"{self._split_customers:,}", SPLIT_REMEDY,
+            )  # fmt: skip
+        self._foreign_keys = self._split_customers = 0
 
     def _report_left_out(self) -> None:
         """Log what could not be applied, or not be used, since the last report."""

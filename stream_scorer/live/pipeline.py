@@ -22,12 +22,14 @@ from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.events.batch import Bool, DeadLetter, RecordBatch, TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.events.record_keys import foreign_keys
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import (
     CustomerStates,
     Float32,
     source_positions,
+    split_customers,
     take,
     topic_hash,
 )
@@ -101,8 +103,10 @@ class Pipeline:
             batch = DecodedBatch(*self._decoder.decode(records), records)
             prepared = self._preparation.prepare(batch, self._clock_ms())
             report.dead_letters = _unpublished(prepared.dead_letters, published)
+            report.foreign_keys = foreign_keys(batch.events, records.keys)
             report.ignored = prepared.ignored
         states = self._fold.fold(prepared, report)
+        report.split_customers = split_customers(states)
         rows = _reached(states, report.next_offsets) & _is_new(prepared, published)
         states = take(states, np.flatnonzero(rows))
         with report.stage("save"):

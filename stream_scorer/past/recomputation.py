@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from stream_scorer.core.events.batch import EventBatch, Int64, TopicPartition
+from stream_scorer.core.events.batch import EventBatch, Int64, RecordBatch, TopicPartition
+from stream_scorer.core.events.record_keys import foreign_keys
 from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.parity import Difference
@@ -46,7 +47,8 @@ class Recomputation:
     """Records of the customers in `stored`, folded from the topic that `past` is.
 
     marks: the store's watermarks, read before `stored` was. drawn: who was asked for, stored or
-    not. After `run`, `events` says how many were folded.
+    not. After `run`, `events` says how many were folded, and `foreign_keys` how many of the topic's
+    have another key than the customer id.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Recomputation:
         past: PastEvents,
         drawn: Sample,
     ) -> None:
-        self.stored, self.events = stored, 0
+        self.stored, self.events, self.foreign_keys = stored, 0, 0
         self._settings, self._space, self._past, self._drawn = settings, space, past, drawn
         self._store = MemoryStore(space.fingerprint)
         self._row = {customer: i for i, customer in enumerate(stored.customer_ids)}
@@ -75,6 +77,8 @@ class Recomputation:
             for batch in valid_batches(settings, self._past, Refused()):
                 meter.advance(len(batch))
                 self._fold(batch.events)
+                if isinstance(batch.origin, RecordBatch):
+                    self.foreign_keys += foreign_keys(batch.events, batch.origin.keys)
                 stamps = batch.origin.timestamps_ms[batch.events.record_index]
                 self._note_unstored(batch.events, stamps)
 

@@ -38,6 +38,7 @@ OWNED_PROPERTIES = {
     "partition.assignment.strategy": "it is always cooperative-sticky",
     "enable.idempotence": "it is always on",
     "acks": "it is always all",
+    "partitioner": "set kafka.partitioner",
     "delivery.report.only.error": "every delivery is confirmed",
     "request.required.acks": "it is always all",
 }
@@ -90,6 +91,10 @@ SecretFile = Annotated[Path, AfterValidator(existing_file)]
 Name = Annotated[str, AfterValidator(_plain_name)]
 Count = Annotated[int, Field(gt=0)]
 CountOrNone = Annotated[int, Field(ge=0)]
+# librdkafka's names; those of its partitioners that send one key to one partition.
+Partitioner = Literal[
+    "murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a"
+]
 
 
 class Section(BaseModel):
@@ -129,6 +134,7 @@ class KafkaSettings(Section):
     input_partitions: Count = 12
     output_partitions: Count = 12
     replication_factor: CountOrNone = 0
+    partitioner: Partitioner = "murmur2_random"
     input_retention: Duration = "inf"
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     transactional_id: Name = "stream-scorer"
@@ -216,10 +222,17 @@ class KafkaSettings(Section):
             **self.client_properties(),
         }
 
+    def sender_properties(self) -> Properties:
+        """`client_properties`, with the time limit of deliveries and the partitioner."""
+        return {
+            "delivery.timeout.ms": self.delivery_timeout_ms,
+            "partitioner": self.partitioner,
+            **self.client_properties(),
+        }
+
     def producer_properties(self) -> Properties:
-        """`client_properties`, with the time limit of deliveries, and a transactional id where
-        delivery is "exactly_once"."""
-        chosen = {"delivery.timeout.ms": self.delivery_timeout_ms, **self.client_properties()}
+        """`sender_properties`, with a transactional id where delivery is "exactly_once"."""
+        chosen = self.sender_properties()
         if self.delivery == "exactly_once":
             chosen["transactional.id"] = f"{self.transactional_id}-{self.client_name}"
         return chosen

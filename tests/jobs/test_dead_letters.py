@@ -86,6 +86,17 @@ def held(settings: Settings, topic: str) -> list[tuple[bytes | None, bytes | Non
         )
 
 
+def partitions(settings: Settings) -> list[tuple[int, bytes]]:
+    """The records of the input topic, with their partitions."""
+    properties = settings.kafka.consumer_properties()
+    with TopicReader(properties, settings.kafka.input_topic, batch_records=100) as reader:
+        return sorted(
+            (b.partitions[p][1], v or b"")
+            for b in reader
+            for p, v in zip(b.partition_index.tolist(), b.values, strict=True)
+        )
+
+
 def test_list_shows_the_newest_and_counts_all(settings: Settings) -> None:
     produce(settings, [b"someone else's"], [b"not ours"])
     report = dead_letters.listing(settings, Choice(), limit=3)
@@ -124,8 +135,11 @@ def test_replay_puts_back_key_and_bytes_once_and_leaves_out_what_is_cut(settings
         "topic": settings.kafka.input_topic, "matched": 8, "replayed": 5, "already": 0,
         "repeated": 1, "cut": 1, "foreign": 1, "refused": 0, "seconds": 0,
     }  # fmt: skip
-    wanted = [(a.key, a.value) for a in (*DEAD_LETTERS[:4], DEAD_LETTERS[5])]
+    back = (*DEAD_LETTERS[:4], DEAD_LETTERS[5])
+    wanted = [(a.key, a.value) for a in back]
     assert held(settings, settings.kafka.input_topic) == sorted(wanted, key=repr)
+    # Each in its own partition, though the partitioner would have chosen others.
+    assert partitions(settings) == sorted((a.partition, a.value or b"") for a in back)
     assert dead_letters.replay_in_words(report)[2] == (
         "1 left out: their original bytes were cut (publish.max_dead_letter_bytes)"
     )

@@ -13,6 +13,7 @@ from stream_scorer.core.features.state_codec import pack, unpack
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.jobs import doctor as doctor_job
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.jobs.verify import in_words, verify
 from stream_scorer.live.consumer import open_store
@@ -78,6 +79,32 @@ def test_events_that_are_not_read_yet_are_no_difference(live: Settings) -> None:
     late = {"event_id": "x", "customer_id": "c01", "event_type": "purchase", "occurred_at": START}
     publish(live, [late, {**late, "customer_id": "new"}])
     assert verify(live, 0, seed=1).ok
+
+
+def test_keys_that_are_no_customer_and_customers_in_two_partitions_are_counted(
+    live: Settings,
+) -> None:
+    before = verify(live, 0, seed=1)
+    assert (before.foreign_keys, before.split_customers) == (0, 0)
+    assert [f.ok for f in doctor_job._split(live)] == [True]
+    event = {"event_id": "x", "customer_id": "c01", "event_type": "purchase", "occurred_at": START}
+    producer = ConfirmedProducer({"bootstrap.servers": live.kafka.bootstrap_servers})
+    for partition in range(4):
+        producer.send(live.kafka.input_topic, [b"session 7"], encode_events([event]), partition)
+    assert producer.settle() == []
+    producer.close()
+    elsewhere = live.store.model_copy(update={"namespace": "elsewhere"})
+    rebuild(live.model_copy(update={"store": elsewhere}), ["topic"], "live")
+    report = verify(live, 0, seed=1)
+    assert (report.ok, report.foreign_keys, report.split_customers) == (True, 4, 1)
+    words = " ".join(in_words(report))
+    assert "4 events of the topic have another key than the customer id" in words
+    assert "1 customers have events in two partitions" in words
+    (finding,) = doctor_job._split(live)
+    assert (finding.ok, finding.found) == (
+        False, "1 of 60 have events in two partitions of the topic",
+    )  # fmt: skip
+    assert "kafka.partitioner" in str(finding.remedy)
 
 
 def test_one_altered_value_is_named_with_both_values(live: Settings) -> None:

@@ -307,6 +307,18 @@ def test_committed_offsets_never_move_back(engine: NativeEngine) -> None:
     assert log.story == ["deliver 0", "commit 9"]
 
 
+def test_keys_that_are_no_customer_and_customers_in_two_partitions_are_counted(
+    engine: NativeEngine,
+) -> None:
+    values = encode_events([event("ann"), event("bob"), event("ann"), event("eve")])
+    records = RecordBatch(
+        values, [b"ann", b"bob", b"session 7", None], [("events", 0), ("events", 1)],
+        np.array([0, 0, 1, 1], np.int32), np.array([0, 1, 0, 1]), np.full(4, NOW_MS),
+    )  # fmt: skip
+    report = pipeline(Log(records), MemoryStore(SPACE.fingerprint), engine).step()
+    assert (report.foreign_keys, report.split_customers) == (2, 1)
+
+
 def test_an_event_of_another_partition_publishes_a_customer_whose_own_was_published(
     engine: NativeEngine,
 ) -> None:

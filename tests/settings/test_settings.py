@@ -330,3 +330,14 @@ def test_a_moment_without_a_zone_or_before_1970_is_refused(tmp_path: Path, writt
     (line,) = complaint(tmp_path, f"[events]\nearliest_occurred_at = {written}\n")
     assert "events.earliest_occurred_at" in line
     assert "zone" in line or "1970" in line
+
+
+def test_every_producer_of_ours_uses_the_partitioner_of_the_settings(tmp_path: Path) -> None:
+    text = '[kafka]\npartitioner = "consistent_random"\ndelivery = "exactly_once"\n'
+    kafka = load(tmp_path, text).kafka
+    assert kafka.sender_properties()["partitioner"] == "consistent_random"
+    assert kafka.producer_properties()["partitioner"] == "consistent_random"
+    assert "transactional.id" not in kafka.sender_properties()
+    assert load(tmp_path).kafka.sender_properties()["partitioner"] == "murmur2_random"
+    with pytest.raises(ConfigError, match=r"set kafka.partitioner"):
+        load(tmp_path, '[kafka.properties]\npartitioner = "random"\n')

@@ -115,6 +115,19 @@ def joined(parts: Sequence[StateArrays]) -> StateArrays:
     return StateArrays(*columns)
 
 
+def split_customers(states: CustomerStates) -> int:
+    """How many of the customers have events from two or more partitions of one topic.
+
+    Their events have no common order: "the higher offset is newer" does not hold for them.
+    """
+    a = states.arrays
+    row = np.repeat(np.arange(len(states)), np.diff(a.source_at))
+    # A record has one source for each partition, so an equal pair is another partition.
+    pairs = row.astype(np.uint64) << np.uint64(32) | a.source_topic
+    found, times = np.unique(pairs, return_counts=True)
+    return len(np.unique(found[times > 1] >> np.uint64(32)))
+
+
 def source_positions(
     states: CustomerStates, partitions: list[TopicPartition]
 ) -> tuple[Int32, Int64]:

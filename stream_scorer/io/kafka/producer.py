@@ -22,7 +22,7 @@ from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, To
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import ErrorLog, ask, translate_error
-from stream_scorer.io.kafka.transaction import ConnectionLog, Transaction
+from stream_scorer.io.kafka.transaction import REQUEST_SECONDS, ConnectionLog, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ FIXED_PROPERTIES: dict[str, str | bool] = {
     "delivery.report.only.error": True,
 }
 DEFAULT_PROPERTIES: dict[str, str | int] = {
-    # Java's default, so that a customer's records meet in one partition whoever wrote them.
+    # kafka.partitioner's default. librdkafka's own is CRC32, which no Java producer agrees with.
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
     # A micro-batch is tens of megabytes at most; librdkafka's own default is a gigabyte.
@@ -43,6 +43,7 @@ GRACE_SECONDS = (
     5.0  # beyond delivery.timeout.ms, when librdkafka has confirmed or failed every record
 )
 METADATA_SECONDS = 2.0
+BY_KEY = -1  # in place of a partition: the partitioner decides by the key
 # Deliveries are not reported, so `poll` waits this long even where the queue has room again: a
 # longer wait is idle time.
 FULL_QUEUE_SECONDS = 0.05
@@ -53,13 +54,15 @@ class Oversized:
     """A record that its topic refused as too large.
 
     certain: the record itself is too large. Otherwise the broker refused a request of several
-    records, which may only be too large together.
+    records, which may only be too large together. partition: where it was sent, `BY_KEY` where
+    that was not decided yet.
     """
 
     topic: str
     key: bytes | None
     value: bytes
     certain: bool
+    partition: int = BY_KEY
 
 
 class ConfirmedProducer:
@@ -79,7 +82,11 @@ class ConfirmedProducer:
         self.client = self._connected.client
 
     def send(
-        self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        partition: int = BY_KEY,
     ) -> None:
         """Queue records, key i with value i; waits while the queue is full.
 
@@ -93,11 +100,15 @@ class ConfirmedProducer:
         deadline = time.monotonic() + self._settle_seconds
         while waiting:
             # A record that was not queued gets its error under the key `_error`; see `_refused`.
-            queued = self.client.produce_batch(topic, waiting, on_delivery=self._on_failure)
+            # The partition is one of the call: that of a record, which the client's documentation
+            # describes, has no effect (confluent-kafka 2.16.1).
+            queued = self.client.produce_batch(
+                topic, waiting, partition, on_delivery=self._on_failure
+            )
             if queued == len(waiting):
                 return
             before = len(waiting)
-            waiting = self._refused(topic, waiting)
+            waiting = self._refused(topic, waiting, partition)
             if len(waiting) < before:
                 deadline = time.monotonic() + self._settle_seconds
             if waiting:
@@ -130,10 +141,17 @@ class ConfirmedProducer:
             raise self._with_missing(BusUnavailable(unconfirmed), topics)
         return oversized
 
-    def send_alone(self, topic: str, key: bytes | None, value: bytes) -> list[Oversized]:
+    def send_alone(
+        self, topic: str, key: bytes | None, value: bytes, partition: int = BY_KEY
+    ) -> list[Oversized]:
         """One record in a request of its own, confirmed; call it when all else is settled."""
-        self.send(topic, [key], [value])
+        self.send(topic, [key], [value], partition)
         return [replace(refused, certain=True) for refused in self.settle()]
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions `topic` has. Raises BusUnavailable or Halt."""
+        found = ask("asking for topics", self.client.list_topics, topic, REQUEST_SECONDS)
+        return len(found.topics[topic].partitions)
 
     def close(self) -> None:
         """Wait up to `GRACE_SECONDS` for records that are still queued."""
@@ -159,7 +177,9 @@ class ConfirmedProducer:
             return False
         return found is not None and found.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
-    def _refused(self, topic: str, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _refused(
+        self, topic: str, batch: list[dict[str, Any]], partition: int
+    ) -> list[dict[str, Any]]:
         """Of a batch that was not queued as a whole, the records to queue again."""
         again = []
         for record in batch:
@@ -169,7 +189,8 @@ class ConfirmedProducer:
             if error.code() == KafkaError._QUEUE_FULL:
                 again.append(record)
             elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self._oversized.append(Oversized(topic, record["key"], record["value"], True))
+                large = Oversized(topic, record["key"], record["value"], True, partition)
+                self._oversized.append(large)
             else:
                 self._failures.append((topic, error))
         return again
@@ -179,7 +200,13 @@ class ConfirmedProducer:
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._oversized.append(
-                Oversized(message.topic() or "", message.key(), message.value() or b"", False)
+                Oversized(
+                    message.topic() or "",
+                    message.key(),
+                    message.value() or b"",
+                    False,
+                    message.partition() or 0,
+                )
             )
         else:
             self._failures.append((message.topic() or "", error))

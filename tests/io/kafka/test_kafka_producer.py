@@ -120,7 +120,9 @@ def test_servers_that_do_not_answer_are_unavailable() -> None:
 class Unconfirmed:
     """A client whose queue still holds records when the time for `flush` is over."""
 
-    def produce_batch(self, _topic: str, records: list[Any], **_options: Any) -> int:
+    def produce_batch(
+        self, _topic: str, records: list[Any], _partition: int, **_options: Any
+    ) -> int:
         return len(records)
 
     def flush(self, _seconds: float) -> int:
@@ -147,7 +149,9 @@ class Slow:
     def __init__(self) -> None:
         self.seconds, self.taken = 0, 0
 
-    def produce_batch(self, _topic: str, records: list[Any], **_options: Any) -> int:
+    def produce_batch(
+        self, _topic: str, records: list[Any], _partition: int, **_options: Any
+    ) -> int:
         self.seconds += 1
         self.taken += 1
         for record in records[1:]:
