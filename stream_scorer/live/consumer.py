@@ -28,7 +28,7 @@ from stream_scorer.errors import BusUnavailable, ConfigError
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.producer import KafkaSink
-from stream_scorer.io.kafka.schema_registry import SchemaLookup
+from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
@@ -73,12 +73,14 @@ def open_store(settings: Settings, space: FeatureSpace) -> RedisStore:
     )
 
 
-def lookup_of(settings: Settings) -> SchemaLookup:
+def lookup_of(settings: Settings, patience_seconds: float = PATIENCE_SECONDS) -> SchemaLookup:
     """Where writer schemas are looked up."""
     directory = settings.events.schema_directory
     registry = settings.schema_registry
     return SchemaLookup(
-        [directory] if directory else [], registry.client_properties() if registry.url else None
+        [directory] if directory else [],
+        registry.client_properties() if registry.url else None,
+        patience_seconds,
     )
 
 
@@ -177,7 +179,10 @@ class Consumer:
         settings = self.settings
         return Pipeline(
             source, store, self.engine, sink,
-            decoder=Decoder(self.lookup, max_record_bytes=settings.events.max_record_bytes),
+            decoder=Decoder(
+                self.lookup, max_record_bytes=settings.events.max_record_bytes,
+                ahead=self.lookup.ahead,
+            ),
             preparation=Preparation(settings.event_rules(), self.space, settings.memory()),
             encoder=PropensityEncoder(
                 self.engine.categories, self.engine.classes, self.engine.model_version,

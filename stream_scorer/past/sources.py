@@ -40,6 +40,8 @@ from stream_scorer.past.numbering import Numbering
 from stream_scorer.past.window import in_window
 from stream_scorer.settings.tree import Settings
 
+# Jobs on the past are in no group, so they may wait for the schema registry.
+REGISTRY_PATIENCE_SECONDS = 30.0
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
 
 MissingHistory = Literal["refuse", "accept", "ignore"]
@@ -86,7 +88,7 @@ def open_past(
         return
     kafka = settings.kafka
     with (
-        closing(lookup_of(settings)) as lookup,
+        closing(lookup_of(settings, REGISTRY_PATIENCE_SECONDS)) as lookup,
         TopicReader(
             kafka.consumer_properties(), kafka.input_topic,
             batch_records=batch_records, from_ms=from_ms, to_ms=to_ms,
@@ -94,7 +96,9 @@ def open_past(
     ):  # fmt: skip
         if missing_history != "ignore":
             check_history(kafka, reader, from_ms, accepted=missing_history == "accept")
-        decoder = Decoder(lookup, max_record_bytes=settings.events.max_record_bytes)
+        decoder = Decoder(
+            lookup, max_record_bytes=settings.events.max_record_bytes, ahead=lookup.ahead
+        )
         batches = _Again(lambda: (DecodedBatch(*decoder.decode(r), r) for r in reader))
         yield PastEvents(kafka.input_topic, batches, reader.ranges, reader.most_records, now)
 

@@ -259,9 +259,9 @@ class SchemaRegistrySettings(Section):
         return [read_address(part, HTTP) for part in self.url.split(",") if self.url]
 
     def client_properties(self) -> dict[str, str]:
-        """Configuration of confluent_kafka's SchemaRegistryClient.
+        """Properties of the schema registry's client, named as in confluent_kafka.
 
-        Its url has no user and password: the HTTP client logs each request with its url.
+        The url has no user and password, because it is shown in messages.
         """
         servers = self._addresses()
         chosen = {"url": ",".join(server.url for server in servers)}

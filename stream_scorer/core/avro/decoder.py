@@ -42,6 +42,7 @@ from stream_scorer.jit import kernel
 
 # Schema keys kept in memory. A topic has few; the limit is for keys made of corrupt bytes.
 MAX_SCHEMAS = 1024
+MAX_UNKNOWN = 65_536
 # A schema may be registered after its first record was seen: ask again after so many batches.
 ASK_AGAIN_AFTER_BATCHES = 100
 
@@ -50,19 +51,36 @@ T = TypeVar("T")
 _EMPTY, _BAD_MAGIC, _CUT_SHORT, _CONFLUENT, _SINGLE_OBJECT = range(5)
 
 
+class NoSchemaError(Exception):
+    """A lookup has no schema of a key; the message says why. only_now: it may have it already."""
+
+    def __init__(self, why: str, *, only_now: bool = False) -> None:
+        super().__init__(why)
+        self.only_now = only_now
+
+
 class Decoder:
     """Batches of framed records to columns. Not thread-safe.
 
-    lookup: the writer schema (JSON text) of a schema key, or None where there is none; what it
-    raises (a registry that can't be reached) passes through `decode`, and the batch can be decoded
-    again. Records of more than max_record_bytes are not looked into.
+    lookup: the writer schema (JSON text) of a schema key, or None where there is none, or
+    NoSchemaError with the reason; what else it raises (a registry that can't be reached) passes
+    through `decode`, and the batch can be decoded again. ahead is called before, with all keys of a
+    batch that will be looked up, those of most records first. Records of more than max_record_bytes
+    are not looked into.
     """
 
-    def __init__(self, lookup: Callable[[bytes], str | None], *, max_record_bytes: int) -> None:
-        self._lookup = lookup
+    def __init__(
+        self,
+        lookup: Callable[[bytes], str | None],
+        *,
+        max_record_bytes: int,
+        ahead: Callable[[Sequence[bytes]], None] = lambda _keys: None,
+    ) -> None:
+        self._lookup, self._ahead = lookup, ahead
         self._max_record_bytes = max_record_bytes
         self._programs: dict[bytes, Program | UnusableSchemaError] = {}
-        self._unknown: dict[bytes, int] = {}
+        # By key: the batch that asked for it, and what is wrong.
+        self._unknown: dict[bytes, tuple[int, str]] = {}
         self._batches = 0
 
     def decode(
@@ -137,44 +155,55 @@ class Decoder:
         for row in np.flatnonzero(~framed).tolist():
             if row not in bad:
                 bad[row] = _unframed(values[row] or b"", int(kinds[row]))
+        groups = []
         for rows in _equal_rows(kinds, keys, np.flatnonzero(framed)):
             first = values[int(rows[0])] or b""
-            prefix_bytes = _prefix_bytes(int(kinds[rows[0]]))
-            key = first[:prefix_bytes]
+            groups.append((first[: _prefix_bytes(int(kinds[rows[0]]))], rows))
+        asked = [group for group in groups if self._must_ask(group[0])]
+        if asked:
+            asked.sort(key=lambda group: -len(group[1]))
+            self._ahead([key for key, _ in asked])
+        for key, rows in groups:
             program = self._program(key)
             if isinstance(program, Program):
-                starts[rows] += prefix_bytes
+                starts[rows] += len(key)
                 yield program, rows
                 continue
-            if program is None:
-                verdict = (
-                    Reason.UNKNOWN_SCHEMA,
-                    f"no schema is known for {_schema_key_in_words(key)}",
-                )
-            else:
+            if isinstance(program, UnusableSchemaError):
                 verdict = Reason.UNDECODABLE, f"{_schema_key_in_words(key)}: {program}"
+            else:
+                verdict = Reason.UNKNOWN_SCHEMA, program
             bad.update(dict.fromkeys(rows.tolist(), verdict))
 
-    def _program(self, key: bytes) -> Program | UnusableSchemaError | None:
-        """The program of a schema key, why there is none, or None for an unknown key."""
+    def _must_ask(self, key: bytes) -> bool:
+        asked, _ = self._unknown.get(key, (-ASK_AGAIN_AFTER_BATCHES, ""))
+        return key not in self._programs and self._batches - asked >= ASK_AGAIN_AFTER_BATCHES
+
+    def _program(self, key: bytes) -> Program | UnusableSchemaError | str:
+        """The program of a schema key, why there is none, or in words that the key is unknown."""
         found = self._programs.get(key)
         if found is not None:
             return found
-        asked = self._unknown.get(key)
-        if asked is not None and self._batches - asked < ASK_AGAIN_AFTER_BATCHES:
-            return None
-        schema = self._lookup(key)
+        if not self._must_ask(key):
+            return self._unknown[key][1]
+        detail, only_now = f"no schema is known for {_schema_key_in_words(key)}", False
+        try:
+            schema = self._lookup(key)
+        except NoSchemaError as error:
+            schema, only_now = None, error.only_now
+            detail = f"{_schema_key_in_words(key)}: {error}"
         if schema is None and key == single_object_prefix("customer_event"):
             schema = schema_json("customer_event")
         if schema is None:
             self._unknown.pop(key, None)
-            _put_bounded(self._unknown, key, self._batches)
-            return None
+            if not only_now:
+                _put_bounded(self._unknown, key, (self._batches, detail), MAX_UNKNOWN)
+            return detail
         try:
             found = event_program(schema)
         except UnusableSchemaError as error:
             found = error
-        _put_bounded(self._programs, key, found)
+        _put_bounded(self._programs, key, found, MAX_SCHEMAS)
         return found
 
 
@@ -331,9 +360,9 @@ def _schema_key_in_words(key: bytes) -> str:
     return f"schema fingerprint {key[len(SINGLE_OBJECT_MAGIC) :][::-1].hex()}"
 
 
-def _put_bounded(table: dict[bytes, T], key: bytes, value: T) -> None:
+def _put_bounded(table: dict[bytes, T], key: bytes, value: T, most: int) -> None:
     """Keep `value`; the oldest entry makes room."""
-    if len(table) >= MAX_SCHEMAS:
+    if len(table) >= most:
         del table[next(iter(table))]
     table[key] = value
 

@@ -1,107 +1,200 @@
 """Where writer schemas come from: .avsc files and Confluent's schema registry.
 
 A single-object key is the fingerprint of a schema, so files answer it; a Confluent key is an id
-that only the registry knows. A registry that does not answer is `BusUnavailable`, so the batch
-waits: an event becomes a dead letter only when the registry says that it has no such schema.
+that only the registry knows. What an answer of the registry means for a record:
+
+- 200 with a schema: it is decoded.
+- 404, 410, 422 and other 4xx, of 403 too, with the registry's own error code: the registry has
+  spoken about this id, so the record becomes a dead letter. It is asked again after a minute.
+- 401, 408, 429, 5xx; 3xx; an answer that is not the registry's, is too long or does not come in
+  time: what is wrong is the registry or the way to it, so the batch waits and is tried again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-
-from stream_scorer.confidential import shown_address, without_credentials
+from stream_scorer.core.avro.decoder import NoSchemaError
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
+from stream_scorer.io.kafka.registry_http import Answer, RegistryHttp
+from stream_scorer.io.kafka.registry_lookups import Found, Lookups, UnknownIdError
 
-# The client's own defaults wait for ever for an answer, and seven seconds between attempts.
-CLIENT_DEFAULTS = {"timeout": 5, "max.retries": 2, "retries.wait.ms": 200}
+REQUEST_SECONDS = 5.0
+# How long one call waits for answers. The consumer then polls Kafka and comes again.
+PATIENCE_SECONDS = 2.0
+MOST_REFERENCES = 64
+MOST_ID = 2**31 - 1  # the registry's ids are Java's int
+# These are about the registry or the way to it, whoever speaks them.
+_TROUBLE = (401, 407, 408, 425, 429)
 
 
 class SchemaLookup:
     """Callable: schema key (frame prefix) -> writer schema as JSON text, or None where unknown.
 
-    schemas: .avsc files, or directories of them; registry: properties of confluent_kafka's
-    SchemaRegistryClient, None for no registry. Raises ConfigError where a file is no schema or a
-    property is wrong.
+    schemas: .avsc files, or directories of them; registry: properties of `RegistryHttp`, None for
+    no registry. Raises ConfigError where a file is no schema or a property is wrong. An id that is
+    not remembered is waited for until patience_seconds are over.
     """
 
     def __init__(
-        self, schemas: Sequence[Path] = (), registry: Mapping[str, object] | None = None
+        self,
+        schemas: Sequence[Path] = (),
+        registry: Mapping[str, object] | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._by_key = dict(_keyed(file) for path in schemas for file in _listed(path))
-        self._client: Any = None
-        if registry is not None:
-            self._url = shown_address(str(registry.get("url", "")))  # for messages
-            try:
-                self._client = SchemaRegistryClient({**CLIENT_DEFAULTS, **registry})
-            except (ValueError, TypeError, OSError) as error:
-                # Not `from error`: its text may hold the url with its password.
-                reason = without_credentials(str(error))
-                raise ConfigError("schema_registry.url", self._url, reason) from None
+        self._patience = patience_seconds
+        self._http = None if registry is None else RegistryHttp(registry)
+        self._lookups = None if self._http is None else Lookups(_fetcher(self._http))
+        self._not_asked: set[int] = set()
+
+    def ahead(self, keys: Sequence[bytes]) -> None:
+        """Ask for all ids of a batch at once, most frequent first. Raises BusUnavailable."""
+        ids = [id_ for id_ in map(_schema_id, keys) if id_ is not None]
+        if self._lookups is not None and ids:
+            self._lookups.ask(ids, self._patience)
+            self._not_asked = {id_ for id_ in ids if self._lookups.answer(id_) is None}
 
     def __call__(self, key: bytes) -> str | None:
-        """The writer schema. Raises BusUnavailable, or Halt where the registry refuses access."""
-        if self._client is None or not key.startswith(CONFLUENT_MAGIC):
+        """The writer schema. Raises NoSchemaError with what the registry says, BusUnavailable."""
+        if self._lookups is None or not key.startswith(CONFLUENT_MAGIC):
             return self._by_key.get(key)
-        schema_id = int.from_bytes(key[len(CONFLUENT_MAGIC) :], "big")
-        try:
-            schema = self._client.get_schema(schema_id)
-            definitions: dict[str, str] = {}
-            if schema.schema_type == "AVRO":
-                self._collect(schema.references or (), definitions)
-        except SchemaRegistryError as error:
-            # A 404 without one of the registry's own error codes comes from some other server.
-            if error.http_status_code == 404 and error.error_code not in (None, -1):
+        schema_id = _schema_id(key)
+        if schema_id is None:
+            return None
+        if schema_id not in self._not_asked:
+            self._lookups.ask([schema_id], self._patience)
+        found = self._lookups.answer(schema_id)
+        if found is None:
+            raise NoSchemaError(
+                "not asked for, because the registry does not know too many other ids of the same "
+                "batch; put it back with dead-letters replay",
+                only_now=True,
+            )
+        if isinstance(found, UnknownIdError):
+            if not str(found):
                 return None
-            raise self._translate(error, f"schema id {schema_id}") from error
-        except Exception as error:  # errors of the HTTP client, which may be one of two packages
-            reason = without_credentials(repr(error))
-            raise BusUnavailable(f"schema registry {self._url}: {reason}") from error
-        return _with_definitions(str(schema.schema_str), definitions)
+            raise NoSchemaError(str(found))
+        return found
 
     def register(self, subject: str, schema: str) -> int:
         """The id of the schema (JSON text) under `subject`, registered if it was not yet.
 
         Raises ConfigError without a registry, BusUnavailable, Halt where it refuses.
         """
-        if self._client is None:
+        if self._http is None:
             raise ConfigError("schema_registry.url", "", "set it to the registry's address")
-        try:
-            return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
-        except SchemaRegistryError as error:
-            raise self._translate(error, f"subject {subject}") from error
-        except Exception as error:  # errors of the HTTP client, as above
-            reason = without_credentials(repr(error))
-            raise BusUnavailable(f"schema registry {self._url}: {reason}") from error
+        path = f"/subjects/{quote(subject, safe='')}/versions"
+        answer = self._http.request(
+            "POST", path, {"schema": schema, "schemaType": "AVRO"}, 3 * REQUEST_SECONDS
+        )
+        found = answer.content.get("id") if isinstance(answer.content, dict) else None
+        if answer.status == 200 and isinstance(found, int):
+            return found
+        message = f"schema registry {self._http.shown}, subject {subject}: {answer.in_words()}"
+        if answer.status in (401, 403):
+            raise Halt(f"{message}; check schema_registry.username and schema_registry.password")
+        if _is_about_the_request(answer):
+            raise Halt(message)
+        raise BusUnavailable(message + _remedy(answer))
 
     def close(self) -> None:
-        """Close connections to the registry."""
-        if self._client is not None:
-            self._client.close()
+        """Ask for nothing more."""
+        if self._lookups is not None and self._http is not None:
+            self._lookups.close()
+            self._http.close()
 
-    def _translate(self, error: SchemaRegistryError, about: str) -> Halt | BusUnavailable:
-        message = without_credentials(f"schema registry {self._url}, {about}: {error}")
-        if error.http_status_code in (401, 403):
-            return Halt(f"{message}; check schema_registry.username and schema_registry.password")
-        if error.http_status_code == 404:
-            return BusUnavailable(f"{message}; check that schema_registry.url is a schema registry")
-        if error.http_status_code in (408, 429) or error.http_status_code >= 500:
-            return BusUnavailable(message)
-        return Halt(message)
 
-    def _collect(self, references: Iterable[Any], definitions: dict[str, str]) -> None:
-        """The schemas of all types that are referred to, by name."""
-        for reference in references:
-            if reference.name not in definitions:
-                schema = self._client.get_version(reference.subject, reference.version).schema
-                definitions[reference.name] = str(schema.schema_str)
-                self._collect(schema.references or (), definitions)
+def _schema_id(key: bytes) -> int | None:
+    """The id in a Confluent prefix; None for another prefix, and for what can be no id."""
+    if not key.startswith(CONFLUENT_MAGIC):
+        return None
+    schema_id = int.from_bytes(key[len(CONFLUENT_MAGIC) :], "big")
+    return schema_id if schema_id <= MOST_ID else None
+
+
+def _fetcher(http: RegistryHttp) -> Callable[[int], Found]:
+    """Asks for one id, with the schemas that it refers to. Raises BusUnavailable."""
+
+    def schema_at(path: str, about: str) -> dict[str, Any]:
+        """The registry's answer, with "schema" as text. Raises UnknownIdError, BusUnavailable."""
+        answer = http.request("GET", path, None, REQUEST_SECONDS)
+        if answer.status == 200 and isinstance(answer.content, dict):
+            if isinstance(answer.content.get("schema"), str):
+                return answer.content
+        elif answer.status == 404 and _is_about_the_request(answer):
+            raise UnknownIdError("")
+        elif _is_about_the_request(answer):
+            raise UnknownIdError(f"the registry refuses it: {answer.in_words()}")
+        message = f"schema registry {http.shown}, {about}: {answer.in_words()}"
+        raise BusUnavailable(message + _remedy(answer))
+
+    def fetch(schema_id: int) -> Found:
+        try:
+            found = schema_at(f"/schemas/ids/{schema_id}", f"schema id {schema_id}")
+            kind = found.get("schemaType", "AVRO")
+            if kind != "AVRO":
+                return UnknownIdError(f"the registry has it as {str(kind)[:20]}, not as Avro")
+            return _with_definitions(found["schema"], _definitions(found, schema_at))
+        except UnknownIdError as error:
+            return error
+
+    return fetch
+
+
+def _definitions(
+    schema: dict[str, Any], schema_at: Callable[[str, str], dict[str, Any]]
+) -> dict[str, str]:
+    """The schemas of all types that are referred to, by name."""
+    definitions: dict[str, str] = {}
+    waiting = [schema]
+    while waiting:
+        references = waiting.pop().get("references") or []
+        try:
+            given = [(r["name"], r["subject"], int(r["version"])) for r in references]
+        except (TypeError, KeyError, ValueError):
+            raise UnknownIdError("its references are not those of a registry") from None
+        for name, subject, version in given:
+            if not isinstance(name, str) or not isinstance(subject, str):
+                raise UnknownIdError("its references are not those of a registry")
+            if name in definitions:
+                continue
+            if len(definitions) >= MOST_REFERENCES:
+                raise UnknownIdError(f"it refers to more than {MOST_REFERENCES} other schemas")
+            shown = f"subject {subject[:80]!r}, version {version}"
+            path = f"/subjects/{quote(subject, safe='')}/versions/{version}"
+            try:
+                found = schema_at(path, shown)
+            except UnknownIdError as error:
+                reason = str(error) or "the registry does not have it"
+                raise UnknownIdError(f"it refers to {shown}: {reason}") from None
+            definitions[name] = found["schema"]
+            waiting.append(found)
+    return definitions
+
+
+def _is_about_the_request(answer: Answer) -> bool:
+    """Whether the registry itself has refused this one request."""
+    return (
+        400 <= answer.status < 500
+        and answer.status not in _TROUBLE
+        and answer.error_code is not None
+    )
+
+
+def _remedy(answer: Answer) -> str:
+    if answer.status == 401:
+        return "; check schema_registry.username and schema_registry.password"
+    if 300 <= answer.status < 400:
+        return "; it redirects: set schema_registry.url to the address that it redirects to"
+    if answer.status < 500 and answer.status not in _TROUBLE:
+        return "; check that schema_registry.url is a schema registry"
+    return ""
 
 
 def _listed(path: Path) -> list[Path]:
@@ -121,10 +214,18 @@ def _keyed(file: Path) -> tuple[bytes, str]:
 
 
 def _with_definitions(schema: str, definitions: dict[str, str]) -> str:
-    """The schema's text with each referenced type inserted where it is first used."""
+    """The schema's text with each referenced type inserted where it is first used.
+
+    Raises UnknownIdError where they are no schemas.
+    """
     if not definitions:
         return schema
-    return json.dumps(_inlined(json.loads(schema), "", dict(definitions)))
+    try:
+        return json.dumps(_inlined(json.loads(schema), "", dict(definitions)))
+    # Any JSON may stand where a schema should; RecursionError for what is nested too deep.
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise UnknownIdError(f"its references are no Avro schemas ({reason})") from None
 
 
 def _inlined(schema: Any, namespace: str, definitions: dict[str, str]) -> Any:

@@ -301,11 +301,11 @@ def test_an_unreachable_registry_passes_through_and_the_batch_can_be_decoded_aga
 
 def test_schema_keys_made_of_corrupt_bytes_do_not_pile_up() -> None:
     decoder = Decoder(lambda _key: None, max_record_bytes=1000)
-    n = avro_decoder.MAX_SCHEMAS + 50
+    n = avro_decoder.MAX_UNKNOWN + 50
     for first in range(0, 2 * n, n):
         _, dead_letters = decoder.decode(records([confluent_prefix(first + i) for i in range(n)]))
         assert len(dead_letters) == n
-    assert len(decoder._unknown) == avro_decoder.MAX_SCHEMAS
+    assert len(decoder._unknown) == avro_decoder.MAX_UNKNOWN
 
 
 def test_an_unfit_record_has_its_reason_and_original_bytes_and_is_not_looked_into() -> None:

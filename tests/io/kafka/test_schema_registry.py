@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ import pytest
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.schemas import confluent_prefix, fingerprint_prefix, schema_json
-from stream_scorer.core.events.batch import RecordBatch
+from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason, RecordBatch
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
+from stream_scorer.io.kafka import registry_http, registry_lookups, schema_registry
+from stream_scorer.io.kafka.registry_lookups import Lookups, UnknownIdError
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
 
 OURS = schema_json("customer_event")
@@ -36,11 +40,17 @@ class Registry(BaseHTTPRequestHandler):
     subjects: dict[str, int] = {}  # noqa: RUF012
     asked: list[str] = []  # noqa: RUF012
     answers: list[tuple[int, Any]] = []  # noqa: RUF012 - given before anything else
+    refused: dict[int, tuple[int, Any]] = {}  # noqa: RUF012 - answers by schema id
     authorization: str | None = None
+    location: str | None = None
+    slow_seconds = 0.0
 
     def do_GET(self) -> None:
+        time.sleep(self.slow_seconds)
         parts = self.path.split("?")[0].strip("/").split("/")
-        if parts[:2] == ["schemas", "ids"] and int(parts[2]) in self.schemas:
+        if parts[:2] == ["schemas", "ids"] and int(parts[2]) in self.refused:
+            self._say(*self.refused[int(parts[2])])
+        elif parts[:2] == ["schemas", "ids"] and int(parts[2]) in self.schemas:
             self._say(200, self.schemas[int(parts[2])])
         elif parts[0] == "subjects" and parts[1] in self.subjects:
             schema_id = self.subjects[parts[1]]
@@ -68,6 +78,8 @@ class Registry(BaseHTTPRequestHandler):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        if self.location is not None:
+            self.send_header("Location", self.location)
         self.end_headers()
         self.wfile.write(data)
 
@@ -78,7 +90,8 @@ class Registry(BaseHTTPRequestHandler):
 @pytest.fixture
 def registry() -> Iterator[tuple[type[Registry], str]]:
     handler = type("OneRegistry", (Registry,), {
-        "schemas": {}, "subjects": {}, "asked": [], "answers": [], "protocol_version": "HTTP/1.0",
+        "schemas": {}, "subjects": {}, "asked": [], "answers": [], "refused": {},
+        "protocol_version": "HTTP/1.0",
     })  # fmt: skip
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -91,13 +104,13 @@ def registry() -> Iterator[tuple[type[Registry], str]]:
 
 @pytest.fixture
 def lookup(registry: tuple[type[Registry], str]) -> Iterator[SchemaLookup]:
-    found = SchemaLookup(registry=settings(registry[1]))
+    found = SchemaLookup(registry=settings(registry[1]), patience_seconds=3)
     yield found
     found.close()
 
 
 def settings(url: str, **more: object) -> dict[str, object]:
-    return {"url": url, "retries.wait.ms": 1, "max.retries": 1, **more}
+    return {"url": url, **more}
 
 
 def test_schemas_of_files_and_directories_are_found_by_fingerprint(tmp_path: Path) -> None:
@@ -173,9 +186,9 @@ def test_credentials_go_along_and_are_not_shown(registry: tuple[type[Registry], 
     lookup = SchemaLookup(registry=properties)
     assert lookup(confluent_prefix(1)) is None
     assert handler.authorization == "Basic bWU6c2VjcmV0"
-    handler.answers += [(401, {"error_code": 401, "message": "Unauthorized"})]
-    with pytest.raises(Halt, match=r"schema_registry\.username") as caught:
-        lookup(confluent_prefix(1))
+    handler.answers += [(401, {"error_code": 401, "message": "Unauthorized"})] * 100
+    with pytest.raises(BusUnavailable, match=r"schema_registry\.username") as caught:
+        lookup(confluent_prefix(2))
     lookup.close()
     assert "secret" not in str(caught.value)
 
@@ -186,22 +199,37 @@ def test_credentials_go_along_and_are_not_shown(registry: tuple[type[Registry], 
         (503, {"error_code": 50003, "message": "busy"}),
         (500, b"oops"),
         (404, b"<html>"),
+        (403, b"<html>"),
+        (404, {"message": "who?"}),
+        (400, [1]),
+        (408, {"error_code": 408, "message": "slow"}),
+        (429, {"error_code": 429, "message": "too many"}),
+        (301, b""),
+        (302, {"error_code": 302, "message": "moved"}),
+        (307, b""),
+        (204, b""),
         (200, b"<"),
+        (200, b"[" * 100_000),
+        (200, [1]),
+        (200, {"schema": 5}),
+        (200, {"message": "\ud800", "error_code": True}),
     ],
 )
 def test_a_registry_in_trouble_is_unavailable_and_then_asked_again(
     registry: tuple[type[Registry], str], lookup: SchemaLookup, answer: tuple[int, Any]
 ) -> None:
     registry[0].schemas[1] = {"schema": OURS}
-    registry[0].answers += [answer, answer]
+    registry[0].answers += [answer] * 20
+    impatient = SchemaLookup(registry=settings(registry[1]), patience_seconds=0.3)
     with pytest.raises(BusUnavailable):
-        lookup(confluent_prefix(1))
+        impatient(confluent_prefix(1))
+    impatient.close()
     registry[0].answers.clear()
     assert lookup(confluent_prefix(1)) == OURS
 
 
 def test_a_registry_that_does_not_answer_is_unavailable() -> None:
-    lookup = SchemaLookup(registry=settings("http://me:secret@127.0.0.1:1"))
+    lookup = SchemaLookup(registry=settings("http://me:secret@127.0.0.1:1"), patience_seconds=0.3)
     with pytest.raises(BusUnavailable, match=r"127\.0\.0\.1:1") as caught:
         lookup(confluent_prefix(1))
     lookup.close()
@@ -218,3 +246,330 @@ def test_registering_needs_a_registry_and_a_schema_it_accepts(
     registry[0].answers += [(409, {"error_code": 409, "message": "incompatible"})]
     with pytest.raises(Halt, match="incompatible"):
         lookup.register("events-value", OURS)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 418, 422, 451])
+def test_a_refusal_of_one_id_is_a_dead_letter_and_the_others_are_decoded(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup, status: int
+) -> None:
+    registry[0].schemas[1] = {"schema": OURS}
+    registry[0].refused[7] = status, {"error_code": 40301, "message": "\ud800 not for you"}
+    events, dead_letters = decoded(lookup, [7, 1, 7])
+    assert len(events) == 1
+    assert [dead_letter.reason for dead_letter in dead_letters] == [Reason.UNKNOWN_SCHEMA] * 2
+    detail = dead_letters[0].detail
+    detail.encode()
+    if status == 404:
+        assert detail == "no schema is known for schema id 7"
+    else:
+        assert detail.startswith("schema id 7: the registry refuses it: ")
+        assert f"HTTP status {status}, error code 40301" in detail
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"schema": "{", "references": []}, "not a valid Avro schema"),
+        ({"schema": "syntax", "schemaType": "PROTOBUF"}, "the registry has it as PROTOBUF"),
+        ({"schema": OURS, "references": 5}, "its references are not those of a registry"),
+        ({"schema": OURS, "references": [5]}, "its references are not those of a registry"),
+        ({"schema": OURS, "references": [{"name": "a"}]}, "its references are not those"),
+        (
+            {"schema": OURS, "references": [{"name": 5, "subject": "s", "version": 1}]},
+            "its references are not those of a registry",
+        ),
+        (
+            {"schema": OURS, "references": [{"name": "a", "subject": "absent", "version": 1}]},
+            "it refers to subject 'absent', version 1: the registry does not have it",
+        ),
+        (
+            {"schema": OURS, "references": [{"name": "string", "subject": "text", "version": 1}]},
+            "its references are no Avro schemas",
+        ),
+        (
+            {"schema": "5", "references": [{"name": "a", "subject": "text", "version": 1}]},
+            "its references are no Avro schemas",
+        ),
+        (
+            {"schema": OURS, "references": [{"name": "string", "subject": "deep", "version": 1}]},
+            "its references are no Avro schemas",
+        ),
+        (
+            {"schema": OURS, "references": [{"name": "n0", "subject": "chain-0", "version": 1}]},
+            "it refers to more than 64 other schemas",
+        ),
+    ],
+)
+def test_a_schema_that_is_none_is_a_dead_letter_that_says_why(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup, schema: Any, says: str
+) -> None:
+    handler = registry[0]
+    handler.schemas |= {1: schema, 2: {"schema": "no JSON"}, 3: {"schema": "[" * 100_000}}
+    handler.subjects |= {"text": 2, "deep": 3}
+    for i in range(100):
+        reference = {"name": f"n{i + 1}", "subject": f"chain-{i + 1}", "version": 1}
+        handler.schemas[100 + i] = {"schema": OURS, "references": [reference]}
+        handler.subjects[f"chain-{i}"] = 100 + i
+    events, dead_letters = decoded(lookup, [1])
+    assert len(events) == 0
+    assert says in dead_letters[0].detail
+    assert len(dead_letters[0].detail) < 500
+
+
+def test_thousands_of_unknown_ids_of_one_batch_are_not_asked_for_one_after_another(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup
+) -> None:
+    registry[0].schemas[2_000_000] = {"schema": OURS}
+    ids = [*range(1, 1501), 2_000_000, 2_000_000, 2**32 - 1]
+    decoder = Decoder(lookup, max_record_bytes=1000, ahead=lookup.ahead)
+    for number in range(1, 4):
+        events, dead_letters = until_answered(decoder, ids)
+        assert len(events) == 2
+        assert len(dead_letters) == 1501
+        assert {dead_letter.reason for dead_letter in dead_letters} == {Reason.UNKNOWN_SCHEMA}
+        not_asked = [d for d in dead_letters if "put it back with dead-letters replay" in d.detail]
+        most = registry_lookups.MOST_UNKNOWN + registry_lookups.FIRST_IDS
+        # What was answered for the batches before is remembered, and not asked for again.
+        assert 1500 - number * most <= len(not_asked) <= 1500 - number * most // 2
+        assert len(registry[0].asked) <= number * most + 1
+    # The one that two records name is asked for first.
+    assert registry[0].asked[0].startswith("/schemas/ids/2000000")
+
+
+def test_a_slow_registry_is_waited_for_a_moment_at_a_time(
+    registry: tuple[type[Registry], str],
+) -> None:
+    handler = registry[0]
+    handler.schemas |= {i: {"schema": OURS} for i in range(1, 13)}
+    handler.slow_seconds = 0.2
+    lookup = SchemaLookup(registry=settings(registry[1]), patience_seconds=0.1)
+    decoder = Decoder(lookup, max_record_bytes=1000, ahead=lookup.ahead)
+    with pytest.raises(BusUnavailable, match="has not answered yet for"):
+        decoder.decode(batch(range(1, 13)))
+    events, dead_letters = until_answered(decoder, range(1, 13))
+    assert (len(events), dead_letters) == (12, [])
+    assert len(handler.asked) == 12  # what was answered between two attempts is remembered
+    lookup.close()
+
+
+def test_what_is_unknown_is_asked_for_again_after_a_while() -> None:
+    now = [0.0]
+    asked: list[int] = []
+
+    def fetch(id_: int) -> str | UnknownIdError:
+        asked.append(id_)
+        return UnknownIdError("") if len(asked) == 1 else OURS
+
+    lookups = Lookups(fetch, clock=lambda: now[0])
+    lookups.ask([5], 10)
+    lookups.ask([5], 10)
+    assert isinstance(lookups.answer(5), UnknownIdError)
+    now[0] = registry_lookups.UNKNOWN_SECONDS + 1
+    lookups.ask([5], 10)
+    assert lookups.answer(5) == OURS
+    assert asked == [5, 5]
+    lookups.close()
+
+
+def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_lookups, "MOST_REMEMBERED", 10)
+    monkeypatch.setattr(registry_lookups, "MOST_SCHEMAS", 3)
+    lookups = Lookups(lambda id_: OURS if id_ % 2 else UnknownIdError(""))
+    for id_ in range(100):
+        lookups.ask([id_], 10)
+    assert (len(lookups._unknown), len(lookups._schemas)) == (10, 3)
+    lookups.close()
+
+
+def test_an_error_within_a_look_up_is_reported_and_not_lost() -> None:
+    def fetch(_id: int) -> str:
+        raise ZeroDivisionError("of a look-up")
+
+    lookups = Lookups(fetch)
+    with pytest.raises(BusUnavailable, match="ZeroDivisionError"):
+        lookups.ask([5], 0.1)
+    lookups.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+def dripping_body(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n")
+    while True:
+        connection.sendall(b" ")
+        time.sleep(0.02)
+
+
+def dripping_head(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        time.sleep(0.02)
+
+
+def endless_body(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"\r\n")
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
+def endless_chunks(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    while True:
+        connection.sendall(b"5\r\nxxxxx\r\n" * 1000)
+
+
+def endless_headers(connection: socket.socket) -> None:
+    connection.sendall(HEAD)
+    while True:
+        connection.sendall(b"A: " + b"x" * 1000 + b"\r\n")
+
+
+def silence(connection: socket.socket) -> None:
+    connection.recv(1)
+    time.sleep(30)
+
+
+def hang_up(connection: socket.socket) -> None:
+    connection.recv(1)
+
+
+def nonsense(connection: socket.socket) -> None:
+    connection.sendall(b"\x16\x03\x01\x00" * 100)
+
+
+def a_wrong_length(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: -5\r\n\r\n{}")
+
+
+def a_wrong_chunk(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+
+
+@pytest.fixture
+def hostile(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server that answers each connection by the test's parameter."""
+    stop = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(0.05)
+    threads: list[threading.Thread] = []
+    connections: list[socket.socket] = []
+
+    def answer(connection: socket.socket) -> None:
+        try:
+            request.param(connection)
+        except OSError:
+            return
+        finally:
+            connection.close()
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
+            connection.settimeout(5)
+            connections.append(connection)
+            thread = threading.Thread(target=answer, args=(connection,), daemon=True)
+            thread.start()
+            threads.append(thread)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    yield f"127.0.0.1:{server.getsockname()[1]}"
+    stop.set()
+    serving.join()
+    server.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        dripping_body, dripping_head, endless_body, endless_chunks, endless_headers, silence,
+        hang_up, nonsense, a_wrong_length, a_wrong_chunk,
+    ],
+    indirect=True,
+)  # fmt: skip
+def test_a_registry_whose_answer_never_ends_or_is_no_http_is_unavailable_in_time(
+    hostile: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_registry, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(registry_http, "MOST_ANSWER_BYTES", 1_000_000)
+    lookup = SchemaLookup(
+        registry=settings(f"{scheme}://me:secret@{hostile}"), patience_seconds=1.5
+    )
+    with pytest.raises(BusUnavailable, match=rf"schema registry {scheme}://127") as caught:
+        lookup(confluent_prefix(1))
+    assert "secret" not in str(caught.value)
+    lookup.close()
+    assert lookup._http is not None
+    assert not lookup._http._open
+
+
+@pytest.mark.parametrize("hostile", [silence], indirect=True)
+def test_a_call_waits_no_longer_than_its_patience_whatever_the_registry_does(hostile: str) -> None:
+    lookup = SchemaLookup(registry=settings(f"http://{hostile}"), patience_seconds=0.2)
+    decoder = Decoder(lookup, max_record_bytes=1000, ahead=lookup.ahead)
+    for _ in range(3):
+        with pytest.raises(BusUnavailable, match="has not answered yet for 50 of 50 schema ids"):
+            decoder.decode(batch(range(1, 51)))
+    lookup.close()
+
+
+def test_the_second_address_answers_where_the_first_does_not(
+    registry: tuple[type[Registry], str],
+) -> None:
+    registry[0].schemas[1] = {"schema": OURS}
+    lookup = SchemaLookup(registry=settings(f"http://127.0.0.1:1, {registry[1]}"))
+    assert lookup(confluent_prefix(1)) == OURS
+    lookup.close()
+
+
+def test_a_redirect_is_not_followed_with_the_password(registry: tuple[type[Registry], str]) -> None:
+    handler, url = registry
+    handler.location = f"{url}/elsewhere"
+    handler.answers += [(301, b"")] * 20
+    lookup = SchemaLookup(registry=settings(url), patience_seconds=0.2)
+    with pytest.raises(BusUnavailable, match=r"set schema_registry\.url to the address"):
+        lookup(confluent_prefix(1))
+    lookup.close()
+    assert all(path == "/schemas/ids/1" for path in handler.asked)
+
+
+def test_a_proxy_of_the_environment_is_used(
+    registry: tuple[type[Registry], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", registry[1])
+    registry[0].answers += [(200, {"schema": OURS})]
+    lookup = SchemaLookup(registry=settings("http://registry.invalid:8081/path"))
+    assert lookup(confluent_prefix(1)) == OURS
+    lookup.close()
+    assert registry[0].asked == ["http://registry.invalid:8081/path/schemas/ids/1"]
+
+
+def batch(ids: Iterable[int]) -> RecordBatch:
+    row = {"event_id": "e", "customer_id": "c", "event_type": "view", "occurred_at": 5}
+    values = [encode_events([row], confluent_prefix(id_))[0] for id_ in ids]
+    n = len(values)
+    return RecordBatch(
+        [*values], [None] * n, [("events", 0)], np.zeros(n, np.int32), np.arange(n), np.full(n, -1)
+    )
+
+
+def until_answered(decoder: Decoder, ids: Iterable[int]) -> tuple[EventBatch, list[DeadLetter]]:
+    """As the loop does: the same batch again while the registry has not answered."""
+    records = batch(ids)
+    while True:
+        try:
+            return decoder.decode(records)
+        except BusUnavailable:
+            time.sleep(0.01)
+
+
+def decoded(lookup: SchemaLookup, ids: Iterable[int]) -> tuple[EventBatch, list[DeadLetter]]:
+    decoder = Decoder(lookup, max_record_bytes=1000, ahead=lookup.ahead)
+    return until_answered(decoder, ids)
