@@ -352,6 +352,7 @@ BAD = {
     Reason.UNKNOWN_EVENT_TYPE: encode_events([event("ann", event_type="sneeze")])[0],
     Reason.UNKNOWN_CATEGORY: encode_events([event("ann", "shoes")])[0],
     Reason.VALUE_NOT_FINITE: encode_events([event("ann", value=float("nan"))])[0],
+    Reason.VALUE_TOO_LARGE: encode_events([event("ann", value=-1e31)])[0],
     Reason.TIME_NEGATIVE: encode_events([event("ann", at=-1)])[0],
     Reason.TIME_TOO_EARLY: encode_events([event("ann", at=9)])[0],
     Reason.TIME_IN_FUTURE: encode_events([event("ann", at=NOW_MS + 60_001)])[0],

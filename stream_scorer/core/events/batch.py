@@ -27,6 +27,9 @@ Bool = npt.NDArray[np.bool_]
 TopicPartition = tuple[str, int]
 
 NULL = -1
+# Of an event's value, and of an attribute that is read as a number. A sum of 10^8 such values is
+# below the largest float32, 3.4e38: beyond it the sum would be infinite, and its scores NaN.
+LARGEST_NUMBER = 1e30
 NO_TIMESTAMP = -1  # Kafka's own number for it
 
 
@@ -41,6 +44,7 @@ class Reason(str, Enum):
     UNKNOWN_EVENT_TYPE = "unknown_event_type"
     UNKNOWN_CATEGORY = "unknown_category"
     VALUE_NOT_FINITE = "value_not_finite"
+    VALUE_TOO_LARGE = "value_too_large"
     TIME_NEGATIVE = "time_negative"
     TIME_TOO_EARLY = "time_too_early"
     TIME_IN_FUTURE = "time_in_future"

@@ -28,6 +28,7 @@ REMEDIES = {
     Reason.UNKNOWN_CATEGORY: "add the category to vocabularies.category_id, or set "
     "events.refuse_unknown_category to false",
     Reason.VALUE_NOT_FINITE: "write a finite number, or null where there is none",
+    Reason.VALUE_TOO_LARGE: "correct the value, or its unit where the event is made",
     Reason.TIME_NEGATIVE: _TIME,
     Reason.TIME_TOO_EARLY: f"{_TIME}; for older events lower events.earliest_occurred_at",
     Reason.TIME_IN_FUTURE: f"{_TIME}; for clocks that are ahead raise events.allowed_skew_seconds",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_scorer.core.events.batch import (
+    LARGEST_NUMBER,
     NULL,
     Bool,
     DeadLetter,
@@ -75,6 +76,7 @@ def validate(
         checks.append((known, Reason.UNKNOWN_CATEGORY))
     checks += [
         (np.isfinite(events.value) | ~events.has_value, Reason.VALUE_NOT_FINITE),
+        ((np.abs(events.value) <= LARGEST_NUMBER) | ~events.has_value, Reason.VALUE_TOO_LARGE),
         (events.occurred_at_ms >= 0, Reason.TIME_NEGATIVE),
         (events.occurred_at_ms >= rules.earliest_ms, Reason.TIME_TOO_EARLY),
         (events.occurred_at_ms <= latest_ms, Reason.TIME_IN_FUTURE),
@@ -109,6 +111,8 @@ def _detail(events: EventBatch, row: int, reason: Reason, rules: EventRules, lat
         return f"category_id {word!r} is not in vocabularies.category_id{similar}"
     if reason is Reason.VALUE_NOT_FINITE:
         return f"value {events.value[row]} is not finite"
+    if reason is Reason.VALUE_TOO_LARGE:
+        return f"value {events.value[row]} is beyond {LARGEST_NUMBER:g}, the largest that is summed"
     at_ms = int(events.occurred_at_ms[row])
     if reason is Reason.TIME_IN_FUTURE:
         beyond = f"after {moment_text(latest_ms)}, the latest that is plausible for its record"

@@ -15,7 +15,14 @@ import numpy as np
 import xxhash
 
 from stream_scorer.core.avro.attributes import attribute
-from stream_scorer.core.events.batch import NULL, EventBatch, Float64, Int32, Int64
+from stream_scorer.core.events.batch import (
+    LARGEST_NUMBER,
+    NULL,
+    EventBatch,
+    Float64,
+    Int32,
+    Int64,
+)
 from stream_scorer.core.features.space import ATTRIBUTE, Feature, FeatureSpace
 
 MAX_WEIGHT = 1e15  # keeps any float32 sum of a customer's life finite
@@ -124,7 +131,7 @@ class EventColumns:
         return self._coded[field]
 
     def numbers(self, field: str) -> Float64:
-        """(n,) float64, NaN where absent or not a finite number."""
+        """(n,) float64, NaN where absent, or no number from -LARGEST_NUMBER to LARGEST_NUMBER."""
         if field == "value":
             return np.where(self._events.has_value, self._events.value, np.nan)
         if field not in self._numbers:
@@ -138,7 +145,7 @@ def _number(text: str) -> float:
         number = float(text)
     except ValueError:
         return math.nan
-    return number if math.isfinite(number) else math.nan
+    return number if abs(number) <= LARGEST_NUMBER else math.nan
 
 
 def _hashed(feature: Feature, columns: EventColumns) -> Int64:

@@ -19,6 +19,7 @@ from stream_scorer.errors import ArtefactError
 from stream_scorer.model import network, symbol_file
 from stream_scorer.model.artefact import SYMBOL_FILE, Artefact
 from stream_scorer.model.batches import csr_ndarray
+from stream_scorer.model.engines.matrix import check_matrix
 from stream_scorer.model.mxnet_loader import mx
 
 # Eight sizes at most are bound, each with arrays of its own for every layer.
@@ -57,11 +58,10 @@ class MxnetEngine:
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
 
-        Raises ValueError where the matrix has another width.
+        Raises ValueError where the matrix has another width, or a column beyond it.
         """
-        rows, columns = matrix.shape
-        if columns != self._columns:
-            raise ValueError(f"a matrix of {columns} columns, the model has {self._columns}")
+        check_matrix(matrix, self._columns)
+        rows = matrix.shape[0]
         scores = np.empty((rows, len(self.categories), self.classes), np.float32)
         for start in range(0, rows, MAX_BATCH_ROWS):
             stop = min(start + MAX_BATCH_ROWS, rows)

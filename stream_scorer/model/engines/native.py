@@ -19,6 +19,7 @@ from stream_scorer.core.events.batch import Int32
 from stream_scorer.core.features.state import Float32
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines import native_kernels as kernels
+from stream_scorer.model.engines.matrix import check_matrix
 from stream_scorer.runtime import usable_cores
 
 MAX_BATCH_ROWS = 1024  # its logits and scores stay in cache for a few hundred categories
@@ -66,11 +67,10 @@ class NativeEngine:
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
 
-        Raises ValueError where the matrix has another width.
+        Raises ValueError where the matrix has another width, or a column beyond it.
         """
-        rows, columns = matrix.shape
-        if columns != self._layout.columns:
-            raise ValueError(f"a matrix of {columns} columns, the model has {self._layout.columns}")
+        check_matrix(matrix, self._layout.columns)
+        rows = matrix.shape[0]
         scores = np.empty((rows, self._layout.categories, self.classes), np.float32)
         for start in range(0, rows, MAX_BATCH_ROWS):
             stop = min(start + MAX_BATCH_ROWS, rows)

@@ -84,6 +84,18 @@ def test_a_matrix_of_another_width_is_refused(loaded):
             engine.score(sparse.csr_matrix((1, 3), dtype=np.float32))
 
 
+@pytest.mark.parametrize("column", [-1, 10**9])
+def test_a_column_beyond_the_matrix_is_refused(loaded, space, column):
+    """scipy takes any indices; a compiled loop would read memory of something else."""
+    matrix = sparse.csr_matrix((2, space.width), dtype=np.float32)
+    matrix.indptr, matrix.indices = np.array([0, 1, 1]), np.array([column])
+    matrix.data = np.ones(1, np.float32)
+    model = loaded()
+    for engine in (MxnetEngine(model), NativeEngine(model)):
+        with pytest.raises(ValueError, match=f"{column}.* of {space.width}"):
+            engine.score(matrix)
+
+
 def test_engines_say_what_they_score(loaded, space):
     model = loaded()
     for engine in (MxnetEngine(model), NativeEngine(model)):
