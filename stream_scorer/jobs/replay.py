@@ -45,7 +45,7 @@ from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
 from stream_scorer.errors import EventFileError, Halt, InputError, StoreRewound
 from stream_scorer.io.files.propensities import PropensityWriter
-from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
@@ -161,18 +161,17 @@ def replay(
     """
     started = time.monotonic()
     space, rule = settings.feature_space(), settings.label_rule()
-    refused = stopping(settings)
+    refused, ignored = stopping(settings), IgnoredValues()
     with _opened(settings, sources, window, BATCH_RECORDS) as past:
         # All at once, because cut-offs need the events of before and after them in order of time.
-        events = _read(settings, past, refused)
+        events = _read(settings, past, refused, ignored)
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
     cutoffs = sorted(set(cutoffs_ms))
     refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
-    ignored = IgnoredValues()
-    ignored.add(ignored_values(space, EventColumns(events), rule.looks_at()))
-    info = SnapshotInfo(space, rule.by, rule, offsets)
+    left_out = LeftOut(refused.refusals(), ignored.found(space.vocabularies))
+    info = SnapshotInfo(space, rule.by, rule, offsets, left_out=left_out)
     with SnapshotWriter(out, info) as writer, progress("cut-offs", len(cutoffs)) as meter:
         for rows in rows_at_cutoffs(
             events, space, labels, cutoffs,
@@ -190,8 +189,8 @@ def replay(
         cutoffs=len(cutoffs),
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
-        refusals=refused.refusals(),
-        ignored_values=ignored.found(space.vocabularies),
+        refusals=left_out.refusals,
+        ignored_values=left_out.ignored_values,
     )
 
 
@@ -380,11 +379,15 @@ def _source_offsets(ends: dict[TopicPartition, int]) -> dict[str, dict[str, int]
     return offsets
 
 
-def _read(settings: Settings, past: PastEvents, refused: Refused) -> EventBatch:
+def _read(
+    settings: Settings, past: PastEvents, refused: Refused, ignored: IgnoredValues
+) -> EventBatch:
     """All valid events in order of time, those of one moment as they came."""
     parts = []
+    space, also = settings.feature_space(), settings.label_rule().looks_at()
     with progress("reading events", past.most_records) as meter:
         for batch in valid_batches(settings, past, refused):
+            ignored.add(ignored_values(space, EventColumns(batch.events), also))
             parts.append(batch.events)
             meter.advance(len(batch.events))
     if not sum(map(len, parts)):

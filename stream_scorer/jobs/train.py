@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from stream_scorer.core.events.batch import Float64, Int64
 from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.errors import ArtefactError
 from stream_scorer.io.files.labelled_snapshots import open_labelled
+from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.model import artefact
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
@@ -29,7 +30,9 @@ OTHER_RULE = "its labels follow another rule than [labels] in the config; replay
 
 @dataclass(frozen=True)
 class Trained(Result):
-    """The new artefact. validation_log_loss: None without validation snapshots."""
+    """The new artefact. validation_log_loss: None without validation snapshots. left_out: by
+    snapshot, what its events lacked when it was made; only of snapshots that lacked any.
+    """
 
     model: str
     model_version: str
@@ -37,6 +40,7 @@ class Trained(Result):
     categories: int
     validation_log_loss: float | None
     seconds: float
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
 
 def train(
@@ -82,6 +86,12 @@ def train(
         categories=len(model.category_index),
         validation_log_loss=None if loss is None or math.isnan(loss) else float(loss),
         seconds=round(time.monotonic() - started, 3),
+        left_out={
+            str(snapshot.path): snapshot.info.left_out
+            for one in (shards, held_out)
+            for snapshot in (one.snapshots if one else ())
+            if snapshot.info.left_out != LeftOut()
+        },
     )
 
 
@@ -92,7 +102,12 @@ def in_words(trained: Trained) -> list[str]:
         f"model {trained.model_version} to {trained.model}: {trained.categories:,} "
         f"categories from {trained.rows:,} rows in {trained.seconds:.0f} s"
     )
-    return [words if loss is None else f"{words}, validation log loss {loss:.4f}"]
+    left_out = [
+        f"{snapshot}: {line.strip()}"
+        for snapshot, lacking in trained.left_out.items()
+        for line in lacking.in_words()
+    ]
+    return [words if loss is None else f"{words}, validation log loss {loss:.4f}", *left_out]
 
 
 def prior(shards: Sequence[LabelledRows], category_index: Int64) -> Float64:

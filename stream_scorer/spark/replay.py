@@ -32,7 +32,12 @@ from stream_scorer.io.files import event_tables
 from stream_scorer.io.files.events import files_of
 from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_content
 from stream_scorer.io.files.snapshot_tables import spark_batches
-from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo, manifest_of
+from stream_scorer.io.files.snapshots import (
+    ROWS_PER_SHARD,
+    LeftOut,
+    SnapshotInfo,
+    manifest_of,
+)
 from stream_scorer.jobs.replay import LabelledSnapshot
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.past.sources import (
@@ -103,7 +108,9 @@ def replay(
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
             refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms)
             _write(events, count, settings, cutoffs, out)
-            rows = _finish(spark, files, out, SnapshotInfo(space, rule.by, rule))
+            left_out = LeftOut(refused.refusals(), ignored.found(space.vocabularies))
+            info = SnapshotInfo(space, rule.by, rule, left_out=left_out)
+            rows = _finish(spark, files, out, info)
     finally:
         events.unpersist()
     return LabelledSnapshot(
@@ -114,8 +121,8 @@ def replay(
         cutoffs=len(cutoffs),
         out=out,
         seconds=round(time.monotonic() - started, 3),
-        refusals=refused.refusals(),
-        ignored_values=ignored.found(space.vocabularies),
+        refusals=left_out.refusals,
+        ignored_values=left_out.ignored_values,
     )
 
 

@@ -12,12 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import stream_scorer as ss
+from stream_scorer.core.events.refused import Refusal, RefusedRecord
+from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
+from stream_scorer.io.files.snapshots import LeftOut, Snapshot
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.jobs.publish import in_words, publish
 from stream_scorer.jobs.replay import in_words as replay_in_words
 from stream_scorer.jobs.replay import replay
+from stream_scorer.jobs.train import Trained
+from stream_scorer.jobs.train import in_words as train_in_words
 from stream_scorer.past.sources import open_past
 from stream_scorer.past.vectors import PastFold
 from stream_scorer.settings.tree import Settings
@@ -218,12 +223,48 @@ def test_values_that_features_can_not_use_are_reported_by_replay(
     rows = [purchase(n) for n in range(40)]
     for row in rows[:6]:
         row["category_id"] = "Bread"
+    rows[30]["event_type"] = "Purchase"
     file = lines(tmp_path / "e.jsonl", rows)
     found = replay(settings, [file], tmp_path / "s", [START_MS + 2 * DAY_MS])
     (value,) = found.ignored_values
     assert (value.field, value.problem, value.events) == ("category_id", "unknown_word", 6)
     (line,) = [line for line in replay_in_words(found) if "vocabulary" in line]
-    assert line.startswith("6 events have a category_id that its vocabulary lacks, such as 'Bread'")
+    assert line.startswith("6 events have a value of category_id that its vocabulary lacks")
     assert line.endswith("add it to vocabularies.category_id; is 'bread' meant?")
+    lacking = Snapshot.open(tmp_path / "s").info.left_out
+    assert lacking == LeftOut(found.refusals, found.ignored_values)
     fold = folded(settings, file, 7)
     assert fold.ignored.found(settings.vocabularies) == found.ignored_values
+
+
+def test_training_says_what_its_snapshots_lack() -> None:
+    record = RefusedRecord("e.jsonl", 0, 7, "undecodable", "no JSON")
+    lacking = LeftOut(
+        (Refusal("undecodable", 4, record, "correct it"),),
+        (IgnoredValue("attributes.price", "not_a_number", 9, "n/a", "write a number"),),
+    )
+    said = train_in_words(Trained("m", "v", 9, 3, None, 1.5, {"snapshots/1": lacking}))[1:]
+    assert said == [
+        "snapshots/1: 4 records left out: undecodable; correct it",
+        "snapshots/1: e.jsonl[0] at 7: undecodable: no JSON",
+        "snapshots/1: 9 events have a value of attributes.price that is not a number, such as "
+        "'n/a', and do not count for features by it: write a number",
+    ]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {}, [], "x", {"refusals": 3, "ignored_values": []},
+        {"refusals": [], "ignored_values": [{}]},
+        {"refusals": [{"reason": "undecodable"}], "ignored_values": []},
+        {"refusals": [], "ignored_values": [
+            {"field": "f", "problem": "p", "events": "9", "example": "e", "remedy": "r"}]},
+        {"refusals": [], "ignored_values": [
+            {"field": "f", "problem": "p", "events": 9, "example": 4, "remedy": "r"}]},
+        {"refusals": [], "ignored_values": [], "more": 1},
+    ],
+)  # fmt: skip
+def test_what_a_manifest_says_is_left_out_is_checked(spoilt: Any) -> None:
+    with pytest.raises((LookupError, TypeError, ValueError)):
+        LeftOut.of(spoilt)

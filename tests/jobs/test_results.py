@@ -18,6 +18,7 @@ from stream_scorer.bench.timing import Machine, Measurement
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.core.features.parity import Difference
+from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis, Finding
@@ -68,7 +69,9 @@ KEYS: list[tuple[Result, list[str]]] = [
      [*COUNT_KEYS, "namespace", "fingerprint", "source_offsets", "stages", "seconds", "refusals",
       "ignored_values"]),
     (Trained("m", "v", 9, 3, None, 1.5),
-     ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds"]),
+     ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds",
+      "left_out"]),
+    (LeftOut(), ["refusals", "ignored_values"]),
     (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),
      ["rows", "categories", "model_version", "model_engine", "out", "seconds",
       "customers_per_second", "stages", "peak_memory_bytes"]),

@@ -72,7 +72,7 @@ class IgnoredValues:
 def ignored_in_words(values: Sequence[IgnoredValue]) -> list[str]:
     """A line of text for each."""
     return [
-        f"{v.events:,} events have a {v.field} that "
+        f"{v.events:,} events have a value of {v.field} that "
         + ("its vocabulary lacks" if v.problem == UNKNOWN_WORD else "is not a number")
         + f", such as {v.example[:100]!r}, and do not count for features by it: {v.remedy}"
         for v in values

@@ -5,8 +5,8 @@ The directory (others may read it):
     _manifest.json          format, fingerprint, features (the declaration), categories, labels (the
                             rule, null where no labels are known yet), as_of_ms (the rows' moments;
                             of more than 1,000 the first and the last), source_offsets and
-                            source_offsets_end (see `SnapshotInfo`), rows, shards (name, rows,
-                            bytes, sha256), checksum of all that
+                            source_offsets_end (see `SnapshotInfo`), left_out (`LeftOut`), rows,
+                            shards (name, rows, bytes, sha256), checksum of all that
 
 Programs that read a directory of Parquet files skip names that begin with "_", so they read a
 snapshot as it is. Older snapshots have `manifest.json` instead, and are opened too.
@@ -29,6 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_scorer import atomic
+from stream_scorer.core.events.refused import Refusal, RefusedRecord, refused_in_words
+from stream_scorer.core.features.ignored_values import IgnoredValue, ignored_in_words
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.errors import ConfigError, FingerprintMismatch, SnapshotError
@@ -45,10 +47,40 @@ from stream_scorer.io.files.snapshot_shards import (
     unwritable,
 )
 from stream_scorer.io.files.snapshot_tables import from_table
+from stream_scorer.result import Result
 
 # Readers hold one shard in memory; smaller shards are more files.
 ROWS_PER_SHARD = 65_536  # 65,536 rows of 500 entries: 260 MB in memory
 MOST_MOMENTS = 1_000  # that a manifest lists
+
+
+@dataclass(frozen=True)
+class LeftOut(Result):
+    """What the events of a snapshot lacked when it was made: records that were refused, by reason,
+    and values of events that features and labels could not use, by field.
+    """
+
+    refusals: tuple[Refusal, ...] = ()
+    ignored_values: tuple[IgnoredValue, ...] = ()
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> LeftOut:
+        """From its `as_json`. Raises KeyError, TypeError and ValueError."""
+        found = cls(
+            tuple(
+                Refusal(**{**given, "example": RefusedRecord(**given["example"])})
+                for given in manifest["refusals"]
+            ),
+            tuple(IgnoredValue(**given) for given in manifest["ignored_values"]),
+        )
+        found.in_words()  # a number that is none, or a text that is none, fails here
+        if found.as_json() != manifest:
+            raise ValueError("left_out has other keys")
+        return found
+
+    def in_words(self) -> list[str]:
+        """A line of text for each reason and field, and for each example."""
+        return refused_in_words(self.refusals, ()) + ignored_in_words(self.ignored_values)
 
 
 @dataclass(frozen=True)
@@ -58,7 +90,7 @@ class SnapshotInfo:
     labels: the rule that its labels follow, None where they are not known yet. label_field: whose
     vocabulary the label categories are. source_offsets: for each topic and partition, every event
     before this offset went in. source_offsets_end: no event from this offset on went in; empty
-    where that is the same offset, or not known.
+    where that is the same offset, or not known. left_out: nothing, where that is not known.
     """
 
     space: FeatureSpace
@@ -66,6 +98,7 @@ class SnapshotInfo:
     labels: LabelRule | None
     source_offsets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     source_offsets_end: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    left_out: LeftOut = LeftOut()
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -172,6 +205,7 @@ def manifest_of(
         "as_of_ms": list(as_of_ms),
         "source_offsets": {t: dict(p) for t, p in info.source_offsets.items()},
         "source_offsets_end": {t: dict(p) for t, p in info.source_offsets_end.items()},
+        "left_out": info.left_out.as_json(),
         "rows": sum(s["rows"] for s in shards),
         "shards": list(shards),
     }
@@ -277,6 +311,7 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
         info = SnapshotInfo(
             space, manifest["label_field"], labels, manifest["source_offsets"],
             manifest.get("source_offsets_end", {}),
+            LeftOut.of(manifest["left_out"]) if "left_out" in manifest else LeftOut(),
         )  # fmt: skip
         agrees = info.categories == tuple(manifest["categories"])
     # ConfigError and whatever else comes of values of other types than `manifest_of` writes.
