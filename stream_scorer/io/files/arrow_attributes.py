@@ -7,6 +7,7 @@ Entries without a key or without a value are left out, as JSON's null is.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,15 +42,44 @@ def attributes_problem(kind: pa.DataType) -> str | None:
     return None
 
 
-def attribute_maps(array: pa.Array) -> tuple[StringColumn, bool]:
-    """The Avro map of each row, and whether all its texts are valid UTF-8."""
+class AttributeMaps(NamedTuple):
+    """The Avro map of each row, and whether all their texts are valid UTF-8.
+
+    too_long: (n,) bool, rows whose map would have too many bytes, and is empty; None for no row.
+    """
+
+    column: StringColumn
+    valid_utf8: bool
+    too_long: Bool | None
+
+
+def attribute_maps(
+    array: pa.Array, most_bytes: int, most_in_all: int | None
+) -> AttributeMaps | None:
+    """A column of a type that `attributes_problem` accepts; each map of at most most_bytes.
+
+    None where all maps together would have more than most_in_all bytes.
+    """
     if pa.types.is_struct(array.type):
         rows, same = _distinct_rows(array)
-        maps, valid = _maps(len(rows), *_struct_entries(array.take(rows)))
-        return maps.take(same), valid
+        maps = _maps(len(rows), _struct_entries(array.take(rows)), most_bytes, most_in_all)
+        if maps is None:
+            return None
+        too_long = None if maps.too_long is None else maps.too_long[same]
+        return AttributeMaps(maps.column.take(same), maps.valid_utf8, too_long)
     if pa.types.is_null(array.type):
-        return _maps(len(array), map_entries(0), np.empty(0, np.uint8), True)
-    return _maps(len(array), *_pairs(array))
+        nothing = _Entries(map_entries(0), np.empty(0, np.uint8), True)
+        return _maps(len(array), nothing, most_bytes, most_in_all)
+    return _maps(len(array), _pairs(array), most_bytes, most_in_all)
+
+
+class _Entries(NamedTuple):
+    """Entries whose key and value are not null, the buffer that they are spans of, and whether all
+    texts are UTF-8."""
+
+    entries: MapEntries
+    buffer: UInt8
+    valid_utf8: bool
 
 
 def _is_list_of_pairs(kind: pa.DataType) -> bool:
@@ -60,11 +90,23 @@ def _is_list_of_pairs(kind: pa.DataType) -> bool:
     )
 
 
-def _maps(n: int, entries: MapEntries, buffer: UInt8, valid: bool) -> tuple[StringColumn, bool]:
-    """Avro maps of rows 0..n - 1, of `entries` over `buffer`."""
-    maps, ends = write_maps(buffer, entries, np.arange(n))
+def _maps(
+    n: int, found: _Entries, most_bytes: int, most_in_all: int | None
+) -> AttributeMaps | None:
+    """Avro maps of rows 0..n - 1; None as of `attribute_maps`."""
+    entries = found.entries
+    lengths = entries.key_length + entries.value_length
+    in_all = int(lengths.sum())
+    if most_in_all is not None and in_all > most_in_all:
+        return None
+    too_long = None
+    if in_all > most_bytes:
+        too_long = np.bincount(entries.row, lengths, n) > most_bytes
+        entries = _chosen(entries, ~too_long[entries.row])
+    maps, ends = write_maps(found.buffer, entries, np.arange(n))
     starts = np.concatenate(([0], ends[:-1])) if n else ends
-    return StringColumn(maps, starts, (ends - starts).astype(np.int32)), valid
+    column = StringColumn(maps, starts, (ends - starts).astype(np.int32))
+    return AttributeMaps(column, found.valid_utf8, too_long)
 
 
 def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
@@ -90,9 +132,8 @@ def _distinct_rows(array: pa.StructArray) -> tuple[Int64, Int64]:
     return chosen, row_of[combined]
 
 
-def _pairs(array: pa.Array) -> tuple[MapEntries, UInt8, bool]:
-    """Entries whose key and value are not null, the buffer that they are spans of, and whether all
-    of it is UTF-8."""
+def _pairs(array: pa.Array) -> _Entries:
+    """The entries of maps, or of lists of pairs."""
     # `keys` and `items` are those of the whole array, even where `array` is a slice of it.
     if pa.types.is_map(array.type):
         given_keys, given_values = array.keys, array.items
@@ -114,11 +155,11 @@ def _pairs(array: pa.Array) -> tuple[MapEntries, UInt8, bool]:
     missing = array.is_null().to_numpy(zero_copy_only=False)[rows]
     kept = (entries.value_length != NULL) & (entries.key_length != NULL) & ~missing
     valid = found_keys.valid_utf8 and found_values.valid_utf8
-    return _chosen(entries, kept), np.concatenate([keys.buffer, values.buffer]), valid
+    return _Entries(_chosen(entries, kept), np.concatenate([keys.buffer, values.buffer]), valid)
 
 
-def _struct_entries(array: pa.StructArray) -> tuple[MapEntries, UInt8, bool]:
-    """As `_pairs`: the fields that are not null, with their names as keys."""
+def _struct_entries(array: pa.StructArray) -> _Entries:
+    """The fields of structs, with their names as keys."""
     parts: list[MapEntries] = []
     buffers: list[UInt8] = []
     valid = True
@@ -140,11 +181,11 @@ def _struct_entries(array: pa.StructArray) -> tuple[MapEntries, UInt8, bool]:
         buffers += [name, values.buffer]
         end += len(name) + len(values.buffer)
     if not parts:
-        return map_entries(0), np.empty(0, np.uint8), True
+        return _Entries(map_entries(0), np.empty(0, np.uint8), True)
     entries = MapEntries(*(np.concatenate(field) for field in zip(*parts, strict=True)))
     # Stable, so that a row's entries stay in the order of the struct's fields.
     by_row = np.argsort(entries.row, kind="stable")
-    return _chosen(entries, by_row), np.concatenate(buffers), valid
+    return _Entries(_chosen(entries, by_row), np.concatenate(buffers), valid)
 
 
 def _chosen(entries: MapEntries, which: Int64 | Bool) -> MapEntries:

@@ -17,6 +17,7 @@ from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import NULL, EventBatch, Int32, StringColumn
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
 from stream_scorer.core.events.interning import intern_spans
+from stream_scorer.io.files.limits import ReadLimits
 from stream_scorer.io.files.parquet_events import check_schema, event_rows
 
 SCHEMA = pa.schema(
@@ -32,6 +33,7 @@ SCHEMA = pa.schema(
     ]
 )
 MOST_RECORD_BYTES = 2**31 - 1
+_NO_LIMITS = ReadLimits(MOST_RECORD_BYTES, MOST_RECORD_BYTES, MOST_RECORD_BYTES)
 NAME = "table"  # stands for the file's name in errors and dead letters
 
 _ATTRIBUTES = fastavro.parse_schema({"type": "map", "values": "string"})
@@ -63,7 +65,8 @@ def events_of(table: pa.Table) -> DecodedBatch:
     batches = table.select(names).combine_chunks().to_batches() or [_no_rows(table.select(names))]
     parts, position = [], 0
     for batch in batches:
-        parts.append(event_rows(batch, NAME, position).decoded(decoder, MOST_RECORD_BYTES))
+        rows = event_rows(batch, NAME, position, _NO_LIMITS)
+        parts += [part.decoded(decoder, MOST_RECORD_BYTES) for part in rows]
         position += len(batch)
     return join_batches(parts)
 

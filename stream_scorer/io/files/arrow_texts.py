@@ -70,11 +70,17 @@ def texts_of(array: pa.Array, *, ids: bool) -> Texts:
 
 
 def codes_of(array: pa.DictionaryArray) -> Int32 | Int64:
-    """Positions in its dictionary, `NULL` for null."""
+    """Positions in its dictionary, `NULL` for null. Raises ArrowInvalid where one is not in it."""
+    codes: Int32 | Int64
     if not array.null_count and array.indices.type == pa.int32():
-        return np.asarray(array.indices)
-    codes = pc.fill_null(array.indices.cast(pa.int64()), NULL)
-    return np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
+        codes = np.asarray(array.indices)
+    else:
+        indices = pc.fill_null(array.indices.cast(pa.int64()), NULL)
+        codes = np.asarray(indices.to_numpy(zero_copy_only=False), np.int64)
+    # Arrow does not look: those of a corrupt file may be any numbers.
+    if len(codes) and not NULL <= codes.min() <= codes.max() < len(array.dictionary):
+        raise pa.ArrowInvalid("a position that is not in its dictionary")
+    return codes
 
 
 def _is_uuid(kind: pa.BaseExtensionType) -> bool:

@@ -59,6 +59,9 @@ class AvroBlocks:
         except (_CorruptError, KeyError, UnicodeDecodeError) as error:
             remedy = f"not a readable Avro container ({error}); write or copy it again"
             raise EventFileError("events", path, remedy) from error
+        except _TooLargeError:
+            remedy = f"its header has more than events.max_block_bytes, {max_block_bytes}"
+            raise EventFileError("events", path, f"{remedy}; write or copy it again") from None
         if codec not in _CODECS:
             known = ", ".join(_CODECS)
             remedy = f"its codec {codec!r} is not known; write it with one of {known}"
@@ -98,7 +101,7 @@ class AvroBlocks:
                 metadata[key.decode(errors="replace")] = value
                 read += len(key) + len(value)
                 if read > self._most:
-                    raise _CorruptError("its header is too long")
+                    raise _TooLargeError
         return metadata, self._exactly(_SYNC_BYTES)
 
     def _block(self, first: bytes) -> Block:

@@ -9,7 +9,7 @@ does for records from Kafka.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -58,8 +58,7 @@ class EventRows:
     @property
     def size_bytes(self) -> int:
         """Of all texts, counted for each row that has them."""
-        lengths = (getattr(self.events, name).lengths for name in TEXTS)
-        return sum(int(np.maximum(given, 0).sum(dtype=np.int64)) for given in lengths)
+        return text_bytes([getattr(self.events, name) for name in TEXTS])
 
     def cut(self, rows: slice) -> EventRows:
         """Only `rows`, a slice from one row to a later one."""
@@ -125,6 +124,11 @@ class EventRows:
             np.zeros(len(rows), np.int32), self.events.offsets[rows],
             np.full(len(rows), NO_TIMESTAMP, np.int64),
         )  # fmt: skip
+
+
+def text_bytes(columns: Sequence[StringColumn]) -> int:
+    """Of all texts, counted for each row that has them; a null counts as -1, `NULL`."""
+    return sum(int(column.lengths.sum(dtype=np.int64)) for column in columns)
 
 
 def _in_own_buffer(column: StringColumn) -> StringColumn:

@@ -304,6 +304,8 @@ def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator
         except UnusableSchemaError as error:
             raise EventFileError("events", path, f"its writer schema: {error}") from error
         for block in blocks:
+            if not block.records and not block.content:
+                continue
             values = split_block(program, block.content, block.records, key)
             positions = np.arange(position, position + len(values))
             yield FramedRecords(str(path), positions, values)

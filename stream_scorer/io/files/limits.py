@@ -25,6 +25,11 @@ class ReadLimits:
     max_block_bytes: int = DEFAULT_BLOCK_BYTES
 
     @property
+    def longest_text(self) -> int:
+        """Of one field: a longer one makes a record that is too long, or a block."""
+        return min(self.max_block_bytes, self.max_record_bytes)
+
+    @property
     def line_bytes(self) -> int:
         """Of a line of JSON, which takes many times its bytes while it is parsed."""
         return min(self.max_block_bytes, _LINE_BYTES_PER_RECORD_BYTE * self.max_record_bytes)

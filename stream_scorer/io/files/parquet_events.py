@@ -22,8 +22,9 @@ from stream_scorer.core.events.numbers_as_text import IDS_REMEDY
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.arrow_attributes import attribute_maps, attributes_problem
 from stream_scorer.io.files.arrow_texts import Texts, can_be_id, texts_of
-from stream_scorer.io.files.event_rows import EventRows, UnfitRow
+from stream_scorer.io.files.event_rows import EventRows, UnfitRow, text_bytes
 from stream_scorer.io.files.limits import ReadLimits
+from stream_scorer.io.files.parquet_pages import reading_plan
 
 REQUIRED = ("event_id", "customer_id", "event_type", "occurred_at")
 OPTIONAL = ("category_id", "product_id", "value", "attributes")
@@ -32,7 +33,10 @@ TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id")
 # (multiplier, divisor) to milliseconds of Arrow's units.
 _UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
 _INT64 = np.iinfo(np.int64)
-_REMEDIES = {"occurred_at": "is beyond the times that can be counted; give ms since 1970 UTC"}
+_REMEDIES = {
+    "occurred_at": "is beyond the times that can be counted; give ms since 1970 UTC",
+    "attributes": "more bytes than events.max_record_bytes; shorten them, or raise that",
+}
 
 
 def allocate_with_malloc() -> None:
@@ -51,27 +55,44 @@ def parquet_rows(path: Path, limits: ReadLimits) -> Iterator[EventRows]:
         # Opened twice: which columns to read as dictionaries must be said when a file is opened.
         with pq.ParquetFile(path) as file:
             schema = _with_int96_in_utc(file)
-        check_schema(path, schema)
-        names = [name for name in (*REQUIRED, *OPTIONAL) if name in schema.names]
+            check_schema(path, schema)
+            names = [name for name in (*REQUIRED, *OPTIONAL) if name in schema.names]
+            plan = reading_plan(path, file, names, _repetitive(schema), limits)
         # INT96 reaches beyond the years that Arrow's default of nanoseconds can hold, and would
         # wrap round to a wrong time.
         with pq.ParquetFile(
-            path, read_dictionary=_repetitive(schema), coerce_int96_timestamp_unit="ms"
+            path, read_dictionary=plan.dictionaries, coerce_int96_timestamp_unit="ms"
         ) as file:
             # One row group after another: pyarrow can't join the dictionaries of two in a struct.
             for group in range(file.num_row_groups):
                 # Arrow's own threads cost more than they bring: whoever folds needs the cores.
                 for table in file.iter_batches(
-                    limits.batch_records, row_groups=[group], columns=names, use_threads=False
+                    plan.most_rows, row_groups=[group], columns=names, use_threads=False
                 ):
                     if len(table):
-                        yield event_rows(table, str(path), position)
+                        yield from event_rows(table, str(path), position, limits)
                     position += len(table)
-    except (pa.ArrowException, OSError) as error:
+    # pyarrow decodes the names of columns, which may be any bytes where a file is corrupt.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise EventFileError(
             "events", path, f"not readable as Parquet ({message}); write or copy it again"
         ) from error
+
+
+def event_rows(
+    table: pa.RecordBatch, file: str, first_position: int, limits: ReadLimits
+) -> Iterator[EventRows]:
+    """Rows of `file` from first_position on, in parts whose texts, each row with its own copy, are
+    within the limits; columns as `check_schema` accepts them.
+    """
+    rows = _within(table, file, first_position, limits)
+    if rows is not None:
+        yield rows
+        return
+    half = len(table) // 2
+    yield from event_rows(table.slice(0, half), file, first_position, limits)
+    yield from event_rows(table.slice(half), file, first_position + half, limits)
 
 
 def _with_int96_in_utc(file: pq.ParquetFile) -> pa.Schema:
@@ -137,22 +158,31 @@ def _problem(schema: pa.Schema) -> str | None:
     return None
 
 
-def event_rows(table: pa.RecordBatch, file: str, first_position: int) -> EventRows:
-    """Rows of `file` from first_position on; columns as `check_schema` accepts them."""
+def _within(
+    table: pa.RecordBatch, file: str, first_position: int, limits: ReadLimits
+) -> EventRows | None:
+    """The rows; None where they are several and have too many bytes."""
     n = len(table)
+    most_bytes = limits.max_block_bytes if n > 1 else None
     texts = {name: _texts(table, name) for name in TEXTS}
     moments, has_moment, unreadable_moment = _moments(table.column("occurred_at"))
     value, has_value = _values(table)
     attributes = table.column("attributes") if "attributes" in table.schema.names else pa.nulls(n)
-    maps, valid_utf8 = attribute_maps(attributes)
-    columns = {name: found.column for name, found in texts.items()}
+    columns = {name: given.column for name, given in texts.items()}
+    found = attribute_maps(attributes, limits.longest_text, most_bytes)
+    if found is None:
+        return None
+    maps, valid_utf8, too_long = found
+    if most_bytes is not None and text_bytes([*columns.values(), maps]) > most_bytes:
+        return None
     events = EventBatch(
         **columns, value=value, has_value=has_value, occurred_at_ms=moments, attributes=maps,
         partitions=[(file, 0)], partition_index=np.zeros(n, np.int32),
         offsets=np.arange(first_position, first_position + n), record_index=np.arange(n),
     )  # fmt: skip
-    unreadable = {name: found.unreadable for name, found in texts.items()}
+    unreadable = {name: given.unreadable for name, given in texts.items()}
     unreadable["occurred_at"] = unreadable_moment
+    unreadable["attributes"] = too_long
     missing = {name: texts[name].column.lengths == NULL for name in REQUIRED if name in texts}
     missing["occurred_at"] = ~has_moment
     unfit = _unfit(table, missing, {n: mask for n, mask in unreadable.items() if mask is not None})
@@ -166,7 +196,12 @@ def _unfit(
     rows = np.flatnonzero(np.logical_or.reduce([*missing.values(), *unreadable.values()]))
     found = {}
     for row in rows.tolist():
-        fields = {name: _shown(table.column(name), row) for name in table.schema.names}
+        fields = {
+            # Too long to be shown, and perhaps to be in memory.
+            name: "..." if name == "attributes" and _holds(unreadable, name, row)
+            else _shown(table.column(name), row)
+            for name in table.schema.names
+        }  # fmt: skip
         details = [
             f"{name}: {str(fields[name])!r}: {_REMEDIES.get(name, IDS_REMEDY)}"
             for name, mask in unreadable.items()
