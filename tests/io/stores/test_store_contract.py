@@ -136,6 +136,15 @@ def test_watermarks_begin_once_and_only_rise(store: Store) -> None:
     assert store.watermarks([tp]) == {tp: 9}
 
 
+def test_a_partition_that_begins_above_its_watermark_is_a_rewind(store: Store) -> None:
+    """What lies between would never be read."""
+    store.begin({("events", 0): 5})
+    with pytest.raises(StoreRewound) as rewound:
+        store.begin({("events", 0): 9, ("events", 1): 3})
+    assert rewound.value.offsets == {("events", 0): 5}
+    assert store.watermarks([("events", 0), ("events", 1)]) == {("events", 0): 5}
+
+
 def test_lost_writes_are_noticed_before_anything_is_written(client: Any, folded: Folded) -> None:
     store = RedisStore(client, "test", SPACE.fingerprint)
     store.begin(MARK)
