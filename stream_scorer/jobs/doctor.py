@@ -107,7 +107,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
                 yield Finding(f"topic {plan.name}", f"{partitions} partitions{kept}")
         if settings.kafka.input_topic in topics:
             topic = topics[settings.kafka.input_topic]
-            positions = admin.positions(settings.kafka.group_id, topic)
+            group = settings.kafka.group_id
+            positions = admin.with_waiting(group, admin.positions(group, topic))
             yield from _bound(settings, positions)
             yield _group(settings.kafka.group_id, positions)
             yield _history(settings, positions)

@@ -9,11 +9,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from servers import KafkaServer
 
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
 from stream_scorer.core.events.batch import Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt
+from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.producer import KafkaSink
 from stream_scorer.io.stores.memory import MemoryStore
@@ -81,6 +83,39 @@ def read(source: KafkaSource, count: int) -> dict[TopicPartition, int]:
         if total >= count:
             return found
     raise AssertionError(f"{total} of {count} records came")
+
+
+def test_nothing_lags_behind_the_end_of_a_transaction(
+    kafka: KafkaServer, topic: Make, member: Make, unique: str
+) -> None:
+    """Its marker takes an offset that no consumer gets; the committed one stays below the end."""
+    name = topic()
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": unique})
+    producer.init_transactions(30)
+    source = member(name, unique)
+    for number in range(3):
+        producer.begin_transaction()
+        producer.produce(name, key=b"k", value=b"%d" % number)
+        producer.commit_transaction(30)
+        source.commit(read(source, 1))
+        for _ in range(MOST_POLLS):
+            source.poll()
+            if source.lag() == {(name, 0): 0}:
+                break
+        assert source.lag() == {(name, 0): 0}
+    admin = KafkaAdmin({"bootstrap.servers": kafka.bootstrap})
+    positions = admin.positions(unique, admin.topics([name])[name])
+    assert positions[name, 0].end - (positions[name, 0].committed or 0) == 1
+    assert admin.with_waiting(unique, positions)[name, 0].lag == 0
+    kafka.produce(name, [(b"k", b"more")] * 2)
+    positions = admin.positions(unique, admin.topics([name])[name])
+    assert admin.with_waiting(unique, positions)[name, 0].lag == 2
+    for _ in range(MOST_POLLS):
+        source.poll()
+        if not source.lag()[name, 0]:
+            break
+    source.seek({(name, 0): 0})
+    assert source._ends == {}
 
 
 def test_members_share_partitions_and_nothing_is_lost_when_they_come_and_go(

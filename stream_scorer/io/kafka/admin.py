@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -70,17 +70,21 @@ class Topic:
 class GroupPosition:
     """Of one partition: the log's first offset, the one after its last, the committed one.
 
-    namespace: whose that offset is, None where it does not say.
+    namespace: whose that offset is, None where it does not say. waiting: the offset of the first
+    record that the group has not committed, the end for none; None where nobody looked.
     """
 
     first: int
     end: int
     committed: int | None = None
     namespace: str | None = None
+    waiting: int | None = None
 
     @property
     def lag(self) -> int:
         """Records that the group has not committed."""
+        if self.waiting is not None:
+            return self.end - self.waiting
         return self.end - (self.first if self.committed is None else self.committed)
 
 
@@ -201,6 +205,37 @@ class KafkaAdmin:
             (topic.name, p): GroupPosition(first[p], end[p], *committed.get(p, ()))
             for p in sorted(end)
         }
+
+    def with_waiting(
+        self, group: str, positions: Mapping[TopicPartition, GroupPosition]
+    ) -> dict[TopicPartition, GroupPosition]:
+        """`positions` with `waiting`, where it could be found out in time.
+
+        The end of a transaction takes an offset without a record, so that the committed offset
+        stays below the log's end although nothing waits.
+        """
+        behind = {tp: max(p.first, p.committed or 0) for tp, p in positions.items() if p.lag > 0}
+        found = dict(positions)
+        asking = {"group.id": group, "enable.partition.eof": "true", "enable.auto.commit": "false"}
+        properties = {**self._properties, **asking, "auto.offset.reset": "earliest"}
+        consumer = Connected(Consumer, properties).client
+        try:
+            consumer.assign([KafkaPartition(*tp, offset) for tp, offset in behind.items()])
+            until = time.monotonic() + REQUEST_SECONDS
+            while behind and time.monotonic() < until:
+                for message in consumer.consume(1000, FIRST_DELAY_SECONDS):
+                    error, tp = message.error(), (message.topic() or "", message.partition() or 0)
+                    at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+                    if tp in behind and (error is None or at_end):
+                        del behind[tp]
+                        waiting = min(message.offset() or 0, found[tp].end)
+                        found[tp] = replace(found[tp], waiting=waiting)
+                        consumer.incremental_unassign([KafkaPartition(*tp)])
+        except KafkaException as error:
+            raise translate_error(error.args[0], "reading what the group has not read") from error
+        finally:
+            consumer.close()
+        return found
 
     def members(self, group: str) -> int:
         """How many members `group` has now; one that was killed counts until its session ends."""

@@ -38,6 +38,8 @@ FIXED_PROPERTIES: dict[str, str | int] = {
     "enable.auto.commit": "false",
     "enable.auto.offset.store": "false",
     "auto.offset.reset": "error",
+    # Says how far a log without further records goes: see `lag`.
+    "enable.partition.eof": "true",
     # A member keeps the partitions that it is not asked for, and reads on through a rebalance.
     "partition.assignment.strategy": "cooperative-sticky",
 }
@@ -77,6 +79,9 @@ class KafkaSource:
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._offsets = GroupOffsets(namespace)
+        self._ends: dict[
+            TopicPartition, int
+        ] = {}  # where the log ended when it was read up to there
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
         self._errors = ConsumerErrors(on_error)
@@ -164,12 +169,18 @@ class KafkaSource:
         self._held = [m for m in self._held if partition_of(m) in self._next]
 
     def lag(self) -> dict[TopicPartition, int]:
-        """For each partition read from, how many records the log holds beyond the last one read."""
+        """For each partition read from, how many records the log holds beyond the last one read.
+
+        Offsets without a record, as the end of a transaction leaves one, do not count where they
+        are the log's last.
+        """
         found = {}
+        held = {partition_of(message) for message in self._held}
         for tp, following in self._next.items():
             # cached: as of the last fetch, so that asking costs no round trip for each partition.
             _, end = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
-            found[tp] = max(end - following, 0)
+            reached = 0 if tp in held else self._ends.get(tp, 0)
+            found[tp] = max(end - max(following, reached), 0)
         return found
 
     def group_metadata(self) -> bytes:
@@ -191,7 +202,9 @@ class KafkaSource:
             trouble = message.error()
             if trouble is None:
                 records.append(message)
-            elif trouble.code() != KafkaError._PARTITION_EOF:
+            elif trouble.code() == KafkaError._PARTITION_EOF:
+                self._ends[partition_of(message)] = message.offset() or 0
+            else:
                 self._errors.on_message_error(message, trouble)
         return records
 
@@ -270,6 +283,8 @@ class KafkaSource:
         ]
         ask("assigning", self._consumer.incremental_assign, partitions)
         self._next |= starts
+        for tp in starts:
+            self._ends.pop(tp, None)
 
     def _log_range(self, tp: TopicPartition) -> tuple[int, int]:
         query = self._consumer.get_watermark_offsets
