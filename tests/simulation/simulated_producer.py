@@ -42,12 +42,17 @@ class SimulatedProducer:
         self._in_transaction = False
 
     def produce_batch(
-        self, topic: str, messages: list[dict[str, Any]], on_delivery: Callable[..., None]
+        self,
+        topic: str,
+        messages: list[dict[str, Any]],
+        partition: int = -1,
+        *,
+        on_delivery: Callable[..., None],
     ) -> int:
         count = self._broker.partitions[topic]
         for message in messages:
-            partition = zlib.crc32(message["key"] or b"") % count
-            record = ((topic, partition), message["key"], message["value"], on_delivery)
+            chosen = zlib.crc32(message["key"] or b"") % count if partition < 0 else partition
+            record = ((topic, chosen), message["key"], message["value"], on_delivery)
             self._queue.append(record)
         return len(messages)
 

@@ -1,0 +1,121 @@
+"""What the product imports of clients, time, threads and chance is replaced in a world."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import redis
+from scheduler import SimulatedTime
+from shop import engine, model, space
+from simulated_consumer import SimulatedConsumer
+from simulated_producer import NeverReturns, SimulatedProducer
+
+from stream_scorer.io.kafka import consumer as kafka_consumer
+from stream_scorer.io.kafka import producer as kafka_producer
+from stream_scorer.io.stores import redis as redis_store
+from stream_scorer.live import consumer as live_consumer
+from stream_scorer.live import group_binding
+from stream_scorer.model import artefact
+from stream_scorer.settings.tree import Settings
+
+if TYPE_CHECKING:
+    from world import World
+
+RECORDS_PER_SCRIPT = 2  # so that a save of a few customers takes several calls
+PRODUCT = ("stream_scorer.live.", "stream_scorer.io.kafka.", "stream_scorer.io.stores.")
+
+
+class Warnings(logging.Handler):
+    """Keeps what was logged as a warning."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+class InlineThread:
+    """In place of threading.Thread, where a call of a client must come back in time."""
+
+    def __init__(self, target: Callable[[], None], **_options: Any) -> None:
+        self._target, self._alive = target, False
+
+    def start(self) -> None:
+        NeverReturns.raised = False
+        # The product catches all that is raised on its thread, also what nothing would raise.
+        with suppress(NeverReturns):
+            self._target()
+        self._alive = NeverReturns.raised
+
+    def join(self, timeout: float | None = None) -> None:
+        """It has run already."""
+
+    def is_alive(self) -> bool:
+        return self._alive
+
+
+class SimulatedAdmin:
+    """In place of KafkaAdmin: the topics never change, and the group is of one namespace."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def identity(self, topic: str) -> str:
+        return f"id of {topic}"
+
+    def namespaces(self, group: str, topic: str) -> set[str]:
+        self._world.client_call("admin")
+        metadata = (m for _, _, m in self._world.broker.committed.values())
+        return {name for m in metadata if (name := m.rpartition(" ")[2])}
+
+    def members(self, group: str) -> int:
+        self._world.client_call("admin")
+        return len(self._world.group.members)
+
+
+@contextmanager
+def installed(world: World) -> Iterator[None]:
+    """The product's modules see the world in place of servers, clocks and chance."""
+    clock, chance = SimulatedTime(world.scheduler), random.Random(world.plan.seed)
+    threads = type("threading", (), {"Thread": InlineThread, "Lock": threading.Lock})
+    before: list[tuple[Any, str, Any]] = []
+
+    def put(owner: Any, name: str, value: Any) -> None:
+        before.append((owner, name, owner.__dict__[name]))
+        setattr(owner, name, value)
+
+    put(kafka_consumer, "Consumer", lambda config, **_o: SimulatedConsumer(world, config))
+    put(kafka_producer, "Producer", lambda config, logger: SimulatedProducer(world, config, logger))
+    for module in (live_consumer, group_binding):
+        put(module, "KafkaAdmin", lambda *_a, **_o: SimulatedAdmin(world))
+    put(redis.Redis, "from_url", lambda *_a, **_o: world.redis_client())
+    put(redis_store, "RECORDS_PER_SCRIPT", RECORDS_PER_SCRIPT)
+    put(artefact, "load", lambda *_a, **_o: model())
+    put(live_consumer, "open_engine", lambda *_a, **_o: engine())
+    put(Settings, "feature_space", lambda _self: space())
+    for name, module in list(sys.modules.items()):
+        if name.startswith(PRODUCT):
+            for attribute, real, simulated in (
+                ("time", time, clock), ("random", random, chance), ("threading", threading, threads)
+            ):  # fmt: skip
+                if module.__dict__.get(attribute) is real:
+                    put(module, attribute, simulated)
+    logger = logging.getLogger("stream_scorer")
+    logger.addHandler(world.warnings)
+    passes_on, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(world.warnings)
+        logger.propagate = passes_on
+        for owner, name, value in reversed(before):
+            setattr(owner, name, value)
