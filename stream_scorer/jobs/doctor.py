@@ -14,7 +14,7 @@ from typing import Any
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.state import split_customers
-from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.errors import BusUnavailable, Halt, InputError, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
@@ -24,7 +24,13 @@ from stream_scorer.live.consumer import open_store, redis_client
 from stream_scorer.live.loop import SPLIT_REMEDY
 from stream_scorer.model import artefact
 from stream_scorer.result import Result
-from stream_scorer.settings.topics import retention_in_words, topic_plans, topic_problems
+from stream_scorer.settings.connections import KafkaSettings
+from stream_scorer.settings.topics import (
+    TopicPlan,
+    retention_in_words,
+    topic_plans,
+    topic_problems,
+)
 from stream_scorer.settings.tree import Settings
 
 NEARLY_FULL = 0.9
@@ -91,20 +97,13 @@ def _features(settings: Settings) -> Iterator[Finding]:
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
-    admin = KafkaAdmin(settings.kafka.client_properties())
     try:
+        admin = KafkaAdmin(settings.kafka.client_properties())
         yield Finding("kafka", f"brokers {', '.join(admin.brokers())}")
-        plans = topic_plans(settings.kafka)
-        topics = admin.topics([plan.name for plan in plans])
-        for plan in plans:
-            topic = topics.get(plan.name)
-            partitions = None if topic is None else topic.partitions
-            problems = topic_problems(plan, partitions, {} if topic is None else topic.config)
-            for problem in problems:
-                yield Finding(f"topic {plan.name}", problem.found, problem.remedy)
-            if not problems:
-                kept = "" if topic is None else _kept(topic)
-                yield Finding(f"topic {plan.name}", f"{partitions} partitions{kept}")
+        topics: dict[str, Topic] = {}
+        for plan in topic_plans(settings.kafka):
+            yield from _topic(admin, plan, topics)
+        yield from _rights(admin, settings.kafka, topics)
         if settings.kafka.input_topic in topics:
             topic = topics[settings.kafka.input_topic]
             group = settings.kafka.group_id
@@ -114,7 +113,57 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             yield _history(settings, positions)
     except StreamScorerError as error:
         remedy = "check kafka.bootstrap_servers, and that the brokers are up and let this user in"
+        if isinstance(error, Halt):
+            remedy = "give this user the right that is missing, or the config another user"
         yield Finding("kafka", f"{settings.kafka.bootstrap_servers}: {error}", remedy)
+
+
+def _topic(admin: KafkaAdmin, plan: TopicPlan, topics: dict[str, Topic]) -> Iterator[Finding]:
+    """What is wrong with one topic; adds it to `topics` where it exists."""
+    check = f"topic {plan.name}"
+    try:
+        found = admin.topics([plan.name])
+    except Halt as error:
+        remedy = f"allow this user Describe on topic {plan.name}"
+        yield Finding(check, f"whether it exists can't be seen: {error}", remedy)
+        return
+    topics |= found
+    topic = found.get(plan.name)
+    partitions = None if topic is None else topic.partitions
+    problems = topic_problems(plan, partitions, {} if topic is None else topic.config)
+    for problem in problems:
+        yield Finding(check, problem.found, problem.remedy)
+    if not problems:
+        yield Finding(check, f"{partitions} partitions{'' if topic is None else _kept(topic)}")
+
+
+def _rights(
+    admin: KafkaAdmin, kafka: KafkaSettings, topics: Mapping[str, Topic]
+) -> Iterator[Finding]:
+    """What `run` will do and this user may not."""
+    needed = {
+        kafka.input_topic: "READ", kafka.output_topic: "WRITE", kafka.dead_letter_topic: "WRITE",
+    }  # fmt: skip
+    for topic, operation in needed.items():
+        allowed = admin.operations(topic) if topic in topics else None
+        if allowed is not None and operation not in allowed:
+            verb = operation.capitalize()
+            yield Finding(
+                f"topic {topic}", f"this user may not {verb.lower()} it",
+                f"allow this user {verb} on topic {topic}",
+            )  # fmt: skip
+    try:
+        allowed = admin.group_operations(kafka.group_id)
+    except BusUnavailable as error:
+        yield Finding(f"group {kafka.group_id}", f"its rights can't be asked: {error}")
+        return
+    except Halt:
+        allowed = frozenset()
+    if allowed is not None and "READ" not in allowed:
+        yield Finding(
+            f"group {kafka.group_id}", "this user may not join it",
+            f"allow this user Read on group {kafka.group_id}",
+        )  # fmt: skip
 
 
 def _kept(topic: Topic) -> str:

@@ -63,13 +63,14 @@ def start_kafka(
     how: str | None = None,
     port: int | None = None,
     advertised_port: int | None = None,
+    client: dict[str, object] | None = None,
 ) -> KafkaServer:
     """A new broker, ready. `properties` override the broker's, say {"message.max.bytes": 1000}.
     Clients are sent to `advertised_port` where that differs from `port`, as a proxy's does."""
     port = port or free_port()
     run = _kafka_container if (how or way()) == CONTAINERS else _kafka_process
     runner = run(port, advertised_port or port, properties)
-    return _started(KafkaServer(f"127.0.0.1:{port}", runner))
+    return _started(KafkaServer(f"127.0.0.1:{port}", runner, client))
 
 
 def start_redis(config: Settings | None = None, *, how: str | None = None) -> RedisServer:

@@ -99,11 +99,14 @@ class Server:
 class KafkaServer(Server):
     """One broker. `bootstrap` is what clients get; `port` is the broker's own on 127.0.0.1."""
 
-    def __init__(self, bootstrap: str, runner: Runner | None = None) -> None:
+    def __init__(
+        self, bootstrap: str, runner: Runner | None = None, client: dict[str, object] | None = None
+    ) -> None:
         super().__init__(runner, self._lists_topics)
         self.bootstrap = bootstrap
         self.port = int(bootstrap.split(",", maxsplit=1)[0].rsplit(":", 1)[1])
-        self.admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET_CLIENT})  # type: ignore[dict-item]
+        # client: how this class's own admin client gets in, where the broker asks who it is.
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET_CLIENT, **(client or {})})  # type: ignore[dict-item]
 
     def create_topic(
         self, name: str, partitions: int = 1, config: dict[str, object] | None = None
