@@ -27,7 +27,7 @@ from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.errors import BusUnavailable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.kafka.consumer import KafkaSource
-from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.live.consumer import Consumer, clock_ms
 from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.model import artefact

@@ -27,8 +27,8 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.errors import BusUnavailable, ConfigError
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
-from stream_scorer.io.kafka.producer import KafkaSink
 from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
+from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch

@@ -17,7 +17,7 @@ from stream_scorer.core.events.batch import Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
-from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.jobs import topics
 from stream_scorer.jobs.doctor import doctor

@@ -13,7 +13,7 @@ from tcp_proxy import KafkaProxy
 
 from stream_scorer.errors import ClientLost
 from stream_scorer.io.kafka.consumer import KafkaSource
-from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.containers

@@ -25,7 +25,7 @@ from stream_scorer import cli
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.io.kafka.consumer import KafkaSource
-from stream_scorer.io.kafka.producer import KafkaSink
+from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live import pipeline
 from stream_scorer.live.store_fold import StoreFold

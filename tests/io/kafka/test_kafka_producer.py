@@ -17,7 +17,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
 from stream_scorer.core.events.batch import DeadLetter, Reason
 from stream_scorer.errors import BusUnavailable, Halt
-from stream_scorer.io.kafka.producer import ConfirmedProducer, KafkaSink
+from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.kafka.sink import KafkaSink
 
 NOW_MS = 1_700_000_000_000
 MOST_POLLS = 100
