@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_scorer.core.events.batch import DeadLetter, EventBatch
-from stream_scorer.core.events.refused import Refused, refused_in_words
-from stream_scorer.core.events.validation import EventRules, validate
+from stream_scorer.core.events.refused import Refused, ignored_events_in_words, refused_in_words
+from stream_scorer.core.events.validation import EventRules, validate, without_ignored
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files import events as event_files
 from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of
@@ -58,14 +58,17 @@ def read_events(
         if strict:
             _refuse(batch.refused)
         rules = _any_type(batch.events) if settings is None else settings.event_rules()
-        events, invalid = validate(batch.events, batch.origin, rules, now_ms)
+        events, ignored = without_ignored(batch.events, rules)
+        events, invalid = validate(events, batch.origin, rules, now_ms)
+        refused.ignored_events += ignored
         if strict and settings is None:
             _refuse(invalid)
         refused.add(len(batch), [*batch.refused, *invalid])
         tables.append(table_of(events))
     if refused.counts and not any(table.num_rows for table in tables):
         raise EventFileError("events", ", ".join(map(str, opened.files)), refused.nothing_left())
-    for line in refused_in_words(refused.refusals(), refused.first):
+    left_out = refused_in_words(refused.refusals(), refused.first)
+    for line in left_out + ignored_events_in_words(refused.ignored_events):
         log.warning("%s", line)
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 

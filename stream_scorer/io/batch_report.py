@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stream_scorer.core.events.batch import DeadLetter, TopicPartition
+from stream_scorer.core.events.customer_rates import ExtremeRate
 from stream_scorer.core.features.ignored_values import IgnoredCount
 
 
@@ -18,23 +19,26 @@ from stream_scorer.core.features.ignored_values import IgnoredCount
 class BatchReport:
     """records: read from the source. applied, duplicates: events that changed a customer's record,
     and events that the record already held. too_old: events that were not applied because they lie
-    more than the time to live before the customer's newest one. refused_writes: records that the
-    store did not take because another consumer had written newer ones. foreign_keys: events whose
-    record has another key than the customer id. split_customers: customers with events from two
-    partitions of the topic. next_offsets: of each
-    partition the offset after its last record. ignored: values of events that features can't use.
-    seconds: by stage.
+    more than the time to live before the customer's newest one. ignored_events: events of customers
+    who are to be ignored. extreme_customers: who passed the rate that is reported. refused_writes:
+    records that the store did not take because another consumer had written newer ones.
+    foreign_keys: events whose record has another key than the customer id. split_customers:
+    customers with events from two partitions of the topic. next_offsets: of each partition the
+    offset after its last record. ignored: values of events that features can't use. seconds: by
+    stage.
     """
 
     records: int = 0
     applied: int = 0
     duplicates: int = 0
     too_old: int = 0
+    ignored_events: int = 0
     refused_writes: int = 0
     foreign_keys: int = 0
     split_customers: int = 0
     customers: int = 0
     propensities: int = 0
+    extreme_customers: list[ExtremeRate] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     ignored: Sequence[IgnoredCount] = ()
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict)

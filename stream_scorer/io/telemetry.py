@@ -33,8 +33,13 @@ class Metrics:
         r = self.registry = CollectorRegistry()
         self.events = Counter(
             "stream_scorer_events",
-            "Valid events, by outcome: applied, duplicate or too_old (forgotten since)",
+            "Events, by outcome: applied, duplicate, too_old (forgotten since), ignored_customer",
             ["outcome"],
+            registry=r,
+        )
+        self.extreme_customers = Counter(
+            "stream_scorer_extreme_customers",
+            "Customers with more events within an hour than events.extreme_events_per_hour",
             registry=r,
         )
         self.dead_letters = Counter(
@@ -123,6 +128,8 @@ class Metrics:
         self.events.labels("applied").inc(report.applied)
         self.events.labels("duplicate").inc(report.duplicates)
         self.events.labels("too_old").inc(report.too_old)
+        self.events.labels("ignored_customer").inc(report.ignored_events)
+        self.extreme_customers.inc(len(report.extreme_customers))
         for dead_letter in report.dead_letters:
             self.dead_letters.labels(dead_letter.reason.value).inc()
         for ignored in report.ignored:

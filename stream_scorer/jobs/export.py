@@ -57,11 +57,13 @@ Offsets = dict[str, dict[str, int]]
 @dataclass(frozen=True)
 class Exported(Result):
     """later: customers left out because of later events. forgotten: customers left out because
-    their time to live was over by then. shards_before: those of earlier runs."""
+    their time to live was over by then. ignored_customers: whose events are to be ignored, with
+    vectors from before. shards_before: those of earlier runs."""
 
     rows: int
     later: int
     forgotten: int
+    ignored_customers: int
     shards: int
     shards_before: int
     out: str
@@ -110,7 +112,10 @@ def export(
                     meter.advance(customers)
 
             memory = settings.memory()
-            shards = _Shards(store, space, topic, as_of_ms, memory, unfinished, lists, advance)
+            ignored = frozenset(settings.events.ignored_customer_ids)
+            shards = _Shards(
+                store, space, topic, as_of_ms, memory, ignored, unfinished, lists, advance
+            )
             _in_threads([partial(shards.write, number, part) for number, part in enumerate(parts)])
         # Shards read from a store that went back meanwhile would lack events.
         _refuse_older_store(out, now[topic], _watermarks(store, topic)[topic])
@@ -125,6 +130,7 @@ def export(
         rows=rows,
         later=sum(n["later"] for n in notes),
         forgotten=sum(n.get("forgotten", 0) for n in notes),
+        ignored_customers=sum(n.get("ignored", 0) for n in notes),
         shards=len(parts),
         shards_before=unfinished.shards_before,
         out=str(out),
@@ -141,6 +147,10 @@ def in_words(done: Exported) -> list[str]:
         )
     if done.later:
         lines.append(f"{done.later:,} left out: they have events at or after --as-of")
+    if done.ignored_customers:
+        lines.append(
+            f"{done.ignored_customers:,} left out: they are in events.ignored_customer_ids"
+        )
     if done.forgotten:
         lines.append(
             f"{done.forgotten:,} left out: forgotten by --as-of (store.time_to_live_seconds)"
@@ -153,12 +163,12 @@ class _Shards:
 
     def __init__(
         self, store: RedisStore, space: FeatureSpace, topic: str, as_of_ms: int | None,
-        memory: Memory, unfinished: UnfinishedSnapshot, lists: CustomerLists,
-        advance: Callable[[int], None],
+        memory: Memory, ignored: frozenset[str], unfinished: UnfinishedSnapshot,
+        lists: CustomerLists, advance: Callable[[int], None],
     ) -> None:  # fmt: skip
         self._store, self._space, self._as_of_ms, self._memory = store, space, as_of_ms, memory
         self._topic, self._unfinished, self._lists = topic_hash(topic), unfinished, lists
-        self._advance = advance
+        self._advance, self._ignored = advance, ignored
 
     def write(self, number: int, part: Part, stopped: threading.Event) -> None:
         """Shard `number` from the customers of `part`, unless it is there already."""
@@ -173,7 +183,9 @@ class _Shards:
                 if stopped.is_set():
                     return
                 page = ids[start : start + PAGE]
-                states = self._present(page)
+                there = [i for i in page if i not in self._ignored]
+                notes.ignored += len(page) - len(there)
+                states = self._present(there)
                 if self._as_of_ms is not None:
                     newest_ms = states.arrays.newest_ms
                     gone = is_forgotten(newest_ms, self._as_of_ms, self._memory)
@@ -201,7 +213,7 @@ class _Notes:
     """What the manifest needs to know of a shard's rows."""
 
     def __init__(self) -> None:
-        self._later = self.forgotten = 0
+        self._later = self.forgotten = self.ignored = 0
         self._as_of: set[int] = set()
         self._ends: dict[int, int] = {}
 
@@ -223,7 +235,8 @@ class _Notes:
         ends = {str(p): offset for p, offset in self._ends.items()}
         moments = sorted(self._as_of)
         return {
-            "later": self._later, "forgotten": self.forgotten, "as_of_ms": moments, "ends": ends,
+            "later": self._later, "forgotten": self.forgotten, "ignored": self.ignored,
+            "as_of_ms": moments, "ends": ends,
         }  # fmt: skip
 
 

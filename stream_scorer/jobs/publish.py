@@ -52,8 +52,9 @@ class Published(Result):
 def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     """Publish the valid events of these files, in their order.
 
-    Raises EventFileError for a file that can't be read and where no event can be published,
-    TooManyDeadLetters, and BusUnavailable where Kafka does not confirm in time.
+    Also those of customers who are to be ignored: the topic is the log of all events, and who reads
+    it decides. Raises EventFileError for a file that can't be read and where no event can be
+    published, TooManyDeadLetters, and BusUnavailable where Kafka does not confirm in time.
     """
     started = time.monotonic()
     prefix = _prefix(settings)
@@ -63,7 +64,7 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     names = [str(Path(path).absolute()) if str(path) == TOPIC else str(path) for path in paths]
     with open_past(settings, names, batch_records=BATCH_RECORDS) as past:
         try:
-            for batch in valid_batches(settings, past, refused):
+            for batch in valid_batches(settings, past, refused, keep_ignored=True):
                 values = encode_event_batch(batch.events, prefix)
                 producer.send(settings.kafka.input_topic, _keys(batch.events), values)
                 # After each batch, so that memory stays bounded.

@@ -30,6 +30,7 @@ from stream_scorer.core.events.refused import (
     Refusal,
     Refused,
     RefusedRecord,
+    ignored_events_in_words,
     refused_in_words,
 )
 from stream_scorer.core.features import csr
@@ -89,7 +90,7 @@ EVERYTHING = Window()
 class LabelledSnapshot(Result):
     """events: valid ones. rows: of all cut-offs together. refused: the first of those left out.
     refusals: by reason, with an example and the remedy. ignored_values: values of valid events that
-    features and labels can't use, by field.
+    features and labels can't use, by field. ignored_events: of customers who are to be ignored.
     """
 
     events: int
@@ -101,6 +102,7 @@ class LabelledSnapshot(Result):
     seconds: float
     refusals: tuple[Refusal, ...] = ()
     ignored_values: tuple[IgnoredValue, ...] = ()
+    ignored_events: int = 0
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ def replay(
         seconds=round(time.monotonic() - started, 3),
         refusals=left_out.refusals,
         ignored_values=left_out.ignored_values,
+        ignored_events=refused.ignored_events,
     )
 
 
@@ -343,7 +346,9 @@ def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -
             f"{done.customers:,} customers' propensities to {done.out} {took}; "
             f"{done.bytes_per_customer:,} bytes of memory for each"
         )
+    counts = done if isinstance(done, LabelledSnapshot) else done.counts
     left_out = refused_in_words(done.refusals, done.refused)
+    left_out += ignored_events_in_words(counts.ignored_events)
     return [f"{events:,} events, {words}", *left_out, *ignored_in_words(done.ignored_values)]
 
 

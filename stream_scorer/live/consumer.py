@@ -188,7 +188,7 @@ class Consumer:
                 self.engine.categories, self.engine.classes, self.engine.model_version,
                 self.space.fingerprint_hex,
             ),
-            publish=settings.publish_policy(), clock_ms=clock_ms,
+            publish=settings.publish_policy(), clock_ms=clock_ms, rates=settings.customer_rates(),
         )  # fmt: skip
 
     def __enter__(self) -> Consumer:

@@ -49,6 +49,7 @@ class Totals(Result):
     applied: int = 0
     duplicates: int = 0
     too_old: int = 0
+    ignored_events: int = 0
     dead_letters: int = 0
     propensities: int = 0
     batches: int = 0
@@ -61,6 +62,7 @@ class Totals(Result):
             applied=self.applied + report.applied,
             duplicates=self.duplicates + report.duplicates,
             too_old=self.too_old + report.too_old,
+            ignored_events=self.ignored_events + report.ignored_events,
             dead_letters=self.dead_letters + len(report.dead_letters),
             propensities=self.propensities + report.propensities,
             batches=self.batches + 1,

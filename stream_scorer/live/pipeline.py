@@ -21,6 +21,7 @@ import numpy as np
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.events.batch import Bool, DeadLetter, RecordBatch, TopicPartition
+from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.record_keys import foreign_keys
 from stream_scorer.core.features import csr
@@ -76,11 +77,12 @@ class Pipeline:
         encoder: PropensityEncoder,
         publish: PublishPolicy,
         clock_ms: Callable[[], int],
+        rates: CustomerRates | None = None,
     ) -> None:
         self._source, self._store, self._engine, self._sink = source, store, engine, sink
         self._decoder, self._preparation, self._encoder = decoder, preparation, encoder
         self._publish, self._clock_ms = publish, clock_ms
-        self._fold = StoreFold(store, preparation.space)
+        self._fold = StoreFold(store, preparation.space, rates=rates)
         self._unfinished: RecordBatch | None = None
 
     def step(self) -> BatchReport:

@@ -8,9 +8,12 @@ records, so a batch that is folded again counts nothing twice.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.fold_plan import APPLIED, FORGOTTEN
 from stream_scorer.core.features.preparation import PreparedEvents
@@ -25,23 +28,31 @@ from stream_scorer.runtime import Threads
 # overlap for no longer than a rebalance, so a second attempt should succeed.
 SAVE_ATTEMPTS = 5
 
+log = logging.getLogger(__name__)
+
 
 class StoreFold:
     """Folds batches into one store. `applied`, `too_old` and `refused_writes` also count what
     attempts did that ended in an error; the owner sets them back when a batch is done.
     """
 
-    def __init__(self, store: Store, space: FeatureSpace, *, threads: int = 1) -> None:
+    def __init__(
+        self, store: Store, space: FeatureSpace, *, threads: int = 1,
+        rates: CustomerRates | None = None,
+    ) -> None:  # fmt: skip
+        self._rates = rates or CustomerRates(0)
         self._store, self._space, self._workers = store, space, Threads(threads)
         self.applied = self.too_old = self.refused_writes = 0
 
     def fold(self, prepared: PreparedEvents, report: BatchReport) -> CustomerStates:
         """The states of every customer with an event in the batch, all saved.
 
-        Adds to report's applied, duplicates, too_old and seconds. Raises StoreUnavailable and
+        Adds to report's applied, duplicates, too_old, extreme_customers and seconds, and sets its
+        ignored_events. Customers of extreme rate are logged. Raises StoreUnavailable and
         StoreRewound.
         """
         ids, stream = prepared.customer_ids, prepared.stream
+        report.ignored_events = prepared.ignored_events
         with report.stage("load"):
             states = self._store.load(ids)
         rows = np.unique(stream.customer).astype(np.int64)
@@ -55,13 +66,18 @@ class StoreFold:
                 refused = self._store.save(applied.states, rows)
             # Only what was written counts; the refused customers' events are folded again below.
             written = ~np.isin(stream.customer, refused)
-            fresh = int((applied.outcome[written] == APPLIED).sum())
+            counted = written & (applied.outcome == APPLIED)
+            fresh = int(counted.sum())
             too_old = int((applied.outcome[written] == FORGOTTEN).sum())
             self.applied += fresh
             self.too_old += too_old
             report.applied += fresh
             report.too_old += too_old
             report.duplicates += int(written.sum()) - fresh - too_old
+            extreme = self._rates.add(ids, stream.customer[counted], stream.occurred_ms[counted])
+            report.extreme_customers += extreme
+            for rate in extreme:
+                log.warning("%s", rate)
             if not len(refused):
                 return applied.states
             self.refused_writes += len(refused)

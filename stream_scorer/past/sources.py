@@ -15,6 +15,7 @@ group nor its offsets are touched. Files and topic come in the same order at eac
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.refused import Refused
-from stream_scorer.core.events.validation import validate
+from stream_scorer.core.events.validation import validate, without_ignored
 from stream_scorer.core.labels.labels import latest_horizon_end_ms
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import open_events
@@ -42,6 +43,8 @@ from stream_scorer.settings.tree import Settings
 
 # Jobs on the past are in no group, so they may wait for the schema registry.
 REGISTRY_PATIENCE_SECONDS = 30.0
+log = logging.getLogger(__name__)
+
 TOPIC = "topic"  # in place of files: the input topic; a file of that name is ./topic
 
 MissingHistory = Literal["refuse", "accept", "ignore"]
@@ -139,15 +142,25 @@ def stopping(settings: Settings) -> Refused:
     return Refused(window_of(settings))
 
 
-def valid_batches(settings: Settings, past: PastEvents, refused: Refused) -> Iterator[DecodedBatch]:
+def valid_batches(
+    settings: Settings, past: PastEvents, refused: Refused, *, keep_ignored: bool = False
+) -> Iterator[DecodedBatch]:
     """Each batch with only the events that can be applied; other records are added to `refused`.
 
-    Raises TooManyDeadLetters where `refused` says so.
+    keep_ignored: also the events of customers who are to be ignored. Customers of extreme rate are
+    logged. Raises TooManyDeadLetters where `refused` says so.
     """
-    rules = settings.event_rules()
+    rules, rates = settings.event_rules(), settings.customer_rates()
+    if keep_ignored:
+        rules = replace(rules, ignored_customers=frozenset())
     for batch in past.batches:
-        events, invalid = validate(batch.events, batch.origin, rules, past.now_ms)
+        events, ignored = without_ignored(batch.events, rules)
+        events, invalid = validate(events, batch.origin, rules, past.now_ms)
+        refused.ignored_events += ignored
         refused.add(len(batch), [*batch.refused, *invalid])
+        codes, ids = events.customer_id.intern()
+        for extreme in rates.add(ids, codes, events.occurred_at_ms):
+            log.warning("%s", extreme)
         yield replace(batch, events=events)
 
 

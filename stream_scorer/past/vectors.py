@@ -42,13 +42,14 @@ class _Prepared(NamedTuple):
 @dataclass(frozen=True)
 class FoldCounts(Result):
     """records: all, refused ones too. events: valid ones, which are applied, duplicates, or so old
-    that their customer would have been forgotten since."""
+    that their customer would have been forgotten since. ignored_events: of ignored customers."""
 
     records: int
     events: int
     applied: int
     duplicates: int
     too_old: int
+    ignored_events: int
 
 
 class PastFold:
@@ -64,7 +65,7 @@ class PastFold:
     ) -> None:  # fmt: skip
         space = settings.feature_space()
         self._preparation = Preparation(settings.event_rules(), space, settings.memory())
-        self._fold = StoreFold(store, space, threads=threads)
+        self._fold = StoreFold(store, space, threads=threads, rates=settings.customer_rates())
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
         self.refused, self.ignored = stopping(settings), IgnoredValues()
         self.next_offsets: dict[TopicPartition, int] = {}
@@ -119,6 +120,7 @@ class PastFold:
         self._applied += report.applied
         self._duplicates += report.duplicates
         self._too_old += report.too_old
+        self.refused.ignored_events += report.ignored_events
         for stage, spent in report.seconds.items():
             self.seconds[stage] += spent
 
@@ -133,4 +135,7 @@ class PastFold:
     def counts(self) -> FoldCounts:
         """What was read so far."""
         events = self._applied + self._duplicates + self._too_old
-        return FoldCounts(self._records, events, self._applied, self._duplicates, self._too_old)
+        return FoldCounts(
+            self._records, events, self._applied, self._duplicates, self._too_old,
+            self.refused.ignored_events,
+        )  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.moments import EPOCH, nearest_ms, parse_iso_8601
 from stream_scorer.core.events.validation import EventRules
 from stream_scorer.core.features.fold_plan import Memory
@@ -102,6 +103,8 @@ class EventSettings(Section):
     refuse_unknown_category: bool = False
     remember_event_ids: Annotated[int, Field(ge=0, le=1000)] = 0
     schema_directory: Annotated[Path, AfterValidator(_existing_directory)] | None = None
+    ignored_customer_ids: Words = ()
+    extreme_events_per_hour: CountOrNone = 10_000
 
 
 class LabelSettings(Section):
@@ -207,7 +210,12 @@ class Settings(Section):
             self.events.refuse_unknown_category,
             self.events.allowed_skew_seconds * 1000,
             nearest_ms(parse_iso_8601(self.events.earliest_occurred_at)),
+            frozenset(self.events.ignored_customer_ids),
         )
+
+    def customer_rates(self) -> CustomerRates:
+        """A new count of customers' events, for one reading of them."""
+        return CustomerRates(self.events.extreme_events_per_hour)
 
     def memory(self) -> Memory:
         """What customers' records remember: the same for live, replays and training."""
@@ -261,6 +269,9 @@ def _anchor(data: dict[str, Any], directory: Path) -> None:
     if isinstance(model, dict):
         model.setdefault("path", "model")
     config_sources.anchor_paths(data, Settings, directory)
+    events = data.get("events")
+    if isinstance(events, dict) and isinstance(events.get("ignored_customer_ids"), str):
+        events["ignored_customer_ids"] = str(directory / events["ignored_customer_ids"])
     vocabularies = data.get("vocabularies")
     if isinstance(vocabularies, dict):
         for field, value in vocabularies.items():

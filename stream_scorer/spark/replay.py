@@ -123,6 +123,7 @@ def replay(
         seconds=round(time.monotonic() - started, 3),
         refusals=left_out.refusals,
         ignored_values=left_out.ignored_values,
+        ignored_events=refused.ignored_events,
     )
 
 

@@ -36,11 +36,12 @@ from stream_scorer.result import Result
 from stream_scorer.settings.topics import Problem
 
 SUMMARY = ModelSummary("m", "v", "f", 3, 2, None, "2026-11-24T08:00:00+00:00")
-COUNTS = FoldCounts(6, 5, 3, 1, 1)
+COUNTS = FoldCounts(7, 5, 3, 1, 1, 1)
 REFUSED = RefusedRecord("a.jsonl", 0, 7, "undecodable", "no JSON")
 DEAD_LETTER = ListedDeadLetter("in", 0, 1, None, "t", "undecodable", "d", None, 9, False, True)
 COUNT_KEYS = [
-    "records", "events", "applied", "duplicates", "too_old", "dead_letters", "refused",
+    "records", "events", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
+    "refused",
 ]  # fmt: skip
 
 # The command line's contract: keys may be added, and none renamed, moved or taken away.
@@ -52,11 +53,12 @@ KEYS: list[tuple[Result, list[str]]] = [
     (CheckedTopics(True, (CheckedTopic("in", True, 4, ()),)), ["ok", "topics"]),
     (CheckedTopic("in", True, None, ()), ["name", "ok", "partitions", "problems"]),
     (Problem("a", "b"), ["found", "remedy"]),
-    (Exported(1, 0, 0, 1, 0, "s", 0.1),
-     ["rows", "later", "forgotten", "shards", "shards_before", "out", "seconds"]),
+    (Exported(1, 0, 0, 0, 1, 0, "s", 0.1),
+     ["rows", "later", "forgotten", "ignored_customers", "shards", "shards_before", "out",
+      "seconds"]),
     (LabelledSnapshot(1, {}, (REFUSED,), 1, 1, "s", 0.1),
      ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds", "refusals",
-      "ignored_values"]),
+      "ignored_values", "ignored_events"]),
     (Refusal("undecodable", 1, REFUSED, "correct it"),
      ["reason", "records", "example", "remedy"]),
     (IgnoredValue("category_id", "unknown_word", 3, "brot", "add it"),
@@ -101,8 +103,8 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Machine("a processor", 2, 9, {}), ["processor", "cores", "memory_bytes", "versions"]),
     (Measurement.of("decode", "ours", "events/s", [1.0, 2.0]),
      ["stage", "case", "unit", "median", "min", "max", "runs"]),
-    (Totals(), ["records", "applied", "duplicates", "too_old", "dead_letters", "propensities",
-                "batches", "seconds"]),
+    (Totals(), ["records", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
+                "propensities", "batches", "seconds"]),
 ]  # fmt: skip
 
 

@@ -61,7 +61,8 @@ class Refused:
     """Records that could not be applied: all counted by reason, the first `LISTED` listed.
 
     window: stops the job where too many are refused, or collects what another process will judge;
-    None never stops it.
+    None never stops it. ignored_events: of customers who are to be ignored; they are not
+    refused.
     """
 
     window: DeadLetterWindow | DeadLetterParts | None = None
@@ -69,6 +70,7 @@ class Refused:
     first: list[RefusedRecord] = field(default_factory=list)
     examples: dict[str, RefusedRecord] = field(default_factory=dict)
     records: int = 0
+    ignored_events: int = 0
 
     def add(self, records: int, dead_letters: Sequence[DeadLetter]) -> None:
         """Count those of a batch of so many records. Raises TooManyDeadLetters."""
@@ -87,6 +89,7 @@ class Refused:
     def join(self, other: Refused) -> None:
         """Add `other`, which was refused after this. The window is left as it is."""
         self.records += other.records
+        self.ignored_events += other.ignored_events
         self.counts.update(other.counts)
         self.first += other.first[: LISTED - len(self.first)]
         self.examples = other.examples | self.examples
@@ -105,6 +108,10 @@ class Refused:
     def nothing_left(self) -> str:
         """What is said of events of which none can be applied, in one line."""
         words, count = "has no event that can be applied", self.counts.total()
+        if not self.counts and self.ignored_events:
+            return (
+                f"{words}: {self.ignored_events:,} are of customers in events.ignored_customer_ids"
+            )
         if not self.counts:
             return f"{words}: there is no record, or none in the given window of time"
         reasons = "; ".join(
@@ -123,6 +130,13 @@ def refused_in_words(refusals: Sequence[Refusal], first: Sequence[RefusedRecord]
     # A reason whose first record comes late is shown too.
     shown += [r.example for r in refusals if r.reason not in seen]
     return lines + [f"  {_where(r)}: {r.reason}: {r.detail}" for r in shown]
+
+
+def ignored_events_in_words(ignored: int) -> list[str]:
+    """One line where there were any."""
+    if not ignored:
+        return []
+    return [f"{ignored:,} events left out: their customers are in events.ignored_customer_ids"]
 
 
 def _record(d: DeadLetter) -> RefusedRecord:

@@ -28,7 +28,7 @@ class EventRules:
     categories: the vocabulary of category_id, or None where any category is accepted. With
     refuse_unknown_category False an event of an unknown category is applied; only the features by
     category do not see it. allowed_skew_ms: how far occurred_at may lie after the moment it is
-    judged against.
+    judged against. ignored_customers: ids whose events are left out, whatever is in them.
     """
 
     event_types: frozenset[str]
@@ -36,6 +36,7 @@ class EventRules:
     refuse_unknown_category: bool
     allowed_skew_ms: int
     earliest_ms: int = 0
+    ignored_customers: frozenset[str] = frozenset()
 
     def latest_ms(self, stamps_ms: Int64, now_ms: int) -> Int64:
         """(n,) how late events may have occurred whose records are of the times stamps_ms (n,).
@@ -52,6 +53,15 @@ class EventRules:
         latest = self.latest_ms(records.timestamps_ms[events.record_index], now_ms)
         at_ms = events.occurred_at_ms
         return (at_ms >= max(self.earliest_ms, 0)) & (at_ms <= latest)
+
+
+def without_ignored(events: EventBatch, rules: EventRules) -> tuple[EventBatch, int]:
+    """The events but those of ignored customers, and how many these were."""
+    if not rules.ignored_customers:
+        return events, 0
+    codes, ids = events.customer_id.intern()
+    ignored = _member(codes, ids, rules.ignored_customers)
+    return events.take(~ignored), int(ignored.sum())
 
 
 def validate(

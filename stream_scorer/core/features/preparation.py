@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stream_scorer.core.events.batch import DeadLetter
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.core.events.validation import EventRules, validate
+from stream_scorer.core.events.validation import EventRules, validate, without_ignored
 from stream_scorer.core.features.fold import REMEMBER_ALL, stream_of
 from stream_scorer.core.features.fold_plan import Memory, Stream
 from stream_scorer.core.features.ignored_values import IgnoredCount, ignored_values
@@ -23,12 +23,14 @@ from stream_scorer.core.features.space import FeatureSpace
 class PreparedEvents:
     """The valid events; the stream's customers are rows of customer_ids. dead_letters: of all
     records that are no event or no valid one. ignored: values that features can't use.
+    ignored_events: how many events were of ignored customers.
     """
 
     customer_ids: list[str]
     stream: Stream
     dead_letters: list[DeadLetter]
     ignored: Sequence[IgnoredCount] = ()
+    ignored_events: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class Preparation:
 
     def prepare(self, batch: DecodedBatch, now_ms: int) -> PreparedEvents:
         """Validate the events as of now_ms, and find the columns that each one touches."""
-        events, invalid = validate(batch.events, batch.origin, self.rules, now_ms)
+        events, ignored_events = without_ignored(batch.events, self.rules)
+        events, invalid = validate(events, batch.origin, self.rules, now_ms)
         customer, ids = events.customer_id.intern()
         columns = EventColumns(events)
         stream, _ = stream_of(events, customer, self.space, self.memory, columns)
         ignored = ignored_values(self.space, columns)
-        return PreparedEvents(ids, stream, [*batch.refused, *invalid], ignored)
+        return PreparedEvents(ids, stream, [*batch.refused, *invalid], ignored, ignored_events)
