@@ -108,9 +108,9 @@ class Decoder:
                 text = ERROR_TEXTS[int(errors.error[row])]
                 field = program.labels[int(errors.label[row])]
                 bad[row] = Reason.UNDECODABLE, text.format(field=field, at=at)
-            whole = rows[errors.error[rows] == OK]
             for slot, field in program.raw_slots.items():
                 if slot != k.MAP_VALUE:
+                    whole = rows[errors.error[rows] == OK]
                     texts, refused = _write_texts(buffer, whole, out, slot, texts)
                     detail = ERROR_TEXTS[NOT_WHOLE].format(field=field)
                     bad |= dict.fromkeys(refused, (Reason.UNDECODABLE, detail))

@@ -4,8 +4,10 @@ A program, which resolution.py makes from a writer's schema, is an int32 array (
 instructions (OP, A, B, C, LABEL). The loop has no types of its own, only a position, a program
 counter and a short stack for blocks and nested records. Every read is checked against the record's
 end, so hostile bytes end in an error code with its position, never in a wild read. Work is bounded
-too: each instruction takes 1 of a budget of steps and each item of an array or map 1 of a budget of
-items, which both grow with the record's length, and the stack is MAX_DEPTH deep.
+too. Whatever takes no bytes of the record costs 1 of a budget that grows with the record's length:
+an item of an array or map, and a call of a nested record. All other instructions take a byte or
+follow one that did, and only items and calls repeat them, so no work goes uncounted; counting each
+one would slow ordinary events down. The stack is MAX_DEPTH deep.
 
 Values that are no text where text is wanted (whole numbers, decimals, UUIDs) leave their bytes, or
 the number itself, and a negative length that says what they are; `texts.py` makes the text.
@@ -82,8 +84,8 @@ MAX_DEPTH = 256
 # An item of zero bytes (array of nulls) is legal, a billion of them in three bytes is an attack. So
 # are nested records without bytes: a schema may have any number of them for each byte of a record.
 FREE_ITEMS = 1024
-FREE_STEPS = 8 * FREE_ITEMS
-STEPS_PER_BYTE = 64
+FREE_CALLS = 4 * FREE_ITEMS
+CALLS_PER_BYTE = 32
 
 # Length of an attributes span that must be rewritten in canonical form.
 REWRITE = -2
@@ -185,27 +187,25 @@ def run(
     doubles, floats = bits.view(np.float64), bits.view(np.float32)
     entry_count = 0
     pos = np.int64(0)
-    items_left = steps_left = np.int64(0)
-    for number_of_row, row in enumerate(rows):
+    items_left = calls_left = np.int64(0)
+    if chained and len(rows):
+        # Chained records share one budget, else many records without bytes would each have it.
+        items_left = ends[rows[0]] + FREE_ITEMS
+        calls_left = CALLS_PER_BYTE * ends[rows[0]] + FREE_CALLS
+    scale = np.int64(0)
+    for row in rows:
         end = ends[row]
         if not chained:
             pos = starts[row]
+            items_left = end - pos + FREE_ITEMS
+            calls_left = CALLS_PER_BYTE * (end - pos) + FREE_CALLS
         error, at, label = OK, pos, np.int32(0)
         top = -1
         key_start, key_length = np.int64(0), np.int64(0)
-        scale = np.int64(0)
-        if not chained or number_of_row == 0:
-            # Chained records share one budget, else many records without bytes would each have it.
-            items_left = end - pos + FREE_ITEMS
-            steps_left = STEPS_PER_BYTE * (end - pos) + FREE_STEPS
         pc = 0
         while True:
             op, a, b, label = code[pc, OP], code[pc, A], code[pc, B], code[pc, LABEL]
             pc += 1
-            steps_left -= 1
-            if steps_left < 0:
-                error, at = TOO_MANY_ITEMS, pos
-                break
             if op == STRING:
                 length, at, error = get_text(data, pos, end)
                 if error != OK:
@@ -309,6 +309,10 @@ def run(
                 if top >= MAX_DEPTH:
                     error, at = TOO_DEEP, pos
                     break
+                calls_left -= 1
+                if calls_left < 0:
+                    error, at = TOO_MANY_ITEMS, pos
+                    break
                 stack[top] = 0 if op == BLOCKS else pc
                 block_end[top] = -1
                 if op == CALL:
@@ -365,6 +369,10 @@ def run(
             elif op == REFUSE:
                 error, at = REFUSED, pos
                 break
+            elif op == END:
+                error, at = OK, pos
+                break
+            # What few writers use comes last: the comparisons before it cost ordinary events time.
             elif op == MOMENT:
                 length, at, error = get_length(data, pos, end)
                 if error != OK:
@@ -408,7 +416,7 @@ def run(
                 slot_starts[a, row] = pos
                 slot_lengths[a, row] = code[pc - 1, C]
                 pos += b
-            elif op == DECIMAL:
+            else:  # DECIMAL
                 length, at = np.int64(b), pos
                 if b < 0:
                     length, at, error = get_length(data, pos, end)
@@ -427,9 +435,6 @@ def run(
                     slot_starts[a, row] = at
                     slot_lengths[a, row] = RAW_DECIMAL - (length * SCALES + scale - LEAST_SCALE)
                 pos = at + length
-            else:
-                error, at = OK, pos
-                break
         if error == OK and not chained and pos != end:
             error, at = TRAILING, pos
         row_error[row] = error

@@ -168,7 +168,8 @@ class _Compiler:
             self._emit(k.JUMP, head)
             self._patch(head)
         elif kind == "fixed":
-            self._emit(k.SKIP_FIXED, schema["size"])
+            if schema["size"]:  # an instruction that takes no bytes would be counted by no budget
+                self._emit(k.SKIP_FIXED, schema["size"])
         elif kind == "enum":
             self._emit(k.SKIP_ENUM, 0, len(schema["symbols"]))
         elif kind != "null":

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from stream_scorer.core.avro.decoder import NoSchemaError
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
+from stream_scorer.core.avro.writer_schema import UnusableSchemaError, parse_writer_schema
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
 from stream_scorer.io.kafka.registry_http import Answer, RegistryHttp
 from stream_scorer.io.kafka.registry_lookups import Found, Lookups, UnknownIdError
@@ -204,9 +205,12 @@ def _listed(path: Path) -> list[Path]:
 def _keyed(file: Path) -> tuple[bytes, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
+        parse_writer_schema(text)  # before fastavro, which checks neither sizes nor nesting
         return fingerprint_prefix(text), text
     except OSError as error:
         raise ConfigError("events.schema_directory", file, f"can't be read: {error}") from error
+    except UnusableSchemaError as error:
+        raise ConfigError("events.schema_directory", file, str(error)) from error
     except Exception as error:  # fastavro raises almost anything for an invalid schema
         raise ConfigError(
             "events.schema_directory", file, f"not an Avro schema: {error!r}"

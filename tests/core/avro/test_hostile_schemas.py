@@ -148,8 +148,15 @@ def test_an_event_of_few_bytes_takes_few_steps_whatever_its_schema() -> None:
         }
     schema = writer(extra("wide", types), *FIELDS)
     assert "more items than bytes" in refusal(schema, b"\x02e\x02c\x08view\x02\x00\x00")
+    # What has no bytes has no instructions, and a thousand items without bytes are legal.
     of_wide = writer(extra("a", {"type": "array", "items": wide}), *FIELDS)
-    assert "more items than bytes" in refusal(of_wide, b"\xd0\x0f\x00" + BODY)
+    assert len(event_program(json.dumps(of_wide)).code) < 50
+    empty = {"type": "record", "name": "Empty", "fields": []}
+    calls = [extra("f", empty)] + [extra(f"f{i}", "Empty") for i in range(9000)]
+    of_calls = writer(
+        extra("a", {"type": "array", "items": wide | {"fields": calls}}), *FIELDS
+    )  # fmt: skip
+    assert "more items than bytes" in refusal(of_calls, b"\xd0\x0f\x00" + BODY)
 
 
 def test_all_records_of_a_block_share_one_budget() -> None:

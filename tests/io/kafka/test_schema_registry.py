@@ -128,7 +128,10 @@ def test_schemas_of_files_and_directories_are_found_by_fingerprint(tmp_path: Pat
     assert lookup(fingerprint_prefix('"int"')) is None
 
 
-@pytest.mark.parametrize("text", ["{", '{"type": "nonsense"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"type": "nonsense"}', '{"type": "fixed", "name": "F", "size": -5}', "[" * 100_000],
+)
 def test_a_file_that_is_no_schema_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.avsc").write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.avsc"):
