@@ -32,9 +32,12 @@ import org.apache.spark.util.SerializableConfiguration;
  * Before that, every shard is compared with its SHA-256, a task for each.
  */
 public final class SparkScore {
-    /** A null inside an array would become 0 in Java's; a column list that is null is refused. */
+    /**
+     * A null inside an array is an error of Spark's own that names no customer, so both lists become null,
+     * which is refused with the customer's id.
+     */
     private static final String WITHOUT_NULLS =
-            "if(exists(columns, c -> c is null) or exists(values, v -> v is null), null, columns)";
+            "if(exists(columns, c -> c is null) or exists(values, v -> v is null), null, %s)";
 
     private static final Pattern BAD_INPUT = Pattern.compile("BadInput: (.+)");
 
@@ -227,7 +230,8 @@ public final class SparkScore {
         }
         Dataset<Row> scores = spark.read().parquet(shards)
                 .select(col("customer_id").as("id"), expr("unix_millis(as_of)").as("asOfMs"),
-                        expr(WITHOUT_NULLS).as("columns"), col("values"))
+                        expr(WITHOUT_NULLS.formatted("columns")).as("columns"),
+                        expr(WITHOUT_NULLS.formatted("values")).as("values"))
                 .as(Encoders.bean(Customer.class))
                 .mapPartitions((MapPartitionsFunction<Customer, Scored>) rows -> new Scoring(shipped.loaded(), rows),
                         Encoders.bean(Scored.class))
