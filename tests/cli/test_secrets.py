@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -71,7 +70,7 @@ ARGUMENTS = {
 def verbs(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every verb that reads a config."""
     for name, command in group.commands.items():
-        if isinstance(command, click.Group) or hasattr(command, "commands"):
+        if hasattr(command, "commands"):
             yield from verbs(command, (*words, name))
         elif any(p.name == "config" for p in command.params):
             yield (*words, name)
