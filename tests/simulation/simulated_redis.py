@@ -34,9 +34,8 @@ class SimulatedServer:
     def execute(self, name: str, *given: Any) -> Reply:
         """The reply to one command, as redis-py gives it without decoding."""
         command: Callable[..., Reply] = getattr(self, f"_{name.lower()}")
-        before = len(self.data), self.data
         reply = command(*(_bytes(a) for a in given))
-        if name in ("SET", "DEL", "EVALSHA", "UNLINK") or before[0] != len(self.data):
+        if self.data != self.versions[-1]:
             self.versions.append(dict(self.data))
             del self.versions[:-KEPT_VERSIONS]
         return reply

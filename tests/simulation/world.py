@@ -16,7 +16,7 @@ from typing import Any
 from faults import KINDS
 from installing import Warnings, installed
 from plan import LAST_CALL, Fault, Plan
-from scheduler import Process, Scheduler, SimulatedTime
+from scheduler import EPOCH_SECONDS, Process, Scheduler, SimulatedTime
 from shop import DEAD_LETTERS, INPUT, OUTPUT, engine, events_of, metrics, model, settings_of
 from simulated_consumer import SimulatedConsumer
 from simulated_group import Group
@@ -165,7 +165,7 @@ class World:
     def _append(self) -> None:
         event = self._to_come.pop(0)
         self._last_event_at = self.scheduler.now
-        at_ms = int(1000 * self.scheduler.now)
+        at_ms = int(1000 * (EPOCH_SECONDS + self.scheduler.now))
         self.broker.append((INPUT, event.partition), event.key, event.value, at_ms)
 
     def _supervise(self, slot: Slot) -> None:
