@@ -162,9 +162,19 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     show(diagnosis, job.in_words(diagnosis), as_json, ok=diagnosis.ok)
 
 
-@app.command(epilog="Example: stream-scorer verify -c stream_scorer.toml --sample 1000")
+@app.command(
+    epilog="Examples: stream-scorer verify --sample 1000; stream-scorer verify events/ "
+    "--to 2026-09-07T00:00Z"
+)
 @verb
 def verify(
+    events: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EVENTS...]",
+            help="The event files that were replayed into the namespace before the topic.",
+        ),
+    ] = None,
     config: Config = None,
     sample: Annotated[
         int, typer.Option(min=0, metavar="N", help="How many customers; 0: all.")
@@ -172,10 +182,20 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Draws the same customers again; else by the clock.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="As it was given to the replay.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="As it was given to the replay.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute vectors from the input topic, compare with Redis; exit status 1 if they differ."""
     from stream_scorer.jobs import verify as job
 
-    found = job.verify(load_settings(config), sample, seed)
+    window = {"from_ms": moment_ms("--from", start), "to_ms": moment_ms("--to", end)}
+    if not events and (start, end) != (None, None):
+        remedy = "is the window of event files: name these too"
+        raise InputError("--from" if start else "--to", start or end, remedy)
+    found = job.verify(load_settings(config), sample, seed, events or (), **window)
     show(found, job.in_words(found), as_json, ok=found.ok)

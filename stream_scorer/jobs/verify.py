@@ -1,23 +1,33 @@
-"""`stream-scorer verify`: are the vectors in Redis what the input topic says they should be?
+"""`stream-scorer verify`: are the vectors in Redis what the events say they should be?
 
 N customers are drawn by a seeded hash of their ids. Watermarks are read first, then the customers'
 records, then the topic, so the topic holds all that the records may contain. Its events are folded
 by the code that the consumer folds with (past/recomputation.py) and must give the stored record bit
-for bit. Customers whose events were never all in the topic, or are no longer, can't be checked and
-are counted as unverifiable.
+for bit. Where event files were replayed into the namespace before the topic, these are given too,
+by the same paths and window, and folded first. Customers whose events are not all there, or no
+longer, can't be checked and are counted as unverifiable.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.state import split_customers, take
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.live.loop import SPLIT_REMEDY
-from stream_scorer.past.recomputation import Recomputation, drawn_customers, verifiable
+from stream_scorer.past.recomputation import (
+    FOR_EVER,
+    Extent,
+    Recomputation,
+    drawn_customers,
+    verifiable,
+)
 from stream_scorer.past.sources import TOPIC, PastEvents, open_past
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -31,8 +41,8 @@ class Verification(Result):
     """ok: something was checked, and nothing differs. Counts are of customers, but for `events`
     and `foreign_keys`.
 
-    absent: in the topic but not in the store, and so counted in `different` too. unverifiable:
-    events of theirs were never in the topic, or are no longer. differences: the first `LISTED`.
+    absent: they have events but no record, and so are counted in `different` too. unverifiable:
+    events of theirs are in neither topic nor files, or no longer. differences: the first `LISTED`.
     foreign_keys: the topic's events with another key than the customer id. split_customers: those
     with events from two partitions. Neither makes `ok` false, as vectors can still be right.
     """
@@ -50,11 +60,20 @@ class Verification(Result):
     seconds: float
 
 
-def verify(settings: Settings, sample: int, seed: int | None) -> Verification:
-    """Compare `sample` customers (0: all) of the store with the topic.
+def verify(
+    settings: Settings,
+    sample: int,
+    seed: int | None,
+    files: Sequence[str | Path] = (),
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> Verification:
+    """Compare `sample` customers (0: all) of the store with the topic, and `files` before it.
 
-    seed: draws the same customers again; None: by the clock. Raises Unavailable where a server is
-    away, and FingerprintMismatch where the store is of another declaration.
+    seed: draws the same customers again; None: by the clock. files, from_ms, to_ms: as they were
+    given to the replay that began the namespace. Raises Unavailable where a server is away,
+    FingerprintMismatch where the store is of another declaration, EventFileError.
     """
     started = time.monotonic()
     seed = clock_ms() if seed is None else seed
@@ -62,17 +81,25 @@ def verify(settings: Settings, sample: int, seed: int | None) -> Verification:
     store = open_store(settings, space)
     store.claim()
     with _topic(settings) as past:
+        partitions = list(past.ranges)
         # Before the records: a record may be ahead of the mark, and never behind it.
-        marks = store.watermarks(list(past.ranges))
+        marks, starts = store.watermarks(partitions), store.starts(partitions)
         # What is stored of ignored customers is from before they were ignored.
         ignored = set(settings.events.ignored_customer_ids)
         ids = [i for page in store.customer_ids() for i in page if i not in ignored]
     drawn = drawn_customers(ids, sample, seed)
     stored = store.load(drawn.ids)
     # Opened again: what the records hold by now lies before the ends of now.
-    with _topic(settings) as past:
-        known, unverifiable = verifiable(stored, past)
-        recompute = Recomputation(settings, space, take(stored, known), marks, past, drawn)
+    with _topic(settings) as topic, _files(settings, files, from_ms, to_ms) as replayed:
+        firsts = {tp: first for tp, (first, _) in topic.ranges.items()}
+        sources = dict.fromkeys(s for past in replayed for s in _sources_of(past))
+        extent = Extent(
+            starts, marks | dict.fromkeys(sources, FOR_EVER), firsts | dict.fromkeys(sources, 0)
+        )
+        known, unverifiable = verifiable(stored, extent)
+        recompute = Recomputation(
+            settings, space, take(stored, known), extent, [*replayed, topic], drawn
+        )
         recompute.run()
     forgets = settings.memory().time_to_live_ms > 0
     found = differences(recompute.stored, recompute.states(), space, forgets=forgets)
@@ -94,6 +121,26 @@ def verify(settings: Settings, sample: int, seed: int | None) -> Verification:
     )
 
 
+@contextmanager
+def _files(
+    settings: Settings, files: Sequence[str | Path], from_ms: int | None, to_ms: int | None
+) -> Iterator[list[PastEvents]]:
+    """The event files, as a replay with this window reads them; nothing where none are given."""
+    if not files:
+        yield []
+        return
+    paths = [str(file) for file in files]
+    with open_past(
+        settings, paths, batch_records=BATCH_RECORDS, from_ms=from_ms, to_ms=to_ms
+    ) as past:
+        yield [past]
+
+
+def _sources_of(past: PastEvents) -> list[TopicPartition]:
+    """What records name as the sources of these files' events."""
+    return [] if past.numbering is None else [(s, 0) for s in past.numbering.source_of.values()]
+
+
 def _topic(settings: Settings) -> AbstractContextManager[PastEvents]:
     # Customers whose events are gone are counted as unverifiable, so the rest may be read.
     return open_past(settings, [TOPIC], batch_records=BATCH_RECORDS, missing_history="ignore")
@@ -112,11 +159,11 @@ def in_words(result: Verification, shown: int = 20) -> list[str]:
         f"{result.seconds:.1f} s: {result.different:,} differ"
     )
     if result.absent:
-        lines.append(f"{result.absent:,} of them are in the topic but not in the store")
+        lines.append(f"{result.absent:,} of them have events but no record in the store")
     if result.unverifiable:
         lines.append(
             f"{result.unverifiable:,} could not be checked: some of their events are not, or no "
-            "longer, in the topic"
+            "longer, in the topic; name the event files that were replayed into the namespace"
         )
     if result.foreign_keys:
         lines.append(

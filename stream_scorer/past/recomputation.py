@@ -1,20 +1,29 @@
-"""Customers' records folded anew from the input topic, to be compared with those in the store.
+"""Customers' records folded anew from their events, to be compared with those in the store.
 
-Of each drawn customer every event is folded up to the offsets that its record holds, and below the
-watermark, which promises that all before it is stored. The same hash that drew the customers finds
-those of the topic who should be in the store and are not.
+The events are those of the input topic, after those of the event files that were replayed into the
+namespace first, where there are such. Of each drawn customer every event is folded up to the
+offsets that its record holds, and below the watermark, which promises that all before it is stored;
+of files, all. What lies before the offset from which a partition was read into the namespace is
+left out here too. The same hash that drew the customers finds those who should be in the store and
+are not.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xxhash
 
-from stream_scorer.core.events.batch import EventBatch, Int64, RecordBatch, TopicPartition
+from stream_scorer.core.events.batch import (
+    Bool,
+    EventBatch,
+    Int64,
+    RecordBatch,
+    TopicPartition,
+)
 from stream_scorer.core.events.record_keys import foreign_keys
 from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import fold
@@ -43,12 +52,33 @@ class Sample:
         return self.bound is None or _hash(customer_id, self.seed) <= self.bound
 
 
-class Recomputation:
-    """Records of the customers in `stored`, folded from the topic that `past` is.
+@dataclass(frozen=True)
+class Extent:
+    """Of each partition that fed a namespace, which offsets it was read from and up to.
 
-    marks: the store's watermarks, read before `stored` was. drawn: who was asked for, stored or
-    not. After `run`, `events` says how many were folded, and `foreign_keys` how many of the topic's
-    have another key than the customer id.
+    starts: of those that are known, the first offset. marks: the first offset that need not be
+    stored, which of a directory of files is `FOR_EVER`. firsts: the first that can still be read.
+    """
+
+    starts: Mapping[TopicPartition, int]
+    marks: Mapping[TopicPartition, int]
+    firsts: Mapping[TopicPartition, int]
+
+    def whole(self) -> set[tuple[int, int]]:
+        """(topic hash, partition) of those of which all that was read can be read again."""
+        return {
+            (topic_hash(tp[0]), tp[1])
+            for tp, first in self.firsts.items()
+            if first <= self.starts.get(tp, 0)
+        }
+
+
+class Recomputation:
+    """Records of the customers in `stored`, folded from `pasts`, one after the other.
+
+    extent: of all their partitions; its marks were read before `stored` was. drawn: who was asked
+    for, stored or not. After `run`, `events` says how many were folded, and `foreign_keys` how many
+    of the topic's have another key than the customer id.
     """
 
     def __init__(
@@ -56,25 +86,29 @@ class Recomputation:
         settings: Settings,
         space: FeatureSpace,
         stored: CustomerStates,
-        marks: dict[TopicPartition, int],
-        past: PastEvents,
+        extent: Extent,
+        pasts: Sequence[PastEvents],
         drawn: Sample,
     ) -> None:
         self.stored, self.events, self.foreign_keys = stored, 0, 0
-        self._settings, self._space, self._past, self._drawn = settings, space, past, drawn
+        self._settings, self._space, self._pasts, self._drawn = settings, space, pasts, drawn
         self._store = MemoryStore(space.fingerprint)
         self._row = {customer: i for i, customer in enumerate(stored.customer_ids)}
         self._skipped = set(drawn.ids) - self._row.keys()
-        self._marks = marks
-        self._limits = _limits(stored, list(past.ranges), marks)
+        self._extent = extent
+        self._column_of = {tp: i for i, tp in enumerate(extent.firsts)}
+        self._limits = _limits(stored, list(extent.firsts), extent.marks)
         # Customers who are in the topic and should be stored: until when Redis must keep them.
         self._unstored: dict[str, int] = {}
 
     def run(self) -> None:
-        """Read the topic to its end."""
-        settings = self._settings
-        with progress("reading the topic", self._past.most_records) as meter:
-            for batch in valid_batches(settings, self._past, Refused()):
+        """Read all of them to their ends."""
+        for past in self._pasts:
+            self._read(past)
+
+    def _read(self, past: PastEvents) -> None:
+        with progress(f"reading {past.name}", past.most_records) as meter:
+            for batch in valid_batches(self._settings, past, Refused()):
                 meter.advance(len(batch))
                 self._fold(batch.events)
                 if isinstance(batch.origin, RecordBatch):
@@ -99,11 +133,11 @@ class Recomputation:
     def _fold(self, events: EventBatch) -> None:
         codes, ids = events.customer_id.intern()
         row = np.array([self._row.get(i, -1) for i in ids], np.int64)[codes]
-        column_of = {tp: i for i, tp in enumerate(self._past.ranges)}
-        column = np.array([column_of[tp] for tp in events.partitions], np.int64)
+        column = np.array([self._column_of[tp] for tp in events.partitions], np.int64)
         limit = self._limits[np.maximum(row, 0), column[events.partition_index]]
         # What came after the record was read must not count; it is in the topic already.
-        events = events.take(np.flatnonzero((row >= 0) & (events.offsets <= limit)))
+        inside = (row >= 0) & (events.offsets <= limit) & self._is_read(events)
+        events = events.take(np.flatnonzero(inside))
         self.events += len(events)
         customer, ids = events.customer_id.intern()
         applied = fold.fold_events(
@@ -112,9 +146,15 @@ class Recomputation:
         )  # fmt: skip
         self._store.save(applied.states, np.flatnonzero(applied.changed))
 
+    def _is_read(self, events: EventBatch) -> Bool:
+        """(n,) which events do not lie before what was read of their partition."""
+        starts = [self._extent.starts.get(tp, 0) for tp in events.partitions]
+        return np.asarray(events.offsets >= np.array(starts, np.int64)[events.partition_index])
+
     def _note_unstored(self, events: EventBatch, stamps: Int64) -> None:
-        marks = np.array([self._marks.get(tp, 0) for tp in events.partitions], np.int64)
-        below = np.flatnonzero(events.offsets < marks[events.partition_index])
+        marks = np.array([self._extent.marks.get(tp, 0) for tp in events.partitions], np.int64)
+        is_below = events.offsets < marks[events.partition_index]
+        below = np.flatnonzero(is_below & self._is_read(events))
         codes, ids = events.customer_id.take(below).intern()
         ttl_ms = self._settings.memory().time_to_live_ms
         kept = np.zeros(len(ids), np.int64)
@@ -154,9 +194,9 @@ def _sources(states: CustomerStates) -> Iterator[tuple[int, tuple[int, int], int
         yield row, (topic, partition), offset
 
 
-def verifiable(stored: CustomerStates, past: PastEvents) -> tuple[Int64, int]:
-    """Rows whose events are all in the topic as far as one can tell, and how many others."""
-    whole = {(topic_hash(t), p) for (t, p), (first, _) in past.ranges.items() if first == 0}
+def verifiable(stored: CustomerStates, extent: Extent) -> tuple[Int64, int]:
+    """Rows whose events can all be read again as far as one can tell, and how many others."""
+    whole = extent.whole()
     known = np.ones(len(stored), np.bool_)
     for row, source, _ in _sources(stored):
         known[row] &= source in whole
@@ -166,7 +206,7 @@ def verifiable(stored: CustomerStates, past: PastEvents) -> tuple[Int64, int]:
 
 
 def _limits(
-    stored: CustomerStates, partitions: list[TopicPartition], marks: dict[TopicPartition, int]
+    stored: CustomerStates, partitions: list[TopicPartition], marks: Mapping[TopicPartition, int]
 ) -> Int64:
     """(B, P): of customer b the last offset of partition p that its record must hold."""
     column_of = {(topic_hash(t), p): i for i, (t, p) in enumerate(partitions)}

@@ -213,6 +213,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
     as_said = {
         "NAMESPACE:c:a": "NAMESPACE:c:CUSTOMER_ID",
         "NAMESPACE:watermark:TOPIC:7": "NAMESPACE:watermark:TOPIC:PARTITION",
+        "NAMESPACE:start:TOPIC:7": "NAMESPACE:start:TOPIC:PARTITION",
     }
     shown = {as_said.get(key, re.sub(r"saved:[0-9a-f]{32}", "saved:OWNER", key)) for key in found}
     assert shown == said

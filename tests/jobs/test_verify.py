@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from stream_scorer import cli
 from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.events.refused import Refused
+from stream_scorer.core.features import fold
 from stream_scorer.core.features.state_codec import pack, unpack
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.io.kafka.producer import ConfirmedProducer
@@ -17,6 +22,7 @@ from stream_scorer.jobs import doctor as doctor_job
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.jobs.verify import in_words, verify
 from stream_scorer.live.consumer import open_store
+from stream_scorer.past.sources import open_past, valid_batches
 from stream_scorer.settings.tree import Settings
 
 START = 1_700_000_000_000
@@ -170,3 +176,109 @@ def test_a_customer_who_was_forgotten_and_came_back_is_no_difference(live: Setti
     assert rebuilt["live"] == rebuilt["again"]
     # Without the rule the customers' older events would still count.
     assert not verify(live, 0, seed=1).ok
+
+
+@pytest.fixture
+def files_first(config: Path, kafka: EmbeddedKafka, tmp_path: Path) -> tuple[Settings, Path]:
+    """A namespace of event files up to a moment, and of the topic from then on."""
+    settings = Settings.load(config, environment={})
+    folder = tmp_path / "events"
+    folder.mkdir()
+    events = [
+        {
+            "event_id": str(i), "customer_id": f"c{i % 30:02d}", "event_type": "purchase",
+            "category_id": ("soup", "bread")[i % 2], "occurred_at": START + i * 1_000_000,
+        }
+        for i in range(600)
+    ]  # fmt: skip
+    for number in range(2):
+        lines = [json.dumps(e) for e in events[number * 150 : (number + 1) * 150]]
+        (folder / f"{number}.jsonl").write_text("\n".join(lines))
+    # The topic has the newest events of the files as well: its log overlaps with them.
+    publish(settings, events[200:300])
+    middle = read_until(settings)
+    publish(settings, events[300:])
+    rebuild(settings, [folder], "live")
+    store = settings.store.model_copy(update={"namespace": "live"})
+    named = settings.model_copy(update={"store": store})
+    store_of(named).begin(middle)
+    consume(named)
+    return named, folder
+
+
+def read_until(settings: Settings) -> dict[tuple[str, int], int]:
+    """The ends of the topic's partitions now."""
+    with open_past(settings, ["topic"], batch_records=100, missing_history="ignore") as past:
+        return {tp: end for tp, (_, end) in past.ranges.items()}
+
+
+def consume(settings: Settings) -> None:
+    """What `run` does: fold the topic from the watermarks on, and move them."""
+    space, store = settings.feature_space(), store_of(settings)
+    with open_past(settings, ["topic"], batch_records=100, missing_history="ignore") as past:
+        ends = {tp: end for tp, (_, end) in past.ranges.items()}
+        marks = store.watermarks(list(ends))
+        for batch in valid_batches(settings, past, Refused()):
+            of = [marks[tp] for tp in batch.events.partitions]
+            beyond = batch.events.offsets >= np.array(of)[batch.events.partition_index]
+            events = batch.events.take(np.flatnonzero(beyond))
+            customer, ids = events.customer_id.intern()
+            states = store.load(ids)
+            applied = fold.fold_events(states, events, customer, space, memory=settings.memory())
+            assert not len(store.save(applied.states, np.flatnonzero(applied.changed)))
+        store.advance(ends)
+
+
+def test_a_namespace_of_files_and_the_topic_is_compared_with_both(
+    files_first: tuple[Settings, Path],
+) -> None:
+    settings, folder = files_first
+    report = verify(settings, 0, 1, [folder])
+    assert report.differences == ()
+    assert (report.ok, report.checked, report.unverifiable) == (True, 30, 0)
+    # Those of the topic that came before it was read into the namespace are in the files already.
+    assert report.events == 600
+
+
+def test_files_that_are_not_given_make_their_customers_unverifiable(
+    files_first: tuple[Settings, Path],
+) -> None:
+    settings, _ = files_first
+    report = verify(settings, 0, 1)
+    assert (report.ok, report.checked, report.unverifiable) == (False, 0, 30)
+    assert "name the event files that were replayed" in in_words(report)[-1]
+
+
+def test_an_event_of_the_files_that_is_lost_is_found(files_first: tuple[Settings, Path]) -> None:
+    settings, folder = files_first
+    replace(settings, "c07", None)
+    (folder / "1.jsonl").write_text(
+        (folder / "1.jsonl").read_text()
+        + "\n"
+        + json.dumps(
+            {"event_id": "x", "customer_id": "c03", "event_type": "purchase", "occurred_at": START}
+        )
+    )
+    report = verify(settings, 0, 1, [folder])
+    assert not report.ok
+    assert {d.customer_id for d in report.differences} == {"c03", "c07"}
+    assert report.absent == 1
+
+
+def test_a_topic_that_was_read_from_its_middle_on_is_compared_from_there(
+    config: Path, kafka: EmbeddedKafka
+) -> None:
+    settings = Settings.load(config, environment={})
+    event = {"event_type": "purchase", "category_id": "soup", "occurred_at": START}
+    publish(settings, [{**event, "event_id": str(i), "customer_id": "ann"} for i in range(10)])
+    store_of(settings).begin(read_until(settings))
+    publish(settings, [{**event, "event_id": f"b{i}", "customer_id": "ann"} for i in range(5)])
+    consume(settings)
+    report = verify(settings, 0, 1)
+    assert (report.ok, report.checked, report.events) == (True, 1, 5)
+
+
+def test_a_window_without_files_is_refused(config: Path) -> None:
+    done = CliRunner().invoke(cli.app, ["verify", "-c", str(config), "--to", "2026-01-01T00:00Z"])
+    assert done.exit_code == 2
+    assert "--to: '2026-01-01T00:00Z': is the window of event files" in done.output

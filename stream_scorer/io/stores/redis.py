@@ -3,6 +3,7 @@
 Keys, all under the namespace NS from the settings:
   NS:c:CUSTOMER_ID              string, one record (state_codec.py), with an expiry if set
   NS:watermark:TOPIC:PARTITION  decimal, the next offset that the store still needs
+  NS:start:TOPIC:PARTITION      decimal, the first watermark: no earlier event went in
   NS:fingerprint                16 hexadecimal digits, set once
   NS:group:TOPIC                the consumer group that reads the topic into NS
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
@@ -216,6 +217,7 @@ class RedisStore:
             return
         partitions = list(offsets)
         keys = [self._watermark_key(tp) for tp in partitions]
+        keys += [self._start_key(tp) for tp in partitions]
         least = [max(self._least(tp), 0) for tp in partitions]
         calls: list[Call] = [(keys, [*offsets.values(), *least])]
         ((fits, *answers),) = self._ask(lambda: self._begin.run(calls))
@@ -226,6 +228,12 @@ class RedisStore:
             raise self._rewound(wanted, stored)
         self._seen |= stored
         self._owned |= offsets.keys()
+
+    def starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset from which each partition was read into the namespace, where it is known:
+        namespaces of older releases do not keep it."""
+        keys = [self._start_key(tp) for tp in partitions]
+        return self._ask(lambda: self._read_offsets(partitions, keys))
 
     def release(self, partitions: list[TopicPartition]) -> None:
         """This owner no longer reads these partitions."""
@@ -335,10 +343,14 @@ class RedisStore:
         return self._seen.get(partition, -1)
 
     def _read_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return self._read_offsets(partitions, [self._watermark_key(tp) for tp in partitions])
+
+    def _read_offsets(
+        self, partitions: list[TopicPartition], keys: list[str]
+    ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        values = self._client.mget([self._watermark_key(tp) for tp in partitions])
-        found = zip(partitions, values, strict=True)
+        found = zip(partitions, self._client.mget(keys), strict=True)
         return {tp: int(value) for tp, value in found if value is not None}
 
     def _group_key(self, topic: str) -> str:
@@ -346,6 +358,9 @@ class RedisStore:
 
     def _key(self, customer_id: str) -> str:
         return f"{self._namespace}:c:{customer_id}"
+
+    def _start_key(self, partition: TopicPartition) -> str:
+        return f"{self._namespace}:start:{partition[0]}:{partition[1]}"
 
     def _watermark_key(self, partition: TopicPartition) -> str:
         return f"{self._namespace}:watermark:{partition[0]}:{partition[1]}"

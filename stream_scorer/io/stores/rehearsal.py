@@ -46,7 +46,10 @@ def rehearse(client: Any, namespace: str) -> list[str]:
 
 def _deleted(store: RedisStore, own: str) -> bool:
     """Whether all its keys are gone."""
-    names = ("fingerprint", f"topic:{TOPIC}", f"watermark:{TOPIC}:0", f"c:{CUSTOMER}")
+    names = (
+        "fingerprint", f"topic:{TOPIC}", f"watermark:{TOPIC}:0", f"start:{TOPIC}:0",
+        f"c:{CUSTOMER}",
+    )  # fmt: skip
     keys = [*(f"{own}:{name}" for name in names), store.mark_key]
     try:
         store.server.client.delete(*keys)
