@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from stream_scorer.core.events.batch import EventBatch, StringColumn
 Row = dict[str, Any]
 
 pytest_addoption = tier_counts.add_option
+
+# Some tests end a process that they start by SIGHUP. A runner under nohup has it ignored, and
+# processes would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -32,7 +32,6 @@ from stream_scorer.live.stop import Stop
 MOST_CALLS = 30_000
 # After these the store may hold what the log does not, or lack what the log has: consumers stop.
 BEYOND_REPAIR = ("truncation", "redis evicts")
-SILENT_SECONDS = 200.0
 QUIET_SECONDS = 12.0  # in which an idle consumer looks at Redis at least twice
 # Where faults do most harm: half of them come just before the next call of one of these names.
 MOMENTS = (
@@ -82,9 +81,7 @@ class World:
         self._faults = list(plan.active_faults)
         self._waiting_for: dict[str, list[Fault]] = {}  # call -> faults that come just before it
         self._reached: list[tuple[Fault, str]] = []
-        self._shop = plan.customers, plan.partitions
-        self._to_come = events_of(plan.seed, plan.events, *self._shop)
-        self._last_event_at = self.scheduler.now
+        self._to_come = events_of(plan.seed, plan.events, plan.customers, plan.partitions)
         self._proxied = self.random.random() < 0.5  # connections outlast a restart of Redis
         self._quiet_since: float | None = None
 
@@ -164,7 +161,6 @@ class World:
 
     def _append(self) -> None:
         event = self._to_come.pop(0)
-        self._last_event_at = self.scheduler.now
         at_ms = int(1000 * (EPOCH_SECONDS + self.scheduler.now))
         self.broker.append((INPUT, event.partition), event.key, event.value, at_ms)
 
@@ -219,20 +215,10 @@ class World:
             return True
         if self._faults or self._reached or self._to_come or self._late or not self._is_done():
             self._quiet_since = None
-            self._sell_on()
             return False
         if self._quiet_since is None:
             self._quiet_since = self.scheduler.now
         return self.scheduler.now > self._quiet_since + QUIET_SECONDS
-
-    def _sell_on(self) -> None:
-        """An offset whose commit a rebalance refused is committed with the next event, so one comes
-        where a shop has been silent for too long."""
-        if self._to_come or self.scheduler.now < self._last_event_at + SILENT_SECONDS:
-            return
-        events = events_of(self.plan.seed, 3 * self.plan.events, *self._shop)
-        mine = {event.partition: event for event in events if event.customer}
-        self._to_come = list(mine.values())
 
     def _is_done(self) -> bool:
         for slot in self.slots:

@@ -112,6 +112,10 @@ class KafkaSource:
         held, self._held = self._held, []
         messages = held + self._consume(self._max_events - len(held), self._max_age_seconds)
         self._errors.raise_failure()
+        if not messages:
+            # What a rebalance refused; with the next event it might wait for hours, and all that
+            # time the group would seem to lag, and a successor would read it again.
+            self._commit_waiting()
         return self._batch(messages)
 
     def owned(self, records: RecordBatch) -> RecordBatch:
@@ -134,16 +138,22 @@ class KafkaSource:
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Commit, and wait for the answer; only partitions still held. Raises BusUnavailable.
 
-        Where the group is changing the offsets are kept, and committed with the next ones or when
-        their partition is given up. An offset below the committed one is left out. Where a
-        transaction has committed them, they are only remembered.
+        Where the group is changing the offsets are kept, and committed with the next ones, by a
+        `poll` that finds no records, or when their partition is given up. An offset below the
+        committed one is left out. Where a transaction has committed them, they are only remembered.
         """
         mine = {tp: o for tp, o in next_offsets.items() if tp in self._next}
         if not self._commits:
             self._offsets.note(mine)
             return
         self._offsets.add(mine)
-        self._offsets.commit(self._consumer, self._offsets.waiting())
+        self._commit_waiting()
+
+    def _commit_waiting(self) -> None:
+        # A client that was evicted joins again on a thread of its own, and commits as the new
+        # member: the group would accept offsets of partitions that another has read on from.
+        if self._membership.is_current(self._consumer):
+            self._offsets.commit(self._consumer, self._offsets.waiting())
 
     def seek(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Read on from `next_offsets`; partitions not held are ignored. Raises HistoryGone."""

@@ -36,6 +36,13 @@ class Membership:
         self._metadata = metadata if valid else None
         return bool(known) and known != member_id
 
+    def is_current(self, consumer: Consumer) -> bool:
+        """Whether the client is still the member that it was at the last rebalance handled."""
+        try:
+            return (consumer.memberid() or "") == self._member_id
+        except RuntimeError:  # the group is being left
+            return False
+
     def metadata(self) -> bytes:
         """For send_offsets_to_transaction. Raises BusUnavailable where the group is changing."""
         if self._metadata is None:

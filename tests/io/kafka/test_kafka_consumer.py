@@ -112,6 +112,7 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("recreated", committed=50, mark=50)
     start("store-away", failures=1)
     start("commit")
+    start("commit-later")
     start("transactional", commits=False)
     start("seek")
     start("seek-gone", values=12, value_bytes=900_000)
@@ -218,6 +219,23 @@ def test_nothing_is_lost_or_doubled_while_waiting(scenarios: dict[str, Scenario]
     while sum(map(len, batches)) < 2:
         batches.append(scenario.read(1))
     assert [v for b in batches for v in b.values] == [b"before", b"after"]
+
+
+def test_an_evicted_member_commits_nothing_until_its_rebalance_is_handled(
+    scenarios: dict[str, Scenario], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka has joined again by itself: the group would take the commit for the new member's,
+    of partitions that another may have read on from."""
+    scenario = scenarios["commit-later"]
+    batch = scenario.read(10)
+    with monkeypatch.context() as evicted:
+        evicted.setattr(scenario.source._membership, "_member_id", "the member before")
+        scenario.source.commit(batch.next_offsets())
+        assert len(scenario.source.poll()) == 0
+        assert scenario.committed() == 0
+    # What was kept is committed without another event.
+    assert len(scenario.source.poll()) == 0
+    assert scenario.committed() == 10
 
 
 def test_lost_partition_is_neither_kept_nor_committed(scenarios: dict[str, Scenario]) -> None:
