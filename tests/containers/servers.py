@@ -238,9 +238,23 @@ class KafkaServer(Server):
         if found.error is not None:
             raise KafkaException(found.error)
         return {
-            part: consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=CALL_SECONDS)
-            for part in found.partitions
+            part: self._range(consumer, TopicPartition(topic, part)) for part in found.partitions
         }
+
+    @staticmethod
+    def _range(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+        """A broker that was frozen leads nothing until the controller has heard of it again, and
+        the client has several errors for that."""
+        deadline = time.monotonic() + CALL_SECONDS
+        while True:
+            try:
+                low, high = consumer.get_watermark_offsets(partition, timeout=CALL_SECONDS)
+            except KafkaException:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return low, high
 
     def _await_partitions(self, topic: str, total: int) -> None:
         deadline = time.monotonic() + CALL_SECONDS
