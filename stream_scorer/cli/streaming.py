@@ -162,16 +162,13 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     show(diagnosis, job.in_words(diagnosis), as_json, ok=diagnosis.ok)
 
 
-@app.command(
-    epilog="Examples: stream-scorer verify --sample 1000; stream-scorer verify events/ "
-    "--to 2026-09-07T00:00Z"
-)
+@app.command(epilog="Example: stream-scorer verify -c stream_scorer.toml --sample 1000")
 @verb
 def verify(
     events: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[EVENTS...]",
+            metavar="EVENTS...",
             help="The event files that were replayed into the namespace before the topic.",
         ),
     ] = None,
