@@ -98,6 +98,9 @@ def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
     )
     if not well_formed:
         raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
+    if manifest["rows"] != sum(shard["rows"] for shard in manifest["shards"]):
+        remedy = f"its rows are not those of its shards; {WRITE_AGAIN}"
+        raise SnapshotError("snapshot", where, remedy)
     for name in (shard["name"] for shard in manifest["shards"]):
         if not SHARD_NAME.fullmatch(name):
             remedy = f"lists a shard {name!r}, which is not a shard's file name; {WRITE_AGAIN}"

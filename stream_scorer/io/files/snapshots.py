@@ -271,7 +271,9 @@ class Shards(Sequence[LabelledRows]):
                     raise SnapshotError("snapshot", other.path, remedy)
         self._space = first.info.space
         self._categories = len(first.info.categories)
-        self._files = [s.path / shard["name"] for s in snapshots for shard in s.manifest["shards"]]
+        listed = [(s.path, shard) for s in snapshots for shard in s.manifest["shards"]]
+        self._files = [path / shard["name"] for path, shard in listed]
+        self._rows = [int(shard["rows"]) for _, shard in listed]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -285,7 +287,10 @@ class Shards(Sequence[LabelledRows]):
             return [self[i] for i in range(*number.indices(len(self)))]
         file = self._files[number]
         try:
-            return from_table(pq.read_table(file), self._space.width, self._categories)
+            rows = from_table(pq.read_table(file), self._space.width, self._categories)
+            if len(rows) != self._rows[number]:
+                raise ValueError(f"has {len(rows)} rows, its manifest says {self._rows[number]}")
+            return rows
         except (OSError, ValueError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise SnapshotError("snapshot", file, f"{reason}; {WRITE_AGAIN}") from None

@@ -189,6 +189,7 @@ def test_other_features_are_refused_with_the_remedy(snapshot):
         (lambda m: m["shards"][0].update(name="/etc/passwd"), "not a shard's file name"),
         (lambda m: m["shards"][0].update(bytes="many"), "not a snapshot's manifest"),
         (lambda m: m.update(shards=None), "not a snapshot's manifest"),
+        (lambda m: m["shards"][0].update(rows=1), "its rows are not those of its shards"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(snapshot, change, said):
@@ -210,6 +211,18 @@ def test_rows_that_break_the_format_are_refused(tmp_path):
     snapshot = written(tmp_path / "t", rows)
     with pytest.raises(SnapshotError, match="ascend"):
         snapshot.shards()[0]
+
+
+def test_a_shard_with_fewer_rows_than_its_manifest_says_is_refused(tmp_path):
+    """A reader would not notice that customers are missing."""
+    snapshot = written(tmp_path / "s", some_rows(5))
+    manifest = copy.deepcopy(snapshot.manifest)
+    manifest["shards"][0]["rows"] += 1
+    manifest["rows"] += 1
+    file = snapshot.path / "_manifest.json"
+    file.write_bytes(snapshot_manifest.manifest_content(manifest))
+    with pytest.raises(SnapshotError, match="has 5 rows, its manifest says 6"):
+        Snapshot.open(snapshot.path).shards()[0]
 
 
 def test_an_existing_snapshot_is_not_overwritten(snapshot):
