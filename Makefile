@@ -69,9 +69,10 @@ bench: $(READY) ## how fast each stage is, with its baseline
 
 ##@ Develop
 
+# Not --quiet: that also hides warnings from `strict: true` of mkdocs.yml, which then fails on none.
 docs: $(READY) ## the documents as a site in site/; a dead link fails
 	$(INSTALL) -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 images: ## build the images of the container tests where they can't be pulled
 	bash tests/images/build
