@@ -10,6 +10,7 @@ come from elsewhere, such as a replay of event files into the same namespace.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 SHOWN_PARTITIONS = 4
 CONFIG_SECONDS = 2.0  # short, because an embedded cluster never answers this question
 
+# Of the partitions that have lost their first records, the time of the oldest that is left; None
+# where none is left, or where it has no time.
+BeginsMs = Mapping[TopicPartition, int | None]
+
 
 def check_history(
     kafka: KafkaSettings, reader: TopicReader, from_ms: int | None, *, accepted: bool
@@ -32,7 +37,12 @@ def check_history(
 
     Where `accepted` it is a warning instead.
     """
-    found = [text for text in (_compacted(kafka), _deleted(reader, from_ms)) if text]
+    # Each is read from Kafka.
+    begins_ms = {
+        tp: reader.first_record_ms(tp) for tp, (first, _) in reader.log.items() if first > 0
+    }
+    deleted = _deleted(reader, begins_ms, from_ms)
+    found = [text for text in (_compacted(kafka), deleted) if text]
     if not found:
         return
     missing = "; ".join(found)
@@ -43,7 +53,7 @@ def check_history(
         "topic", kafka.input_topic,
         f"{missing}. Vectors of the rest would lack what came before. Give the event files "
         "instead; or `replay EVENTS --to TIME --into NAMESPACE` first and then the topic with "
-        f"--from TIME{_complete_from(reader)}; or take the rest as if it were all, with "
+        f"--from TIME{_complete_from(begins_ms)}; or take the rest as if it were all, with "
         "--accept-missing-history",
     )  # fmt: skip
 
@@ -67,12 +77,8 @@ def _compacted(kafka: KafkaSettings) -> str:
     return f"cleanup.policy is {policy!r}, so that compaction removes all but the newest events"
 
 
-def _deleted(reader: TopicReader, from_ms: int | None) -> str:
-    gaps = [
-        (tp, first_ms)
-        for tp in _begun_late(reader)
-        if not _reaches(first_ms := reader.first_record_ms(tp), from_ms)
-    ]
+def _deleted(reader: TopicReader, begins_ms: BeginsMs, from_ms: int | None) -> str:
+    gaps = [(tp, first_ms) for tp, first_ms in begins_ms.items() if not _reaches(first_ms, from_ms)]
     if not gaps:
         return ""
     shown = [
@@ -83,12 +89,8 @@ def _deleted(reader: TopicReader, from_ms: int | None) -> str:
     return f"its oldest events were deleted: {', '.join(shown)}{others}"
 
 
-def _begun_late(reader: TopicReader) -> list[TopicPartition]:
-    return [tp for tp, (first, _) in reader.log.items() if first > 0]
-
-
 def _reaches(first_record_ms: int | None, from_ms: int | None) -> bool:
-    """Whether the log goes back to from_ms; one without any record tells nothing of its past."""
+    """Whether the log goes back to from_ms; one without any record says nothing of its past."""
     return from_ms is not None and first_record_ms is not None and first_record_ms <= from_ms
 
 
@@ -100,8 +102,7 @@ def _beginning(reader: TopicReader, tp: TopicPartition, first_record_ms: int | N
     return f"begins at offset {first}{at}"
 
 
-def _complete_from(reader: TopicReader) -> str:
+def _complete_from(begins_ms: BeginsMs) -> str:
     """The first moment from which on every partition holds all."""
-    moments = [reader.first_record_ms(tp) for tp in _begun_late(reader)]
-    known = [moment for moment in moments if moment is not None]
+    known = [moment for moment in begins_ms.values() if moment is not None]
     return f", at the earliest {np.datetime64(max(known), 'ms')}Z" if known else ""
