@@ -94,7 +94,7 @@ class Recomputation:
         self._settings, self._space, self._pasts, self._drawn = settings, space, pasts, drawn
         self._store = MemoryStore(space.fingerprint)
         self._row = {customer: i for i, customer in enumerate(stored.customer_ids)}
-        self._skipped = set(drawn.ids) - self._row.keys()
+        self._drawn_ids = frozenset(drawn.ids)
         self._extent = extent
         self._column_of = {tp: i for i, tp in enumerate(extent.firsts)}
         self._limits = _limits(stored, list(extent.firsts), extent.marks)
@@ -110,11 +110,12 @@ class Recomputation:
         with progress(f"reading {past.name}", past.most_records) as meter:
             for batch in valid_batches(self._settings, past, Refused()):
                 meter.advance(len(batch))
-                self._fold(batch.events)
+                is_read = self._is_read(batch.events)
+                self._fold(batch.events, is_read)
                 if isinstance(batch.origin, RecordBatch):
                     self.foreign_keys += foreign_keys(batch.events, batch.origin.keys)
                 stamps = batch.origin.timestamps_ms[batch.events.record_index]
-                self._note_unstored(batch.events, stamps)
+                self._note_unstored(batch.events, is_read, stamps)
 
     def states(self) -> CustomerStates:
         """Rows as in `stored`."""
@@ -130,13 +131,13 @@ class Recomputation:
             if until >= now_ms
         ]
 
-    def _fold(self, events: EventBatch) -> None:
+    def _fold(self, events: EventBatch, is_read: Bool) -> None:
         codes, ids = events.customer_id.intern()
         row = np.array([self._row.get(i, -1) for i in ids], np.int64)[codes]
         column = np.array([self._column_of[tp] for tp in events.partitions], np.int64)
         limit = self._limits[np.maximum(row, 0), column[events.partition_index]]
         # What came after the record was read must not count; it is in the topic already.
-        inside = (row >= 0) & (events.offsets <= limit) & self._is_read(events)
+        inside = (row >= 0) & (events.offsets <= limit) & is_read
         events = events.take(np.flatnonzero(inside))
         self.events += len(events)
         customer, ids = events.customer_id.intern()
@@ -151,10 +152,10 @@ class Recomputation:
         starts = [self._extent.starts.get(tp, 0) for tp in events.partitions]
         return np.asarray(events.offsets >= np.array(starts, np.int64)[events.partition_index])
 
-    def _note_unstored(self, events: EventBatch, stamps: Int64) -> None:
+    def _note_unstored(self, events: EventBatch, is_read: Bool, stamps: Int64) -> None:
         marks = np.array([self._extent.marks.get(tp, 0) for tp in events.partitions], np.int64)
         is_below = events.offsets < marks[events.partition_index]
-        below = np.flatnonzero(is_below & self._is_read(events))
+        below = np.flatnonzero(is_below & is_read)
         codes, ids = events.customer_id.take(below).intern()
         ttl_ms = self._settings.memory().time_to_live_ms
         kept = np.zeros(len(ids), np.int64)
@@ -163,11 +164,9 @@ class Recomputation:
         until = forgotten + kept_longer_ms(ttl_ms) if ttl_ms else np.full(len(below), FOR_EVER)
         np.maximum.at(kept, codes, until)
         for customer, at in zip(ids, kept.tolist(), strict=True):
-            # A drawn customer without a row was stored when ids were read: not verifiable, rather
-            # than absent.
-            if customer in self._row or customer in self._skipped:
-                continue
-            if self._drawn.covers(customer):
+            # Who was drawn was stored when ids were read: without a record that can be compared
+            # the customer is unverifiable, and not absent.
+            if customer not in self._drawn_ids and self._drawn.covers(customer):
                 self._unstored[customer] = max(at, self._unstored.get(customer, 0))
 
 
