@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
 )
 from servers import KafkaServer, RedisServer
 
+from stream_scorer.checks.finding import Finding
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.events.batch import RecordBatch
 from stream_scorer.errors import Halt, StreamScorerError
@@ -26,7 +27,7 @@ from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.jobs import topics
-from stream_scorer.jobs.doctor import Finding, doctor
+from stream_scorer.jobs.doctor import doctor
 from stream_scorer.settings.tree import Settings
 
 pytestmark = pytest.mark.containers

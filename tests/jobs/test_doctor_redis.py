@@ -11,8 +11,9 @@ import redis
 from typer.testing import CliRunner
 
 from stream_scorer import cli
+from stream_scorer.checks.finding import Finding
+from stream_scorer.checks.redis import redis_findings
 from stream_scorer.demo.embedded import EmbeddedRedis
-from stream_scorer.jobs.doctor import Finding, _redis
 from stream_scorer.settings.tree import Settings
 
 Findings = dict[str, Finding]
@@ -35,7 +36,7 @@ def findings(settings: Settings) -> Callable[..., Findings]:
     def found(**changes: Any) -> Findings:
         options = type(settings.redis)(**{**settings.redis.model_dump(), **changes})
         changed = settings.model_copy(update={"redis": options})
-        return {finding.check: finding for finding in _redis(changed)}
+        return {finding.check: finding for finding in redis_findings(changed)}
 
     return found
 

@@ -15,13 +15,14 @@ import pytest
 
 from stream_scorer import jobs
 from stream_scorer.bench.timing import Machine, Measurement
+from stream_scorer.checks.finding import Finding
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.core.features.parity import Difference
 from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
-from stream_scorer.jobs.doctor import Diagnosis, Finding
+from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.export import Exported
 from stream_scorer.jobs.models import Activated, ListedModel, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_scorer import cli
+from stream_scorer.checks.redis import split_customers_findings
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import fold
@@ -18,7 +19,6 @@ from stream_scorer.core.features.state_codec import pack, unpack
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.jobs import doctor as doctor_job
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.jobs.verify import in_words, verify
 from stream_scorer.live.consumer import open_store
@@ -92,7 +92,7 @@ def test_keys_that_are_no_customer_and_customers_in_two_partitions_are_counted(
 ) -> None:
     before = verify(live, 0, seed=1)
     assert (before.foreign_keys, before.split_customers) == (0, 0)
-    assert [f.ok for f in doctor_job._split(live)] == [True]
+    assert [f.ok for f in split_customers_findings(live)] == [True]
     event = {"event_id": "x", "customer_id": "c01", "event_type": "purchase", "occurred_at": START}
     producer = ConfirmedProducer({"bootstrap.servers": live.kafka.bootstrap_servers})
     for partition in range(4):
@@ -106,7 +106,7 @@ def test_keys_that_are_no_customer_and_customers_in_two_partitions_are_counted(
     words = " ".join(in_words(report))
     assert "4 events of the topic have another key than the customer id" in words
     assert "1 customers have events in two partitions" in words
-    (finding,) = doctor_job._split(live)
+    (finding,) = split_customers_findings(live)
     assert (finding.ok, finding.found) == (
         False, "1 of 60 have events in two partitions of the topic",
     )  # fmt: skip

@@ -1,0 +1,156 @@
+"""What `stream-scorer doctor` looks at in Kafka: topics, rights, the group, the topic's history.
+
+Nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from stream_scorer.checks.finding import Finding
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.errors import BusUnavailable, Halt, StreamScorerError
+from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
+from stream_scorer.io.kafka.start_offset import FRESH_START
+from stream_scorer.settings.connections import KafkaSettings
+from stream_scorer.settings.topics import (
+    TopicPlan,
+    retention_in_words,
+    topic_plans,
+    topic_problems,
+)
+from stream_scorer.settings.tree import Settings
+
+LISTED = 8
+
+
+def kafka_findings(settings: Settings) -> Iterator[Finding]:
+    """The brokers, the three topics, this user's rights, and how far the group has read.
+
+    Brokers that do not answer are one finding, and the last.
+    """
+    try:
+        admin = KafkaAdmin(settings.kafka.client_properties())
+        yield Finding("kafka", f"brokers {', '.join(admin.brokers())}")
+        topics: dict[str, Topic] = {}
+        for plan in topic_plans(settings.kafka):
+            yield from _topic(admin, plan, topics)
+        yield from _rights(admin, settings.kafka, topics)
+        if settings.kafka.input_topic in topics:
+            topic = topics[settings.kafka.input_topic]
+            group = settings.kafka.group_id
+            positions = admin.with_waiting(group, admin.positions(group, topic))
+            yield from _bound(settings, positions)
+            yield _group(settings.kafka.group_id, positions)
+            yield _history(settings, positions)
+    except StreamScorerError as error:
+        remedy = "check kafka.bootstrap_servers, and that the brokers are up and let this user in"
+        if isinstance(error, Halt):
+            remedy = "give this user the right that is missing, or the config another user"
+        yield Finding("kafka", f"{settings.kafka.bootstrap_servers}: {error}", remedy)
+
+
+def _topic(admin: KafkaAdmin, plan: TopicPlan, topics: dict[str, Topic]) -> Iterator[Finding]:
+    """What is wrong with one topic; adds it to `topics` where it exists."""
+    check = f"topic {plan.name}"
+    try:
+        found = admin.topics([plan.name])
+    except Halt as error:
+        remedy = f"allow this user Describe on topic {plan.name}"
+        yield Finding(check, f"whether it exists can't be seen: {error}", remedy)
+        return
+    topics |= found
+    topic = found.get(plan.name)
+    partitions = None if topic is None else topic.partitions
+    problems = topic_problems(plan, partitions, {} if topic is None else topic.config)
+    for problem in problems:
+        yield Finding(check, problem.found, problem.remedy)
+    if not problems:
+        yield Finding(check, f"{partitions} partitions{'' if topic is None else _kept(topic)}")
+
+
+def _rights(
+    admin: KafkaAdmin, kafka: KafkaSettings, topics: Mapping[str, Topic]
+) -> Iterator[Finding]:
+    """What `run` will do and this user may not."""
+    needed = {
+        kafka.input_topic: "READ", kafka.output_topic: "WRITE", kafka.dead_letter_topic: "WRITE",
+    }  # fmt: skip
+    for topic, operation in needed.items():
+        allowed = admin.operations(topic) if topic in topics else None
+        if allowed is not None and operation not in allowed:
+            verb = operation.capitalize()
+            yield Finding(
+                f"topic {topic}", f"this user may not {verb.lower()} it",
+                f"allow this user {verb} on topic {topic}",
+            )  # fmt: skip
+    try:
+        allowed = admin.group_operations(kafka.group_id)
+    except BusUnavailable as error:
+        yield Finding(f"group {kafka.group_id}", f"its rights can't be asked: {error}")
+        return
+    except Halt:
+        allowed = frozenset()
+    if allowed is not None and "READ" not in allowed:
+        yield Finding(
+            f"group {kafka.group_id}", "this user may not join it",
+            f"allow this user Read on group {kafka.group_id}",
+        )  # fmt: skip
+
+
+def _kept(topic: Topic) -> str:
+    config = topic.config or {}
+    if "delete" not in config.get("cleanup.policy", "") or "retention.ms" not in config:
+        return ""
+    return f", records are kept {retention_in_words(config['retention.ms'])}"
+
+
+def _history(settings: Settings, positions: Mapping[TopicPartition, GroupPosition]) -> Finding:
+    """How far back the input topic goes, against what `replay` and `verify` need: its start."""
+    check = f"history of {settings.kafka.input_topic}"
+    late = [f"{name}[{p}] at {at.first}" for (name, p), at in positions.items() if at.first > 0]
+    if not late:
+        return Finding(check, "the topic holds every event since its first")
+    listing = ", ".join(late[:LISTED]) + (", ..." if len(late) > LISTED else "")
+    found = (
+        f"the oldest events of {len(late)} of {len(positions)} partitions were deleted (the logs "
+        f"begin: {listing}): `replay` needs their event files, and `verify` can't check customers "
+        "who had events in them"
+    )
+    if settings.kafka.input_retention_ms is not None:
+        return Finding(check, found)
+    return Finding(
+        check, found,
+        "set retention.ms=-1 on the topic, keep the event files of what is gone, and set "
+        "kafka.input_retention to how far back the topic goes",
+    )  # fmt: skip
+
+
+def _bound(
+    settings: Settings, positions: Mapping[TopicPartition, GroupPosition]
+) -> Iterator[Finding]:
+    """Whether the group's offsets are another namespace's."""
+    group, namespace = settings.kafka.group_id, settings.store.namespace
+    others = {p.namespace for p in positions.values() if p.namespace} - {namespace}
+    if others:
+        names = ", ".join(sorted(others))
+        remedy = f"stop the members of {names}; then `run` moves the group to {namespace}"
+        found = f"reads for namespace {names}, the config names {namespace}"
+        yield Finding(f"group {group}", found, f"{remedy}; or {FRESH_START}")
+
+
+def _group(group: str, positions: Mapping[TopicPartition, GroupPosition]) -> Finding:
+    gone = [
+        f"{name}[{partition}]"
+        for (name, partition), p in positions.items()
+        if p.committed is not None and p.committed < p.first
+    ]
+    if gone:
+        found = f"events were deleted before they were read: {', '.join(gone)}"
+        return Finding(
+            f"group {group}", found, f"give the topic a longer retention, and {FRESH_START}"
+        )
+    if all(p.committed is None for p in positions.values()):
+        return Finding(f"group {group}", "has not consumed yet")
+    lag = sum(p.lag for p in positions.values())
+    return Finding(f"group {group}", f"{lag:,} events behind")
