@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tier_counts
 import without_mxnet
+from avro_bytes import long, text
 
 from stream_scorer.core.events.batch import EventBatch, StringColumn
 
@@ -28,21 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(plugin)
 
 
-def _long(number: int) -> bytes:
-    """Avro's variable-length zig-zag long."""
-    number = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
 def _map_bytes(attributes: dict[str, str]) -> bytes:
     if not attributes:
         return b"\0"
-    texts = [t.encode() for pair in attributes.items() for t in pair]
-    return _long(len(attributes)) + b"".join(_long(len(t)) + t for t in texts) + b"\0"
+    texts = [text(t.encode()) for pair in attributes.items() for t in pair]
+    return long(len(attributes)) + b"".join(texts) + b"\0"
 
 
 def event_batch(rows: Sequence[Row], topic: str = "events") -> EventBatch:

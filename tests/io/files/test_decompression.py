@@ -14,36 +14,15 @@ from random import Random
 
 import pyarrow as pa
 import pytest
+from avro_bytes import SYNC, container, long, text
 
 from stream_scorer.core.avro.event_encoder import encode_events
-from stream_scorer.core.avro.schemas import SINGLE_OBJECT_PREFIX_BYTES, schema_json
+from stream_scorer.core.avro.schemas import SINGLE_OBJECT_PREFIX_BYTES
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.events import open_events, write_events
 
 START_MS = 1_767_225_600_000
-SYNC = b"s" * 16
 MIB = 2**20
-
-
-def long(number: int) -> bytes:
-    number = (number << 1) ^ (number >> 63)
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
-
-
-def text(content: bytes) -> bytes:
-    return long(len(content)) + content
-
-
-def container(codec: str, *blocks: tuple[int, bytes], schema: str | None = None) -> bytes:
-    """A file of (records, compressed content)."""
-    given = (schema or schema_json("customer_event")).encode()
-    header = b"Obj\x01" + long(2) + text(b"avro.schema") + text(given) + text(b"avro.codec")
-    header += text(codec.encode()) + long(0) + SYNC
-    return header + b"".join(long(n) + text(content) + SYNC for n, content in blocks)
 
 
 def deflate(content: bytes) -> bytes:
@@ -123,7 +102,7 @@ def test_a_block_of_as_many_bytes_as_may_be_is_read(tmp_path: Path) -> None:
 
 
 def test_records_of_next_to_no_bytes_are_counted_as_what_they_take(tmp_path: Path) -> None:
-    schema = '{"type": "record", "name": "E", "fields": [{"name": "event_id", "type": "boolean"}]}'
+    schema = b'{"type": "record", "name": "E", "fields": [{"name": "event_id", "type": "boolean"}]}'
     block = (100_000_000, deflate(bytes(100_000_000)))
     path = tmp_path / "e.avro"
     path.write_bytes(container("deflate", block, schema=schema))
