@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
@@ -58,9 +59,10 @@ def encoded_lines(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedObje
         except (InputError, ValueError, RecursionError) as error:
             batch.add(position, line, len(line), f"line {position + 1}: {_printable(error)}")
         if batch.is_full:
-            yield batch.taken()
+            yield batch.objects()
+            batch = _Batch(limits)
     if batch.values:
-        yield batch.taken()
+        yield batch.objects()
 
 
 def encoded_elements(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedObjects]:
@@ -80,13 +82,14 @@ def encoded_elements(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedO
                     position, original, len(text), f"object {position + 1}: {_printable(error)}"
                 )
             if batch.is_full:
-                yield batch.taken()
+                yield batch.objects()
+                batch = _Batch(limits)
     except BrokenArrayError:
         if batch.values:
-            yield batch.taken()
+            yield batch.objects()
         raise
     if batch.values:
-        yield batch.taken()
+        yield batch.objects()
 
 
 class _Batch:
@@ -109,10 +112,8 @@ class _Batch:
         limits = self._limits
         return len(self.values) >= limits.batch_records or self._bytes >= limits.max_block_bytes
 
-    def taken(self) -> EncodedObjects:
-        batch = EncodedObjects(np.array(self._positions, np.int64), self.values, self._unfit)
-        self.__init__(self._limits)  # type: ignore[misc]
-        return batch
+    def objects(self) -> EncodedObjects:
+        return EncodedObjects(np.array(self._positions, np.int64), self.values, self._unfit)
 
 
 def _lines(stream: IO[bytes], most_bytes: int) -> Iterator[tuple[bytes, bool]]:
@@ -217,7 +218,7 @@ def _id_as_text(name: str, given: object) -> str | None:
     if isinstance(given, int) and not isinstance(given, bool):
         return number_as_text(given)
     # NaN is no value. Any other double may stand for several ids.
-    if isinstance(given, float) and (given != given or is_exact(given)):  # noqa: PLR0124 - NaN
+    if isinstance(given, float) and (math.isnan(given) or is_exact(given)):
         return number_as_text(given)
     raise InputError(name, given, IDS_REMEDY)
 
