@@ -95,7 +95,7 @@ def at_cutoffs(known: KnownEvents, cutoffs_ms: Sequence[int]) -> Moments:
         stop = int(np.searchsorted(known.known_at_ms, cutoff))
         at_ms = known.events.occurred_at_ms[start:stop]
         np.maximum.at(newest, known.customer[start:stop], at_ms)
-        start = max(start, stop)
+        start = stop
         remembered = ~is_forgotten(newest, cutoff, known.memory)
         parts.append(np.flatnonzero((newest != NEVER) & remembered))
     times = [np.full(len(p), c, np.int64) for p, c in zip(parts, cutoffs_ms, strict=True)]
