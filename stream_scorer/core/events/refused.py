@@ -61,8 +61,7 @@ class Refused:
     """Records that could not be applied: all counted by reason, the first `LISTED` listed.
 
     window: stops the job where too many are refused, or collects what another process will judge;
-    None never stops it. ignored_events: of customers who are to be ignored; they are not
-    refused.
+    None never stops it. ignored_events: of customers who are to be ignored; they are not refused.
     """
 
     window: DeadLetterWindow | DeadLetterParts | None = None

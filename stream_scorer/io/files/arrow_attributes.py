@@ -35,7 +35,7 @@ def attributes_problem(kind: pa.DataType) -> str | None:
             twice = next(name for name in names if names.count(name) > 1)
             return f"attributes has the field {twice} twice; write it once"
     else:
-        return f"attributes is {kind}; give a map, or a struct of {ATTRIBUTES_REMEDY[5:]}"
+        return f"attributes is {kind}; give a map, or a struct of text, numbers or booleans"
     for name, field in fields.items():
         if not can_be_attribute(field):
             return f"attributes: {name} is {field}; {ATTRIBUTES_REMEDY}"

@@ -1,4 +1,4 @@
-"""Files that are compressed as a whole: gzip, Zstandard and bzip2, told by their first bytes.
+"""Files that are compressed as a whole: gzip, Zstandard and bzip2, recognised by their first bytes.
 
 They are decompressed as they are read, so that no more than the reader asks for is in memory.
 """

@@ -68,7 +68,7 @@ class _Chunk(NamedTuple):
 
 
 class _UnreadableError(Exception):
-    """Bytes that are no header of a page."""
+    """Bytes that are no header of a page, or no footer."""
 
 
 def reading_plan(
