@@ -1,9 +1,9 @@
 """From framed bytes to columns of events: `Decoder`, and the splitting of Avro file blocks.
 
-All values of a batch are joined into one buffer, which the string columns of the
-result keep as spans. The frame prefixes are read in one compiled pass; for each distinct one the
-writer schema is asked for once and compiled to a program; a second compiled pass fills the columns.
-Python touches single records only where they are bad.
+All values of a batch are joined into one buffer, which the string columns of the result keep as
+spans. The frame prefixes are read in one compiled pass; for each distinct one the writer schema is
+asked for once and compiled to a program; a second compiled pass fills the columns. Python touches
+single records only where they are bad, or have a value that is no text yet (texts.py).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _digits(data: Any, at: Any, end: Any, count: Any) -> Any:
 
 @kernel
 def _days(year: Any, month: Any, day: Any) -> Any:
-    """Days since 1970-01-01 in the Gregorian calendar; -1 for a day that does not exist.
+    """(days since 1970-01-01 in the Gregorian calendar, whether there is such a day).
 
     By years that begin in March, so that the leap day is the last one (Hinnant, "chrono-Compatible
     Low-Level Date Algorithms", days_from_civil).

@@ -27,8 +27,8 @@ Bool = npt.NDArray[np.bool_]
 TopicPartition = tuple[str, int]
 
 NULL = -1
-# Of an event's value, and of an attribute that is read as a number. A sum of 10^8 such values is
-# below the largest float32, 3.4e38: beyond it the sum would be infinite, and its scores NaN.
+# Of an event's value, and of an attribute that is read as a number: what is larger is a mistake.
+# Features take what is larger than keys.MAX_WEIGHT as MAX_WEIGHT, so that their sums stay finite.
 LARGEST_NUMBER = 1e30
 NO_TIMESTAMP = -1  # Kafka's own number for it
 

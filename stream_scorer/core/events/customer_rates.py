@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_scorer.core.events.batch import Int32, Int64
-from stream_scorer.core.events.time_units import moment_text
+from stream_scorer.core.events.moments import moment_text
 
 HOUR_MS = 3_600_000
 MOST_OF_A_BATCH = 32

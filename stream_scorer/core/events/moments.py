@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+import numpy as np
+
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -20,3 +22,10 @@ def parse_iso_8601(text: str) -> datetime:
 def nearest_ms(moment: datetime) -> int:
     """Milliseconds since 1970 UTC of a datetime with a zone, rounded to the nearest."""
     return round((moment - EPOCH).total_seconds() * 1000)
+
+
+def moment_text(ms: int) -> str:
+    """Milliseconds since 1970 UTC as ISO 8601, such as 2026-01-01T00:00:00Z; years as they are."""
+    if ms == np.iinfo(np.int64).min:  # numpy's number for no time
+        return "no time"
+    return f"{str(np.datetime64(ms, 'ms')).removesuffix('.000')}Z"

@@ -6,7 +6,7 @@ thousands of years ahead. Another unit is proposed only where it gives a plausib
 
 from __future__ import annotations
 
-import numpy as np
+from stream_scorer.core.events.moments import moment_text
 
 # (unit, multiplier, divisor) to milliseconds; for one number at most one of them is plausible.
 UNITS = (
@@ -15,13 +15,6 @@ UNITS = (
     ("nanoseconds", 1, 1_000_000),
     ("days", 86_400_000, 1),
 )
-
-
-def moment_text(ms: int) -> str:
-    """Milliseconds since 1970 UTC as ISO 8601, such as 2026-01-01T00:00:00Z; years as they are."""
-    if ms == np.iinfo(np.int64).min:  # numpy's number for no time
-        return "no time"
-    return f"{str(np.datetime64(ms, 'ms')).removesuffix('.000')}Z"
 
 
 def unit_question(number: int, earliest_ms: int, latest_ms: int) -> str:

@@ -17,8 +17,9 @@ from stream_scorer.core.events.batch import (
     Origin,
     Reason,
 )
+from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.events.similar_words import meant
-from stream_scorer.core.events.time_units import moment_text, unit_question
+from stream_scorer.core.events.time_units import unit_question
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def _detail(events: EventBatch, row: int, reason: Reason, rules: EventRules, lat
     if reason is Reason.VALUE_NOT_FINITE:
         return f"value {events.value[row]} is not finite"
     if reason is Reason.VALUE_TOO_LARGE:
-        return f"value {events.value[row]} is beyond {LARGEST_NUMBER:g}, the largest that is summed"
+        return f"value {events.value[row]} is beyond {LARGEST_NUMBER:g}, the largest accepted"
     at_ms = int(events.occurred_at_ms[row])
     if reason is Reason.TIME_IN_FUTURE:
         beyond = f"after {moment_text(latest_ms)}, the latest that is plausible for its record"

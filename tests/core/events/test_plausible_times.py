@@ -8,7 +8,8 @@ import pytest
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, EventBatch, RecordBatch
-from stream_scorer.core.events.time_units import moment_text, unit_question
+from stream_scorer.core.events.moments import moment_text
+from stream_scorer.core.events.time_units import unit_question
 from stream_scorer.core.events.validation import EventRules, validate
 
 EARLIEST_MS = 631_152_000_000  # 1990
