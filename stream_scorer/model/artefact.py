@@ -27,9 +27,9 @@ import numpy.typing as npt
 
 from stream_scorer.atomic import NewFolder
 from stream_scorer.core.events.batch import Int64
-from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
-from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
+from stream_scorer.errors import ArtefactError, FingerprintMismatch
 from stream_scorer.model import params_file, symbol_file
 from stream_scorer.model.spec import FORMAT, Layout, Manifest, NetworkSpec
 
@@ -201,15 +201,7 @@ def _checked(
         if min(manifest.category_index, default=0) < 0:
             raise IndexError(f"category_index has {min(manifest.category_index)}")
         named = tuple(words[i] for i in manifest.category_index)
-    # ConfigError and whatever else comes of values of other types than a declaration's.
-    except (
-        ConfigError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except MALFORMED as error:
         remedy = f"contradicts itself: {error}; train the model again"
         raise ArtefactError("model", path / MANIFEST_FILE, remedy) from None
     if manifest.classes != manifest.labels.classes:

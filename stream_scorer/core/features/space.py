@@ -35,6 +35,10 @@ MAX_COLUMNS = 2**31 - 1
 SEVERAL = -1  # in place of a column: its name is not unique
 MOST_COMPARED_NAMES = 10_000  # when a name is wrong and one like it is looked for
 
+# What reading a declaration raises where its values are of other types than `declaration` writes;
+# reading the other parts of a manifest raises the same.
+MALFORMED = (ConfigError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
@@ -150,7 +154,7 @@ class FeatureSpace:
 
     @classmethod
     def from_declaration(cls, declaration: Mapping[str, Any]) -> FeatureSpace:
-        """The space that `declaration()` described."""
+        """The space that `declaration()` described. Raises `MALFORMED` for anything else."""
         known = {f.name for f in fields(Feature)}
         features = []
         for raw in declaration["features"]:

@@ -31,9 +31,9 @@ import pyarrow.parquet as pq
 from stream_scorer import atomic
 from stream_scorer.core.events.refused import Refusal, RefusedRecord, refused_in_words
 from stream_scorer.core.features.ignored_values import IgnoredValue, ignored_in_words
-from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
-from stream_scorer.errors import ConfigError, FingerprintMismatch, SnapshotError
+from stream_scorer.errors import FingerprintMismatch, SnapshotError
 from stream_scorer.io.files.snapshot_manifest import (
     FORMAT,
     MANIFEST_FILE,
@@ -319,15 +319,7 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
             LeftOut.of(manifest["left_out"]) if "left_out" in manifest else LeftOut(),
         )  # fmt: skip
         agrees = info.categories == tuple(manifest["categories"])
-    # ConfigError and whatever else comes of values of other types than `manifest_of` writes.
-    except (
-        ConfigError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except MALFORMED as error:
         reason = f"contradicts itself ({error}); {WRITE_AGAIN}"
         raise SnapshotError("snapshot", where, reason) from None
     if not agrees or space.fingerprint_hex != manifest["fingerprint"]:
