@@ -37,7 +37,7 @@ VERIFY_SECONDS = 5.0
 REPORT_SECONDS = 60.0
 SPLIT_REMEDY = (
     "give every producer of the topic the partitioner that kafka.partitioner names (librdkafka's "
-    "default is another), and replay into a new namespace; so too after partitions were added"
+    "default is another), and replay into a new namespace, also after partitions were added"
 )
 
 

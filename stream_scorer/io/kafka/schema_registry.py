@@ -73,8 +73,8 @@ class SchemaLookup:
         found = self._lookups.answer(schema_id)
         if found is None:
             raise NoSchemaError(
-                "not asked for, because the registry does not know too many other ids of the same "
-                "batch; put it back with dead-letters replay",
+                "not asked for, because too many other ids of the same batch are unknown to the "
+                "registry; put it back with dead-letters replay",
                 only_now=True,
             )
         if isinstance(found, UnknownIdError):
