@@ -16,16 +16,15 @@ into Redis      a new namespace is built by the same code, with watermarks, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate_events
-from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.refused import (
     Refusal,
     Refused,
@@ -44,15 +43,15 @@ from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
-from stream_scorer.errors import EventFileError, Halt, InputError, StoreRewound
+from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter
 from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.live.consumer import open_store
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.past.namespaces import build_namespace
 from stream_scorer.past.sources import (
     MissingHistory,
     PastEvents,
@@ -276,26 +275,13 @@ def rebuild(
     except ValueError:
         remedy = "use letters, digits, dots, dashes and underscores only"
         raise InputError("--into", namespace, remedy) from None
-    store = open_store(
-        settings.model_copy(update={"store": named}), space := settings.feature_space()
-    )
+    named_settings = settings.model_copy(update={"store": named})
+    store = open_store(named_settings, space := settings.feature_space())
     evictions = EvictionWatch(store.server, allowed=settings.redis.allow_eviction)
     evictions.refuse()
     store.claim()
     with _opened(settings, sources, window, REDIS_BATCH_RECORDS) as past:
-        # A partition that starts at 5 must not look as if 0 to 4 were stored.
-        _begin(store, namespace, {tp: first for tp, (first, _) in past.ranges.items()})
-        noted = replace(past, batches=_with_files_noted(past, store))
-        fold = PastFold(settings, noted, store, threads or usable_cores())
-        try:
-            fold.run()
-            # The ends, though the last offsets may hold no record (compaction, transactions).
-            store.advance({tp: end for tp, (_, end) in past.ranges.items()})
-        except StoreRewound:
-            raise Halt(
-                f"Redis lost writes while namespace {namespace} was built; run the same command "
-                "again: it skips what is stored"
-            ) from None
+        fold = build_namespace(named_settings, past, store, threads or usable_cores())
         evictions.evicted()
     return RebuiltNamespace(
         counts=fold.counts(),
@@ -309,24 +295,6 @@ def rebuild(
         refusals=fold.refused.refusals(),
         ignored_values=fold.ignored.found(space.vocabularies),
     )
-
-
-def _begin(store: RedisStore, namespace: str, firsts: dict[TopicPartition, int]) -> None:
-    """Begin the partitions of a topic. Raises InputError where an earlier replay ended before their
-    first offsets: watermarks would move over events that nobody has read."""
-    try:
-        store.begin(firsts)
-    except StoreRewound as gap:
-        missing = ", ".join(
-            f"{topic}[{partition}] from {offset} to {firsts[topic, partition] - 1}"
-            for (topic, partition), offset in sorted(gap.offsets.items())
-        )
-        remedy = (
-            f"it holds the topic up to before this replay's first event, and would lack {missing}"
-        )
-        raise InputError(
-            "--into", namespace, f"{remedy}; begin the replay there, or name a new namespace"
-        ) from None
 
 
 def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -> list[str]:
@@ -359,22 +327,6 @@ def _opened(
         settings, [str(s) for s in sources], batch_records=batch_records,
         from_ms=window.from_ms, to_ms=window.to_ms, missing_history=window.missing_history,
     )  # fmt: skip
-
-
-def _with_files_noted(past: PastEvents, store: RedisStore) -> Iterator[DecodedBatch]:
-    """The batches, each given on when the namespace knows where its files begin.
-
-    Raises InputError where a file of a directory began elsewhere when the namespace was built.
-    """
-    noted: set[str] = set()
-    for batch in past.batches:
-        numbering = past.numbering
-        if numbering is not None:
-            for file in [f for f in numbering.begins if f not in noted]:
-                noted.add(file)
-                if numbering.source_of[file] != file:  # a file of a directory
-                    store.remember_file_start(file, numbering.begins[file])
-        yield batch
 
 
 def _source_offsets(ends: dict[TopicPartition, int]) -> dict[str, dict[str, int]]:

@@ -23,8 +23,9 @@ from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.jobs import replay as job
-from stream_scorer.jobs.replay import Window, _begin, propensities, rebuild
+from stream_scorer.jobs.replay import Window, propensities, rebuild
 from stream_scorer.live.consumer import open_store
+from stream_scorer.past.namespaces import _begin
 from stream_scorer.settings.connections import RedisSettings
 from stream_scorer.settings.tree import Settings
 

@@ -1,0 +1,77 @@
+"""Past events into a new namespace in Redis, from which `run` goes on.
+
+Watermarks move as they do live, so a build that broke off is taken up by repeating it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.errors import Halt, InputError, StoreRewound
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.past.sources import PastEvents
+from stream_scorer.past.vectors import PastFold
+from stream_scorer.settings.tree import Settings
+
+
+def build_namespace(
+    settings: Settings, past: PastEvents, store: RedisStore, threads: int
+) -> PastFold:
+    """All events of `past` into `store`, which is that of the namespace that `settings` name.
+
+    Raises InputError where events between those of the namespace and those of `past` would be
+    missing, and where a file of a directory begins elsewhere than it did before; Halt where Redis
+    lost writes meanwhile; and as `PastFold.run`.
+    """
+    namespace = settings.store.namespace
+    # A partition that starts at 5 must not look as if 0 to 4 were stored.
+    _begin(store, namespace, {tp: first for tp, (first, _) in past.ranges.items()})
+    noted = replace(past, batches=_with_files_noted(past, store))
+    fold = PastFold(settings, noted, store, threads)
+    try:
+        fold.run()
+        # The ends, though the last offsets may hold no record (compaction, transactions).
+        store.advance({tp: end for tp, (_, end) in past.ranges.items()})
+    except StoreRewound:
+        raise Halt(
+            f"Redis lost writes while namespace {namespace} was built; run the same command "
+            "again: it skips what is stored"
+        ) from None
+    return fold
+
+
+def _begin(store: RedisStore, namespace: str, firsts: dict[TopicPartition, int]) -> None:
+    """Begin the partitions of a topic. Raises InputError where an earlier replay ended before their
+    first offsets: watermarks would move over events that nobody has read."""
+    try:
+        store.begin(firsts)
+    except StoreRewound as gap:
+        missing = ", ".join(
+            f"{topic}[{partition}] from {offset} to {firsts[topic, partition] - 1}"
+            for (topic, partition), offset in sorted(gap.offsets.items())
+        )
+        remedy = (
+            f"it holds the topic up to before this replay's first event, and would lack {missing}"
+        )
+        raise InputError(
+            "--into", namespace, f"{remedy}; begin the replay there, or name a new namespace"
+        ) from None
+
+
+def _with_files_noted(past: PastEvents, store: RedisStore) -> Iterator[DecodedBatch]:
+    """The batches, each given on when the namespace knows where its files begin.
+
+    Raises InputError where a file of a directory began elsewhere when the namespace was built.
+    """
+    noted: set[str] = set()
+    for batch in past.batches:
+        numbering = past.numbering
+        if numbering is not None:
+            for file in [f for f in numbering.begins if f not in noted]:
+                noted.add(file)
+                if numbering.source_of[file] != file:  # a file of a directory
+                    store.remember_file_start(file, numbering.begins[file])
+        yield batch
