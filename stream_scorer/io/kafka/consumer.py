@@ -79,9 +79,8 @@ class KafkaSource:
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._offsets = GroupOffsets(namespace)
-        self._ends: dict[
-            TopicPartition, int
-        ] = {}  # where the log ended when it was read up to there
+        # By partition, where the log ended when it was read up to there.
+        self._ends: dict[TopicPartition, int] = {}
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
         self._errors = ConsumerErrors(on_error)

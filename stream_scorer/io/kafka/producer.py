@@ -34,9 +34,8 @@ DEFAULT_PROPERTIES: dict[str, str | int] = {
     # A micro-batch is tens of megabytes at most; librdkafka's own default is a gigabyte.
     "queue.buffering.max.kbytes": 131_072,
 }
-GRACE_SECONDS = (
-    5.0  # beyond delivery.timeout.ms, when librdkafka has confirmed or failed every record
-)
+# Beyond delivery.timeout.ms, when librdkafka has confirmed or failed every record.
+GRACE_SECONDS = 5.0
 METADATA_SECONDS = 2.0
 BY_KEY = -1  # in place of a partition: the partitioner decides by the key
 # Deliveries are not reported, so `poll` waits this long even where the queue has room again: a

@@ -1,7 +1,8 @@
 -- Moves watermarks forward once the records that they cover are written.
 -- KEYS: W watermark keys, then the key of this owner's mark.
--- ARGV: W least values that must be stored, W new ones, the mark of the last save ('': nothing was saved).
--- Returns OK; or with nothing written REWOUND where a stored watermark is below its least value,
+-- ARGV: W least values that must be stored, W new ones, the mark of the last save ('': nothing was
+-- saved).
+-- Returns OK; or, with nothing written, REWOUND where a stored watermark is below its least value,
 -- UNSAVED where the mark is gone, and with it what was saved before it.
 local watermarks = #KEYS - 1
 for i = 1, watermarks do

@@ -1,8 +1,9 @@
--- Sets the watermarks of partitions that are new to the store, unless the store went back meanwhile.
--- KEYS: W watermark keys, W keys of the starts. ARGV: W starts, W least values that must be stored (0
--- also where none is). A partition that is new to the store also keeps its start, for later readers.
--- Returns 1 and the W stored values; or, with nothing written, 0 and the W stored values ('' for none)
--- where one is below its least value or its start: what lies between would never be read.
+-- Sets the watermarks of partitions that are new to the store, unless the store went back
+-- meanwhile. Such a partition also keeps its start, for later readers.
+-- KEYS: W watermark keys, W keys of the starts.
+-- ARGV: W starts, W least values that must be stored (0 also where none is).
+-- Returns 1 and the W stored values; or, with nothing written, 0 and the W stored values ('' for
+-- none) where one is below its least value or its start: what lies between would never be read.
 local watermarks = #KEYS / 2
 local answer, fits = {1}, true
 for i = 1, watermarks do

@@ -1,11 +1,14 @@
 -- Writes customers' records, each only where it is not older than what is stored.
 -- KEYS: W watermark keys, the key of this owner's mark, then R record keys.
--- ARGV: W, time to live in ms (0: none), how much longer a record is kept in ms, W least watermarks, the mark that the call before this one
--- left ('': no call came before), the mark to leave, R records.
--- Returns the 0-based positions of the records that were refused; or, with nothing written, a string
--- where the store lost writes that were confirmed: REWOUND where a stored watermark is below the least
--- one, UNSAVED where the mark of the call before is gone, and with it what that call wrote.
--- A record's layout: stream_scorer/core/features/state_codec.py. Its offsets start at byte 37 (from 1).
+-- ARGV: W, time to live in ms (0: none), how much longer a record is kept in ms, W least
+-- watermarks, the mark that the call before this one left ('': no call came before), the mark to
+-- leave, R records.
+-- Returns the 0-based positions of the records that were refused; or, with nothing written, a
+-- string where the store lost writes that were confirmed: REWOUND where a stored watermark is below
+-- the least one, UNSAVED where the mark of the call before is gone, and with it what that call
+-- wrote.
+-- A record's layout: stream_scorer/core/features/state_codec.py. Its offsets start at byte 37,
+-- counted from 1.
 local watermarks, ttl_ms, longer_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 for i = 1, watermarks do
   local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
@@ -43,8 +46,8 @@ end
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- Never before the fold has forgotten the customer: measured from the newest event in the record. Of
--- events that are older than that already, as in a replay, from now.
+-- Never before the fold has forgotten the customer: measured from the newest event in the record.
+-- Where that time is over already, as in a replay of old events, measured from now.
 local function left_ms(record)
   local newest_ms = struct.unpack('<i8', record, 29)
   return string.format('%.0f', math.max(newest_ms + ttl_ms - now_ms, 0) + longer_ms)
