@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -309,21 +308,18 @@ class KafkaAdmin:
         return {partition: answer.offset for partition, answer in answers.items()}
 
     def _metadata(self) -> Any:
-        with self._explained():
+        with self._connected.explained():
             listed = partial(self._client.list_topics, timeout=ANSWER_SECONDS)
             return ask("asking for topics", listed)
 
     def _answer(self, future: Future[Any], doing: str, seconds: float = REQUEST_SECONDS) -> Any:
-        with self._explained():
+        with self._connected.explained():
             try:
                 return future.result(seconds)
             except KafkaException as error:
                 raise translate_error(error.args[0], doing) from error
             except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
                 raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None
-
-    def _explained(self) -> AbstractContextManager[None]:
-        return self._connected.explained(partial(self._client.poll, 0))
 
 
 def _code_of(error: BaseException | None) -> int | None:

@@ -21,7 +21,14 @@ from confluent_kafka import KafkaError, KafkaException
 from stream_scorer.confidential import is_secret, without_credentials
 from stream_scorer.errors import BusUnavailable, ClientLost, ConfigError, Halt
 
-Client = TypeVar("Client")
+
+class _Served(Protocol):
+    """A client of librdkafka: `poll` lets it call back."""
+
+    def poll(self, timeout: float, /) -> Any: ...
+
+
+Client = TypeVar("Client", bound=_Served)
 
 log = logging.getLogger("librdkafka")
 
@@ -203,18 +210,17 @@ class Connected(Generic[Client]):
             raise _made_wrongly(str(error), properties) from None
 
     @contextmanager
-    def explained(self, serve: Callable[[], object]) -> Iterator[None]:
-        """A BusUnavailable raised within gets its cause, or becomes a Halt where that is final.
-
-        serve: lets the client call back; librdkafka keeps its callbacks and log lines until then.
-        """
+    def explained(self) -> Iterator[None]:
+        """A BusUnavailable raised within gets its cause, or becomes a Halt where that is final."""
         self.causes.forget()
         try:
             yield
         except ClientLost:
             raise
         except BusUnavailable as error:
-            serve()
+            # librdkafka keeps its callbacks and log lines until it is polled. A record that this
+            # hands out is no loss, because reading has failed.
+            self.client.poll(0)
             cause = self.causes.newest
             if cause is None:
                 raise

@@ -108,7 +108,7 @@ class ConfirmedProducer:
             if waiting:
                 ask("producing", self.client.poll, FULL_QUEUE_SECONDS)
             if time.monotonic() > deadline:
-                with self._connected.explained(lambda: self._connected.client.poll(0)):
+                with self._connected.explained():
                     raise BusUnavailable(
                         f"Kafka has taken no records for {topic} for {self._settle_seconds:g} s"
                     )
@@ -118,7 +118,7 @@ class ConfirmedProducer:
 
         Raises BusUnavailable or Halt where any other record failed.
         """
-        with self._connected.explained(lambda: self._connected.client.poll(0)):
+        with self._connected.explained():
             return self._settle()
 
     def _settle(self) -> list[Oversized]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -67,7 +65,7 @@ class TopicReader:
         self._connected = Connected(Consumer, config, self._on_client_error)
         self._consumer = self._connected.client
         try:
-            with self._explained():
+            with self._connected.explained():
                 self.log = self._log_ranges()
                 self.ranges = self._ranges(from_ms, to_ms)
         # A constructor that raises gives its caller nothing to close.
@@ -120,7 +118,7 @@ class TopicReader:
                 if messages:
                     deadline = time.monotonic() + SILENT_SECONDS
                 elif time.monotonic() > deadline:
-                    with self._explained():
+                    with self._connected.explained():
                         raise BusUnavailable(f"Kafka, {what}: no answer for {SILENT_SECONDS:.0f} s")
                 yield [m for m in messages if m.error() is None and (m.offset() or 0) < end]
         finally:
@@ -206,10 +204,6 @@ class TopicReader:
     def _on_client_error(self, error: KafkaError) -> None:
         failure = translate_error(error, f"reading {self._topic}")
         # As of ConsumerErrors: a client that can't go on would otherwise be waited for in vain.
-        # What may pass is left to `_explained`, which names it where it did not pass.
+        # What may pass is left to `Connected.explained`, which names it where it did not pass.
         if isinstance(failure, Halt | ClientLost):
             self._failure = failure
-
-    def _explained(self) -> AbstractContextManager[None]:
-        # A poll that hands out a record is no loss: it is called where reading has failed.
-        return self._connected.explained(partial(self._consumer.poll, 0))
