@@ -101,7 +101,8 @@ class Consumer:
         self.engine = open_engine(self.model, settings.model.engine)
         self.store = open_store(settings, self.space)
         self._closing, self._membership = ExitStack(), ExitStack()
-        self._topics: KafkaAdmin | None = KafkaAdmin(settings.kafka.client_properties())
+        admin = KafkaAdmin(settings.kafka.client_properties())
+        self._topics: KafkaAdmin | None = admin
         self._topic_had_id = False
         self.lookup = lookup_of(settings)
         # Closed in reverse order: the member leaves its group first.
@@ -110,7 +111,7 @@ class Consumer:
         self.evictions = EvictionWatch(self.store.server, allowed=settings.redis.allow_eviction)
         self.evictions.refuse()
         self.store.claim()
-        bind_group(settings.kafka, settings.store.namespace, self.store)
+        bind_group(admin, settings.kafka, settings.store.namespace, self.store)
 
     def claim(self) -> None:
         """Bind a namespace that was emptied to the declaration and the group again.
@@ -161,8 +162,7 @@ class Consumer:
         self.store.verify()
         # Without partitions nothing was written that could be missed: a store that was emptied
         # meanwhile has forgotten whose it is all the same.
-        self.store.claim()
-        check_binding(self.settings.kafka, self.settings.store.namespace, self.store)
+        self.claim()
 
     def leave(self) -> None:
         """Leave the group. What is not committed is dropped; the next owner reads it again."""

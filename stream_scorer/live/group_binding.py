@@ -21,14 +21,13 @@ from stream_scorer.settings.connections import KafkaSettings
 log = logging.getLogger(__name__)
 
 
-def bind_group(kafka: KafkaSettings, namespace: str, store: RedisStore) -> None:
+def bind_group(admin: KafkaAdmin, kafka: KafkaSettings, namespace: str, store: RedisStore) -> None:
     """Bind group and namespace to each other; call it before the group is joined.
 
     Raises InputError where one of them belongs to another that is in use, StoreUnavailable, and
     BusUnavailable where that can't be found out.
     """
     topic, group = kafka.input_topic, kafka.group_id
-    admin = KafkaAdmin(kafka.client_properties())
     try:
         others = sorted(admin.namespaces(group, topic) - {namespace})
         if others and admin.members(group):

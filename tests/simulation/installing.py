@@ -21,7 +21,6 @@ from stream_scorer.io.kafka import consumer as kafka_consumer
 from stream_scorer.io.kafka import producer as kafka_producer
 from stream_scorer.io.stores import redis as redis_store
 from stream_scorer.live import consumer as live_consumer
-from stream_scorer.live import group_binding
 from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
 
@@ -95,8 +94,7 @@ def installed(world: World) -> Iterator[None]:
 
     put(kafka_consumer, "Consumer", lambda config, **_o: SimulatedConsumer(world, config))
     put(kafka_producer, "Producer", lambda config, logger: SimulatedProducer(world, config, logger))
-    for module in (live_consumer, group_binding):
-        put(module, "KafkaAdmin", lambda *_a, **_o: SimulatedAdmin(world))
+    put(live_consumer, "KafkaAdmin", lambda *_a, **_o: SimulatedAdmin(world))
     put(redis.Redis, "from_url", lambda *_a, **_o: world.redis_client())
     put(redis_store, "RECORDS_PER_SCRIPT", RECORDS_PER_SCRIPT)
     put(artefact, "load", lambda *_a, **_o: model())
