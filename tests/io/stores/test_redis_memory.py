@@ -20,20 +20,13 @@ POLICIES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis() as server:
-        yield server
-
-
 @pytest.fixture
-def client(embedded: EmbeddedRedis) -> Iterator[Any]:
-    with redis.Redis(port=embedded.port) as connection:
-        connection.flushall()
-        connection.config_set("maxmemory", 0)
-        connection.config_set("maxmemory-policy", "noeviction")
-        connection.config_resetstat()
-        yield connection
+def client(client: Any) -> Any:
+    """Of a server that has no limit and has evicted nothing."""
+    client.config_set("maxmemory", 0)
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_resetstat()
+    return client
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,15 @@ SECRET = "tr0ub4dor"
 TP = ("events", 0)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis() as embedded:
-        yield embedded
-
-
-@pytest.fixture
-def admin(server: EmbeddedRedis) -> Iterator[Any]:
-    with redis.Redis(port=server.port) as client:
-        client.flushall()
-        yield client
-
-
 def rules_of_the_page() -> list[str]:
     """The words of the line that sets up the Redis user, for namespace stream-scorer."""
     (line,) = re.findall(r"^ACL SETUSER scorer (.+)$", PAGE.read_text(), re.MULTILINE)
     return str(line).split()
 
 
-def as_user(admin: Any, rules: list[str]) -> Any:
-    admin.execute_command("ACL", "SETUSER", "scorer", "reset", *rules)
-    port = admin.connection_pool.connection_kwargs["port"]
+def as_user(client: Any, rules: list[str]) -> Any:
+    client.execute_command("ACL", "SETUSER", "scorer", "reset", *rules)
+    port = client.connection_pool.connection_kwargs["port"]
     password = next(r[1:] for r in rules if r.startswith(">"))
     return redis.Redis(port=port, username="scorer", password=password)
 
@@ -57,43 +43,43 @@ def rule_of(command: str) -> str:
     return "+" + command.lower().replace(" ", "|")
 
 
-def test_the_user_of_the_page_may_do_all_that_is_done_and_nothing_else(admin: Any) -> None:
+def test_the_user_of_the_page_may_do_all_that_is_done_and_nothing_else(client: Any) -> None:
     rules = rules_of_the_page()
-    assert rehearse(as_user(admin, rules), "stream-scorer") == []
-    assert admin.dbsize() == 0, "the keys of the trial are gone"
+    assert rehearse(as_user(client, rules), "stream-scorer") == []
+    assert client.dbsize() == 0, "the keys of the trial are gone"
     allowed = {rule for rule in rules if rule.startswith("+")}
     assert allowed == {*map(rule_of, (*RUN_COMMANDS, *READ_COMMANDS, "DEL", "CONFIG GET"))}
-    assert redis_health(as_user(admin, rules), "stream-scorer", "events").snapshots is not None
+    assert redis_health(as_user(client, rules), "stream-scorer", "events").snapshots is not None
 
 
 @pytest.mark.parametrize(
     "command", [c for c in (*RUN_COMMANDS, *READ_COMMANDS) if c != "INFO"], ids=str
 )
-def test_each_command_that_is_missing_is_named(admin: Any, command: str) -> None:
+def test_each_command_that_is_missing_is_named(client: Any, command: str) -> None:
     rules = [r for r in rules_of_the_page() if r != rule_of(command)]
     with pytest.raises(ConfigError) as refused:
-        rehearse(as_user(admin, rules), "stream-scorer")
+        rehearse(as_user(client, rules), "stream-scorer")
     text = str(refused.value)
     assert text.startswith("redis.username: 'scorer': this user may not")
     assert f"'{command.partition(' ')[0].lower()}" in text.partition("; allow it")[0]
     assert command in text.partition("; allow it")[2]
     assert "\n" not in text
-    assert admin.dbsize() == 0
+    assert client.dbsize() == 0
 
 
-def test_keys_that_a_user_may_not_reach_are_one_line(admin: Any) -> None:
+def test_keys_that_a_user_may_not_reach_are_one_line(client: Any) -> None:
     rules = [r for r in rules_of_the_page() if not r.startswith("~")]
     with pytest.raises(ConfigError, match=r"redis\.username: 'scorer'.*keys of store\.namespace"):
-        rehearse(as_user(admin, [*rules, "~other:*"]), "stream-scorer")
+        rehearse(as_user(client, [*rules, "~other:*"]), "stream-scorer")
 
 
-def test_without_info_and_del_it_works_and_says_what_stays(admin: Any) -> None:
+def test_without_info_and_del_it_works_and_says_what_stays(client: Any) -> None:
     rules = [r for r in rules_of_the_page() if r not in ("+info", "+del", "+config|get")]
-    client = as_user(admin, rules)
-    (left,) = rehearse(client, "stream-scorer")
+    scorer = as_user(client, rules)
+    (left,) = rehearse(scorer, "stream-scorer")
     assert left.startswith("stream-scorer:rehearsal:")
-    assert {key.decode()[: len(left) - 1] for key in admin.scan_iter()} == {left[:-1]}
-    health = redis_health(client, "stream-scorer", "events")
+    assert {key.decode()[: len(left) - 1] for key in client.scan_iter()} == {left[:-1]}
+    health = redis_health(scorer, "stream-scorer", "events")
     assert (health.product, health.snapshots) == ("", None)
 
 
@@ -126,8 +112,8 @@ def test_who_is_not_let_in_gets_one_line_without_the_password(
     assert "\n" not in str(refused.value)
 
 
-def test_a_database_that_the_server_does_not_have_is_one_line(server: EmbeddedRedis) -> None:
-    store = RedisStore(redis.Redis(port=server.port, db=99), "test", 1)
+def test_a_database_that_the_server_does_not_have_is_one_line(embedded: EmbeddedRedis) -> None:
+    store = RedisStore(redis.Redis(port=embedded.port, db=99), "test", 1)
     with pytest.raises(ConfigError, match=r"redis\.url: 'redis://.*/99': .*no database of this nu"):
         store.claim()
     store.close()
@@ -174,9 +160,9 @@ def test_a_node_of_a_cluster_is_one_line(cluster_node: EmbeddedRedis, has: str) 
     ids=["moved", "crossslot", "script", "select"],
 )
 def test_whatever_a_node_of_a_cluster_says_the_line_is_the_same(
-    server: EmbeddedRedis, error: Exception
+    embedded: EmbeddedRedis, error: Exception
 ) -> None:
-    store = RedisStore(redis.Redis(port=server.port), "test", 1)
+    store = RedisStore(redis.Redis(port=embedded.port), "test", 1)
 
     def fail() -> None:
         raise error
@@ -187,10 +173,10 @@ def test_whatever_a_node_of_a_cluster_says_the_line_is_the_same(
 
 
 def test_data_of_another_program_in_the_namespace_is_one_line(
-    admin: Any, server: EmbeddedRedis
+    client: Any, embedded: EmbeddedRedis
 ) -> None:
-    admin.hset("test:fingerprint", "field", "value")
-    store = RedisStore(redis.Redis(port=server.port), "test", 1)
+    client.hset("test:fingerprint", "field", "value")
+    store = RedisStore(redis.Redis(port=embedded.port), "test", 1)
     with pytest.raises(ConfigError, match=r"store\.namespace.*another program.*new name"):
         store.claim()
     store.close()
@@ -236,7 +222,7 @@ def test_what_is_no_redis_server_is_one_line() -> None:
     ids=["redis", "valkey", "dragonfly", "refused"],
 )
 def test_a_server_is_shown_by_its_own_name_and_version(
-    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, info: dict[str, Any], product: str
+    embedded: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, info: dict[str, Any], product: str
 ) -> None:
     monkeypatch.setattr("stream_scorer.io.stores.redis_server.RedisServer.info", lambda *_: info)
-    assert redis_health(redis.Redis(port=server.port), "test", "events").product == product
+    assert redis_health(redis.Redis(port=embedded.port), "test", "events").product == product

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,19 +23,6 @@ SPACE = FeatureSpace.compile([Feature("events", half_lives=("1d", "inf"))], {})
 MARK = {("events", 0): 10}
 Store = RedisStore | MemoryStore
 Folded = Callable[..., CustomerStates]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis() as embedded:
-        yield embedded
-
-
-@pytest.fixture
-def client(server: EmbeddedRedis) -> Iterator[Any]:
-    with redis.Redis(port=server.port) as connection:
-        connection.flushall()
-        yield connection
 
 
 @pytest.fixture(params=["redis", "memory"])
