@@ -1,7 +1,7 @@
 """In place of the Redis server and client: the few commands that the product uses, and its Lua.
 
 Scripts run as they are in stream_scorer/io/stores/scripts, in a Lua 5.1 of this process, which is
-the Lua of Redis. tests/io/stores/test_store_contract.py holds this model to the real server.
+the Lua of Redis. test_simulated_redis.py compares this model with a real server.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ class SimulatedServer:
             del self.data[keys[number % len(keys)]]
             self.evicted += 1
 
-    def _set(self, key: bytes, value: bytes, *options: bytes) -> Reply:
-        if b"NX" in options and key in self.data:
-            return None
+    def _set(self, key: bytes, value: bytes, *_expiry: bytes) -> Reply:
         self.data[key] = value
         return True
 
@@ -75,17 +73,6 @@ class SimulatedServer:
 
     def _getrange(self, key: bytes, first: bytes, last: bytes) -> Reply:
         return self.data.get(key, b"")[int(first) : int(last) + 1]
-
-    def _exists(self, *keys: bytes) -> Reply:
-        return sum(key in self.data for key in keys)
-
-    def _strlen(self, key: bytes) -> Reply:
-        return len(self.data.get(key, b""))
-
-    def _del(self, *keys: bytes) -> Reply:
-        return sum(self.data.pop(key, None) is not None for key in keys)
-
-    _unlink = _del
 
     def _time(self) -> Reply:
         return [str(int(self.clock())).encode(), b"0"]
@@ -179,9 +166,10 @@ def _from_lua(answer: Any) -> Reply:
 
 
 class SimulatedRedis:
-    """In place of redis.Redis. `before` is called before each command, with its name, and may
-    raise; it answers "after" where the command is done and its answer gets lost, and "late" where
-    the command arrives after its time limit. `later` takes what happens at some later moment.
+    """In place of redis.Redis. `before` is called before each command, with its name. It answers
+    "before" where the command does not reach the server, "after" where it is done and its answer
+    gets lost, and "late" where it arrives after its time limit. `later` takes what happens at some
+    later moment.
     """
 
     def __init__(
@@ -211,23 +199,14 @@ class SimulatedRedis:
         except redis.exceptions.RedisError:
             return
 
-    def set(
-        self, name: str, value: Any, nx: bool = False, px: int | None = None, xx: bool = False
-    ) -> Reply:
-        options = (["NX"] if nx else []) + ([] if px is None else ["PX", px])
-        return self.command("SET", name, value, *options)
+    def set(self, name: str, value: Any) -> Reply:
+        return self.command("SET", name, value)
 
     def get(self, name: str) -> Reply:
         return self.command("GET", name)
 
     def mget(self, keys: list[str]) -> Reply:
         return self.command("MGET", *keys)
-
-    def delete(self, *keys: str) -> Reply:
-        return self.command("DEL", *keys)
-
-    def exists(self, *keys: str) -> Reply:
-        return self.command("EXISTS", *keys)
 
     def dbsize(self) -> Reply:
         return self.command("DBSIZE")
@@ -255,9 +234,6 @@ class SimulatedRedis:
             "cluster_enabled": 0, "redis_mode": "standalone", "loading": 0,
         }  # fmt: skip
 
-    def config_get(self, pattern: str = "*") -> dict[str, str]:
-        return {"maxmemory-policy": "noeviction", "save": ""}
-
     def scan(self, cursor: int = 0, match: Any = None, count: int | None = None) -> Reply:
         self._before("SCAN")
         pattern = _bytes(match or "*").replace(b"\\", b"")
@@ -278,22 +254,20 @@ class SimulatedPipeline:
         self._commands: list[tuple[Any, ...]] = []
 
     def evalsha(self, sha: str, count: int, *keys_and_arguments: Any) -> SimulatedPipeline:
-        self._commands.append(("EVALSHA", sha, count, *keys_and_arguments))
+        self._commands.append((self._client.evalsha, sha, count, *keys_and_arguments))
         return self
 
     def info(self, section: str = "") -> SimulatedPipeline:
-        self._commands.append((None, section))
+        self._commands.append((self._client.info, section))
         return self
 
     def execute(self, raise_on_error: bool = True) -> list[Reply]:
         commands, self._commands = self._commands, []
         replies: list[Any] = []
-        for command in commands:
+        for command, *arguments in commands:
             # One command's error does not keep the server from doing the next ones.
             try:
-                name, *arguments = command
-                ask = self._client.command if name else self._client.info
-                replies.append(ask(*arguments) if name is None else ask(name, *arguments))
+                replies.append(command(*arguments))
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 raise
             except redis.exceptions.ResponseError as error:
