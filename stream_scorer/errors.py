@@ -9,6 +9,9 @@ An error's text is its whole message: the command line prints `str(error)` as it
 
 from __future__ import annotations
 
+# The remedy where the store, the group and the topic do not belong together any more.
+FRESH_START = "set store.namespace and kafka.group_id to new names"
+
 
 class StreamScorerError(Exception):
     """Root of every error raised on purpose by this package."""

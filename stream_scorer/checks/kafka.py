@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from stream_scorer.checks.finding import Finding
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import BusUnavailable, Halt, StreamScorerError
+from stream_scorer.errors import FRESH_START, BusUnavailable, Halt, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
-from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.settings.connections import KafkaSettings
 from stream_scorer.settings.topics import (
     TopicPlan,

@@ -10,8 +10,7 @@ from typing import Any
 
 from stream_scorer.checks.finding import Finding
 from stream_scorer.core.features.state import split_customers
-from stream_scorer.errors import InputError, StreamScorerError
-from stream_scorer.io.kafka.start_offset import FRESH_START
+from stream_scorer.errors import FRESH_START, InputError, StreamScorerError
 from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
 from stream_scorer.io.stores.redis_memory import FIND_THEM, NO_EVICTION, SET_NO_EVICTION
 from stream_scorer.io.stores.rehearsal import rehearse
@@ -158,5 +157,5 @@ def _namespace(settings: Settings, health: RedisHealth) -> Finding:
     return Finding(
         check,
         f"holds vectors of declaration {health.fingerprint}, the config declares {mine}",
-        "undo the change of the features; or set store.namespace and kafka.group_id to new names",
+        f"undo the change of the features; or {FRESH_START}",
     )

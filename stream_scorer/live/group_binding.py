@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import logging
 
-from stream_scorer.errors import BusUnavailable, InputError
+from stream_scorer.errors import FRESH_START, BusUnavailable, InputError
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.group_offsets import other_namespace
-from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.settings.connections import KafkaSettings
 

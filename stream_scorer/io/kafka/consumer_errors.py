@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message
 
-from stream_scorer.errors import ClientLost, Halt, HistoryGone
+from stream_scorer.errors import FRESH_START, ClientLost, Halt, HistoryGone
 from stream_scorer.io.kafka.errors import ErrorLog, translate_error
-from stream_scorer.io.kafka.start_offset import FRESH_START
 
 
 class ConsumerErrors:

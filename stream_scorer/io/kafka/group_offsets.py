@@ -15,9 +15,8 @@ from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import InputError
+from stream_scorer.errors import FRESH_START, InputError
 from stream_scorer.io.kafka.errors import GROUP_IS_REBALANCING, ask, translate_error
-from stream_scorer.io.kafka.start_offset import FRESH_START
 
 log = logging.getLogger(__name__)
 

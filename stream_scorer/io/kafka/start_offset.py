@@ -19,9 +19,7 @@ the log does not begin at 0. Nothing is skipped silently then: `HistoryGone` say
 from __future__ import annotations
 
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import Halt, HistoryGone
-
-FRESH_START = "set store.namespace and kafka.group_id to new names"  # the remedy of most errors
+from stream_scorer.errors import FRESH_START, Halt, HistoryGone
 
 
 def start_offset(

@@ -45,13 +45,13 @@ from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import pack, unpack
 from stream_scorer.errors import (
+    FRESH_START,
     FingerprintMismatch,
     Halt,
     InputError,
     StoreRewound,
     StoreUnavailable,
 )
-from stream_scorer.io.kafka.start_offset import FRESH_START
 from stream_scorer.io.stores.redis_script import Call, Script
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
 
