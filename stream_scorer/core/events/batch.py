@@ -28,8 +28,8 @@ TopicPartition = tuple[str, int]
 
 NULL = -1
 # Of an event's value, and of an attribute that is read as a number: what is larger is a mistake.
-# Features take what is larger than keys.MAX_WEIGHT as MAX_WEIGHT, so that their sums stay finite.
-LARGEST_NUMBER = 1e30
+# It keeps any float32 sum of a customer's life finite: 10^8 such values are 1e23.
+LARGEST_NUMBER = 1e15
 NO_TIMESTAMP = -1  # Kafka's own number for it
 
 

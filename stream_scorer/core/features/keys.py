@@ -25,8 +25,6 @@ from stream_scorer.core.events.batch import (
 )
 from stream_scorer.core.features.space import ATTRIBUTE, Feature, FeatureSpace
 
-MAX_WEIGHT = 1e15  # keeps any float32 sum of a customer's life finite
-
 
 @dataclass(frozen=True)
 class Keys:
@@ -64,8 +62,7 @@ def keys_of(space: FeatureSpace, columns: EventColumns) -> Keys:
         slot,
         np.array([1.0 if isinstance(f.value, str) else f.value for f in space.features]),
         _side_by_side(
-            [np.clip(columns.numbers(field), -MAX_WEIGHT, MAX_WEIGHT) for field in fields],
-            len(columns), np.float64,
+            [columns.numbers(field) for field in fields], len(columns), np.float64,
         ),
         np.array(
             [fields.index(f.value) if isinstance(f.value, str) else NULL for f in space.features],
