@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.io.metrics_endpoint import MetricsEndpoint
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.consumer import Consumer
@@ -50,8 +49,7 @@ def run(settings: Settings, stop: Stop | None = None) -> Totals:
                 )  # fmt: skip
                 try:
                     consumer.join()
-                    limits = settings.dead_letters
-                    window = DeadLetterWindow(limits.max_share, limits.window_records)
+                    window = settings.dead_letter_window(live=True)
                     loop = Loop(consumer, window, metrics, stop)
                     loop.run()
                 finally:

@@ -26,7 +26,6 @@ import numpy as np
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.events.validation import validate, without_ignored
@@ -131,15 +130,9 @@ class _Again:
         return self.read()
 
 
-def window_of(settings: Settings) -> DeadLetterWindow:
-    """The rule by which `run` stops, for past events."""
-    limits = settings.dead_letters
-    return DeadLetterWindow(limits.max_share, limits.window_records, live=False)
-
-
 def stopping(settings: Settings) -> Refused:
     """Counts what is refused, and stops where `run` would stop."""
-    return Refused(window_of(settings))
+    return Refused(settings.dead_letter_window(live=False))
 
 
 def valid_batches(

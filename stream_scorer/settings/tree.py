@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from stream_scorer.core.events.customer_rates import CustomerRates
+from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.core.events.moments import EPOCH, nearest_ms, parse_iso_8601
 from stream_scorer.core.events.validation import EventRules
 from stream_scorer.core.features.fold_plan import Memory
@@ -216,6 +217,11 @@ class Settings(Section):
     def customer_rates(self) -> CustomerRates:
         """A new count of customers' events, for one reading of them."""
         return CustomerRates(self.events.extreme_events_per_hour)
+
+    def dead_letter_window(self, *, live: bool) -> DeadLetterWindow:
+        """The rule by which `run`, and work on past events, stop; for one reading of events."""
+        limits = self.dead_letters
+        return DeadLetterWindow(limits.max_share, limits.window_records, live=live)
 
     def memory(self) -> Memory:
         """What customers' records remember: the same for live, replays and training."""

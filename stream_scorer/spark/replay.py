@@ -45,7 +45,6 @@ from stream_scorer.past.sources import (
     open_past,
     refuse_unfinished,
     valid_batches,
-    window_of,
 )
 from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
@@ -185,7 +184,8 @@ def _finish(spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInf
 
 def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredValues]:
     """In the order of the log, as one reader would have given it. Raises TooManyDeadLetters."""
-    whole, ignored, window = Refused(), IgnoredValues(), window_of(settings)
+    whole, ignored = Refused(), IgnoredValues()
+    window = settings.dead_letter_window(live=False)
     for _, (one, values) in sorted(reports.items()):
         whole.join(one)
         ignored.add(values.counts.values())
@@ -207,7 +207,8 @@ def _read(
         for row in batch.to_pylist():
             # The driver decides, since the records of one window may lie in several files.
             ignored = IgnoredValues()
-            refused = Refused(DeadLetterParts(window_of(settings).part_records))
+            part_records = settings.dead_letter_window(live=False).part_records
+            refused = Refused(DeadLetterParts(part_records))
             with open_past(
                 settings, [row["path"]], batch_records=BATCH_RECORDS,
                 from_ms=window[0], to_ms=window[1], now_ms=now_ms,

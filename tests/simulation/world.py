@@ -23,7 +23,6 @@ from simulated_group import Group
 from simulated_log import COMMITTED, Broker
 from simulated_redis import SimulatedRedis, SimulatedServer
 
-from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.errors import Halt, HistoryGone, Unavailable
 from stream_scorer.live import consumer as live_consumer
 from stream_scorer.live.loop import Loop
@@ -178,8 +177,7 @@ class World:
         settings = settings_of(slot.client_id, self.plan.delivery)
         with live_consumer.Consumer(settings) as consumer:
             consumer.join()
-            limits = settings.dead_letters
-            window = DeadLetterWindow(limits.max_share, limits.window_records)
+            window = settings.dead_letter_window(live=True)
             Loop(consumer, window, metrics(), slot.stop).run()
 
     def _judge(self, slot: Slot, process: Process) -> None:
