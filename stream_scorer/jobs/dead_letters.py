@@ -2,10 +2,10 @@
 
 `replay` reads the dead-letter topic twice: first for the marks that earlier replays left, then for
 the dead letters. What goes back has its original key, bytes and partition, an offset of its own and
-the current time; the live consumer decides
-about it as about any other record. Once Kafka has confirmed it, a mark in the dead-letter topic
-makes the next `replay` leave it out, since its event would otherwise count twice. A crash before a
-commit can leave several dead letters of one position; only one of them goes back.
+the current time; the live consumer decides about it as about any other record. Once Kafka has
+confirmed it, a mark in the dead-letter topic makes the next `replay` leave it out, since its event
+would otherwise count twice. A crash before a commit can leave several dead letters of one position;
+only one of them goes back.
 """
 
 from __future__ import annotations

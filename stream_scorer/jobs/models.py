@@ -1,10 +1,9 @@
 """`stream-scorer models`: is an artefact whole, and which of several is the active one.
 
 An artefact is checked as the consumer checks it when it starts, and scored once by every engine
-that is installed. In a folder of
-models the active one is a relative symbolic link, `active`; `model.path` may name that link.
-Changing it renames a new link over the old, so a reader sees one or the other; `previous` keeps
-what was active before, for a rollback.
+that is installed. In a folder of models the active one is a relative symbolic link, `active`;
+`model.path` may name that link. Changing it renames a new link over the old, so a reader sees one
+or the other; `previous` keeps what was active before, for a rollback.
 """
 
 from __future__ import annotations

@@ -17,11 +17,7 @@ from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, schema_json
 from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.core.events.refused import (
-    Refusal,
-    RefusedRecord,
-    refused_in_words,
-)
+from stream_scorer.core.events.refused import Refusal, RefusedRecord, refused_in_words
 from stream_scorer.errors import EventFileError, TooManyDeadLetters
 from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
 from stream_scorer.io.kafka.schema_registry import SchemaLookup

@@ -16,13 +16,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.state import split_customers, take
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.live.loop import SPLIT_REMEDY
 from stream_scorer.past.recomputation import (
-    FOR_EVER,
     Extent,
     Recomputation,
     drawn_customers,
@@ -91,15 +89,10 @@ def verify(
     stored = store.load(drawn.ids)
     # Opened again: what the records hold by now lies before the ends of now.
     with _topic(settings) as topic, _files(settings, files, from_ms, to_ms) as replayed:
-        firsts = {tp: first for tp, (first, _) in topic.ranges.items()}
-        sources = dict.fromkeys(s for past in replayed for s in _sources_of(past))
-        extent = Extent(
-            starts, marks | dict.fromkeys(sources, FOR_EVER), firsts | dict.fromkeys(sources, 0)
-        )
+        pasts = [*replayed, topic]
+        extent = Extent.of(pasts, starts, marks)
         known, unverifiable = verifiable(stored, extent)
-        recompute = Recomputation(
-            settings, space, take(stored, known), extent, [*replayed, topic], drawn
-        )
+        recompute = Recomputation(settings, space, take(stored, known), extent, pasts, drawn)
         recompute.run()
     forgets = settings.memory().time_to_live_ms > 0
     found = differences(recompute.stored, recompute.states(), space, forgets=forgets)
@@ -134,11 +127,6 @@ def _files(
         settings, paths, batch_records=BATCH_RECORDS, from_ms=from_ms, to_ms=to_ms
     ) as past:
         yield [past]
-
-
-def _sources_of(past: PastEvents) -> list[TopicPartition]:
-    """What records name as the sources of these files' events."""
-    return [] if past.numbering is None else [(s, 0) for s in past.numbering.source_of.values()]
 
 
 def _topic(settings: Settings) -> AbstractContextManager[PastEvents]:

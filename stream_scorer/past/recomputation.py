@@ -57,12 +57,34 @@ class Extent:
     """Of each partition that fed a namespace, which offsets it was read from and up to.
 
     starts: of those that are known, the first offset. marks: the first offset that need not be
-    stored, which of a directory of files is `FOR_EVER`. firsts: the first that can still be read.
+    stored. firsts: the first that can still be read.
     """
 
     starts: Mapping[TopicPartition, int]
     marks: Mapping[TopicPartition, int]
     firsts: Mapping[TopicPartition, int]
+
+    @classmethod
+    def of(
+        cls,
+        pasts: Sequence[PastEvents],
+        starts: Mapping[TopicPartition, int],
+        marks: Mapping[TopicPartition, int],
+    ) -> Extent:
+        """Of all that feeds a namespace: starts and marks are the store's, of topics.
+
+        Of files all events are stored, and all can be read again.
+        """
+        firsts = {tp: first for past in pasts for tp, (first, _) in past.ranges.items()}
+        files = [
+            (source, 0)
+            for past in pasts
+            if past.numbering is not None
+            for source in past.numbering.source_of.values()
+        ]
+        return cls(
+            starts, {**marks, **dict.fromkeys(files, FOR_EVER)}, firsts | dict.fromkeys(files, 0)
+        )
 
     def whole(self) -> set[tuple[int, int]]:
         """(topic hash, partition) of those of which all that was read can be read again."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from stream_scorer.result import Result
 from stream_scorer.settings.connections import KafkaSettings
 
-FOR_EVER = "-1"  # Kafka's own word for no limit, of retention.ms and of retention.bytes
+NO_LIMIT = "-1"  # Kafka's own word for no limit, of retention.ms and of retention.bytes
 DAY_MS = 86_400_000
 
 
@@ -45,8 +45,8 @@ def topic_plans(kafka: KafkaSettings) -> tuple[TopicPlan, ...]:
     # A dead letter holds an event, so it is kept as long as events are.
     events = {
         "cleanup.policy": "delete",
-        "retention.ms": FOR_EVER if kept_ms is None else str(kept_ms),
-        "retention.bytes": FOR_EVER,
+        "retention.ms": NO_LIMIT if kept_ms is None else str(kept_ms),
+        "retention.bytes": NO_LIMIT,
     }
     compact = {"cleanup.policy": "compact"}
     return (
@@ -111,10 +111,8 @@ def _retention_problems(plan: TopicPlan, config: Mapping[str, str]) -> list[Prob
     if wanted is None or "delete" not in config.get("cleanup.policy", ""):
         return []
     problems = []
-    found, most_bytes = (
-        config.get("retention.ms", FOR_EVER),
-        config.get("retention.bytes", FOR_EVER),
-    )
+    found = config.get("retention.ms", NO_LIMIT)
+    most_bytes = config.get("retention.bytes", NO_LIMIT)
     if int(found) >= 0 and (int(wanted) < 0 or int(found) < int(wanted)):
         problems.append(
             Problem(
@@ -129,7 +127,7 @@ def _retention_problems(plan: TopicPlan, config: Mapping[str, str]) -> list[Prob
         problems.append(
             Problem(
                 f"retention.bytes is {most_bytes}: a busy day deletes events of any age",
-                f"set retention.bytes={FOR_EVER} on the topic",
+                f"set retention.bytes={NO_LIMIT} on the topic",
             )
         )
     return problems
