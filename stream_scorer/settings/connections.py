@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from stream_scorer.confidential import Address, read_address, shown_address
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
+from stream_scorer.settings.sources import read_text
 
 Properties = dict[str, str | int]
 HTTP = ("http", "https")
@@ -110,7 +111,7 @@ class Section(BaseModel):
         value: SecretStr | None = getattr(self, name)
         path: Path | None = getattr(self, f"{name}_file")
         if path is not None:
-            return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
+            return read_text(path).rstrip("\r\n")
         return None if value is None else value.get_secret_value()
 
     def double_secrets(self, section: str, *names: str) -> list[ConfigError]:
