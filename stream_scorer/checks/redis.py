@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from stream_scorer.checks.finding import Finding
+from stream_scorer.core.events.record_keys import SPLIT_REMEDY
 from stream_scorer.core.features.state import split_customers
 from stream_scorer.errors import FRESH_START, InputError, StreamScorerError
 from stream_scorer.io.stores.redis_health import RedisHealth, redis_health
 from stream_scorer.io.stores.redis_memory import FIND_THEM, NO_EVICTION, SET_NO_EVICTION
 from stream_scorer.io.stores.rehearsal import rehearse
 from stream_scorer.live.consumer import open_store, redis_client
-from stream_scorer.live.loop import SPLIT_REMEDY
 from stream_scorer.settings.tree import Settings
 
 NEARLY_FULL = 0.9

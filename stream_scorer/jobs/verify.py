@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.state import split_customers, take
 from stream_scorer.live.consumer import clock_ms, open_store
-from stream_scorer.live.loop import SPLIT_REMEDY
 from stream_scorer.past.recomputation import (
     Extent,
     Recomputation,
@@ -156,7 +156,7 @@ def in_words(result: Verification, shown: int = 20) -> list[str]:
     if result.foreign_keys:
         lines.append(
             f"{result.foreign_keys:,} events of the topic have another key than the customer id: "
-            "key the producers' records by customer_id"
+            f"{KEY_REMEDY}"
         )
     if result.split_customers:
         lines.append(

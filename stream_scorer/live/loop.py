@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
+from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY
 from stream_scorer.core.events.refused import Refused, refused_in_words
 from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_in_words
 from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Unavailable
@@ -35,10 +36,6 @@ WAIT_SLICE_SECONDS = 0.25  # a wait checks this often whether it should stop
 LAG_SECONDS = 5.0
 VERIFY_SECONDS = 5.0
 REPORT_SECONDS = 60.0
-SPLIT_REMEDY = (
-    "give every producer of the topic the partitioner that kafka.partitioner names (librdkafka's "
-    "default is another), and replay into a new namespace, also after partitions were added"
-)
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ class Loop:
         self._delays = _retry_delays()
         self._next_lag = self._next_report = self._next_verify = 0.0
         self._totals, self._started = Totals(), time.monotonic()
-        self._foreign_keys = self._split_customers = 0  # since the last report
         # Since the last report.
+        self._foreign_keys = self._split_customers = 0
         self._refused, self._ignored = Refused(), IgnoredValues()
 
     @property
@@ -184,10 +181,9 @@ class Loop:
         """Where events of one customer may not have come in their order."""
         if self._foreign_keys:
             log.warning(
-                "%s events had another key than the customer id, so a customer's order is lost: "
-                "key the producers' records by customer_id",
-                f"{self._foreign_keys:,}",
-            )
+                "%s events had another key than the customer id, so a customer's order is lost: %s",
+                f"{self._foreign_keys:,}", KEY_REMEDY,
+            )  # fmt: skip
         if self._split_customers:
             log.warning(
                 "%s times a customer had events in two partitions, so their order is lost: %s",

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 
 from stream_scorer.core.events.batch import EventBatch
 
+# What to do where they are not keyed so, and where a customer's events came in two partitions.
+KEY_REMEDY = "key the producers' records by customer_id"
+SPLIT_REMEDY = (
+    "give every producer of the topic the partitioner that kafka.partitioner names (librdkafka's "
+    "default is another), and replay into a new namespace, also after partitions were added"
+)
+
 
 def foreign_keys(events: EventBatch, keys: Sequence[bytes | None]) -> int:
     """Of how many events the record has another key than the customer id, or none.
