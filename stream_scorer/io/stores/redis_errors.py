@@ -25,6 +25,10 @@ RUN_COMMANDS = ("EVALSHA", "SCRIPT LOAD", "MGET", "GET", "SET", "GETRANGE", "TIM
 READ_COMMANDS = ("SCAN", "DBSIZE")  # `export`, `verify` and what else reads all customers
 NEEDED = f"{', '.join((*RUN_COMMANDS, *READ_COMMANDS))} on the keys of store.namespace"
 
+NEEDS_ONE_SERVER = (
+    "where one script can't reach all keys; name a server that runs with cluster-enabled no"
+)
+
 # The client takes these words out of the text, and raises an exception of its own for each.
 _WORDS: dict[type[Exception], str] = {
     redis.exceptions.OutOfMemoryError: "OOM",
@@ -57,8 +61,7 @@ _CAUSES = (
             r"^(MOVED|ASK|CROSSSLOT)\b|not hash to the same slot|in a cluster node|in cluster mode"
         ),
         "redis.url",
-        "this is a node of a Redis Cluster ({said}), where one script can't reach all keys; name a "
-        "server that runs with cluster-enabled no",
+        "this is a node of a Redis Cluster ({said}), " + NEEDS_ONE_SERVER,
     ),
     (
         re.compile(r"DB index|invalid DB"),

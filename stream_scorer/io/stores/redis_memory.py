@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from stream_scorer.errors import ConfigError, Halt
+from stream_scorer.io.stores.redis_errors import NEEDS_ONE_SERVER
 from stream_scorer.io.stores.redis_server import RedisServer
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,7 @@ class EvictionWatch:
         if info.get("cluster_enabled"):
             raise ConfigError(
                 "redis.url", self._server.address,
-                "this is a node of a Redis Cluster, where one script can't reach all keys; name a "
-                "server that runs with cluster-enabled no",
+                f"this is a node of a Redis Cluster, {NEEDS_ONE_SERVER}",
             )  # fmt: skip
         policy = info.get("maxmemory_policy", NO_EVICTION)
         if policy != NO_EVICTION:
