@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from stream_scorer.checks.finding import Finding
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import FRESH_START, BusUnavailable, Halt, StreamScorerError
+from stream_scorer.errors import FRESH_START, BusUnavailable, Halt, InputError, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.settings.connections import KafkaSettings
 from stream_scorer.settings.topics import (
@@ -44,6 +44,8 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
             yield _history(settings, positions)
     except StreamScorerError as error:
         remedy = "check kafka.bootstrap_servers, and that the brokers are up and let this user in"
+        if isinstance(error, InputError):
+            remedy = error.remedy
         if isinstance(error, Halt):
             remedy = "give this user the right that is missing, or the config another user"
         yield Finding("kafka", f"{settings.kafka.bootstrap_servers}: {error}", remedy)

@@ -103,15 +103,21 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    def secret(self, name: str) -> str | None:
+    def secret(self, section: str, name: str) -> str | None:
         """The text of the secret `name`, or of the file in `name`_file; None where neither is set.
 
-        Raises OSError where the file can't be read.
+        Raises ConfigError where the file can't be read, or is not UTF-8.
         """
         value: SecretStr | None = getattr(self, name)
         path: Path | None = getattr(self, f"{name}_file")
         if path is not None:
-            return read_text(path).rstrip("\r\n")
+            try:
+                return read_text(path).rstrip("\r\n")
+            except OSError as error:
+                remedy = f"can't be read: {error.strerror}; check path and permissions"
+            except UnicodeDecodeError:  # its text has a byte of the password in it
+                remedy = "is not UTF-8 text; save it as UTF-8"
+            raise ConfigError(f"{section}.{name}_file", "(secret)", remedy)
         return None if value is None else value.get_secret_value()
 
     def double_secrets(self, section: str, *names: str) -> list[ConfigError]:
@@ -199,11 +205,11 @@ class KafkaSettings(Section):
             "security.protocol": self.security_protocol,
             "sasl.mechanism": self.sasl_mechanism,
             "sasl.username": self.username,
-            "sasl.password": self.secret("password"),
+            "sasl.password": self.secret("kafka", "password"),
             "ssl.ca.location": self.ssl_ca_file,
             "ssl.certificate.location": self.ssl_certificate_file,
             "ssl.key.location": self.ssl_key_file,
-            "ssl.key.password": self.secret("ssl_key_password"),
+            "ssl.key.password": self.secret("kafka", "ssl_key_password"),
             **self.properties,
         }
         return {k: _plain(v) for k, v in chosen.items() if v is not None}
@@ -268,9 +274,10 @@ class SchemaRegistrySettings(Section):
         chosen = {"url": ",".join(server.url for server in servers)}
         users = [server for server in servers if server.username is not None]
         if self.username is not None:
-            chosen["basic.auth.user.info"] = f"{self.username}:{self.secret('password') or ''}"
+            password = self.secret("schema_registry", "password") or ""
+            chosen["basic.auth.user.info"] = f"{self.username}:{password}"
         elif users:
-            password = users[0].password or self.secret("password") or ""
+            password = users[0].password or self.secret("schema_registry", "password") or ""
             chosen["basic.auth.user.info"] = f"{users[0].username}:{password}"
         if self.ssl_ca_file is not None:
             chosen["ssl.ca.location"] = str(self.ssl_ca_file)
@@ -315,7 +322,7 @@ class RedisSettings(Section):
         """Keyword arguments for `redis.Redis.from_url(settings.redis.url, **options)`."""
         chosen = {
             "username": self.username,
-            "password": self.secret("password"),
+            "password": self.secret("redis", "password"),
             "socket_timeout": self.timeout_seconds,
             "socket_connect_timeout": self.timeout_seconds,
         }

@@ -241,7 +241,27 @@ def test_a_config_may_begin_with_a_mark_and_have_windows_line_ends(tmp_path: Pat
 def test_a_secret_in_a_file_may_begin_with_a_mark(tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xef\xbb\xbfhunter2\r\n")
     settings = load(tmp_path, "[redis]\npassword_file = 'password'")
-    assert settings.redis.secret("password") == "hunter2"
+    assert settings.redis.secret("redis", "password") == "hunter2"
+
+
+@pytest.mark.parametrize("section", ["kafka", "redis", "schema_registry"])
+def test_a_secret_whose_file_can_not_be_read_is_one_line(tmp_path: Path, section: str) -> None:
+    """Also where that is seen only when a client is built: the file may be replaced meanwhile."""
+    file = tmp_path / "password"
+    file.write_bytes("g\xe4nse".encode("latin-1"))
+    text = f"[{section}]\npassword_file = 'password'\n"
+    if section == "schema_registry":
+        text += "url = 'http://user@registry'\n"
+    settings = load(tmp_path, text)
+    build = {
+        "kafka": settings.kafka.client_properties, "redis": settings.redis.client_options,
+        "schema_registry": settings.schema_registry.client_properties,
+    }[section]  # fmt: skip
+    with pytest.raises(ConfigError, match=rf"{section}\.password_file: '\(secret\)': is not UTF-8"):
+        build()
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"can't be read: No such file or directory; check path"):
+        build()
 
 
 CALENDAR = '[[features]]\nname = "day"\nkind = "calendar"\nby = ["day_of_week"]\ntime_zone = "{}"\n'
