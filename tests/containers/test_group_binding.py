@@ -22,6 +22,17 @@ pytestmark = [
 MakeRig = Callable[..., Rig]
 
 
+def rig_that_caught_up(
+    make_rig: MakeRig, seed: int, settings: dict[str, object] | None = None
+) -> Rig:
+    """One member has read the first records of the stream."""
+    rig = make_rig(seed=seed, settings=settings)
+    rig.publish(1500)
+    rig.start()
+    rig.caught_up()
+    return rig
+
+
 def refusal(member: Member) -> str:
     """The line with which it refused to run."""
     member.start()
@@ -51,10 +62,7 @@ def committed(rig: Rig, metadata: str | None = None) -> set[str | None]:
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_one_group_in_two_namespaces_is_refused(make_rig: MakeRig, delivery: str) -> None:
-    rig = make_rig(seed=21, settings={"kafka": {"delivery": delivery}})
-    rig.publish(1500)
-    rig.start()
-    rig.caught_up()
+    rig = rig_that_caught_up(make_rig, 21, {"kafka": {"delivery": delivery}})
     assert {namespace_in(m) for m in committed(rig)} == {rig.name}
     stray = rig.member(store={"namespace": f"{rig.name}-other"})
     line = refusal(stray)
@@ -68,10 +76,7 @@ def test_one_group_in_two_namespaces_is_refused(make_rig: MakeRig, delivery: str
 
 
 def test_two_groups_in_one_namespace_are_refused(make_rig: MakeRig) -> None:
-    rig = make_rig(seed=22)
-    rig.publish(1500)
-    rig.start()
-    rig.caught_up()
+    rig = rig_that_caught_up(make_rig, 22)
     stray = rig.member(kafka={"group_id": f"{rig.name}-other"})
     line = refusal(stray)
     assert f"kafka.group_id: '{rig.name}-other'" in line
@@ -85,10 +90,8 @@ def test_two_groups_in_one_namespace_are_refused(make_rig: MakeRig) -> None:
 
 
 def test_a_namespace_moves_to_another_group_once_nobody_uses_it(make_rig: MakeRig) -> None:
-    rig = make_rig(seed=23)
-    rig.publish(1500)
-    (old,) = rig.start()
-    rig.caught_up()
+    rig = rig_that_caught_up(make_rig, 23)
+    (old,) = rig.members
     rig.stop()
     new = rig.member(kafka={"group_id": f"{rig.name}-other"}).start()
     new.wait_for_log("moves from group .* to group")
@@ -99,10 +102,8 @@ def test_a_namespace_moves_to_another_group_once_nobody_uses_it(make_rig: MakeRi
 
 
 def test_a_group_moves_to_another_namespace_once_it_has_no_members(make_rig: MakeRig) -> None:
-    rig = make_rig(seed=24)
-    rig.publish(1500)
-    (old,) = rig.start()
-    rig.caught_up()
+    rig = rig_that_caught_up(make_rig, 24)
+    (old,) = rig.members
     rig.stop()
     other = f"{rig.name}-other"
     new = rig.member(store={"namespace": other}).start()
@@ -114,10 +115,8 @@ def test_a_group_moves_to_another_namespace_once_it_has_no_members(make_rig: Mak
 
 
 def test_offsets_that_an_older_version_committed_are_taken(make_rig: MakeRig) -> None:
-    rig = make_rig(seed=25)
-    rig.publish(1500)
-    (member,) = rig.start()
-    rig.caught_up()
+    rig = rig_that_caught_up(make_rig, 25)
+    (member,) = rig.members
     rig.stop()
     committed(rig, metadata="")
     member.start()
