@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ from stream_scorer.errors import BusUnavailable, Halt, StreamScorerError
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import ask, translate_error
 from stream_scorer.io.kafka.group_offsets import metadata_of, namespace_in
+from stream_scorer.io.kafka.messages import partition_of
 
 REQUEST_SECONDS = 10.0
 ANSWER_SECONDS = 5.0  # how long a server may take to answer at all
@@ -215,25 +217,23 @@ class KafkaAdmin:
         """
         behind = {tp: max(p.first, p.committed or 0) for tp, p in positions.items() if p.lag > 0}
         found = dict(positions)
-        asking = {"group.id": group, "enable.partition.eof": "true", "enable.auto.commit": "false"}
-        properties = {**self._properties, **asking, "auto.offset.reset": "earliest"}
-        consumer = Connected(Consumer, properties).client
-        try:
-            consumer.assign([KafkaPartition(*tp, offset) for tp, offset in behind.items()])
-            until = time.monotonic() + REQUEST_SECONDS
-            while behind and time.monotonic() < until:
-                for message in consumer.consume(1000, FIRST_DELAY_SECONDS):
-                    error, tp = message.error(), (message.topic() or "", message.partition() or 0)
-                    at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
-                    if tp in behind and (error is None or at_end):
-                        del behind[tp]
-                        waiting = min(message.offset() or 0, found[tp].end)
-                        found[tp] = replace(found[tp], waiting=waiting)
-                        consumer.incremental_unassign([KafkaPartition(*tp)])
-        except KafkaException as error:
-            raise translate_error(error.args[0], "reading what the group has not read") from error
-        finally:
-            consumer.close()
+        reading = {"enable.partition.eof": "true", "auto.offset.reset": "earliest"}
+        with self._consumer(group, reading) as consumer:
+            try:
+                consumer.assign([KafkaPartition(*tp, offset) for tp, offset in behind.items()])
+                until = time.monotonic() + REQUEST_SECONDS
+                while behind and time.monotonic() < until:
+                    for message in consumer.consume(1000, FIRST_DELAY_SECONDS):
+                        error, tp = message.error(), partition_of(message)
+                        at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+                        if tp in behind and (error is None or at_end):
+                            del behind[tp]
+                            waiting = min(message.offset() or 0, found[tp].end)
+                            found[tp] = replace(found[tp], waiting=waiting)
+                            consumer.incremental_unassign([KafkaPartition(*tp)])
+            except KafkaException as error:
+                doing = "reading what the group has not read"
+                raise translate_error(error.args[0], doing) from error
         return found
 
     def members(self, group: str) -> int:
@@ -251,12 +251,8 @@ class KafkaAdmin:
             KafkaPartition(p.topic, p.partition, p.offset, metadata=metadata_of(namespace))
             for p in self._named(group, topic)
         ]
-        properties = {**self._properties, "group.id": group, "enable.auto.commit": "false"}
-        consumer = Connected(Consumer, properties).client
-        try:
+        with self._consumer(group) as consumer:
             ask("committing offsets", partial(consumer.commit, offsets=offsets, asynchronous=False))
-        finally:
-            consumer.close()
 
     def _named(self, group: str, topic: str) -> list[KafkaPartition]:
         """The group's committed offsets of `topic` that name a namespace."""
@@ -280,26 +276,25 @@ class KafkaAdmin:
         # where the group's coordinator moves during the request.
         # With read_committed the broker gives no offsets while a transaction that holds newer ones
         # is open, so this question would wait for it.
-        properties = {**self._properties, "group.id": group, "isolation.level": "read_uncommitted"}
-        consumer = Connected(Consumer, properties).client
         until = time.monotonic() + REQUEST_SECONDS
         waits = delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)
-        try:
+        with self._consumer(group, {"isolation.level": "read_uncommitted"}) as consumer:
             while True:
                 try:
                     return list(consumer.committed(partitions, REQUEST_SECONDS))
                 except KafkaException as error:
+                    trouble = error.args[0]
                     # A broker that has just started is still loading the groups.
-                    if (
-                        error.args[0].code() not in _COORDINATOR_NOT_READY
-                        or time.monotonic() > until
-                    ):
-                        raise translate_error(
-                            error.args[0], "reading the group's offsets"
-                        ) from error
+                    if trouble.code() not in _COORDINATOR_NOT_READY or time.monotonic() > until:
+                        raise translate_error(trouble, "reading the group's offsets") from error
                 time.sleep(next(waits))
-        finally:
-            consumer.close()
+
+    def _consumer(
+        self, group: str, more: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Consumer]:
+        """One that acts for `group` and never joins it."""
+        asking = {"group.id": group, "enable.auto.commit": "false", **(more or {})}
+        return closing(Connected(Consumer, {**self._properties, **asking}).client)
 
     def _offsets(self, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[int, int]:
         futures = self._client.list_offsets(dict.fromkeys(partitions, spec))
