@@ -106,16 +106,11 @@ def retention(world: World, number: int) -> None:
     log.first = max(log.first, int((number // 7 % 100) / 100 * log.end))
 
 
-def truncation(world: World, number: int) -> None:
-    log = world.broker.logs[INPUT, number % world.plan.partitions]
-    log.truncate(max(log.end - 1 - number // 7 % 3, log.first))
-
-
 KINDS: dict[str, Callable[[World, int], None]] = {
     function.__name__.replace("_", " "): function
     for function in (
         kill, suspend, stop, new_member, redis_rewind, redis_failover, redis_flush, redis_evicts,
         redis_away, kafka_away, redis_answer_lost, redis_command_late, commit_lost, flush_lost,
-        offsets_lost, end_of_transaction_lost, retention, truncation,
+        offsets_lost, end_of_transaction_lost, retention,
     )
 }  # fmt: skip

@@ -76,7 +76,7 @@ class SimulatedConsumer:
         self._subscribed = self._closed = self._left = False
         self._member_id, self._generation = "", -1
         self._in_group: set[TopicPartition] = set()  # given by the group
-        self._positions: dict[TopicPartition, tuple[int, int]] = {}  # offset, leader epoch
+        self._positions: dict[TopicPartition, int] = {}  # the next offset to fetch
         self._paused: set[TopicPartition] = set()
         self._waiting: list[tuple[str, list[TopicPartition]]] = []  # callbacks to come
         self._messages: list[SimulatedMessage] = []  # errors to come
@@ -120,8 +120,7 @@ class SimulatedConsumer:
 
     def incremental_assign(self, partitions: Sequence[KafkaPartition]) -> None:
         for p in partitions:
-            tp = (p.topic, p.partition)
-            self._positions[tp] = (p.offset, _epoch(p))
+            self._positions[p.topic, p.partition] = p.offset
 
     def incremental_unassign(self, partitions: Sequence[KafkaPartition]) -> None:
         for p in partitions:
@@ -262,21 +261,16 @@ class SimulatedConsumer:
     def _fetch(self, found: list[SimulatedMessage], most: int) -> None:
         for tp in self._world.shuffled(sorted(self._positions)):
             while tp in self._positions and tp not in self._paused and len(found) < most:
-                offset, epoch = self._positions[tp]
-                log = self._broker.logs[tp]
-                trouble = None
-                if log.is_truncated_below(offset, epoch):
-                    trouble = KafkaError(KafkaError._LOG_TRUNCATION)
-                elif not log.first <= offset <= log.end:
+                offset, log = self._positions[tp], self._broker.logs[tp]
+                if not log.first <= offset <= log.end:
                     trouble = KafkaError(KafkaError._AUTO_OFFSET_RESET)
-                if trouble is not None:
                     found.append(SimulatedMessage(tp, offset, None, trouble))
                     self._paused.add(tp)
                     break
                 if offset == log.end or log.records[offset].state == OPEN:
                     break
                 record = log.records[offset]
-                self._positions[tp] = (offset + 1, record.epoch)
+                self._positions[tp] = offset + 1
                 if record.state == COMMITTED:
                     content = (record.key, record.value, record.timestamp_ms, record.epoch)
                     found.append(SimulatedMessage(tp, offset, content))

@@ -2,7 +2,7 @@
 
 A model of what the consumer can see of Apache Kafka: an offset for each record and each
 transaction's marker, the last stable offset, fencing by producer epoch, offsets that become
-committed with their transaction, retention, and a tail that is lost with its leader.
+committed with their transaction, and retention.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ class Log:
 
     records: list[Record] = field(default_factory=list)
     first: int = 0
-    epoch: int = 0
-    # Leader epoch -> the offset at which the next epoch began.
-    epoch_ends: dict[int, int] = field(default_factory=dict)
+    epoch: int = 0  # of its leader, which stays the same
 
     @property
     def end(self) -> int:
@@ -52,17 +50,6 @@ class Log:
         """The offset below which every transaction is over."""
         states = (r.state for r in self.records)
         return next((i for i, state in enumerate(states) if state == OPEN), self.end)
-
-    def truncate(self, end: int) -> None:
-        """A leader that lacks the newest records takes over."""
-        for epoch in range(self.epoch + 1):
-            self.epoch_ends[epoch] = min(self.epoch_ends.get(epoch, end), end)
-        del self.records[end:]
-        self.epoch += 1
-
-    def is_truncated_below(self, offset: int, epoch: int) -> bool:
-        """Whether what a reader of `epoch` had read up to `offset` is no longer all there."""
-        return epoch >= 0 and epoch in self.epoch_ends and offset > self.epoch_ends[epoch]
 
 
 @dataclass
