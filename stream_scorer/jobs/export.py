@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.fold_plan import Memory
@@ -87,6 +88,9 @@ def export(
         "fingerprint": space.fingerprint_hex, "store": settings.redis.shown_url,
         "namespace": settings.store.namespace, "input_topic": topic,
         "label_field": settings.labels.by, "as_of_ms": as_of_ms,
+        # Both decide which customers are left out, so the shards of two runs would not agree.
+        "time_to_live_seconds": settings.store.time_to_live_seconds,
+        "ignored_customer_ids": _digest(settings.events.ignored_customer_ids),
     }  # fmt: skip
     count, run = store.count(), store.server_run()
     # Before anything is read: what is written later holds at least these offsets.
@@ -251,6 +255,11 @@ def _rows(states: CustomerStates, space: FeatureSpace, as_of_ms: int | None) -> 
     indptr = np.zeros(len(states) + 1, np.int64)
     matrix = csr.build(states, space, as_of)
     return LabelledRows(states.customer_ids, as_of, matrix, indptr, *nothing)
+
+
+def _digest(ids: Iterable[str]) -> str:
+    """A few characters that change where the ids do; there may be a great many."""
+    return xxhash.xxh64_hexdigest("\n".join(sorted(ids)).encode())
 
 
 def _watermarks(store: RedisStore, topic: str) -> Offsets:

@@ -303,6 +303,16 @@ def test_an_export_can_not_go_on_with_other_settings(
     other = settings.model_copy(
         update={"store": settings.store.model_copy(update={"namespace": "other"})}
     )
+    shorter = settings.model_copy(
+        update={"store": settings.store.model_copy(update={"time_to_live_seconds": 60})}
+    )
+    with pytest.raises(SnapshotError, match=r"time_to_live_seconds \d+ is there, now it is 60"):
+        exported(shorter, tmp_path / "s")
+    ignoring = settings.model_copy(
+        update={"events": settings.events.model_copy(update={"ignored_customer_ids": ("guest",)})}
+    )
+    with pytest.raises(SnapshotError, match=r"ignored_customer_ids \w+ is there, now it is \w+"):
+        exported(ignoring, tmp_path / "s")
     with pytest.raises(SnapshotError, match=r"namespace .* is there, now it is other"):
         exported(other, tmp_path / "s")
 
