@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-import numpy as np
-
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -26,6 +24,8 @@ def nearest_ms(moment: datetime) -> int:
 
 def moment_text(ms: int) -> str:
     """Milliseconds since 1970 UTC as ISO 8601, such as 2026-01-01T00:00:00Z; years as they are."""
+    import numpy as np  # Here, because `stream-scorer --help` reads this module and loads no numpy.
+
     if ms == np.iinfo(np.int64).min:  # numpy's number for no time
         return "no time"
     return f"{str(np.datetime64(ms, 'ms')).removesuffix('.000')}Z"
