@@ -75,7 +75,7 @@ class Transaction:
         broken: Callable[[], int] = lambda: 0,
     ) -> None:
         self._broken = broken
-        self._overdue = ""  # why the client must be replaced, "" where it need not be
+        self._replaced_because = ""  # why the client must be replaced, "" where it need not be
         self._client, self._group_metadata = client, group_metadata
         self._offset_metadata = metadata_of(namespace)
         self._open = False
@@ -86,8 +86,8 @@ class Transaction:
     @contextmanager
     def begun(self) -> Iterator[None]:
         """A transaction; aborted where what happens in it raises before the commit."""
-        if self._overdue:
-            raise ClientLost(self._overdue)
+        if self._replaced_because:
+            raise ClientLost(self._replaced_because)
         ask("beginning a transaction", self._client.begin_transaction)
         self._open = True
         try:
@@ -143,8 +143,8 @@ class Transaction:
         before = self._broken()
         yield
         self._client.poll(0)
-        if self._broken() != before:
-            self._overdue = self._overdue or _overdue("a connection broke or timed out")
+        if self._broken() != before and not self._replaced_because:
+            self._replaced_because = _request_may_be_late("a connection broke or timed out")
 
     def _in_time(self, call: Callable[[], object], overdue: str) -> None:
         """Do `call`. Raises what it raises, or ClientLost where it takes too long."""
@@ -177,14 +177,14 @@ class Transaction:
                 cause = error.args[0]
                 # The client goes on with the same commit; calling again only waits for it again.
                 if cause.retriable() and time.monotonic() < deadline:
-                    self._overdue = _overdue(cause.str())
+                    self._replaced_because = _request_may_be_late(cause.str())
                     continue
                 failure = translate_error(cause, "committing a transaction")
                 raise failure if isinstance(failure, Halt) else ClientLost(str(failure)) from error
             return
 
 
-def _overdue(what: str) -> str:
+def _request_may_be_late(what: str) -> str:
     return (
         f"Kafka, ending a transaction: {what}; a request of it may still be on its way, so the "
         "client is replaced before the next one"
