@@ -24,7 +24,7 @@ def nearest_ms(moment: datetime) -> int:
 
 def moment_text(ms: int) -> str:
     """Milliseconds since 1970 UTC as ISO 8601, such as 2026-01-01T00:00:00Z; years as they are."""
-    import numpy as np  # Here, because `stream-scorer --help` reads this module and loads no numpy.
+    import numpy as np  # noqa: PLC0415 - `stream-scorer --help` reads this module and loads no numpy
 
     if ms == np.iinfo(np.int64).min:  # numpy's number for no time
         return "no time"
