@@ -53,12 +53,17 @@ def demo(
 @verb
 def run(config: Config = None) -> None:
     """Keep vectors and propensities fresh, until SIGTERM, SIGHUP or Ctrl-C."""
-    from stream_scorer.io.telemetry import log_to_stderr
-    from stream_scorer.jobs.run import run as job
+    from stream_scorer.live.stop import Stop
 
-    settings = load_settings(config)
-    log_to_stderr(settings.telemetry.log_level, settings.telemetry.log_format)
-    job(settings)
+    stop = Stop()
+    # Before the imports, which take seconds where kernels are compiled.
+    with stop.on_signals(starting=True):
+        from stream_scorer.io.telemetry import log_to_stderr
+        from stream_scorer.jobs.run import run as job
+
+        settings = load_settings(config)
+        log_to_stderr(settings.telemetry.log_level, settings.telemetry.log_format)
+        job(settings, stop)
 
 
 @app.command(epilog="Example: stream-scorer publish events/2026-11.avro -c stream_scorer.toml")

@@ -23,6 +23,13 @@ def run(settings: Settings, stop: Stop | None = None) -> Totals:
     Servers that are away when it starts are waited for by whoever starts it; later, by itself.
     """
     stop = stop or Stop()
+    totals = Totals()
+    with stop.on_signals(starting=True):
+        totals = _run(settings, stop)
+    return totals
+
+
+def _run(settings: Settings, stop: Stop) -> Totals:
     # Before the consumer is built and warmed up, so that a probe gets an answer meanwhile.
     metrics = Metrics()
     telemetry = settings.telemetry
@@ -34,26 +41,25 @@ def run(settings: Settings, stop: Stop | None = None) -> Totals:
     try:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
             consumer.warm_up()
-            # After the warm-up: whatever MXNet did to signals, ours are the last.
             loop: Loop | None = None
 
             def give_up() -> None:
                 if loop is not None:
                     log.info("stopped: %s", loop.totals.as_json())
 
-            with stop.on_signals(give_up):
-                log.info(
-                    "model %s, %d categories, %s columns; joining group %s",
-                    consumer.engine.model_version, len(consumer.engine.categories),
-                    f"{consumer.space.width:,}", settings.kafka.group_id,
-                )  # fmt: skip
-                try:
-                    consumer.join()
-                    window = settings.dead_letter_window(live=True)
-                    loop = Loop(consumer, window, metrics, stop)
-                    loop.run()
-                finally:
-                    consumer.leave()  # here, as it may take long
+            stop.started(give_up)
+            log.info(
+                "model %s, %d categories, %s columns; joining group %s",
+                consumer.engine.model_version, len(consumer.engine.categories),
+                f"{consumer.space.width:,}", settings.kafka.group_id,
+            )  # fmt: skip
+            try:
+                consumer.join()
+                window = settings.dead_letter_window(live=True)
+                loop = Loop(consumer, window, metrics, stop)
+                loop.run()
+            finally:
+                consumer.leave()  # here, as it may take long
         totals = loop.totals
         log.info("stopped: %s", totals.as_json())
         return totals

@@ -1,6 +1,8 @@
 """When the consumer is asked to stop, and what happens where it can't.
 
-SIGTERM, SIGINT and SIGHUP set a flag that the loop reads between micro-batches. A call of a client
+SIGTERM, SIGINT and SIGHUP set a flag that the loop reads between micro-batches. Until the consumer
+has been built and warmed up no event has been read, so there is nothing to finish: there a signal
+abandons whatever is being done, by an exception. A call of a client
 may not come back for a minute while Kafka or Redis is frozen, and until then Python runs no signal
 handler: the signal's number is also written to a socket, which a thread of its own waits at. When
 the time for a stop is over, this thread ends the process. Nothing is lost by that: what was not
@@ -19,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
@@ -28,31 +30,68 @@ AGAIN_SECONDS = 1.0  # after a second signal
 FOR_EVER = float("inf")
 
 
+class StoppedBeforeStart(BaseException):
+    """A signal asked to stop before any event was read; nobody but `Stop.on_signals` catches it."""
+
+
 @dataclass
 class Stop:
     """Whether the consumer was asked to stop."""
 
     asked: bool = False
+    _starting: bool = field(default=False, init=False)
+    _give_up: Callable[[], None] = field(default=lambda: None, init=False)
+    _handler: Callable[[int, object], None] | None = field(default=None, init=False)
+    _numbers: frozenset[signal.Signals] = field(default=frozenset(), init=False)
+
+    def started(self, give_up: Callable[[], None] = lambda: None) -> None:
+        """From now on a signal lets the micro-batch be finished. Inside `on_signals` only.
+
+        give_up: called, on another thread, before the process is ended because it did not stop.
+        Raises StoppedBeforeStart where a signal came before.
+        """
+        # A signal's exception is lost where it is raised inside a finalizer.
+        if self._starting and self.asked:
+            raise StoppedBeforeStart
+        self._starting, self._give_up = False, give_up
+        if self._handler is not None:
+            # Again, since MXNet may have set handlers of its own meanwhile.
+            for number in self._numbers:
+                signal.signal(number, self._handler)
 
     @contextmanager
-    def on_signals(self, give_up: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def on_signals(
+        self, give_up: Callable[[], None] = lambda: None, *, starting: bool = False
+    ) -> Iterator[None]:
         """Inside this context SIGTERM, SIGINT and SIGHUP ask to stop; a second ends the process.
 
         The process ends as well where this context is not left within `STOP_SECONDS` of the first
-        one; `give_up` is called before that, on another thread.
+        one; `give_up` is called before that, on another thread. starting: until `started` a signal
+        leaves the context at once, without an error. Inside another such context nothing is
+        changed: that one takes the signals.
         """
+        if self._handler is not None:
+            yield
+            return
         before = {number: signal.getsignal(number) for number in _numbers()}
+        self._starting, self._give_up = starting, give_up
 
         def ask(number: int, _frame: object) -> None:
-            log.info("%s: finishing this micro-batch", signal.Signals(number).name)
+            name = signal.Signals(number).name
             self.asked = True
             # A second signal ends the process at once: whoever sends it does not want to wait.
             signal.signal(number, before[signal.Signals(number)])
+            if self._starting:
+                # A warning, since it may come before the settings say what is logged.
+                log.warning("%s: stopped before the start was complete; no event was read", name)
+                raise StoppedBeforeStart
+            log.info("%s: finishing this micro-batch", name)
 
+        self._handler, self._numbers = ask, frozenset(before)
         near, far = socket.socketpair()
         near.setblocking(False)  # as `set_wakeup_fd` asks
         watch = threading.Thread(
-            target=self._watch, args=(far, set(before), give_up), name="stop", daemon=True
+            target=self._watch, args=(far, set(before)), name="stop", daemon=True
         )
         watch.start()
         wakeup = signal.set_wakeup_fd(near.fileno(), warn_on_full_buffer=False)
@@ -60,7 +99,10 @@ class Stop:
             signal.signal(number, ask)
         try:
             yield
+        except StoppedBeforeStart:
+            pass
         finally:
+            self._handler = None
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(wakeup)
@@ -68,20 +110,19 @@ class Stop:
             watch.join()
             far.close()
 
-    def _watch(
-        self, signals: socket.socket, numbers: set[signal.Signals], give_up: Callable[[], None]
-    ) -> None:
+    def _watch(self, signals: socket.socket, numbers: set[signal.Signals]) -> None:
         """Ends the process where a stop takes too long; returns when `signals` is closed."""
         until, status = FOR_EVER, 0
         while True:
             wait = None if until == FOR_EVER else max(until - time.monotonic(), 0.0)
             if not select.select([signals], [], [], wait)[0]:
-                log.warning(
-                    "not stopped in time, still in %s: the last micro-batch is left to the next "
-                    "owner, who reads it again",
-                    _position(),
+                left = (
+                    "no event was read"
+                    if self._starting
+                    else "the last micro-batch is left to the next owner, who reads it again"
                 )
-                give_up()
+                log.warning("not stopped in time, still in %s: %s", _position(), left)
+                self._give_up()
                 os._exit(status)
             received = signals.recv(64)
             if not received:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import sys
 
 import pytest
 
-from stream_scorer.live.stop import Stop
+from stream_scorer.live.stop import Stop, StoppedBeforeStart
 
 STUCK = """
 import socket
@@ -42,6 +44,42 @@ def test_hangup_that_is_ignored_stays_ignored() -> None:
             assert not stop.asked
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_before_the_start_is_complete_abandons_it(
+    number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, stop, done = signal.getsignal(number), Stop(), False
+    with caplog.at_level(logging.WARNING), stop.on_signals(starting=True):
+        with stop.on_signals(starting=True):  # the job's own context, within that of the verb
+            os.kill(os.getpid(), number)
+        done = True
+    assert not done
+    assert stop.asked
+    assert f"{number.name}: stopped before the start was complete" in caplog.text
+    assert signal.getsignal(number) is before
+
+
+def test_signal_after_the_start_lets_the_micro_batch_be_finished() -> None:
+    stop, done = Stop(), False
+    with stop.on_signals(starting=True):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as MXNet might
+        stop.started()
+        os.kill(os.getpid(), signal.SIGTERM)
+        done = True
+    assert done
+    assert stop.asked
+
+
+def test_stop_whose_exception_was_swallowed_is_seen_when_the_start_is_complete() -> None:
+    stop, done = Stop(), False
+    with stop.on_signals(starting=True):
+        with contextlib.suppress(StoppedBeforeStart):  # as where it is raised in a finalizer
+            os.kill(os.getpid(), signal.SIGTERM)
+        stop.started()
+        done = True
+    assert not done
 
 
 def test_process_ends_though_a_call_does_not_return() -> None:
