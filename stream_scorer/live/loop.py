@@ -174,7 +174,6 @@ class Loop:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())
             log.info("%s events, %s behind", f"{self._totals.records:,}", f"{lag:,}")
-            self._warn_of_lost_order()
             self._report_left_out()
 
     def _warn_of_lost_order(self) -> None:
@@ -192,7 +191,9 @@ class Loop:
         self._foreign_keys = self._split_customers = 0
 
     def _report_left_out(self) -> None:
-        """Log what could not be applied, or not be used, since the last report."""
+        """Log what could not be applied, or not be used, or may have come out of order, since the
+        last report."""
+        self._warn_of_lost_order()
         for line in refused_in_words(self._refused.refusals(), ()):
             log.warning("%s", line)
         for line in ignored_in_words(self._ignored.found(self._consumer.space.vocabularies)):

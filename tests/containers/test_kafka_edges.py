@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from servers import KafkaServer
 
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
 from stream_scorer.core.events.batch import Reason, TopicPartition
-from stream_scorer.errors import BusUnavailable, Halt
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.sink import KafkaSink
@@ -57,9 +58,17 @@ def sink(kafka: KafkaServer) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def make(
-            output: str, dead: str, source: KafkaSource | None = None, name: str = ""
+            output: str,
+            dead: str,
+            source: KafkaSource | None = None,
+            name: str = "",
+            **more: Any,
         ) -> KafkaSink:
-            properties = {"bootstrap.servers": kafka.bootstrap, "delivery.timeout.ms": 10_000}
+            properties = {
+                "bootstrap.servers": kafka.bootstrap,
+                "delivery.timeout.ms": 10_000,
+                **more,
+            }
             if source is not None:
                 properties["transactional.id"] = name
             made = KafkaSink(
@@ -199,6 +208,30 @@ def test_older_producer_of_a_transactional_id_is_fenced(
         older.deliver([b"a"], [b"old"], [], offsets)
     newer.deliver([b"a"], [b"new"], [], offsets)
     assert [m.value() for m in kafka.read_topic(output)] == [b"new"]
+
+
+def test_transaction_that_was_open_for_too_long_takes_a_new_client(
+    kafka: KafkaServer, topic: Make, member: Make, sink: Make, unique: str
+) -> None:
+    """As where the process was suspended while it delivered: no other member is at fault."""
+    events, output, dead = topic(), topic(), topic()
+    kafka.produce(events, [(b"k", b"v")] * 10)
+    source = member(events, unique, commits=False)
+    offsets = read(source, 10)
+    short = {"transaction.timeout.ms": 1000, "delivery.timeout.ms": 1000}
+    slow = sink(output, dead, source, unique, **short)
+    settle = slow._producer.settle
+
+    def late() -> Any:
+        done = settle()
+        Event().wait(3)  # the broker looks for open transactions every second
+        return done
+
+    slow._producer.settle = late
+    with pytest.raises(ClientLost, match="so Kafka has aborted it"):
+        slow.deliver([b"a"], [b"late"], [], offsets)
+    sink(output, dead, source, unique).deliver([b"a"], [b"again"], [], offsets)
+    assert [m.value() for m in kafka.read_topic(output)] == [b"again"]
 
 
 @pytest.mark.parametrize("transactional", [False, True])

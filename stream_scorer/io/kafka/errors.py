@@ -24,9 +24,8 @@ _REMEDIES = {
     KafkaError.SASL_AUTHENTICATION_FAILED: "check kafka.username and kafka.password",
     KafkaError._AUTHENTICATION: "check kafka.username, kafka.password and the TLS files",
     KafkaError.FENCED_INSTANCE_ID: "give each member its own group.instance.id",
-    KafkaError.PRODUCER_FENCED: "another member took over; give each its own kafka.client_id",
-    KafkaError._FENCED: "another member took over; give each its own kafka.client_id",
 }
+_FENCED = {KafkaError.PRODUCER_FENCED, KafkaError._FENCED}
 
 
 # A commit failed because the group is rebalancing; the next owner reads the same records again.
@@ -42,6 +41,11 @@ log = logging.getLogger(__name__)
 
 # A smaller value floods the log while a broker is away, a larger one hides that it is still away.
 LOG_AGAIN_SECONDS = 10.0
+
+
+class Fenced(Halt):
+    """The broker accepts no more of this transactional producer: a newer one of its id took over,
+    or its transaction was open for longer than transaction.timeout.ms."""
 
 
 class ErrorLog:
@@ -65,6 +69,9 @@ def translate_error(error: KafkaError, doing: str) -> Halt | BusUnavailable:
     """What to raise for `error`, which came while `doing` something."""
     # Before `fatal`: being fenced is fatal too, but a new client would only fence the other member
     # in turn.
+    if error.code() in _FENCED:
+        remedy = "another member took over; give each its own kafka.client_id"
+        return Fenced(f"Kafka, {doing}: {error.str()}; {remedy}")
     remedy = _REMEDIES.get(error.code())
     if remedy is not None:
         return Halt(f"Kafka, {doing}: {error.str()}; {remedy}")

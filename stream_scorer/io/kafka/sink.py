@@ -18,7 +18,7 @@ from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
-from stream_scorer.io.kafka.transaction import Transaction
+from stream_scorer.io.kafka.transaction import TIMEOUT_MS, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class KafkaSink:
                 group_metadata,
                 namespace,
                 lambda: self._producer.connections.broken,
+                int(properties.get("transaction.timeout.ms", TIMEOUT_MS)),
             )
         )
 

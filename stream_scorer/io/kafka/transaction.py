@@ -6,7 +6,9 @@ happened: an abort would be answered as if it had not, and an abort that failed 
 Then `ClientLost` is raised. The next client of the same transactional id waits until the
 transaction is over, one way or the other, and the group's offsets show what to read next. A member
 whose partitions went to another is refused by the group's generation when it sends offsets; one
-whose transactional id was taken over is fenced and stops.
+whose transactional id was taken over is fenced and stops. A broker also fences a producer whose
+transaction it has aborted because it was open for too long, as that of a process that was
+suspended: that one goes on with a new client.
 
 librdkafka may wait for ever for a group coordinator that restarted, whatever time limit it is given
 (librdkafka issues 5456 and 5511). So offsets are sent on a thread of their own. If that does not
@@ -33,7 +35,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt, StreamScorerError
-from stream_scorer.io.kafka.errors import ask, translate_error
+from stream_scorer.io.kafka.errors import Fenced, ask, translate_error
 from stream_scorer.io.kafka.group_offsets import metadata_of
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 REQUEST_SECONDS = 15.0
 COMMIT_SECONDS = 40.0
 OVERDUE_SECONDS = REQUEST_SECONDS + 1.0
+TIMEOUT_MS = 60_000  # librdkafka's own default of transaction.timeout.ms
 
 
 class ConnectionLog:
@@ -64,7 +67,8 @@ class Transaction:
     """One transaction at a time of `client`, which has a transactional.id.
 
     namespace: to whom the offsets belong, as of GroupOffsets. broken: how often a
-    connection of the client broke, or a request timed out.
+    connection of the client broke, or a request timed out. timeout_ms: the client's
+    transaction.timeout.ms.
     """
 
     def __init__(
@@ -73,8 +77,9 @@ class Transaction:
         group_metadata: Callable[[], bytes],
         namespace: str = "",
         broken: Callable[[], int] = lambda: 0,
+        timeout_ms: int = TIMEOUT_MS,
     ) -> None:
-        self._broken = broken
+        self._broken, self._timeout_seconds = broken, timeout_ms / 1000
         self._replaced_because = ""  # why the client must be replaced, "" where it need not be
         self._client, self._group_metadata = client, group_metadata
         self._offset_metadata = metadata_of(namespace)
@@ -88,6 +93,22 @@ class Transaction:
         """A transaction; aborted where what happens in it raises before the commit."""
         if self._replaced_because:
             raise ClientLost(self._replaced_because)
+        # Both clocks: the one may stop while the machine is suspended, the other may be set.
+        began = time.monotonic(), time.time()
+        try:
+            with self._begun():
+                yield
+        except Fenced as error:
+            seconds = max(time.monotonic() - began[0], time.time() - began[1])
+            if seconds < self._timeout_seconds:
+                raise
+            raise ClientLost(
+                f"a transaction was open for {seconds:.1f} s, so Kafka has aborted it "
+                f"(transaction.timeout.ms is {self._timeout_seconds * 1000:.0f})"
+            ) from error
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
         ask("beginning a transaction", self._client.begin_transaction)
         self._open = True
         try:
@@ -139,10 +160,11 @@ class Transaction:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Notes where a connection broke, or a request timed out, inside this context."""
-        self._client.poll(0)  # what was reported until now
+        poll = self._client.poll  # where the client is lost by now, this raises
+        ask("ending a transaction", poll, 0)  # what was reported until now
         before = self._broken()
         yield
-        self._client.poll(0)
+        ask("ending a transaction", poll, 0)
         if self._broken() != before and not self._replaced_because:
             self._replaced_because = _request_may_be_late("a connection broke or timed out")
 

@@ -5,6 +5,7 @@ The errors are librdkafka's own; how a broker brings them about is tested in tes
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +24,10 @@ OFFSETS_REFUSED = {"send_offsets_to_transaction": REFUSED}
 
 
 class Failing:
-    """A transactional client that raises the given errors, once each, and keeps the calls."""
+    """A transactional client that raises the given errors, once each, and keeps the calls.
+
+    After a fatal one it raises that from every `poll`, as the client does.
+    """
 
     def __init__(self, **failures: KafkaError) -> None:
         self.failures = failures
@@ -34,7 +38,10 @@ class Failing:
             if name != "poll":
                 self.asked.append(name)
             if name in self.failures:
-                raise KafkaException(self.failures.pop(name))
+                error = self.failures.pop(name)
+                if error.fatal():
+                    self.failures["poll"] = self.failures["abort_transaction"] = error
+                raise KafkaException(error)
 
         return answer
 
@@ -106,10 +113,26 @@ def test_transaction_that_cannot_be_undone_takes_a_new_client() -> None:
         commit(client)
 
 
-def test_member_that_was_fenced_halts() -> None:
-    client = Failing(commit_transaction=FENCED)
+@pytest.mark.parametrize("call", ["send_offsets_to_transaction", "commit_transaction"])
+def test_member_that_was_fenced_halts(call: str) -> None:
+    client = Failing(**{call: FENCED})
     with pytest.raises(Halt, match="another member took over"):
         commit(client)
+
+
+def test_client_whose_transaction_was_open_for_too_long_is_replaced_and_no_member_is_blamed() -> (
+    None
+):
+    """Kafka aborts it, and then answers as to a producer of which a newer one exists."""
+
+    def metadata() -> bytes:
+        time.sleep(0.002)
+        return b"generation 1"
+
+    client: Any = Failing(commit_transaction=FENCED)
+    transaction = Transaction(client, metadata, timeout_ms=1)
+    with pytest.raises(ClientLost, match="so Kafka has aborted it"), transaction.begun():
+        transaction.commit({("in", 0): 10})
 
 
 class Group:
