@@ -70,8 +70,8 @@ def translate_error(error: KafkaError, doing: str) -> Halt | BusUnavailable:
     # Before `fatal`: being fenced is fatal too, but a new client would only fence the other member
     # in turn.
     if error.code() in _FENCED:
-        remedy = "another member took over; give each its own kafka.client_id"
-        return Fenced(f"Kafka, {doing}: {error.str()}; {remedy}")
+        cause = "another member took over; give each its own kafka.client_id"
+        return Fenced(f"Kafka, {doing}: {error.str()}; {cause}")
     remedy = _REMEDIES.get(error.code())
     if remedy is not None:
         return Halt(f"Kafka, {doing}: {error.str()}; {remedy}")

@@ -52,6 +52,7 @@ from stream_scorer.errors import (
     StoreRewound,
     StoreUnavailable,
 )
+from stream_scorer.io.stores.redis_errors import not_an_offset
 from stream_scorer.io.stores.redis_script import Call, Script
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
 
@@ -158,7 +159,7 @@ class RedisStore:
     def _set_once(self, key: str, value: str) -> str:
         calls: list[Call] = [([key], [value])]
         (stored,) = self._ask(lambda: self._set_once_script.run(calls))
-        return str(stored.decode())
+        return str(stored.decode(errors="replace"))
 
     def load(self, customer_ids: list[str]) -> CustomerStates:
         """States of these customers, row i is customer_ids[i]; one round trip."""
@@ -350,8 +351,13 @@ class RedisStore:
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
-        found = zip(partitions, self._client.mget(keys), strict=True)
-        return {tp: int(value) for tp, value in found if value is not None}
+        offsets = {}
+        for tp, key, value in zip(partitions, keys, self._client.mget(keys), strict=True):
+            if value is not None:
+                if not value.isdigit():
+                    raise not_an_offset(key)
+                offsets[tp] = int(value)
+        return offsets
 
     def _group_key(self, topic: str) -> str:
         return f"{self._namespace}:group:{topic}"

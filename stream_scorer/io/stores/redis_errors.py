@@ -15,6 +15,7 @@ from stream_scorer.errors import (
     ConfigError,
     FingerprintMismatch,
     Halt,
+    InputError,
     StoreUnavailable,
     StreamScorerError,
 )
@@ -112,6 +113,8 @@ def translated(error: Exception, login: Login) -> StreamScorerError:
             "was written under another feature declaration; set store.namespace to a new name and "
             "replay the events into it",
         )  # fmt: skip
+    if found := re.search(r"NO_OFFSET (\S+)", text):
+        return not_an_offset(found[1])
     word = next((w for kind, w in _WORDS.items() if isinstance(error, kind)), "")
     said = f"{word} {text}".strip()
     for shows, field, remedy in _CAUSES:
@@ -121,6 +124,15 @@ def translated(error: Exception, login: Login) -> StreamScorerError:
     if _PASSING.search(said):
         return StoreUnavailable(f"Redis refuses writes: {said}")
     return Halt(f"Redis at {login.address} answers: {said}")
+
+
+def not_an_offset(key: str) -> InputError:
+    """What to raise where the value of a key that holds an offset is none."""
+    return InputError(
+        "stored offset", key,
+        "its value is no whole number, so another program has written it; delete this key and "
+        "start again: the partition is then read from its beginning, and nothing counts twice",
+    )  # fmt: skip
 
 
 def _not_let_in(text: str, login: Login) -> ConfigError:

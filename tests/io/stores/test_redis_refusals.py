@@ -15,7 +15,7 @@ import redis
 
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedRedis
-from stream_scorer.errors import ConfigError, StoreUnavailable, StreamScorerError
+from stream_scorer.errors import ConfigError, InputError, StoreUnavailable, StreamScorerError
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_errors import READ_COMMANDS, RUN_COMMANDS
 from stream_scorer.io.stores.redis_health import redis_health
@@ -226,3 +226,23 @@ def test_a_server_is_shown_by_its_own_name_and_version(
 ) -> None:
     monkeypatch.setattr("stream_scorer.io.stores.redis_server.RedisServer.info", lambda *_: info)
     assert redis_health(redis.Redis(port=embedded.port), "test", "events").product == product
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"\xff\xfe"])
+@pytest.mark.parametrize("call", ["watermarks", "begin", "save", "advance", "verify"])
+def test_a_watermark_that_another_program_wrote_is_named_with_the_remedy(
+    client: Any, call: str, junk: bytes
+) -> None:
+    store = RedisStore(client, "ns", 1)
+    store.begin({TP: 5})
+    client.set("ns:watermark:events:0", junk)
+    calls: dict[str, Any] = {
+        "watermarks": lambda: store.watermarks([TP]),
+        "begin": lambda: store.begin({TP: 5}),
+        "save": lambda: store.save(empty_states([]), np.zeros(0, np.int64)),
+        "advance": lambda: store.advance({TP: 6}),
+        "verify": store.verify,
+    }
+    wanted = r"^stored offset: 'ns:watermark:events:0': .*delete this key and start again"
+    with pytest.raises(InputError, match=wanted):
+        calls[call]()

@@ -6,7 +6,7 @@
 -- UNSAVED where the mark is gone, and with it what was saved before it.
 local watermarks = #KEYS - 1
 for i = 1, watermarks do
-  local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
+  local stored = tonumber(redis.call('GET', KEYS[i]) or '-1') or error('NO_OFFSET ' .. KEYS[i])
   if stored < tonumber(ARGV[i]) then return 'REWOUND' end
 end
 local mark = ARGV[2 * watermarks + 1]

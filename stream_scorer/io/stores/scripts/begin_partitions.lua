@@ -10,7 +10,8 @@ for i = 1, watermarks do
   local stored = redis.call('GET', KEYS[i])
   local least = tonumber(ARGV[watermarks + i])
   if stored then
-    fits = fits and tonumber(stored) >= least and tonumber(stored) >= tonumber(ARGV[i])
+    local offset = tonumber(stored) or error('NO_OFFSET ' .. KEYS[i])
+    fits = fits and offset >= least and offset >= tonumber(ARGV[i])
   else
     fits = fits and least <= 0
   end

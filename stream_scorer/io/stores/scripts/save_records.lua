@@ -11,7 +11,7 @@
 -- counted from 1.
 local watermarks, ttl_ms, longer_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 for i = 1, watermarks do
-  local stored = tonumber(redis.call('GET', KEYS[i]) or '-1')
+  local stored = tonumber(redis.call('GET', KEYS[i]) or '-1') or error('NO_OFFSET ' .. KEYS[i])
   if stored < tonumber(ARGV[3 + i]) then return 'REWOUND' end
 end
 local mark_key = KEYS[watermarks + 1]
