@@ -42,7 +42,11 @@ OWNED_PROPERTIES = {
     "partitioner": "set kafka.partitioner",
     "delivery.report.only.error": "every delivery is confirmed",
     "request.required.acks": "it is always all",
+    "isolation.level": "it is always read_committed: what was aborted never counts",
+    # A transaction's late request is noticed by the client's log lines: see transaction.py.
+    "log.connection.close": "broken connections are always logged, as transactions depend on it",
 }
+LEAST_LOG_LEVEL = 6  # librdkafka's default
 
 
 def existing_file(path: Path) -> Path:
@@ -178,6 +182,11 @@ class KafkaSettings(Section):
             for name in self.properties
             if name in OWNED_PROPERTIES
         ]
+        log_level = self.properties.get("log_level", LEAST_LOG_LEVEL)
+        if str(log_level).isdigit() and int(log_level) < LEAST_LOG_LEVEL:
+            remedy = "below 6 the client does not log requests that timed out, by which a "
+            remedy += "transaction's late request is noticed; remove it"
+            found.append(ConfigError("kafka.properties['log_level']", log_level, remedy))
         if self.username is not None and not self.security_protocol.startswith("sasl"):
             remedy = 'set kafka.security_protocol to "sasl_ssl" (or "sasl_plaintext")'
             found.append(ConfigError("kafka.username", self.username, remedy))

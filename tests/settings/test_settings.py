@@ -91,6 +91,16 @@ def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
             r"kafka.properties\['enable.auto.commit'\]: .*: offsets are committed after delivery",
         ),
         (
+            "[kafka.properties]\n'isolation.level' = 'read_uncommitted'",
+            {},
+            r"kafka.properties\['isolation.level'\]: .*: it is always read_committed",
+        ),
+        (
+            "[kafka.properties]\nlog_level = 5",
+            {},
+            r"kafka.properties\['log_level'\]: '5': below 6 the client does not log",
+        ),
+        (
             "[events]\nrefuse_unknown_category = true",
             {},
             r"events.refuse_unknown_category: 'True': list the categories",

@@ -107,14 +107,8 @@ def translated(error: Exception, login: Login) -> StreamScorerError:
         return _not_let_in(text, login)
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return StoreUnavailable(f"Redis does not answer: {text}")
-    if "FINGERPRINT" in text:
-        return FingerprintMismatch(
-            "stored record", text.partition("FINGERPRINT ")[2],
-            "was written under another feature declaration; set store.namespace to a new name and "
-            "replay the events into it",
-        )  # fmt: skip
-    if found := re.search(r"NO_OFFSET (\S+)", text):
-        return not_an_offset(found[1])
+    if found := _raised_by_a_script(text):
+        return found
     word = next((w for kind, w in _WORDS.items() if isinstance(error, kind)), "")
     said = f"{word} {text}".strip()
     for shows, field, remedy in _CAUSES:
@@ -124,6 +118,18 @@ def translated(error: Exception, login: Login) -> StreamScorerError:
     if _PASSING.search(said):
         return StoreUnavailable(f"Redis refuses writes: {said}")
     return Halt(f"Redis at {login.address} answers: {said}")
+
+
+def _raised_by_a_script(text: str) -> InputError | None:
+    """Where one of this package's scripts raised it: it begins with a word of ours."""
+    if "FINGERPRINT" in text:
+        return FingerprintMismatch(
+            "stored record", text.partition("FINGERPRINT ")[2],
+            "was written under another feature declaration; set store.namespace to a new name and "
+            "replay the events into it",
+        )  # fmt: skip
+    found = re.search(r"NO_OFFSET (\S+)", text)
+    return not_an_offset(found[1]) if found else None
 
 
 def not_an_offset(key: str) -> InputError:
