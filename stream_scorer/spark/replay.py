@@ -29,7 +29,7 @@ from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import event_tables
-from stream_scorer.io.files.events import files_of
+from stream_scorer.io.files.event_paths import files_of
 from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_content
 from stream_scorer.io.files.snapshot_tables import spark_batches
 from stream_scorer.io.files.snapshots import (

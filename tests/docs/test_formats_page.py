@@ -33,6 +33,7 @@ from stream_scorer.core.propensities import Entries
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.io.files import (
     avro_blocks,
+    event_paths,
     events,
     feature_columns,
     propensities,
@@ -153,16 +154,16 @@ def test_event_files_are_recognised_by_what_the_page_says(tmp_path: Path) -> Non
     assert [row[0] for row in table] == ["Avro container", "Parquet", "JSON lines", "JSON array"]
     marks = [re.findall(r"first bytes? `([0-9a-f ]+)`", how) for _, how in table]
     starts = [bytes.fromhex(mark) for (mark,) in marks]
-    assert starts == [avro_blocks.MAGIC, events.PARQUET_MAGIC, b"{", b"["]
+    assert starts == [avro_blocks.MAGIC, event_paths.PARQUET_MAGIC, b"{", b"["]
     found = []
     for number, start in enumerate(starts):
         file = tmp_path / str(number)
         file.write_bytes(start)
-        found.append(events._format(file))
+        found.append(event_paths.format_of(file))
     assert found == ["avro", "parquet", "json", "json array"]
     assert set(found) == set(events._FORMATS)
     suffixes = re.findall(r"`(\.\w+)`", table[2][1])
-    assert tuple(suffixes) == events.JSON_SUFFIXES
+    assert tuple(suffixes) == event_paths.JSON_SUFFIXES
 
 
 def test_the_record_has_the_words_of_the_table() -> None:

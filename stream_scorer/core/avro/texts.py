@@ -14,7 +14,12 @@ import numpy as np
 
 from stream_scorer.core.avro import interpreter as k
 from stream_scorer.core.events.batch import NULL, Bool, Int32, Int64, UInt8
-from stream_scorer.core.events.numbers_as_text import is_exact, number_as_text
+from stream_scorer.core.events.numbers_as_text import (
+    EXACT_DOUBLES,
+    EXACT_FLOATS,
+    is_exact,
+    number_as_text,
+)
 
 # Wide enough that no digit of a decimal is rounded away.
 _EXACT = Context(prec=1000)
@@ -57,7 +62,9 @@ def _text(buffer: UInt8, start: int, length: int, ids: bool) -> str | None:
         bytes_, kind = (8, "<f8") if length == k.RAW_DOUBLE else (4, "<f4")
         given = buffer[start : start + bytes_].copy().view(kind)[0]
         number = float(given)
-        if not (math.isnan(number) or is_exact(number)):
+        # A float of 32 bits may stand for the id beside it sooner than a double.
+        exact_below = EXACT_FLOATS if ids and length == k.RAW_FLOAT else EXACT_DOUBLES
+        if not (math.isnan(number) or is_exact(number, exact_below)):
             # numpy writes as few digits as tell a number from its neighbours of the same width.
             return _NO_ID if ids else str(given)
         return number_as_text(number)

@@ -11,6 +11,7 @@ import math
 
 # From here on not every integer is a double, so a double may stand for the id beside it.
 EXACT_DOUBLES = 2**53
+EXACT_FLOATS = 2**24  # the same for numbers of 32 bits
 # What to do where neither text nor such a number was given.
 IDS_REMEDY = "give text or whole numbers"
 ATTRIBUTES_REMEDY = "give text, numbers or booleans"
@@ -32,6 +33,9 @@ def number_as_text(number: int | float) -> str | None:
     return repr(number)
 
 
-def is_exact(number: float) -> bool:
-    """Whether a double is a whole number, and no other whole number is rounded to it."""
-    return number.is_integer() and abs(number) < EXACT_DOUBLES
+def is_exact(number: float, exact_below: int = EXACT_DOUBLES) -> bool:
+    """Whether a double is a whole number, and no other whole number is rounded to it.
+
+    exact_below: `EXACT_FLOATS` for a number that was written in 32 bits.
+    """
+    return number.is_integer() and abs(number) < exact_below

@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_scorer.core.events.batch import NULL, Bool, Int32, Int64, StringColumn
-from stream_scorer.core.events.numbers_as_text import EXACT_DOUBLES
+from stream_scorer.core.events.numbers_as_text import EXACT_DOUBLES, EXACT_FLOATS
 
+# By the bytes of a floating-point number: from here on it may stand for the whole number beside it.
+_EXACT_BELOW = {2: 2**11, 4: EXACT_FLOATS, 8: EXACT_DOUBLES}
 _UUID = "arrow.uuid"
+_DELETE = 127
 _UUID_BYTES = 16
 _UUID_TEXT = 36
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -27,7 +30,8 @@ _UUID_DASHES = [8, 13, 18, 23]
 class Texts(NamedTuple):
     """A column as text: for each row a span, NULL where there is no value.
 
-    unreadable: (n,) bool, rows with a number that can be no id, such as 1.5; None for no such row.
+    unreadable: (n,) bool, rows with what can be no id, such as the number 1.5, or bytes that are no
+    text; None for no such row.
     valid_utf8: whether all texts are.
     """
 
@@ -43,7 +47,7 @@ def can_be_id(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return can_be_id(kind.value_type)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    return number or pa.types.is_null(kind) or _is_text(kind) or _is_bytes(kind)
+    return number or pa.types.is_null(kind) or _is_text(kind) or is_bytes(kind)
 
 
 def can_be_attribute(kind: pa.DataType) -> bool:
@@ -65,8 +69,11 @@ def texts_of(array: pa.Array, *, ids: bool) -> Texts:
         array, unreadable = _of_doubles(array, ids)
     elif pa.types.is_decimal(kind):
         array, unreadable = _of_decimals(array, ids)
-    array = pc.cast(array, pa.large_binary() if _is_bytes(array.type) else pa.large_string())
-    return Texts(_spans(array), unreadable, _is_utf8(array))
+    array = pc.cast(array, pa.large_binary() if is_bytes(array.type) else pa.large_string())
+    column = _spans(array)
+    if ids and is_bytes(kind):
+        unreadable = _with_control_bytes(column)
+    return Texts(column, unreadable, _is_utf8(array))
 
 
 def codes_of(array: pa.DictionaryArray) -> Int32 | Int64:
@@ -93,7 +100,8 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a column of this type has bytes, which may be no text."""
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
@@ -120,7 +128,8 @@ def _of_doubles(array: pa.Array, ids: bool) -> tuple[pa.Array, Bool | None]:
     given = pc.fill_null(array, float("nan")).to_numpy(zero_copy_only=False)
     numbers = given.astype(np.float64)
     missing = np.isnan(numbers)
-    whole = (np.abs(numbers) < EXACT_DOUBLES) & (numbers == np.floor(numbers))
+    exact_below = _EXACT_BELOW[given.dtype.itemsize] if ids else EXACT_DOUBLES
+    whole = (np.abs(numbers) < exact_below) & (numbers == np.floor(numbers))
     integers = pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole)
     other = ~whole & ~missing
     if not other.any():
@@ -172,6 +181,21 @@ def _spans(array: pa.Array) -> StringColumn:
     if array.null_count:
         lengths[array.is_null().to_numpy(zero_copy_only=False)] = NULL
     return StringColumn(buffer, ends[:-1], lengths)
+
+
+def _with_control_bytes(column: StringColumn) -> Bool | None:
+    """(n,) bool: rows of bytes that are no text, though they may be valid UTF-8; None for no row.
+
+    A column of bytes need not be text: a UUID without its annotation, or a number, is none, and
+    has control characters nearly always.
+    """
+    is_control = (column.buffer < ord(" ")) | (column.buffer == _DELETE)
+    if not is_control.any():
+        return None
+    before = np.concatenate(([0], np.cumsum(is_control)))
+    lengths = np.maximum(column.lengths, 0)
+    found: Bool = before[column.starts + lengths] > before[column.starts]
+    return found if found.any() else None
 
 
 def _is_utf8(array: pa.Array) -> bool:

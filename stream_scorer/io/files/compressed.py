@@ -33,3 +33,11 @@ def open_plain(path: Path) -> IO[bytes]:
     # pyarrow reads several compressed parts one after another, as `cat a.gz b.gz` makes them.
     stream = pa.CompressedInputStream(pa.OSFile(str(path)), codec)
     return BufferedReader(stream, _BUFFER_BYTES)
+
+
+def unreadable_data(error: OSError, records: int) -> str:
+    """What is said of a file whose data can't be read or decompressed after so many records."""
+    # Zstandard's own limit, so that a few bytes can't ask for gigabytes of memory.
+    if "requires too much memory" in str(error):
+        return "its Zstandard window is larger than 128 MB; compress it again without --long"
+    return f"corrupt or cut short after {records} records ({error}); copy it again"

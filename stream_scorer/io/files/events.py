@@ -33,28 +33,28 @@ from stream_scorer.core.avro.writer_schema import UnusableSchemaError
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
 from stream_scorer.errors import EventFileError
-from stream_scorer.io.files.avro_blocks import MAGIC as AVRO_MAGIC
 from stream_scorer.io.files.avro_blocks import AvroBlocks
-from stream_scorer.io.files.compressed import SUFFIXES as COMPRESSED_SUFFIXES
-from stream_scorer.io.files.compressed import codec_of, open_plain
+from stream_scorer.io.files.compressed import open_plain, unreadable_data
+from stream_scorer.io.files.event_paths import (
+    files_of,
+    format_of,
+    lacks_partition_column,
+    partition_columns,
+    unreadable,
+)
 from stream_scorer.io.files.event_rows import EventRows
 from stream_scorer.io.files.json_events import (
-    BrokenArrayError,
     EncodedObjects,
+    UnreadableJsonError,
     encoded_elements,
     encoded_lines,
 )
 from stream_scorer.io.files.limits import DEFAULT_BLOCK_BYTES, ReadLimits
-from stream_scorer.io.files.parquet_events import parquet_rows
+from stream_scorer.io.files.parquet_events import OPTIONAL, REQUIRED, parquet_rows
 
 Codec = Literal["null", "deflate", "snappy", "zstandard"]
 
-PARQUET_MAGIC = b"PAR1"
-JSON_SUFFIXES = (".jsonl", ".ndjson")
-# How text begins that is not UTF-8 but UTF-16 or UTF-32: as a mark says, or with a zero byte.
-_WIDE_TEXT = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff", b"{\0", b"[\0", b"\0{", b"\0[", b"\0\0\0")
-_BOM = b"\xef\xbb\xbf"
-_START_BYTES = 64
+FIELDS = (*REQUIRED, *OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,11 @@ class EventFiles:
 
     def _pieces(self) -> Iterator[Piece]:
         for path in self.files:
-            read = _FORMATS[_format(path)]
+            read = _FORMATS[format_of(path)]
             try:
                 yield from read(path, self._limits, self._schemas)
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
 
     def _decoded(self, pieces: list[Piece]) -> DecodedBatch:
         """All of `pieces`; neighbours that are bytes are decoded in one call."""
@@ -158,23 +158,6 @@ def open_events(
     return EventFiles(files_of(paths), ReadLimits(batch_records, max_record_bytes, max_block_bytes))
 
 
-def files_of(paths: Sequence[Path]) -> dict[Path, Path]:
-    """Each event file of `paths`, in the order of reading, and the path that it was given by.
-
-    Raises EventFileError for a path that is no event file, and for a file that is given twice.
-    """
-    given_as: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        for file in _listed(path):
-            if file in given_as:
-                raise EventFileError("events", file, "is given twice; name it once")
-            # Every file is looked at before the first one is read, so that a wrong path does not
-            # end a job halfway.
-            _format(file)
-            given_as[file] = path
-    return given_as
-
-
 def write_events(path: Path, rows: Iterable[Mapping[str, Any]], codec: Codec = "deflate") -> int:
     """Write an Avro container of our schema; how many events. Rows as in `encode_events`.
 
@@ -187,7 +170,7 @@ def write_events(path: Path, rows: Iterable[Mapping[str, Any]], codec: Codec = "
         with new_event_file(path) as work, work.open("wb") as stream:
             fastavro.writer(stream, schema, events, codec=codec)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise EventFileError(str(path), codec, f"choose another codec: {error}") from error
     return len(events)
@@ -202,58 +185,6 @@ def new_event_file(path: Path) -> Iterator[Path]:
     path.parent.stat()
     with new_file(path) as work:
         yield work
-
-
-def _listed(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file()
-        and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
-    )
-    if not files:
-        raise EventFileError("events", path, "the directory holds no files")
-    return files
-
-
-def _format(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_START_BYTES)
-        compressed = codec_of(start) is not None
-        if compressed:
-            with open_plain(path) as stream:
-                start = stream.read(_START_BYTES)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    found = "avro" if start[:4] == AVRO_MAGIC else "parquet" if start[:4] == PARQUET_MAGIC else None
-    if found and not compressed:
-        return found
-    if found:
-        remedy = "is compressed as a whole; decompress it, since Avro and Parquet compress inside"
-        raise EventFileError("events", path, remedy)
-    if start.startswith(_WIDE_TEXT):
-        raise EventFileError("events", path, "is UTF-16 or UTF-32 text; save it as UTF-8")
-    text = start.removeprefix(_BOM).lstrip()
-    if text[:1] == b"[":
-        return "json array"
-    name = path.name
-    for suffix in COMPRESSED_SUFFIXES if compressed else ():
-        name = name.removesuffix(suffix)
-    if name.endswith(JSON_SUFFIXES) or text[:1] == b"{":
-        return "json"
-    raise EventFileError(
-        "events", path,
-        "not an event file; give Avro containers, Parquet or JSON lines (.jsonl, .ndjson), these "
-        "also with gzip, Zstandard or bzip2",
-    )  # fmt: skip
-
-
-def _unreadable(path: Path, error: OSError) -> EventFileError:
-    reason = error.strerror or str(error) or type(error).__name__
-    return EventFileError("events", path, f"can't be opened ({reason}); check path and permissions")
 
 
 def _cut(pieces: list[Piece], records: int) -> tuple[list[Piece], list[Piece]]:
@@ -303,6 +234,7 @@ def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator
             program = skip_program(blocks.schema)
         except UnusableSchemaError as error:
             raise EventFileError("events", path, f"its writer schema: {error}") from error
+        _check_partition_columns(path, blocks.schema)
         for block in blocks:
             if not block.records and not block.content:
                 continue
@@ -312,6 +244,16 @@ def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator
             # A broken block gives fewer values than it has records; positions after it count on as
             # if it were whole. Only so many can be in it, whatever it says.
             position += max(min(block.records, len(block.content)), len(values))
+
+
+def _check_partition_columns(path: Path, schema: str) -> None:
+    """Raises EventFileError where only a directory of the path names a field."""
+    record = json.loads(schema)
+    fields = record.get("fields", []) if isinstance(record, dict) else []
+    names = {field.get("name") for field in fields if isinstance(field, dict)}
+    for name, part in partition_columns(path, FIELDS).items():
+        if name not in names:
+            raise EventFileError("events", path, lacks_partition_column(name, part))
 
 
 def _json(path: Path, limits: ReadLimits, _schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
@@ -326,21 +268,23 @@ def _json_array(
 
 def _json_objects(
     path: Path,
-    read: Callable[[IO[bytes], ReadLimits], Iterator[EncodedObjects]],
+    read: Callable[[IO[bytes], ReadLimits, Mapping[str, str]], Iterator[EncodedObjects]],
     limits: ReadLimits,
 ) -> Iterator[FramedRecords]:
     end = 0
+    needed = {
+        name: lacks_partition_column(name, part)
+        for name, part in partition_columns(path, FIELDS).items()
+    }
     with open_plain(path) as stream:
         try:
-            for positions, values, unfit in read(stream, limits):
+            for positions, values, unfit in read(stream, limits, needed):
                 yield FramedRecords(str(path), positions, values, unfit)
                 end = int(positions[-1]) + 1
-        except BrokenArrayError as error:
-            remedy = f"not one array of JSON objects: {error}; correct it, or write one a line"
-            raise EventFileError("events", path, remedy) from error
+        except UnreadableJsonError as error:
+            raise EventFileError("events", path, str(error)) from error
         except OSError as error:
-            remedy = f"corrupt or cut short after {end} records ({error}); copy it again"
-            raise EventFileError("events", path, remedy) from error
+            raise EventFileError("events", path, unreadable_data(error, end)) from error
 
 
 def _parquet(path: Path, limits: ReadLimits, _schemas: dict[bytes, str]) -> Iterator[EventRows]:

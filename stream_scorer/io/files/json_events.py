@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -41,23 +41,39 @@ class EncodedObjects(NamedTuple):
     unfit: dict[int, str]
 
 
-class BrokenArrayError(ValueError):
-    """A file that begins as a JSON array, and where it does not go on as one."""
+class UnreadableJsonError(ValueError):
+    """A file that has neither one object a line nor one array of objects: what to do about it."""
 
 
-def encoded_lines(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedObjects]:
-    """The events of a file with one object a line; of a line that is too long the first part."""
+class _BrokenArrayError(ValueError):
+    """Where a file that begins as a JSON array does not go on as one."""
+
+
+def encoded_lines(
+    stream: IO[bytes], limits: ReadLimits, needed: Mapping[str, str]
+) -> Iterator[EncodedObjects]:
+    """The events of a file with one object a line; of a line that is too long the first part.
+
+    needed: by field that every object must have, what is said of one that lacks it. Raises
+    UnreadableJsonError where the first object goes over several lines.
+    """
     batch = _Batch(limits)
+    first = True
     for position, (line, whole) in enumerate(_lines(stream, limits.line_bytes)):
         if not line.strip():
             continue
+        if first and line.strip() == b"{":
+            raise UnreadableJsonError(
+                "its objects go over several lines; write one a line, or one array of objects"
+            )
+        first = False
         try:
             if not whole:
                 raise ValueError(f"has more than {limits.line_bytes} bytes")
-            batch.add(position, _encoded(json.loads(line)), len(line))
+            batch.add(position, _encoded(json.loads(line), line, needed), len(line))
         # json.loads recurses, so a line of thousands of brackets ends in RecursionError.
         except (InputError, ValueError, RecursionError) as error:
-            batch.add(position, line, len(line), f"line {position + 1}: {_printable(error)}")
+            batch.add(position, line, len(line), f"line {position + 1}: {_in_words(error)}")
         if batch.is_full:
             yield batch.objects()
             batch = _Batch(limits)
@@ -65,29 +81,32 @@ def encoded_lines(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedObje
         yield batch.objects()
 
 
-def encoded_elements(stream: IO[bytes], limits: ReadLimits) -> Iterator[EncodedObjects]:
-    """The events of a file with one array of objects.
+def encoded_elements(
+    stream: IO[bytes], limits: ReadLimits, needed: Mapping[str, str]
+) -> Iterator[EncodedObjects]:
+    """The events of a file with one array of objects. needed: as of `encoded_lines`.
 
-    Raises BrokenArrayError where the file is no such array, or an object has more than
+    Raises UnreadableJsonError where the file is no such array, or an object has more than
     limits.line_bytes; what was before it has been given.
     """
     batch = _Batch(limits)
     try:
         for position, (element, text) in enumerate(_elements(stream, limits.line_bytes)):
             try:
-                batch.add(position, _encoded(element), len(text))
-            except (InputError, ValueError) as error:
                 original = text.encode(errors="surrogateescape")
+                batch.add(position, _encoded(element, original, needed), len(text))
+            except (InputError, ValueError) as error:
                 batch.add(
-                    position, original, len(text), f"object {position + 1}: {_printable(error)}"
+                    position, original, len(text), f"object {position + 1}: {_in_words(error)}"
                 )
             if batch.is_full:
                 yield batch.objects()
                 batch = _Batch(limits)
-    except BrokenArrayError:
+    except _BrokenArrayError as error:
         if batch.values:
             yield batch.objects()
-        raise
+        remedy = f"not one array of JSON objects: {error}; correct it, or write one a line"
+        raise UnreadableJsonError(remedy) from error
     if batch.values:
         yield batch.objects()
 
@@ -131,7 +150,7 @@ def _elements(stream: IO[bytes], most_bytes: int) -> Iterator[tuple[Any, str]]:
     text = _Text(stream, most_bytes)
     count = 0
     if text.next_mark() != "[":
-        raise BrokenArrayError("it does not begin with [")
+        raise _BrokenArrayError("it does not begin with [")
     text.at += 1
     if text.next_mark() == "]":
         text.at += 1
@@ -144,10 +163,10 @@ def _elements(stream: IO[bytes], most_bytes: int) -> Iterator[tuple[Any, str]]:
             if mark == "]":
                 break
             if mark != ",":
-                raise BrokenArrayError(f"no comma after object {count}")
+                raise _BrokenArrayError(f"no comma after object {count}")
             text.next_mark()
     if text.next_mark():
-        raise BrokenArrayError(f"something follows the array of {count} objects")
+        raise _BrokenArrayError(f"something follows the array of {count} objects")
 
 
 class _Text:
@@ -181,13 +200,16 @@ class _Text:
                     return element, given
             except ValueError as error:
                 if self._ended:
-                    what = f"object {count + 1} is not JSON, or cut short ({_printable(error)})"
-                    raise BrokenArrayError(what) from error
+                    what = (
+                        error.msg if isinstance(error, json.JSONDecodeError) else _in_words(error)
+                    )
+                    what = f"object {count + 1} is not JSON, or cut short ({what})"
+                    raise _BrokenArrayError(what) from error
             except RecursionError as error:
-                raise BrokenArrayError(f"object {count + 1} is nested too deep") from error
+                raise _BrokenArrayError(f"object {count + 1} is nested too deep") from error
             if len(self._text) - self.at > self._most:
                 what = f"object {count + 1} is not JSON, or has more than {self._most} bytes"
-                raise BrokenArrayError(what)
+                raise _BrokenArrayError(what)
             self._read(more)
             # Twice as much each time, since the element is scanned from its start again.
             more *= 2
@@ -201,10 +223,20 @@ class _Text:
         return not self._ended
 
 
-def _encoded(row: Any) -> bytes:
+def _encoded(row: Any, text: bytes, needed: Mapping[str, str]) -> bytes:
+    """text: the JSON that `row` was read from."""
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
-    event = {**row, "occurred_at": _moment(row.get("occurred_at"))}
+    for key, name in _KEYS.items():
+        if text.count(key) > 1:
+            _refuse_repeated(text, name)
+    for name, lacking in needed.items():
+        if name not in row:
+            raise ValueError(lacking)
+    for name in (*REQUIRED_TEXTS, "occurred_at"):
+        if row.get(name) is None:
+            raise ValueError(f"null in {name}" if name in row else f"lacks the field {name}")
+    event = {**row, "occurred_at": _moment(row["occurred_at"])}
     for name in (*REQUIRED_TEXTS, *OPTIONAL_TEXTS):
         given = row.get(name)
         if given is not None and not isinstance(given, str):
@@ -212,6 +244,19 @@ def _encoded(row: Any) -> bytes:
     if row.get("attributes") is not None:
         event["attributes"] = _attributes(row["attributes"])
     return encode_events([event])[0]
+
+
+def _refuse_repeated(text: bytes, name: str) -> None:
+    """Raises ValueError where the object has the field more than once: which one is meant?"""
+    pairs: list[tuple[str, Any]] = []
+
+    def keep(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = found  # the outermost object is the last one to be complete
+        return dict(found)
+
+    json.loads(text, object_pairs_hook=keep)
+    if sum(key == name for key, _ in pairs) > 1:
+        raise ValueError(f"has the field {name} more than once")
 
 
 def _id_as_text(name: str, given: object) -> str | None:
@@ -244,10 +289,25 @@ def _attributes(given: object) -> object:
 
 
 _PAIR = {"key", "value"}
+# As fields stand in JSON; looked for before an object is searched for fields that it has twice.
+_KEYS = {
+    f'"{name}"'.encode(): name
+    for name in (*REQUIRED_TEXTS, *OPTIONAL_TEXTS, "value", "occurred_at", "attributes")
+}
 
 
-def _printable(error: Exception) -> str:
-    """The message, with escapes for what JSON allows in a text and UTF-8 does not."""
+def _in_words(error: Exception) -> str:
+    """What is wrong, with escapes for what JSON allows in a text and UTF-8 does not."""
+    if isinstance(error, json.JSONDecodeError):
+        what = "something follows the object" if error.msg == "Extra data" else error.msg
+        return f"not JSON ({what}, at character {error.pos + 1})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text at byte {error.start + 1}"
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    # Python refuses to read whole numbers of thousands of digits, which takes very long.
+    if "integer string conversion" in str(error):
+        return "a number has more digits than can be read"
     return str(error).encode(errors="backslashreplace").decode()
 
 
@@ -260,9 +320,8 @@ def _moment(value: Any) -> Any:
     try:
         moment = parse_iso_8601(value)
     except ValueError as error:
-        raise InputError(
-            "occurred_at", value, "give ISO 8601 with a zone, or integer ms"
-        ) from error
+        remedy = "give ISO 8601 with a zone, or integer ms"
+        raise InputError("occurred_at", value, remedy) from error
     if moment.tzinfo is None:
         raise InputError("occurred_at", value, 'add a zone, for example "Z"')
     return moment

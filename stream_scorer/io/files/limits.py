@@ -30,6 +30,12 @@ class ReadLimits:
         return min(self.max_block_bytes, self.max_record_bytes)
 
     @property
+    def longest_text_setting(self) -> str:
+        """The setting that `longest_text` comes from."""
+        by_block = self.max_block_bytes < self.max_record_bytes
+        return "events.max_block_bytes" if by_block else "events.max_record_bytes"
+
+    @property
     def line_bytes(self) -> int:
         """Of a line of JSON, which takes many times its bytes while it is parsed."""
         return min(self.max_block_bytes, _LINE_BYTES_PER_RECORD_BYTE * self.max_record_bytes)

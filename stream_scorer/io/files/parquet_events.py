@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_scorer.core.events.batch import NULL, Bool, EventBatch, Float64, Int64
+from stream_scorer.core.events.batch import NULL, Bool, EventBatch, Float64
 from stream_scorer.core.events.numbers_as_text import IDS_REMEDY
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.arrow_attributes import attribute_maps, attributes_problem
-from stream_scorer.io.files.arrow_texts import Texts, can_be_id, texts_of
+from stream_scorer.io.files.arrow_moments import moments_of, moments_problem, moments_remedy
+from stream_scorer.io.files.arrow_texts import Texts, can_be_id, is_bytes, texts_of
+from stream_scorer.io.files.event_paths import lacks_partition_column, partition_columns
 from stream_scorer.io.files.event_rows import EventRows, UnfitRow, text_bytes
 from stream_scorer.io.files.limits import ReadLimits
 from stream_scorer.io.files.parquet_pages import reading_plan
@@ -30,13 +32,7 @@ REQUIRED = ("event_id", "customer_id", "event_type", "occurred_at")
 OPTIONAL = ("category_id", "product_id", "value", "attributes")
 TEXTS = ("event_id", "customer_id", "event_type", "category_id", "product_id")
 
-# (multiplier, divisor) to milliseconds of Arrow's units.
-_UNITS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
-_INT64 = np.iinfo(np.int64)
-_REMEDIES = {
-    "occurred_at": "is beyond the times that can be counted; give ms since 1970 UTC",
-    "attributes": "more bytes than events.max_record_bytes; shorten them, or raise that",
-}
+_BYTES_REMEDY = "is not text; give text, whole numbers, or annotate a UUID as such"
 
 
 def allocate_with_malloc() -> None:
@@ -65,6 +61,8 @@ def parquet_rows(path: Path, limits: ReadLimits) -> Iterator[EventRows]:
         ) as file:
             # One row group after another: pyarrow can't join the dictionaries of two in a struct.
             for group in range(file.num_row_groups):
+                if not file.metadata.row_group(group).num_rows:
+                    continue  # its pages were not looked at (parquet_pages.py)
                 # Arrow's own threads cost more than they bring: whoever folds needs the cores.
                 for table in file.iter_batches(
                     plan.most_rows, row_groups=[group], columns=names, use_threads=False
@@ -123,6 +121,9 @@ def _repetitive(schema: pa.Schema) -> list[str]:
 def check_schema(path: Path | str, schema: pa.Schema) -> None:
     """Raises EventFileError where a column is missing, or has a type that can't be read."""
     names = schema.names
+    for name, part in partition_columns(Path(path), (*REQUIRED, *OPTIONAL)).items():
+        if name not in names:
+            raise EventFileError("events", path, lacks_partition_column(name, part))
     for name in REQUIRED:
         if name not in names:
             shown = ", ".join(names) or "none"
@@ -140,11 +141,9 @@ def check_schema(path: Path | str, schema: pa.Schema) -> None:
 
 def _problem(schema: pa.Schema) -> str | None:
     """What is wrong with the type of a column; each column that is read stands in it once."""
-    moment = schema.field("occurred_at").type
-    if pa.types.is_timestamp(moment) and moment.tz is None:
-        return "occurred_at has no time zone; write it with one"
-    if not (pa.types.is_timestamp(moment) or pa.types.is_integer(moment)):
-        return f"occurred_at is {moment}; give a timestamp with a zone, or ms"
+    moment = moments_problem(schema.field("occurred_at").type)
+    if moment is not None:
+        return f"occurred_at {moment}"
     for name in TEXTS:
         if name in schema.names and not can_be_id(schema.field(name).type):
             return f"{name} is {schema.field(name).type}; {IDS_REMEDY}"
@@ -165,7 +164,7 @@ def _within(
     n = len(table)
     most_bytes = limits.max_block_bytes if n > 1 else None
     texts = {name: _texts(table, name) for name in TEXTS}
-    moments, has_moment, unreadable_moment = _moments(table.column("occurred_at"))
+    moments = moments_of(table.column("occurred_at"))
     value, has_value = _values(table)
     attributes = table.column("attributes") if "attributes" in table.schema.names else pa.nulls(n)
     columns = {name: given.column for name, given in texts.items()}
@@ -176,23 +175,27 @@ def _within(
     if most_bytes is not None and text_bytes([*columns.values(), maps]) > most_bytes:
         return None
     events = EventBatch(
-        **columns, value=value, has_value=has_value, occurred_at_ms=moments, attributes=maps,
+        **columns, value=value, has_value=has_value, occurred_at_ms=moments.ms, attributes=maps,
         partitions=[(file, 0)], partition_index=np.zeros(n, np.int32),
         offsets=np.arange(first_position, first_position + n), record_index=np.arange(n),
     )  # fmt: skip
     unreadable = {name: given.unreadable for name, given in texts.items()}
-    unreadable["occurred_at"] = unreadable_moment
+    unreadable["occurred_at"] = moments.unreadable
     unreadable["attributes"] = too_long
     missing = {name: texts[name].column.lengths == NULL for name in REQUIRED if name in texts}
-    missing["occurred_at"] = ~has_moment
-    unfit = _unfit(table, missing, {n: mask for n, mask in unreadable.items() if mask is not None})
+    missing["occurred_at"] = ~moments.given
+    unfit = _unfit(
+        table, missing, {n: mask for n, mask in unreadable.items() if mask is not None}, limits
+    )
     return EventRows(events, unfit, valid_utf8 and all(t.valid_utf8 for t in texts.values()))
 
 
 def _unfit(
-    table: pa.RecordBatch, missing: dict[str, Bool], unreadable: dict[str, Bool]
-) -> dict[int, UnfitRow]:
+    table: pa.RecordBatch, missing: dict[str, Bool], unreadable: dict[str, Bool],
+    limits: ReadLimits,
+) -> dict[int, UnfitRow]:  # fmt: skip
     """The rows with a value that is missing or can't be read: what is wrong, and the row."""
+    remedies = {name: _remedy(name, table.schema.field(name).type, limits) for name in unreadable}
     rows = np.flatnonzero(np.logical_or.reduce([*missing.values(), *unreadable.values()]))
     found = {}
     for row in rows.tolist():
@@ -203,7 +206,7 @@ def _unfit(
             for name in table.schema.names
         }  # fmt: skip
         details = [
-            f"{name}: {str(fields[name])!r}: {_REMEDIES.get(name, IDS_REMEDY)}"
+            f"{name}: {str(fields[name])!r}: {remedies[name]}"
             for name, mask in unreadable.items()
             if mask[row]
         ]
@@ -215,44 +218,39 @@ def _unfit(
     return found
 
 
+def _remedy(name: str, kind: pa.DataType, limits: ReadLimits) -> str:
+    if name == "attributes":
+        most = limits.longest_text
+        return f"more bytes than {limits.longest_text_setting}, {most}; shorten them, or raise that"
+    if name == "occurred_at":
+        return moments_remedy(kind)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return _BYTES_REMEDY if is_bytes(kind) else IDS_REMEDY
+
+
 def _holds(masks: dict[str, Bool], name: str, row: int) -> bool:
     return name in masks and bool(masks[name][row])
 
 
 def _shown(array: pa.Array, row: int) -> object:
     """The value, as JSON can write it."""
+    value = array[row]
+    if isinstance(value, pa.DictionaryScalar):
+        value = value.value
     try:
-        return array[row].as_py()
+        return value.as_py()
+    except UnicodeDecodeError:
+        is_flat = isinstance(value, pa.StringScalar | pa.BinaryScalar)
+        return str(value.as_buffer().to_pybytes()) if is_flat else "(not UTF-8 text)"
     # Arrow's times reach beyond Python's, and those in nanoseconds need pandas.
     except (ValueError, OverflowError, ImportError):
-        return str(array[row].value)
+        return str(value.value)
 
 
 def _texts(table: pa.RecordBatch, name: str) -> Texts:
     given = name in table.schema.names
     return texts_of(table.column(name) if given else pa.nulls(len(table)), ids=True)
-
-
-def _moments(array: pa.Array) -> tuple[Int64, Bool, Bool | None]:
-    """(ms, where there is one, where there is one that int64 can't hold)."""
-    multiplier, divisor = 1, 1
-    if pa.types.is_timestamp(array.type):
-        multiplier, divisor = _UNITS[array.type.unit]
-    unreadable = None
-    if pa.types.is_uint64(array.type):
-        unreadable = pc.fill_null(pc.greater(array, pa.scalar(_INT64.max, pa.uint64())), False)
-        unreadable = np.asarray(unreadable.to_numpy(zero_copy_only=False), np.bool_)
-    numbers = pc.fill_null(pc.cast(array, pa.int64(), safe=False), 0)
-    moments = np.asarray(numbers.to_numpy(zero_copy_only=False), np.int64)
-    if multiplier > 1:
-        most = _INT64.max // multiplier
-        unreadable = (moments > most) | (moments < -most)
-    if multiplier != divisor:
-        # Rounded down, as the Avro decoder rounds microseconds.
-        moments = moments * multiplier // divisor
-    if unreadable is not None and not unreadable.any():
-        unreadable = None
-    return moments, array.is_valid().to_numpy(zero_copy_only=False), unreadable
 
 
 def _values(table: pa.RecordBatch) -> tuple[Float64, Bool]:
@@ -261,7 +259,11 @@ def _values(table: pa.RecordBatch) -> tuple[Float64, Bool]:
     if "value" not in table.schema.names:
         return np.zeros(n), np.zeros(n, np.bool_)
     array = table.column("value")
-    # Arrow's safe cast refuses a decimal or a large integer that a double can't hold exactly. For a
-    # value the nearest double is right.
+    if pa.types.is_decimal(array.type):
+        # Arrow's own cast of decimals does not give the nearest double: of 3.3 it makes another
+        # number than JSON and Avro do.
+        array = pc.cast(array, pa.string())
+    # Arrow's safe cast refuses a large integer that a double can't hold exactly. For a value the
+    # nearest double is right.
     numbers = pc.fill_null(pc.cast(array, pa.float64(), safe=False), 0)
     return numbers.to_numpy(zero_copy_only=False), array.is_valid().to_numpy(zero_copy_only=False)

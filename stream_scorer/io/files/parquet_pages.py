@@ -145,13 +145,16 @@ class _Handle:
 
 
 def _row_groups(path: Path, handle: _Handle) -> list[Any]:
-    """Of each row group the metadata of its columns."""
+    """Of each row group that has rows, the metadata of its columns.
+
+    Those of a group without rows point at no pages.
+    """
     ending = handle.read(handle.size - _FOOTER_END_BYTES, _FOOTER_END_BYTES)
     length = int.from_bytes(ending[:4], "little")
     try:
         footer = handle.read(max(handle.size - _FOOTER_END_BYTES - length, 0), length)
         groups = _struct(footer, 0, 0)[0].get(4, [])
-        return [group[1] for group in groups]
+        return [group[1] for group in groups if group.get(3)]
     except (_UnreadableError, LookupError, TypeError) as error:
         raise _unreadable(path, "footer", error) from error
 

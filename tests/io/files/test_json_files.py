@@ -172,7 +172,7 @@ def test_an_object_of_an_array_that_is_no_event_is_one_refused_record(tmp_path: 
     assert ids(events) == ["e0", "e2"]
     assert events.offsets.tolist() == [0, 4]
     assert [(d.offset, d.detail) for d in refused] == [
-        (1, "object 2: customer_id: 'None': give every event this field"),
+        (1, "object 2: null in customer_id"),
         (2, "object 3: not a JSON object"),
         (3, "object 4: not a JSON object"),
     ]
@@ -261,3 +261,49 @@ def test_a_batch_is_complete_when_it_holds_enough_bytes(tmp_path: Path) -> None:
     )
     assert sum(len(b.events) for b in batches) == 100
     assert max(map(len, batches)) <= 10
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_an_object_that_has_a_field_twice_is_refused(tmp_path: Path, name: str) -> None:
+    """Which of the two is meant can't be known, and readers differ in which they take."""
+    good = (
+        '{"event_id":"1","customer_id":"a","event_type":"purchase",'
+        '"occurred_at":"2026-01-01T00:00:00Z","attributes":{"customer_id":"x","value":"y"}}'
+    )
+    twice = good.replace('"customer_id":"a",', '"customer_id":"a","customer_id":"b",')
+    path = tmp_path / name
+    path.write_text(f"[{good},{twice}]" if name == "a.json" else f"{good}\n{twice}\n")
+    batch = join_batches(list(open_events([path], max_record_bytes=10_000)))
+    assert len(batch.events) == 1
+    (refused,) = batch.refused
+    assert refused.offset == 1
+    assert refused.detail.endswith("2: has the field customer_id more than once")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"[" * 9_000, "nested too deep"),
+        (b'{"value":1' + b"0" * 5000 + b"}", "a number has more digits than can be read"),
+        (b'{"event_id":"caf\xe9"}', "not UTF-8 text at byte 17"),
+        (b'{"event_id":"1"},', "not JSON (something follows the object, at character 17)"),
+        (b'{"event_id"', "not JSON (Expecting ':' delimiter, at character 12)"),
+        (b'{"event_id":"1"}', "lacks the field customer_id"),
+        (b'{"event_id":null}', "null in event_id"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said_in_plain_words(
+    tmp_path: Path, line: bytes, said: str
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"{}\n" + line + b"\n")
+    batch = join_batches(list(open_events([tmp_path / "a.jsonl"], max_record_bytes=10_000)))
+    assert [r.detail for r in batch.refused] == [
+        "line 1: lacks the field event_id",
+        f"line 2: {said}",
+    ]
+
+
+def test_objects_over_several_lines_are_one_line_of_text(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"event_id": "1"}, indent=2))
+    with pytest.raises(EventFileError, match="its objects go over several lines; write one a"):
+        list(open_events([tmp_path / "a.json"], max_record_bytes=10_000))

@@ -19,6 +19,8 @@ from stream_scorer.core.events.decoded import join_batches
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.arrow_events import events_of
 from stream_scorer.io.files.events import open_events
+from stream_scorer.io.files.limits import ReadLimits
+from stream_scorer.io.files.parquet_events import event_rows
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 START_MS = int(START.timestamp() * 1000)
@@ -64,6 +66,7 @@ def attributes(events: EventBatch, *names: str) -> list[dict[str, str]]:
 
 U = [UUID(int=0), UUID(int=2**128 - 1), UUID("12345678-9abc-def0-1234-56789abcdef0")]
 ABC = ["a", "b", "c"]
+ONE, SEVEN = bytes(15) + b"a", bytes(3) + b"\7"  # valid UTF-8, and no text
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ ABC = ["a", "b", "c"]
         (pa.array([1, 2, 2**64 - 1], pa.uint64()), ["1", "2", str(2**64 - 1)]),
         (pa.array([1, 2, 3], pa.int8()), ["1", "2", "3"]),
         (pa.array([5.0, 12345678901.0, -0.0]), ["5", "12345678901", "0"]),
-        (pa.array([5, 16777216, 1], pa.float32()), ["5", "16777216", "1"]),
+        (pa.array([5, 16777215, 1], pa.float32()), ["5", "16777215", "1"]),
         (pa.array([5, 5, 1e15]).dictionary_encode(), ["5", "5", "1000000000000000"]),
         (
             pa.array([Decimal(7), Decimal(10**30), Decimal(0)], pa.decimal128(38, 0)),
@@ -107,6 +110,24 @@ def test_ids_of_any_type_that_names_a_thing_are_read_as_text(
     ("column", "detail"),
     [
         (pa.array([5.0, float("nan"), 6.0]), "null in customer_id"),
+        # 16777217 becomes 16777216 in 32 bits: the id may be that of another customer.
+        (
+            pa.array([5, 16777216, 6], pa.float32()),
+            "customer_id: '16777216.0': give text or whole numbers",
+        ),
+        (
+            pa.array(np.array([5, 2048, 6], np.float16)),
+            "customer_id: '2048.0': give text or whole numbers",
+        ),
+        # A UUID without its annotation, which would be valid UTF-8.
+        (
+            pa.array([b"5".zfill(16), ONE, b"6".zfill(16)], pa.binary(16)),
+            f"customer_id: {str(ONE)!r}: is not text; give text, whole numbers",
+        ),
+        (
+            pa.array([b"5", SEVEN, b"6"], pa.binary()),
+            f"customer_id: {str(SEVEN)!r}: is not text; give text, whole numbers",
+        ),
         (pa.array([5.0, 1.5, 6.0]), "customer_id: '1.5': give text or whole numbers"),
         (pa.array([5.0, 2.0**53, 6.0]), f"customer_id: '{2.0**53}': give text or whole numbers"),
         (pa.array([5.0, float("inf"), 6.0]), "customer_id: 'inf': give text or whole numbers"),
@@ -147,9 +168,10 @@ def test_a_missing_number_is_a_missing_category(tmp_path: Path) -> None:
         ("event_id", pa.array([START] * 3), "event_id is timestamp"),
         ("category_id", pa.array([["a"]] * 3), "category_id is list"),
         ("product_id", pa.array([{"id": 1}] * 3), "product_id is struct"),
-        ("occurred_at", pa.array([dt.date(2026, 1, 1)] * 3), "occurred_at is date32"),
+        ("occurred_at", pa.array([dt.time(1)] * 3), "occurred_at is time64"),
+        ("occurred_at", pa.array([b"2026"] * 3), "occurred_at is binary"),
         ("occurred_at", pa.array([START.replace(tzinfo=None)] * 3), "no time zone"),
-        ("occurred_at", pa.array([1.5, 2.5, 3.5]), "occurred_at is double"),
+        ("occurred_at", pa.array([True] * 3), "occurred_at is bool"),
         ("value", pa.array(["n/a"] * 3), "value is string"),
         ("attributes", pa.array(["{}"] * 3), "attributes is string; give a map"),
         ("attributes", pa.array([["a"]] * 3), "attributes is list"),
@@ -229,6 +251,98 @@ def test_times_with_any_zone_are_the_same_moments(tmp_path: Path, unit: str, zon
     moments = pa.array([START] * 3, pa.timestamp(unit, zone))
     events, _ = read(written(tmp_path, occurred_at=moments))
     assert events.occurred_at_ms.tolist() == [START_MS] * 3
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([dt.date(2026, 1, 1), None, dt.date(2026, 1, 2)], pa.date32()),
+        pa.array([dt.date(2026, 1, 1), None, dt.date(2026, 1, 2)], pa.date64()),
+        pa.array([START_MS, float("nan"), START_MS + 86_400_000], pa.float64()),
+        *(
+            pa.array(["2026-01-01T00:00:00Z", None, "2026-01-02T01:00:00+01:00"], kind)
+            for kind in (pa.string(), pa.large_string(), pa.string_view())
+        ),
+        pa.array(["2026-01-01T00:00Z", None, "2026-01-02T00:00:00.000999Z"]).dictionary_encode(),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_times_of_any_type_are_what_they_are_in_avro_and_json(
+    tmp_path: Path, column: pa.Array
+) -> None:
+    """A date is its midnight UTC, as Avro's date is."""
+    events, refused = read(written(tmp_path, occurred_at=column))
+    assert events.occurred_at_ms.tolist() == [START_MS, START_MS + 86_400_000]
+    assert [(r.offset, r.detail) for r in refused] == [(1, "null in occurred_at")]
+
+
+@pytest.mark.parametrize(
+    ("column", "detail"),
+    [
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00Z"], "with a zone"),
+        (["2026-01-01T00:00:00Z", "yesterday", "2026-01-01T00:00:00Z"], "with a zone"),
+        ([float(START_MS), 1767225600.5, float(START_MS)], "give whole milliseconds since 1970"),
+        ([float(START_MS), float("inf"), float(START_MS)], "give whole milliseconds since 1970"),
+    ],
+)
+def test_a_time_that_can_not_be_read_is_one_refused_record(
+    tmp_path: Path, column: list[object], detail: str
+) -> None:
+    for given in (pa.array(column), pa.array(column).dictionary_encode()):
+        events, refused = read(written(tmp_path, occurred_at=given))
+        assert events.occurred_at_ms.tolist() == [START_MS, START_MS]
+        assert [r.offset for r in refused] == [1]
+        assert refused[0].detail.startswith(f"occurred_at: '{column[1]}': ")
+        assert detail in refused[0].detail
+
+
+def test_bytes_that_are_no_utf8_in_a_row_with_a_gap_are_one_refused_record(tmp_path: Path) -> None:
+    broken = pa.array([b"a", b"\xff", b"c"]).cast(pa.binary()).view(pa.string())
+    path = written(tmp_path, product_id=broken, customer_id=pa.array(["a", None, "c"]))
+    events, refused = read(path)
+    assert texts(events, "customer_id") == ["a", "c"]
+    assert [r.detail for r in refused] == ["null in customer_id"]
+
+
+def test_a_file_without_rows_has_no_events(tmp_path: Path) -> None:
+    """pandas and Arrow write a row group of no rows, which has no pages."""
+    table = pa.table(plain()).slice(0, 0)
+    pq.write_table(table, tmp_path / "none.parquet")
+    assert pq.ParquetFile(tmp_path / "none.parquet").num_row_groups == 1
+    pq.ParquetWriter(tmp_path / "no_groups.parquet", table.schema).close()
+    for name in ("none.parquet", "no_groups.parquet"):
+        assert list(open_events([tmp_path / name], max_record_bytes=1000)) == []
+    with pq.ParquetWriter(tmp_path / "some.parquet", table.schema) as writer:
+        for part in (table, pa.table(plain()), table):
+            writer.write_table(part)
+    events, refused = read(tmp_path / "some.parquet")
+    assert (len(events), refused) == (3, [])
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(20, 2), pa.decimal256(60, 2)])
+def test_a_decimal_is_the_same_double_as_in_json(tmp_path: Path, kind: pa.DataType) -> None:
+    cents = [110, 330, 1_000_000_000_001]
+    column = pa.array([Decimal(n) / 100 for n in cents], kind)
+    events, _ = read(written(tmp_path, value=column))
+    assert events.value.tolist() == [1.1, 3.3, 10_000_000_000.01]
+
+
+@pytest.mark.parametrize(
+    ("most_record", "most_block", "said"),
+    [
+        (1000, 10**6, "more bytes than events.max_record_bytes, 1000; shorten them, or raise that"),
+        (10**6, 1000, "more bytes than events.max_block_bytes, 1000; shorten them, or raise that"),
+    ],
+)
+def test_attributes_that_are_too_long_name_the_limit_that_they_met(
+    most_record: int, most_block: int, said: str
+) -> None:
+    rows = pa.RecordBatch.from_pydict(
+        plain(1) | {"attributes": pa.array([[("k", "x" * 2000)]], MAP)}
+    )
+    limits = ReadLimits(10, most_record, most_block)
+    (found,) = event_rows(rows, "table", 0, limits)
+    assert found.unfit[0].detail == f"attributes: '...': {said}"
 
 
 def test_times_that_cannot_be_counted_are_refused_records(tmp_path: Path) -> None:
