@@ -279,7 +279,10 @@ class KafkaSource:
         nobody has published.
         """
         self._offsets.add(starts)
-        self._offsets.commit(self._consumer, list(starts))
+        # As in `_commit_waiting`: an evicted client may have joined again since the group was asked
+        # which offsets it has, and by now it may have others.
+        if self._membership.is_current(self._consumer):
+            self._offsets.commit(self._consumer, list(starts))
         if not set(self._offsets.waiting()).isdisjoint(starts):
             raise BusUnavailable(
                 "the consumer group is rebalancing: its first offsets are not committed yet"
@@ -324,7 +327,12 @@ class KafkaSource:
     def _renew_membership(self, consumer: Consumer) -> None:
         if self._closed:  # leaving the group: nothing more will be read or committed
             return
-        if self._membership.renew(consumer) and self._next:
+        if not self._membership.renew(consumer):
+            return
+        # Another member may have read and committed meanwhile. What still waits, also the start of
+        # a partition that is not read yet, would take the group's offsets back.
+        self._offsets.withdraw(self._offsets.waiting())
+        if self._next:
             # The group assigned the same partitions again without a revocation. Another member may
             # have read and committed them meanwhile, so their start must be found anew.
             held = list(self._next)

@@ -38,6 +38,8 @@ class Membership:
 
     def is_current(self, consumer: Consumer) -> bool:
         """Whether the client is still the member that it was at the last rebalance handled."""
+        if not self._member_id:  # evicted when it was handled
+            return False
         try:
             return (consumer.memberid() or "") == self._member_id
         except RuntimeError:  # the group is being left

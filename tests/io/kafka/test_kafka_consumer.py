@@ -13,8 +13,9 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
-from stream_scorer.errors import Halt, HistoryGone, StoreUnavailable
+from stream_scorer.errors import BusUnavailable, Halt, HistoryGone, StoreUnavailable
 from stream_scorer.io.kafka.consumer import KafkaSource
+from stream_scorer.io.kafka.membership import Membership
 
 MOST_POLLS = 200  # of 100 ms each: an answer that takes longer than this is a failure
 
@@ -119,6 +120,8 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("wait")
     start("lost")
     start("forgotten")
+    start("start-forgotten")
+    start("start-later")
     start("metadata")
     start("held")
     yield started
@@ -279,6 +282,35 @@ def test_member_that_was_forgotten_gives_up_its_partitions_and_starts_them_anew(
     scenario.source.commit(batch.next_offsets())
     assert scenario.committed() == 0
     assert scenario.first_batch().offsets.tolist()[0] == 0
+
+
+def test_start_that_waits_to_be_committed_is_dropped_where_the_group_had_forgotten_the_member(
+    scenarios: dict[str, Scenario],
+) -> None:
+    """Committed under the new membership it would take back what another member committed since."""
+    scenario = scenarios["start-forgotten"]
+    batch = scenario.read(10)
+    scenario.source.commit(batch.next_offsets())
+    tp = ("start-forgotten", batch.partitions[0][1])
+    scenario.source._offsets.committed.clear()
+    # A start whose commit was not answered, of a partition that is not read yet.
+    scenario.source._give_up(scenario.source._consumer, [tp])
+    scenario.source._offsets.add({tp: 0})
+    again = [KafkaPartition(*tp)]
+    scenario.source._on_revoke(Renamed(scenario.source._consumer, "another"), again)  # type: ignore[arg-type]
+    assert scenario.committed() == 10
+
+
+def test_start_is_not_committed_by_a_client_that_joined_again_by_itself(
+    scenarios: dict[str, Scenario], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = scenarios["start-later"]
+    with monkeypatch.context() as evicted:
+        evicted.setattr(Membership, "is_current", lambda *_: False)
+        with pytest.raises(BusUnavailable, match="first offsets are not committed yet"):
+            scenario.read(10)
+        assert scenario.committed() < 0
+    assert len(scenario.read(10)) == 10
 
 
 def test_group_metadata_is_of_the_rebalance_that_was_handled_not_the_client_s_newest(
