@@ -1,24 +1,21 @@
-"""A compiled interpreter that walks Avro records and puts the wanted fields into columns.
+"""A compiled loop that walks Avro records and puts the wanted fields into columns.
 
-A program, which resolution.py makes from a writer's schema, is an int32 array (P, 5) of
-instructions (OP, A, B, C, LABEL). The loop has no types of its own, only a position, a program
-counter and a short stack for blocks and nested records. Every read is checked against the record's
-end, so hostile bytes end in an error code with its position, never in a wild read. Work is bounded
-too. Whatever takes no bytes of the record costs 1 of a budget that grows with the record's length:
-an item of an array or map, and a call of a nested record. All other instructions take a byte or
-follow one that did, and only items and calls repeat them, so no work goes uncounted; counting each
-one would slow ordinary events down. The stack is MAX_DEPTH deep.
-
-Values that are no text where text is wanted (whole numbers, decimals, UUIDs) leave their bytes, or
-the number itself, and a negative length that says what they are; `texts.py` makes the text.
+It runs a program (program.py). The loop has no types of its own, only a position, a program counter
+and a short stack for blocks and nested records. Every read is checked against the record's end, so
+hostile bytes end in an error code with its position, never in a wild read. Work is bounded too.
+Whatever takes no bytes of the record costs 1 of a budget that grows with the record's length: an
+item of an array or map, and a call of a nested record. All other instructions take a byte or follow
+one that did, and only items and calls repeat them, so no work goes uncounted; counting each one
+would slow ordinary events down. The stack is MAX_DEPTH deep.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from stream_scorer.core.avro import program as k
 from stream_scorer.core.avro.attributes import MapEntries, canonical_map
 from stream_scorer.core.avro.numbers import decimal_value, get_moment
 from stream_scorer.core.avro.primitives import (
@@ -39,109 +36,8 @@ from stream_scorer.core.avro.primitives import (
     get_long,
     get_text,
 )
-from stream_scorer.core.events.batch import NULL, Bool, Float64, Int32, Int64, UInt8
+from stream_scorer.core.events.batch import NULL, Int64, UInt8
 from stream_scorer.jit import bytes_of, kernel
-
-# The columns of a program: what to do, three operands, and the label of the field for messages.
-OP, A, B, C, LABEL = range(5)
-
-# Instructions, with their operands a, b and c.
-(
-    END,  # the record is complete
-    STRING,  # a: slot
-    ENUM,  # a: first symbol; b: number of symbols; c: slot
-    NULL_STRING,  # a: slot
-    DOUBLE, FLOAT, LONG_VALUE, INT_VALUE, NULL_VALUE,  # into the value column
-    TIME,  # a: divisor to milliseconds, or minus a factor; b: 1 where the writer's type is int
-    MAP,  # a: where to go on; falls through to the general loop where the map is not canonical
-    EMPTY_MAP,
-    KEY,  # a map key, and the row's map must be rewritten
-    PAIR,  # key and value are complete
-    UNION,  # a: first row of the jump table; b: number of branches
-    JUMP,  # a: where to
-    CALL, RETURN,  # a: where to
-    BLOCKS,  # start of an array or map
-    NEXT,  # a: where to go on when there is no further item
-    SKIP_BOOLEAN, SKIP_INT, SKIP_LONG, SKIP_BYTES,
-    SKIP_FIXED,  # a: bytes
-    SKIP_ENUM,  # b: number of symbols
-    REFUSE,  # this branch of a union does not resolve
-    MOMENT,  # a time as ISO 8601 text
-    LONG_TEXT,  # a: slot; b: 1 where the writer's type is int
-    BOOLEAN_TEXT,  # a: first of the two symbols; c: slot
-    RAW_BYTES,  # a: slot; b: how many bytes; c: the RAW_ length that says what they are
-    SCALE,  # the scale of the decimal that follows
-    DECIMAL,  # a: slot, or VALUE; b: bytes, or -1 where a length precedes; c: scale, or SCALE_READ
-) = range(33)  # fmt: skip
-
-# Slots of the string columns; the writer's fields of the same names end here.
-EVENT_ID, CUSTOMER_ID, EVENT_TYPE, CATEGORY_ID, PRODUCT_ID, ATTRIBUTES, MAP_VALUE = range(7)
-SLOTS = 7
-VALUE = -1  # of DECIMAL: into the value column
-
-# Nested records and containers within one record. Real schemas need fewer than ten.
-MAX_DEPTH = 256
-# An item of zero bytes (array of nulls) is legal, a billion of them in three bytes is an attack. So
-# are nested records without bytes: a schema may have any number of them for each byte of a record.
-FREE_ITEMS = 1024
-FREE_CALLS = 4 * FREE_ITEMS
-CALLS_PER_BYTE = 32
-
-# Length of an attributes span that must be rewritten in canonical form.
-REWRITE = -2
-# Lengths of what is no text yet. Of RAW_LONG the start is the number itself, of the others it is
-# where their bytes stand. Of a decimal the length also has its size in bytes and its scale: it is
-# RAW_DECIMAL - (size * SCALES + scale - LEAST_SCALE).
-RAW_LONG, RAW_DOUBLE, RAW_FLOAT, RAW_UUID = -3, -4, -5, -6
-RAW_DECIMAL = -1000
-MOST_DECIMAL_BYTES = 64  # 153 digits; databases have up to 131, most have 38
-LEAST_SCALE, MOST_SCALE = -128, 255
-SCALES = MOST_SCALE - LEAST_SCALE + 1
-SCALE_READ = MOST_SCALE + 1
-
-
-class Tables(NamedTuple):
-    """A program: code (P, 5) int32; jumps, the tables of unions, int32; the symbols of enums as
-    spans of the buffer; where in the buffer the bytes of an empty map stand."""
-
-    code: Int32
-    jumps: Int32
-    symbol_starts: Int64
-    symbol_lengths: Int32
-    empty_map_at: int
-
-
-class Columns(NamedTuple):
-    """What `run` fills. starts (SLOTS, n) int64 and lengths (SLOTS, n) int32 are spans of the
-    buffer; value, has_value and occurred_ms (n,).
-    """
-
-    starts: Int64
-    lengths: Int32
-    value: Float64
-    has_value: Bool
-    occurred_ms: Int64
-
-
-class Outcome(NamedTuple):
-    """For each record its error, where in the buffer it lies, and the label of its field."""
-
-    error: Int32
-    at: Int64
-    label: Int32
-
-
-def columns(n: int) -> Columns:
-    """Room for n records."""
-    return Columns(
-        np.empty((SLOTS, n), np.int64), np.empty((SLOTS, n), np.int32), np.empty(n),
-        np.empty(n, np.bool_), np.empty(n, np.int64),
-    )  # fmt: skip
-
-
-def outcome(n: int) -> Outcome:
-    """Room for the errors of n records; OK at first."""
-    return Outcome(np.zeros(n, np.int32), np.zeros(n, np.int64), np.zeros(n, np.int32))
 
 
 @kernel
@@ -160,9 +56,9 @@ def run(
     ends: Int64,
     rows: Int64,
     chained: bool,
-    tables: Tables,
-    out: Columns,
-    errors: Outcome,
+    tables: k.Tables,
+    out: k.Columns,
+    errors: k.Outcome,
     entries: MapEntries,
 ) -> Any:
     """Run the program over the records `rows` (r,) int64, into `out` and `errors`.
@@ -170,7 +66,8 @@ def run(
     Record `row` is buffer[starts[row]:ends[row]]. Where `chained`, each record instead starts where
     the one before it ended, `errors.at` is its end, and the first broken one is the last. Returns
     how many map entries belong to maps that must be rewritten; `entries` takes the first of them,
-    as many as it has room for.
+    as many as it has room for. Such a map's length is REWRITE and its start the number of its
+    entries.
     """
     # numba counts references each time that a field of a tuple is taken: once is enough.
     code, jumps = tables.code, tables.jumps
@@ -181,8 +78,8 @@ def run(
     room = len(entries.row)
     data = bytes_of(buffer)
     # Of an array or map: the items left in its block. Of a nested record: where to go on after it.
-    stack = np.empty(MAX_DEPTH, np.int64)
-    block_end = np.empty(MAX_DEPTH, np.int64)  # -1 where the writer did not give it
+    stack = np.empty(k.MAX_DEPTH, np.int64)
+    block_end = np.empty(k.MAX_DEPTH, np.int64)  # -1 where the writer did not give it
     bits = np.zeros(1, np.uint64)  # written as an integer, read as a float through the views
     doubles, floats = bits.view(np.float64), bits.view(np.float32)
     entry_count = 0
@@ -190,30 +87,30 @@ def run(
     items_left = calls_left = np.int64(0)
     if chained and len(rows):
         # Chained records share one budget, else many records without bytes would each have it.
-        items_left = ends[rows[0]] + FREE_ITEMS
-        calls_left = CALLS_PER_BYTE * ends[rows[0]] + FREE_CALLS
+        items_left = ends[rows[0]] + k.FREE_ITEMS
+        calls_left = k.CALLS_PER_BYTE * ends[rows[0]] + k.FREE_CALLS
     scale = np.int64(0)
     for row in rows:
         end = ends[row]
         if not chained:
             pos = starts[row]
-            items_left = end - pos + FREE_ITEMS
-            calls_left = CALLS_PER_BYTE * (end - pos) + FREE_CALLS
+            items_left = end - pos + k.FREE_ITEMS
+            calls_left = k.CALLS_PER_BYTE * (end - pos) + k.FREE_CALLS
         error, at, label = OK, pos, np.int32(0)
         top = -1
-        key_start, key_length = np.int64(0), np.int64(0)
+        key_start, key_length, row_entries = np.int64(0), np.int64(0), np.int64(0)
         pc = 0
         while True:
-            op, a, b, label = code[pc, OP], code[pc, A], code[pc, B], code[pc, LABEL]
+            op, a, b, label = code[pc, k.OP], code[pc, k.A], code[pc, k.B], code[pc, k.LABEL]
             pc += 1
-            if op == STRING:
+            if op == k.STRING:
                 length, at, error = get_text(data, pos, end)
                 if error != OK:
                     break
                 slot_starts[a, row] = at - length
                 slot_lengths[a, row] = length
                 pos = at
-            elif op == UNION:
+            elif op == k.UNION:
                 branch, at, error = get_long(data, pos, end)
                 if error == OK and (branch < 0 or branch >= b):
                     error, at = BAD_BRANCH, pos
@@ -221,31 +118,31 @@ def run(
                     break
                 pc = jumps[a + branch]
                 pos = at
-            elif op == JUMP:
+            elif op == k.JUMP:
                 pc = a
-            elif op == NULL_STRING:
+            elif op == k.NULL_STRING:
                 slot_starts[a, row] = pos
                 slot_lengths[a, row] = NULL
-            elif op in (DOUBLE, FLOAT):
-                size = 8 if op == DOUBLE else 4
+            elif op in (k.DOUBLE, k.FLOAT):
+                size = 8 if op == k.DOUBLE else 4
                 if end - pos < size:
                     error, at = TRUNCATED, pos
                     break
                 bits[0] = _bits(data, pos, size)
-                if op == DOUBLE:
+                if op == k.DOUBLE:
                     value[row] = doubles[0]
                 else:
                     value[row] = floats[0]
                 has_value[row] = True
                 pos += size
-            elif op in (TIME, LONG_VALUE, INT_VALUE):
+            elif op in (k.TIME, k.LONG_VALUE, k.INT_VALUE):
                 number, at, error = get_long(data, pos, end)
-                is_int = op == INT_VALUE or (op == TIME and b == 1)
+                is_int = op == k.INT_VALUE or (op == k.TIME and b == 1)
                 if error == OK and is_int and (number < -(2**31) or number >= 2**31):
                     error, at = OUT_OF_INT, pos
                 if error != OK:
                     break
-                if op == TIME:
+                if op == k.TIME:
                     if a != 1:
                         number = number // a if a > 0 else number * -a
                     occurred_ms[row] = number
@@ -253,50 +150,50 @@ def run(
                     value[row] = np.float64(number)
                     has_value[row] = True
                 pos = at
-            elif op == NULL_VALUE:
+            elif op == k.NULL_VALUE:
                 value[row] = 0.0
                 has_value[row] = False
-            elif op == MAP:
+            elif op == k.MAP:
                 canonical, at, error = canonical_map(data, pos, end)
                 if error != OK:
                     break
                 if canonical:
-                    slot_starts[ATTRIBUTES, row] = pos
-                    slot_lengths[ATTRIBUTES, row] = at - pos
+                    slot_starts[k.ATTRIBUTES, row] = pos
+                    slot_lengths[k.ATTRIBUTES, row] = at - pos
                     pos = at
                     pc = a
-            elif op == EMPTY_MAP:
-                slot_starts[ATTRIBUTES, row] = tables.empty_map_at
-                slot_lengths[ATTRIBUTES, row] = 1
-            elif op in (ENUM, SKIP_ENUM):
+            elif op == k.EMPTY_MAP:
+                slot_starts[k.ATTRIBUTES, row] = tables.empty_map_at
+                slot_lengths[k.ATTRIBUTES, row] = 1
+            elif op in (k.ENUM, k.SKIP_ENUM):
                 symbol, at, error = get_long(data, pos, end)
                 if error == OK and (symbol < 0 or symbol >= b):
                     error, at = BAD_SYMBOL, pos
                 if error != OK:
                     break
-                if op == ENUM:
-                    slot = code[pc - 1, C]
+                if op == k.ENUM:
+                    slot = code[pc - 1, k.C]
                     slot_starts[slot, row] = symbol_starts[a + symbol]
                     slot_lengths[slot, row] = symbol_lengths[a + symbol]
                 pos = at
-            elif op == SKIP_BYTES:
+            elif op == k.SKIP_BYTES:
                 length, at, error = get_length(data, pos, end)
                 if error != OK:
                     break
                 pos = at + length
-            elif op in (SKIP_INT, SKIP_LONG):
+            elif op in (k.SKIP_INT, k.SKIP_LONG):
                 number, at, error = get_long(data, pos, end)
-                if error == OK and op == SKIP_INT and (number < -(2**31) or number >= 2**31):
+                if error == OK and op == k.SKIP_INT and (number < -(2**31) or number >= 2**31):
                     error, at = OUT_OF_INT, pos
                 if error != OK:
                     break
                 pos = at
-            elif op == SKIP_FIXED:
+            elif op == k.SKIP_FIXED:
                 if end - pos < a:
                     error, at = TRUNCATED, pos
                     break
                 pos += a
-            elif op == SKIP_BOOLEAN:
+            elif op == k.SKIP_BOOLEAN:
                 if pos >= end:
                     error, at = TRUNCATED, pos
                     break
@@ -304,23 +201,23 @@ def run(
                     error, at = BAD_BOOLEAN, pos
                     break
                 pos += 1
-            elif op in (BLOCKS, CALL):
+            elif op in (k.BLOCKS, k.CALL):
                 top += 1
-                if top >= MAX_DEPTH:
+                if top >= k.MAX_DEPTH:
                     error, at = TOO_DEEP, pos
                     break
                 calls_left -= 1
                 if calls_left < 0:
                     error, at = TOO_MANY_ITEMS, pos
                     break
-                stack[top] = 0 if op == BLOCKS else pc
+                stack[top] = 0 if op == k.BLOCKS else pc
                 block_end[top] = -1
-                if op == CALL:
+                if op == k.CALL:
                     pc = a
-            elif op == RETURN:
+            elif op == k.RETURN:
                 pc = stack[top]
                 top -= 1
-            elif op == NEXT:
+            elif op == k.NEXT:
                 left = stack[top]
                 if left == 0:
                     if block_end[top] >= 0 and block_end[top] != pos:
@@ -351,29 +248,32 @@ def run(
                         error, at = TOO_MANY_ITEMS, pos
                         break
                     stack[top] = left - 1
-            elif op == KEY:
+            elif op == k.KEY:
                 key_length, at, error = get_text(data, pos, end)
                 if error != OK:
                     break
                 key_start = at - key_length
-                slot_lengths[ATTRIBUTES, row] = REWRITE
+                slot_lengths[k.ATTRIBUTES, row] = k.REWRITE
                 pos = at
-            elif op == PAIR:
-                if entry_count < room:
-                    entries.row[entry_count] = row
-                    entries.key_start[entry_count] = key_start
-                    entries.key_length[entry_count] = key_length
-                    entries.value_start[entry_count] = slot_starts[MAP_VALUE, row]
-                    entries.value_length[entry_count] = slot_lengths[MAP_VALUE, row]
-                entry_count += 1
-            elif op == REFUSE:
+            elif op == k.PAIR:
+                if slot_lengths[k.MAP_VALUE, row] != NULL:  # null is left out, as JSON's null is
+                    if entry_count < room:
+                        entries.row[entry_count] = row
+                        entries.key_start[entry_count] = key_start
+                        entries.key_length[entry_count] = key_length
+                        entries.value_start[entry_count] = slot_starts[k.MAP_VALUE, row]
+                        entries.value_length[entry_count] = slot_lengths[k.MAP_VALUE, row]
+                    entry_count += 1
+                    row_entries += 1
+                slot_starts[k.ATTRIBUTES, row] = row_entries
+            elif op == k.REFUSE:
                 error, at = REFUSED, pos
                 break
-            elif op == END:
+            elif op == k.END:
                 error, at = OK, pos
                 break
             # What few writers use comes last: the comparisons before it cost ordinary events time.
-            elif op == MOMENT:
+            elif op == k.MOMENT:
                 length, at, error = get_length(data, pos, end)
                 if error != OK:
                     break
@@ -383,57 +283,59 @@ def run(
                     break
                 occurred_ms[row] = moment
                 pos = at + length
-            elif op in (LONG_TEXT, SCALE):
+            elif op in (k.LONG_TEXT, k.SCALE):
                 number, at, error = get_long(data, pos, end)
                 if error == OK and b == 1 and (number < -(2**31) or number >= 2**31):
                     error, at = OUT_OF_INT, pos
-                if error == OK and op == SCALE and (number < LEAST_SCALE or number > MOST_SCALE):
+                is_scale = op == k.SCALE
+                if error == OK and is_scale and (number < k.LEAST_SCALE or number > k.MOST_SCALE):
                     error, at = BAD_DECIMAL, pos
                 if error != OK:
                     break
-                if op == SCALE:
+                if is_scale:
                     scale = number
                 else:
                     slot_starts[a, row] = number
-                    slot_lengths[a, row] = RAW_LONG
+                    slot_lengths[a, row] = k.RAW_LONG
                 pos = at
-            elif op == BOOLEAN_TEXT:
+            elif op == k.BOOLEAN_TEXT:
                 if pos >= end:
                     error, at = TRUNCATED, pos
                     break
                 if data[pos] > 1:
                     error, at = BAD_BOOLEAN, pos
                     break
-                slot = code[pc - 1, C]
+                slot = code[pc - 1, k.C]
                 symbol = a + np.int64(data[pos])
                 slot_starts[slot, row] = symbol_starts[symbol]
                 slot_lengths[slot, row] = symbol_lengths[symbol]
                 pos += 1
-            elif op == RAW_BYTES:
+            elif op == k.RAW_BYTES:
                 if end - pos < b:
                     error, at = TRUNCATED, pos
                     break
                 slot_starts[a, row] = pos
-                slot_lengths[a, row] = code[pc - 1, C]
+                slot_lengths[a, row] = code[pc - 1, k.C]
                 pos += b
-            else:  # DECIMAL
+            else:  # k.DECIMAL
                 length, at = np.int64(b), pos
                 if b < 0:
                     length, at, error = get_length(data, pos, end)
                 elif end - pos < b:
                     error = TRUNCATED
-                if code[pc - 1, C] != SCALE_READ:
-                    scale = np.int64(code[pc - 1, C])
-                if error == OK and length > MOST_DECIMAL_BYTES:
+                if code[pc - 1, k.C] != k.SCALE_READ:
+                    scale = np.int64(code[pc - 1, k.C])
+                if error == OK and length > k.MOST_DECIMAL_BYTES:
                     error, at = BAD_DECIMAL, pos
                 if error != OK:
                     break
-                if a == VALUE:
+                if a == k.VALUE:
                     value[row] = decimal_value(data, at, length, scale)
                     has_value[row] = True
                 else:
                     slot_starts[a, row] = at
-                    slot_lengths[a, row] = RAW_DECIMAL - (length * SCALES + scale - LEAST_SCALE)
+                    size_and_scale = length * k.SCALES + scale - k.LEAST_SCALE
+                    slot_lengths[a, row] = k.RAW_DECIMAL - size_and_scale
                 pos = at + length
         if error == OK and not chained and pos != end:
             error, at = TRAILING, pos

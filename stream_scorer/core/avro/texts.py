@@ -12,7 +12,7 @@ from decimal import Context, Decimal
 
 import numpy as np
 
-from stream_scorer.core.avro import interpreter as k
+from stream_scorer.core.avro import program as k
 from stream_scorer.core.events.batch import NULL, Bool, Int32, Int64, UInt8
 from stream_scorer.core.events.numbers_as_text import (
     EXACT_DOUBLES,

@@ -16,6 +16,10 @@ MOST_SCHEMA_CHARACTERS = 2**20
 # Real schemas are less than 20 deep; our own checks and the compiler recurse a few calls a level.
 MOST_NESTED_TYPES = 100
 MOST_TYPES = 20_000
+# Full names are kept for each type, and a symbol's text for each record that has its one byte: with
+# names as long as the schema a few bytes would take gigabytes. Real ones have less than 200.
+MOST_NAME_CHARACTERS = 1_000
+MOST_SHOWN_CHARACTERS = 80
 INT32_MAX = 2**31 - 1
 
 PRIMITIVES = frozenset(
@@ -78,7 +82,7 @@ class _Parser:
                 raise _invalid("a union directly in a union")
             return [self.type_of(branch, namespace, depth + 1) for branch in schema]
         if not isinstance(schema, dict):
-            raise _invalid(f"{_shown(schema)} is no type")
+            raise _invalid(f"{shown(schema)} is no type")
         kind = schema.get("type")
         if isinstance(kind, (dict, list)):
             return self.type_of(kind, namespace, depth + 1)
@@ -93,7 +97,7 @@ class _Parser:
             return {"type": kind} | _meaning(schema)
         if isinstance(kind, str):
             return self._reference(kind, namespace)
-        raise _invalid(f"{_shown(kind)} is no type")
+        raise _invalid(f"{shown(kind)} is no type")
 
     def _reference(self, name: str, namespace: str) -> str:
         if name in PRIMITIVES:
@@ -101,12 +105,12 @@ class _Parser:
         for full_name in (f"{namespace}.{name}", name):
             if full_name in self.named:
                 return full_name
-        raise _invalid(f"the type {_shown(name)} is not known")
+        raise _invalid(f"the type {shown(name)} is not known")
 
     def _definition(self, kind: str, schema: Any, namespace: str, depth: int) -> Any:
         name, inside = _full_name(schema, namespace)
         if name in self.named:
-            raise _invalid(f"the type {_shown(name)} is defined twice")
+            raise _invalid(f"the type {shown(name)} is defined twice")
         # In an Avro protocol a record that may be thrown has the type "error".
         kind = "record" if kind == "error" else kind
         # Known before its fields are looked at, because a record may contain itself.
@@ -122,15 +126,15 @@ class _Parser:
     def _fields(self, schema: Any, name: str, namespace: str, depth: int) -> list[Any]:
         fields = schema.get("fields")
         if not isinstance(fields, list):
-            raise _invalid(f"the record {_shown(name)} has no list of fields")
+            raise _invalid(f"the record {shown(name)} has no list of fields")
         found: dict[str, Any] = {}
         for field in fields:
             if not isinstance(field, dict) or not isinstance(field.get("name"), str):
-                raise _invalid(f"a field of {_shown(name)} has no name")
+                raise _invalid(f"a field of {shown(name)} has no name")
             if field["name"] in found:
-                raise _invalid(f"the field {_shown(field['name'])} of {_shown(name)} comes twice")
+                raise _invalid(f"the field {shown(field['name'])} of {shown(name)} comes twice")
             if "type" not in field:
-                raise _invalid(f"the field {_shown(field['name'])} of {_shown(name)} has no type")
+                raise _invalid(f"the field {shown(field['name'])} of {shown(name)} has no type")
             found[field["name"]] = self.type_of(field["type"], namespace, depth + 1)
         return [{"name": name, "type": type_} for name, type_ in found.items()]
 
@@ -142,7 +146,9 @@ def _full_name(schema: Any, namespace: str) -> tuple[str, str]:
     if not isinstance(name, str) or not name:
         raise _invalid(f"a {schema['type']} has no name")
     if not isinstance(given, str):
-        raise _invalid(f"the namespace of {_shown(name)} is not text")
+        raise _invalid(f"the namespace of {shown(name)} is not text")
+    if len(name) + len(given) >= MOST_NAME_CHARACTERS:
+        raise _too_long("the full name", f"{given}.{name}".lstrip("."))
     if "." in name:
         return name, name.rpartition(".")[0]
     if name in PRIMITIVES or name in (*_NAMED, "array", "map"):
@@ -153,9 +159,12 @@ def _full_name(schema: Any, namespace: str) -> tuple[str, str]:
 def _symbols(schema: Any, name: str) -> list[str]:
     symbols = schema.get("symbols")
     if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
-        raise _invalid(f"the enum {_shown(name)} has no list of symbols")
+        raise _invalid(f"the enum {shown(name)} has no list of symbols")
+    for symbol in symbols:
+        if len(symbol) > MOST_NAME_CHARACTERS:
+            raise _too_long("a symbol", symbol)
     if len(set(symbols)) < len(symbols):
-        raise _invalid(f"a symbol of the enum {_shown(name)} comes twice")
+        raise _invalid(f"a symbol of the enum {shown(name)} comes twice")
     return symbols
 
 
@@ -164,7 +173,7 @@ def _whole_number(schema: Any, part: str, name: str, most: int) -> int:
     # To Python a bool is an int.
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
         raise _invalid(
-            f"the {part} of {_shown(name)} is {_shown(number)}, not a whole number from 0 to {most}"
+            f"the {part} of {shown(name)} is {shown(number)}, not a whole number from 0 to {most}"
         )
     return number
 
@@ -173,13 +182,29 @@ def _meaning(schema: Any) -> dict[str, Any]:
     return {part: schema[part] for part in _MEANING if part in schema}
 
 
+def _too_long(what: str, name: str) -> SchemaTooLargeError:
+    return SchemaTooLargeError(
+        f"{what} {shown(name)} has {len(name)} characters, more than the {MOST_NAME_CHARACTERS} "
+        "allowed"
+    )
+
+
 def _invalid(what: str) -> UnusableSchemaError:
     return UnusableSchemaError(f"not a valid Avro schema: {what:.300}")
 
 
-def _shown(value: object) -> str:
-    """A piece of the schema for a message."""
+def shown(value: object) -> str:
+    """A piece of the schema for a message: short, and without characters that move the cursor."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     text = str(value)
-    return text if len(text) <= 80 else text[:80] + "..."
+    text = text if len(text) <= MOST_SHOWN_CHARACTERS else text[:MOST_SHOWN_CHARACTERS] + "..."
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def in_words(writer: Any) -> str:
+    """A schema, of those that `parse_writer_schema` gives, in a few words for messages."""
+    if isinstance(writer, list):
+        parts = ", ".join(in_words(branch) for branch in writer[:10])
+        return f"a union of {parts}" + (", ..." if len(writer) > 10 else "")
+    return shown(writer.get("name", writer["type"]) if isinstance(writer, dict) else writer)

@@ -30,6 +30,8 @@ NULL = -1
 # Of an event's value, and of an attribute that is read as a number: what is larger is a mistake.
 # It keeps any float32 sum of a customer's life finite: 10^8 such values are 1e23.
 LARGEST_NUMBER = 1e15
+# Of a dead letter. Ours have less than 300 characters beside the record's own words.
+MOST_DETAIL_CHARACTERS = 1_000
 NO_TIMESTAMP = -1  # Kafka's own number for it
 
 
@@ -175,6 +177,21 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     record: int = field(default=-1, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", _bounded_detail(self.detail))
+
+
+def _bounded_detail(detail: str) -> str:
+    """A detail as a line of a log can have it: words of the record in it may be of any length, and
+    hold what moves a terminal's cursor. What it begins and ends with stays: field and remedy."""
+    if len(detail) > MOST_DETAIL_CHARACTERS:
+        half = MOST_DETAIL_CHARACTERS // 2
+        left_out = len(detail) - 2 * half
+        detail = f"{detail[:half]}... ({left_out} characters left out) ...{detail[-half:]}"
+    if detail.isprintable():
+        return detail
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in detail)
 
 
 class Origin(Protocol):

@@ -25,8 +25,9 @@ import fastavro
 import numpy as np
 
 from stream_scorer.atomic import new_file
-from stream_scorer.core.avro.decoder import Decoder, split_block
+from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import checked_event
+from stream_scorer.core.avro.file_blocks import split_block
 from stream_scorer.core.avro.resolution import skip_program
 from stream_scorer.core.avro.schemas import SINGLE_OBJECT_MAGIC, schema_json
 from stream_scorer.core.avro.writer_schema import UnusableSchemaError

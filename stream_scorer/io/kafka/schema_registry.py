@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from stream_scorer.core.avro.decoder import NoSchemaError
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
+from stream_scorer.core.avro.writer_programs import NoSchemaError
 from stream_scorer.core.avro.writer_schema import UnusableSchemaError, parse_writer_schema
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
 from stream_scorer.io.kafka.registry_http import Answer, RegistryHttp

@@ -19,7 +19,8 @@ from typing import Any
 import fastavro
 from avro_cases import ENUM_WRITERS, TEXTS, WRITERS, as_row, encoded, plain, records
 
-from stream_scorer.core.avro.decoder import Decoder, split_block
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.file_blocks import split_block
 from stream_scorer.core.avro.resolution import skip_program
 from stream_scorer.core.avro.schemas import confluent_prefix
 from stream_scorer.core.avro.writer_schema import UnusableSchemaError

@@ -23,7 +23,7 @@ from avro_cases import (
     writer,
 )
 
-from stream_scorer.core.avro import decoder as avro_decoder
+from stream_scorer.core.avro import writer_programs
 from stream_scorer.core.avro.attributes import attribute
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
@@ -275,7 +275,7 @@ def test_schemas_are_asked_for_once_and_unknown_ones_again_later() -> None:
     decoder = Decoder(lookup, max_record_bytes=1000)
     late = confluent_prefix(2)
     batch = records([KEY + encoded(OURS, EVENT), late + encoded(OURS, EVENT)])
-    for _ in range(avro_decoder.ASK_AGAIN_AFTER_BATCHES):
+    for _ in range(writer_programs.ASK_AGAIN_AFTER_BATCHES):
         assert len(decoder.decode(batch)[0]) == 1
     assert asked == [KEY, late]
     known[late] = known[KEY]
@@ -301,11 +301,11 @@ def test_an_unreachable_registry_passes_through_and_the_batch_can_be_decoded_aga
 
 def test_schema_keys_made_of_corrupt_bytes_do_not_pile_up() -> None:
     decoder = Decoder(lambda _key: None, max_record_bytes=1000)
-    n = avro_decoder.MAX_UNKNOWN + 50
+    n = writer_programs.MAX_UNKNOWN + 50
     for first in range(0, 2 * n, n):
         _, dead_letters = decoder.decode(records([confluent_prefix(first + i) for i in range(n)]))
         assert len(dead_letters) == n
-    assert len(decoder._unknown) == avro_decoder.MAX_UNKNOWN
+    assert len(decoder._programs._unknown) == writer_programs.MAX_UNKNOWN
 
 
 def test_an_unfit_record_has_its_reason_and_original_bytes_and_is_not_looked_into() -> None:

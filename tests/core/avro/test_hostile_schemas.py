@@ -11,12 +11,26 @@ from typing import Any
 
 import fuzz_schemas
 import pytest
-from avro_cases import EVENT, FIELDS, KEY, OURS, encoded, extra, records, refusal, writer
+from avro_cases import (
+    EVENT,
+    FIELDS,
+    KEY,
+    OURS,
+    as_row,
+    encoded,
+    extra,
+    records,
+    refusal,
+    writer,
+)
 
-from stream_scorer.core.avro import resolution, writer_schema
-from stream_scorer.core.avro.decoder import Decoder, split_block
+from stream_scorer.core.avro import assembler, rewritten_maps, writer_programs, writer_schema
+from stream_scorer.core.avro.decoder import Decoder
+from stream_scorer.core.avro.file_blocks import split_block
 from stream_scorer.core.avro.resolution import event_program, skip_program
+from stream_scorer.core.avro.schemas import confluent_prefix
 from stream_scorer.core.avro.writer_schema import UnusableSchemaError
+from stream_scorer.core.events.batch import Reason
 
 BODY = encoded(OURS, EVENT)
 
@@ -127,7 +141,7 @@ def test_compiling_has_a_budget_that_repeated_types_use_up() -> None:
     refused = [{"type": "record", "name": f"R{i}", "fields": []} for i in range(5000)]
     detail = refusal(writer(*FIELDS, customer_id=refused), BODY)
     assert "customer_id is R0 where string is wanted" in detail
-    assert len(event_program(json.dumps(OURS)).code) < resolution.MOST_INSTRUCTIONS
+    assert len(event_program(json.dumps(OURS)).code) < assembler.MOST_INSTRUCTIONS
 
 
 def test_an_event_of_few_bytes_takes_few_steps_whatever_its_schema() -> None:
@@ -205,3 +219,138 @@ def test_the_fuzzers_kernels_run_with_bounds_checked() -> None:
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert done.stdout.split() == ["True", "3"], done.stderr
+
+
+LONG = "N" * 900_000
+LONG_RECORD = {
+    "type": "record", "name": "n" * 500_000,
+    "fields": [extra(f"f{i}", "int") for i in range(12_000)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({**OURS, "name": LONG}, "the full name stream_scorer.NNNNN"),
+        ({**OURS, "namespace": LONG}, "the full name NNNNN"),
+        # Its fields' names for messages took 6 GB, and ended the process.
+        (writer(extra("x", LONG_RECORD), *FIELDS), "more than the 1000 allowed"),
+        (
+            writer(*FIELDS, event_type={"type": "enum", "name": "E", "symbols": [LONG]}),
+            "a symbol N",
+        ),
+        (writer(*FIELDS, occurred_at={"type": "long", "logicalType": LONG}), "is NNNN"),
+        (
+            writer(*FIELDS, occurred_at={"type": "long", "logicalType": "local-timestamp" + LONG}),
+            "has no time zone (local-timestampNNN",
+        ),
+        (
+            writer(
+                *FIELDS, occurred_at={"type": "long", "connect.name": "io.debezium.time." + LONG}
+            ),
+            "is io.debezium.time.NNN",
+        ),
+        (writer(extra(LONG, "long"), *FIELDS), "N...: the record ends inside it"),
+        ({**OURS, "name": "a\nb\x1b[31m"}, r"the record is named a\nb\x1b[31m, not"),
+        (writer(extra("a\nb\x1b[31m", "long"), *FIELDS), r"a\nb\x1b[31m: the record ends"),
+    ],
+)
+def test_long_and_unprintable_words_of_a_schema_stay_out_of_messages_and_memory(
+    schema: Any, says: str
+) -> None:
+    detail = refusal(schema, b"")
+    assert says in detail
+    assert len(detail) < 400
+    assert detail.isprintable()
+
+
+def _with_map(values: Any, entry: bytes, count: int) -> tuple[Any, bytes]:
+    """A schema whose attributes are a map of `values`, and a record with `count` such entries."""
+    body = bytearray(encoded(OURS, {**EVENT, "attributes": {}})[:-1])
+    zigzag = 2 * count
+    while zigzag >= 128:
+        body.append(zigzag & 127 | 128)
+        zigzag >>= 7
+    body += bytes([zigzag]) + entry * count + b"\0"
+    return writer(*FIELDS, attributes={"type": "map", "values": values}), bytes(body)
+
+
+SYMBOL = {"type": "enum", "name": "E", "symbols": ["S" * writer_schema.MOST_NAME_CHARACTERS]}
+ROUND_DECIMAL = {
+    "type": "bytes", "connect.name": "org.apache.kafka.connect.data.Decimal",
+    "connect.parameters": {"scale": "-128"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "entry"),
+    [(SYMBOL, b"\0\0"), (ROUND_DECIMAL, b"\0\x02\x01"), (["null", SYMBOL], b"\0\2\0")],
+)
+def test_attributes_whose_text_is_far_longer_than_their_record_are_refused(
+    values: Any, entry: bytes
+) -> None:
+    """Two bytes that name a symbol of 1 MB made a record of 4 kB take 11 s, one of 200 kB end the
+    process for lack of memory."""
+    schema, body = _with_map(values, entry, 20_000)
+    few_schema, few = _with_map(values, entry, 15)
+    assert few_schema == schema
+    texts = {KEY: json.dumps(schema)}
+    decoder = Decoder(texts.get, max_record_bytes=10**6)
+    events, dead_letters = decoder.decode(records([KEY + few, KEY + body, KEY + few] * 3))
+    assert [d.reason for d in dead_letters] == [Reason.OVERSIZED] * 3
+    assert "bytes as text, which is too much for the bytes of the record" in dead_letters[0].detail
+    assert len(events) == 6
+    assert len(events.attributes.buffer) < 10 * len(KEY + body)
+    expected = as_row(events, 0)
+    assert len(expected["attributes"][""]) >= 129
+    assert all(as_row(events, row) == expected for row in range(6))
+
+
+def test_maps_are_rewritten_a_part_of_the_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the parts end shows nowhere: not in the maps, nor in which rows are refused."""
+    values = ["null", SYMBOL, "string", "long"]
+    schema, long_body = _with_map(values, b"\0\2\0", 2_000)
+    bodies = [long_body]
+    for i in range(40):
+        attributes = {f"k{j}": None if j % 3 == 0 else f"v{i}" for j in range(i % 7)}
+        bodies.append(encoded(schema, {**EVENT, "attributes": attributes | {"n": i}}))
+        bodies.append(encoded(schema, {**EVENT, "attributes": {"none": None}}))
+    batch = records([KEY + body for body in [*bodies, long_body, *bodies]])
+    found = []
+    for at_a_time in (2**18, 7, 1):
+        monkeypatch.setattr(rewritten_maps, "ENTRIES_AT_A_TIME", at_a_time)
+        decoder = Decoder(lambda _key: json.dumps(schema), max_record_bytes=10**6)
+        events, dead_letters = decoder.decode(batch)
+        assert [d.record for d in dead_letters] == [0, len(bodies), len(bodies) + 1]
+        found.append([as_row(events, row) for row in range(len(events))])
+    assert found[0] == found[1] == found[2]
+    assert found[0][12]["attributes"] == {"k1": "v6", "k2": "v6", "k4": "v6", "k5": "v6", "n": "6"}
+    assert found[0][1]["attributes"] == {}
+
+
+def test_programs_that_are_kept_have_a_limit_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = writer(extra("x", {"type": "enum", "name": "E", "symbols": ["s" * 900]}), *FIELDS)
+    size = event_program(json.dumps(wide)).size_bytes
+    assert 1_000 < size < 10_000
+    monkeypatch.setattr(writer_programs, "MAX_PROGRAM_BYTES", 3 * size)
+    asked = []
+
+    def lookup(key: bytes) -> str:
+        asked.append(key)
+        return json.dumps(wide)
+
+    decoder = Decoder(lookup, max_record_bytes=1000)
+    keys = [confluent_prefix(i) for i in range(6)]
+    assert len(decoder.decode(records(keys))[1]) == 6
+    assert len(decoder._programs._programs) == 3
+    assert decoder._programs._program_bytes == 3 * size
+    decoder.decode(records(keys[-3:]))
+    assert asked == keys
+
+
+def test_a_refused_schema_is_not_kept_in_memory_by_its_error() -> None:
+    decoder = Decoder(lambda _key: '{"type": "record"}', max_record_bytes=1000)
+    decoder.decode(records([KEY]))
+    (kept,) = decoder._programs._programs.values()
+    assert isinstance(kept, UnusableSchemaError)
+    assert (kept.__traceback__, kept.__context__) == (None, None)

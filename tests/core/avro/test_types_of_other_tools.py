@@ -52,6 +52,11 @@ def decimal_type(scale: int, size: int | None = None, **more: Any) -> dict[str, 
     return {**kind, "logicalType": "decimal", "precision": 30, "scale": scale, **more}
 
 
+def connect_decimal(scale: object) -> dict[str, Any]:
+    name = f"{CONNECT}Decimal"
+    return {"type": "bytes", "connect.name": name, "connect.parameters": {"scale": scale}}
+
+
 def big_endian(unscaled: int, size: int) -> bytes:
     return unscaled.to_bytes(size, "big", signed=True)
 
@@ -213,6 +218,7 @@ def test_connects_decimal_and_debezium_s_variable_scale_are_read() -> None:
     }  # fmt: skip
     for kind, number, expected in (
         (connect, b"\x01\x06", 2.62), (old, b"\x01\x06", 2.62), (connect, b"", 0.0),
+        (connect_decimal("-2"), b"\x03", 300.0),
         (variable, {"scale": 2, "value": b"\x01\x06"}, 2.62),
         (variable, {"scale": -2, "value": b"\x03"}, 300.0),
     ):  # fmt: skip
@@ -230,11 +236,18 @@ def test_connects_decimal_and_debezium_s_variable_scale_are_read() -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        (decimal_type(-1), "value is a decimal whose scale is not a whole number from 0 to 255"),
-        (decimal_type(10**9), "value is a decimal whose scale is not a whole number"),
-        (decimal_type(2) | {"scale": "2"}, "value is a decimal whose scale is not a whole number"),
+        (
+            decimal_type(-1),
+            "value is a decimal whose scale is -1, not a whole number from 0 to 255",
+        ),
+        (decimal_type(10**9), "not a whole number from 0 to 255"),
+        (decimal_type(2) | {"scale": "2"}, "not a whole number from 0 to 255"),
         (decimal_type(2, 65), "value is a decimal of 65 bytes, more than the 64 that can be read"),
         ("bytes", "value is bytes where double or null is wanted"),
+        (connect_decimal("9" * 5000), "whose scale is 99999"),  # it ended the consumer
+        (connect_decimal("256"), "whose scale is 256, not a whole number from -128 to 255"),
+        (connect_decimal("2.0"), "whose scale is 2.0, not a whole number"),  # it was taken for 0
+        (connect_decimal("\u0662"), "whose scale is \u0662, not a whole number"),
     ],
 )
 def test_a_decimal_that_can_t_be_read_is_refused_by_its_schema(kind: Any, says: str) -> None:
@@ -298,6 +311,17 @@ def test_an_id_that_is_no_whole_number_is_one_refused_record() -> None:
     assert {dead_letter.detail for dead_letter in dead_letters} == {
         "customer_id: not a whole number; give text or whole numbers"
     }
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_attributes_that_are_all_decimals_are_their_numbers_and_not_their_bytes(
+    size: int | None,
+) -> None:
+    """The bytes of 167.05 are UTF-8, and became the attribute "AA"."""
+    schema = writer(*FIELDS, attributes={"type": "map", "values": decimal_type(2, size)})
+    given = {"price": big_endian(0x4141, 2), "was": big_endian(-1, 2), "none": big_endian(0, 2)}
+    events = read(schema, encoded(schema, {**EVENT, "attributes": given}))
+    assert as_row(events, 0)["attributes"] == {"price": "167.05", "was": "-0.01", "none": "0"}
 
 
 def test_attributes_may_be_null_and_have_null_numbers_and_booleans() -> None:
