@@ -43,8 +43,6 @@ OWNED_PROPERTIES = {
     "delivery.report.only.error": "every delivery is confirmed",
     "request.required.acks": "it is always all",
     "isolation.level": "it is always read_committed: what was aborted never counts",
-    # A transaction's late request is noticed by the client's log lines: see transaction.py.
-    "log.connection.close": "broken connections are always logged, as transactions depend on it",
 }
 LEAST_LOG_LEVEL = 6  # librdkafka's default
 
@@ -182,11 +180,7 @@ class KafkaSettings(Section):
             for name in self.properties
             if name in OWNED_PROPERTIES
         ]
-        log_level = self.properties.get("log_level", LEAST_LOG_LEVEL)
-        if str(log_level).isdigit() and int(log_level) < LEAST_LOG_LEVEL:
-            remedy = "below 6 the client does not log requests that timed out, by which a "
-            remedy += "transaction's late request is noticed; remove it"
-            found.append(ConfigError("kafka.properties['log_level']", log_level, remedy))
+        found += self._too_quiet() if self.delivery == "exactly_once" else []
         if self.username is not None and not self.security_protocol.startswith("sasl"):
             remedy = 'set kafka.security_protocol to "sasl_ssl" (or "sasl_plaintext")'
             found.append(ConfigError("kafka.username", self.username, remedy))
@@ -202,6 +196,21 @@ class KafkaSettings(Section):
                 found.append(ConfigError(field, topic, remedy))
             seen[topic] = field
         return found + self.double_secrets("kafka", "password", "ssl_key_password")
+
+    def _too_quiet(self) -> list[ConfigError]:
+        """What hides a transaction's late request, which shows in the client's log lines alone."""
+        level, close = (self.properties.get(n) for n in ("log_level", "log.connection.close"))
+        wrong = {
+            "log_level": (level, str(level).isdigit() and int(str(level)) < LEAST_LOG_LEVEL),
+            "log.connection.close": (close, str(close).lower() == "false"),
+        }
+        remedy = "with it the client does not log every request that timed out and every connection"
+        remedy += ' that broke, on which delivery = "exactly_once" depends; remove it'
+        return [
+            ConfigError(f"kafka.properties[{name!r}]", value, remedy)
+            for name, (value, is_wrong) in wrong.items()
+            if is_wrong
+        ]
 
     def client_properties(self) -> Properties:
         """librdkafka properties that every client needs: servers, TLS, SASL, and `properties`.

@@ -96,9 +96,15 @@ def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
             r"kafka.properties\['isolation.level'\]: .*: it is always read_committed",
         ),
         (
-            "[kafka.properties]\nlog_level = 5",
+            "[kafka]\ndelivery = 'exactly_once'\n[kafka.properties]\nlog_level = 5",
             {},
-            r"kafka.properties\['log_level'\]: '5': below 6 the client does not log",
+            r"kafka.properties\['log_level'\]: '5': with it the client does not log every request",
+        ),
+        (
+            "[kafka]\ndelivery = 'exactly_once'\n"
+            "[kafka.properties]\n'log.connection.close' = false",
+            {},
+            r"kafka.properties\['log.connection.close'\]: 'False': with it the client does not log",
         ),
         (
             "[events]\nrefuse_unknown_category = true",
