@@ -49,6 +49,7 @@ from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWrit
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.live.consumer import open_store
+from stream_scorer.live.counting_rules import bind_rules
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.past.namespaces import build_namespace
@@ -279,7 +280,7 @@ def rebuild(
     store = open_store(named_settings, space := settings.feature_space())
     evictions = EvictionWatch(store.server, allowed=settings.redis.allow_eviction)
     evictions.refuse()
-    store.claim()
+    bind_rules(store, settings)
     with _opened(settings, sources, window, REDIS_BATCH_RECORDS) as past:
         fold = build_namespace(named_settings, past, store, threads or usable_cores())
         evictions.evicted()

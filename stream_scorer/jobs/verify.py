@@ -20,6 +20,7 @@ from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.state import split_customers, take
 from stream_scorer.live.consumer import clock_ms, open_store
+from stream_scorer.live.counting_rules import changed_rules
 from stream_scorer.past.recomputation import (
     Extent,
     Recomputation,
@@ -42,7 +43,9 @@ class Verification(Result):
     absent: they have events but no record, and so are counted in `different` too. unverifiable:
     events of theirs are in neither topic nor files, or no longer. differences: the first `LISTED`.
     foreign_keys: the topic's events with another key than the customer id. split_customers: those
-    with events from two partitions. Neither makes `ok` false, as vectors can still be right.
+    with events from two partitions. changed_rules: settings that say which events count, where the
+    namespace was read with others as well. None of these makes `ok` false, as vectors can still be
+    right.
     """
 
     ok: bool
@@ -56,6 +59,7 @@ class Verification(Result):
     seed: int
     differences: tuple[Difference, ...]
     seconds: float
+    changed_rules: tuple[str, ...] = ()
 
 
 def verify(
@@ -111,6 +115,7 @@ def verify(
         seed=seed,
         differences=tuple(found[:LISTED]),
         seconds=round(time.monotonic() - started, 3),
+        changed_rules=changed_rules(store, settings),
     )
 
 
@@ -146,6 +151,7 @@ def in_words(result: Verification, shown: int = 20) -> list[str]:
         f"{result.checked:,} customers recomputed from {result.events:,} events in "
         f"{result.seconds:.1f} s: {result.different:,} differ"
     )
+    lines += result.changed_rules
     if result.absent:
         lines.append(f"{result.absent:,} of them have events but no record in the store")
     if result.unverifiable:

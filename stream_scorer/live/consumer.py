@@ -33,6 +33,7 @@ from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.store import Store
+from stream_scorer.live.counting_rules import bind_rules, rules_text
 from stream_scorer.live.group_binding import bind_group, check_binding
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
 from stream_scorer.model import artefact
@@ -110,7 +111,7 @@ class Consumer:
         self._closing.callback(self.leave)
         self.evictions = EvictionWatch(self.store.server, allowed=settings.redis.allow_eviction)
         self.evictions.refuse()
-        self.store.claim()
+        bind_rules(self.store, settings)
         bind_group(admin, settings.kafka, settings.store.namespace, self.store)
 
     def claim(self) -> None:
@@ -118,7 +119,7 @@ class Consumer:
 
         Raises InputError where it belongs to others.
         """
-        self.store.claim()
+        self.store.claim(rules_text(self.settings))
         check_binding(self.settings.kafka, self.settings.store.namespace, self.store)
 
     def join(self) -> None:

@@ -203,7 +203,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
     said = {key for key, _ in table} | {f"{prefix}c:CUSTOMER_ID"}
     with EmbeddedRedis() as server, redis.Redis(port=server.port) as client:
         store = RedisStore(client, "NAMESPACE", SPACE.fingerprint)
-        store.claim()
+        store.claim("{}")
         store.recognise("TOPIC", "id")
         store.group_of("TOPIC", "group")
         store.remember_file_start("FILE", 0)

@@ -5,6 +5,8 @@ Keys, all under the namespace NS from the settings:
   NS:watermark:TOPIC:PARTITION  decimal, the next offset that the store still needs
   NS:start:TOPIC:PARTITION      decimal, the first watermark: no earlier event went in
   NS:fingerprint                16 hexadecimal digits, set once
+  NS:rules                      JSON: settings that say which events count, all values it was read
+                                with (live/counting_rules.py)
   NS:group:TOPIC                the consumer group that reads the topic into NS
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
@@ -93,6 +95,7 @@ class RedisStore:
         # no longer owns; -1 where it saw one that is gone.
         self._seen: dict[TopicPartition, int] = {}
         self._owned: set[TopicPartition] = set()
+        self.rules_key = f"{namespace}:rules"
         self.mark_key = f"{namespace}:saved:{uuid.uuid4().hex}"
         self._calls = 0  # script calls that left a mark, which is its number
         self._unadvanced = ""  # mark of the last save that no watermark covers yet, "" for none
@@ -106,20 +109,33 @@ class RedisStore:
         """Close the connections."""
         self.server.close()
 
-    def claim(self) -> None:
-        """Bind the namespace to this feature declaration, where it is new.
+    def claim(self, rules: str = "") -> str:
+        """Bind the namespace to this feature declaration, and to `rules`, where it is new.
 
-        Raises FingerprintMismatch where it belongs to another declaration.
+        Returns the rules that it is bound to, "" where none were given. Raises FingerprintMismatch
+        where it belongs to another declaration.
         """
         declared = f"{self._fingerprint:016x}"
-        key = f"{self._namespace}:fingerprint"
-        found = self._set_once(key, declared)
+        wanted = {f"{self._namespace}:fingerprint": declared}
+        if rules:
+            wanted[self.rules_key] = rules
+        found, *others = self._set_all_once(wanted)
         if found != declared:
             raise FingerprintMismatch(
                 "store.namespace", self._namespace,
                 f"holds vectors of feature declaration {found}, the config declares {declared}; "
                 "set store.namespace to a new name and replay the events into it",
             )  # fmt: skip
+        return others[0] if others else ""
+
+    def rules(self) -> str:
+        """The rules that the namespace is bound to, "" for none."""
+        found = self._ask(lambda: self._client.get(self.rules_key)) or b""
+        return str(found.decode(errors="replace"))
+
+    def change_rules(self, rules: str) -> None:
+        """From now on the namespace is bound to these."""
+        self._ask(lambda: self._client.set(self.rules_key, rules))
 
     def group_of(self, topic: str, group: str) -> str:
         """The consumer group that reads `topic` into the namespace: `group`, where it is new."""
@@ -157,9 +173,14 @@ class RedisStore:
             )  # fmt: skip
 
     def _set_once(self, key: str, value: str) -> str:
-        calls: list[Call] = [([key], [value])]
-        (stored,) = self._ask(lambda: self._set_once_script.run(calls))
-        return str(stored.decode(errors="replace"))
+        (stored,) = self._set_all_once({key: value})
+        return stored
+
+    def _set_all_once(self, values: dict[str, str]) -> list[str]:
+        """Of each key the value that is stored, this one where it is new; one round trip."""
+        calls: list[Call] = [([key], [value]) for key, value in values.items()]
+        stored = self._ask(lambda: self._set_once_script.run(calls))
+        return [str(value.decode(errors="replace")) for value in stored]
 
     def load(self, customer_ids: list[str]) -> CustomerStates:
         """States of these customers, row i is customer_ids[i]; one round trip."""
