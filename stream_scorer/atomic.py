@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -27,7 +27,7 @@ class NewFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._made = _make_parents(path)
         self._path = path
         self.work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         self.work.chmod(0o755)  # mkdtemp makes it readable by its owner alone
@@ -37,8 +37,9 @@ class NewFolder:
         publish(self.work, self._path)
 
     def discard(self) -> None:
-        """Remove what was written, unless it was published."""
+        """Remove what was written and the parents that were made, unless it was published."""
         shutil.rmtree(self.work, ignore_errors=True)
+        _remove_empty(self._made)
 
     def __enter__(self) -> NewFolder:
         return self
@@ -51,9 +52,10 @@ class NewFolder:
 def new_file(path: Path) -> Iterator[Path]:
     """The name under which to write the file `path`; it is published when the block ends well.
 
-    A file that is there already is replaced. Makes the parent folders.
+    A file that is there already is replaced. Makes the parent folders, and removes those that it
+    made where the block fails.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_parents(path)
     # With the process's number, so that two that write the same file do not write into each
     # other's.
     work = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -62,6 +64,7 @@ def new_file(path: Path) -> Iterator[Path]:
         publish(work, path)
     finally:
         work.unlink(missing_ok=True)
+        _remove_empty(made)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -95,6 +98,20 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _make_parents(path: Path) -> list[Path]:
+    """Make the folders above `path`; those that were not there, the deepest first."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders as long as they are empty; what was published keeps its own."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _flush_whole(path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_file_that_is_replaced_stays_as_it_was_when_the_disk_is_full(
 def test_a_folder_that_was_not_published_is_removed(tmp_path: Path) -> None:
     with atomic.NewFolder(tmp_path / "a" / "b") as folder:
         (folder.work / "file").write_bytes(b"content")
-    assert names(tmp_path / "a") == []
+    assert names(tmp_path) == []
 
 
 def test_an_error_while_writing_leaves_no_file(tmp_path: Path) -> None:
@@ -118,3 +118,12 @@ def test_an_error_while_writing_leaves_no_file(tmp_path: Path) -> None:
 def test_others_may_read_what_was_published(tmp_path: Path) -> None:
     write_folder(tmp_path / "folder")
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o755
+
+
+def test_what_fails_leaves_no_folder_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    with pytest.raises(RuntimeError), atomic.new_file(tmp_path / "old" / "a" / "b" / "file"):
+        raise RuntimeError
+    with pytest.raises(RuntimeError), atomic.NewFolder(tmp_path / "old" / "c" / "folder"):
+        raise RuntimeError
+    assert list((tmp_path / "old").iterdir()) == []

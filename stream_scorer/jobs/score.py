@@ -69,7 +69,7 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
         with spent("check"):
             opened = Snapshot.open(snapshot, engine.fingerprint)
         with progress("scoring", opened.rows) as meter:
-            _score_all(opened.shards(), engine, writer, spent, meter)
+            _score_all(opened.shards(labels=False), engine, writer, spent, meter)
     seconds = time.monotonic() - started
     return BulkScores(
         rows=opened.rows,

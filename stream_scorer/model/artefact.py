@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -29,7 +28,8 @@ from stream_scorer.atomic import NewFolder
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
-from stream_scorer.errors import ArtefactError, FingerprintMismatch
+from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
+from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
 from stream_scorer.model import params_file, symbol_file
 from stream_scorer.model.spec import FORMAT, Layout, Manifest, NetworkSpec
 
@@ -94,7 +94,7 @@ def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = N
     raw = manifest.to_dict()
     # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
     # text without its white space.
-    text = json.dumps({**raw, "checksum": _checksum(raw)}, indent=1, sort_keys=True)
+    text = json.dumps({**raw, "checksum": checksum(raw)}, indent=1, sort_keys=True)
     contents[MANIFEST_FILE] = (text + "\n").encode()
     try:
         with NewFolder(path) as folder:
@@ -113,17 +113,12 @@ def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
     FingerprintMismatch where it was trained on other features than `expected_fingerprint`.
     """
     manifest = _read_manifest(path)
-    for name in (SYMBOL_FILE, PARAMS_FILE):
-        if name not in manifest.files:
-            remedy = f"the manifest does not list {name}; copy or train the model again"
-            raise ArtefactError("model", path / MANIFEST_FILE, remedy)
+    layout = _layout(path, manifest)
+    shapes = _shapes(path, manifest, layout)
     # Read once: what is parsed below are the bytes that were checked, even if a file is replaced
     # meanwhile.
-    contents = {name: _read(path / name) for name in (SYMBOL_FILE, PARAMS_FILE)}
-    for name, content in contents.items():
-        if _sha256(content) != manifest.files[name]:
-            remedy = "its SHA-256 is not the manifest's; copy or train the model again"
-            raise ArtefactError("model", path / name, remedy)
+    symbol = _read_listed(path, manifest, SYMBOL_FILE, symbol_file.MAX_BYTES)
+    content = _read_listed(path, manifest, PARAMS_FILE, params_file.most_bytes(shapes))
     wanted = None if expected_fingerprint is None else f"{expected_fingerprint:016x}"
     if wanted is not None and wanted != manifest.fingerprint:
         remedy = (
@@ -131,14 +126,13 @@ def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
             "into a new namespace and train on its snapshots"
         )
         raise FingerprintMismatch(f"model {path}: fingerprint", manifest.fingerprint, remedy)
-    layout, parameters = _checked(path, manifest, contents[PARAMS_FILE])
-    symbol_json = contents[SYMBOL_FILE].decode("utf-8", "replace")
+    parameters = _parameters(path, manifest, shapes, content)
     try:
-        symbol_file.check(symbol_json, parameters)
+        symbol_file.check(symbol, layout, manifest.network)
     except symbol_file.SymbolFileError as error:
         remedy = f"{error}; train the model again"
         raise ArtefactError("model", path / SYMBOL_FILE, remedy) from None
-    return Artefact(path, manifest, layout, parameters, symbol_json)
+    return Artefact(path, manifest, layout, parameters, symbol.decode())
 
 
 def _manifest(model: TrainedModel, files: dict[str, str], training: Mapping[str, Any]) -> Manifest:
@@ -170,11 +164,6 @@ def _version(manifest: Manifest) -> str:
     return _sha256(text.encode())[:VERSION_DIGITS]
 
 
-def _checksum(raw: Mapping[str, Any]) -> str:
-    """SHA-256 of the manifest's contents, its checksum left out."""
-    return _sha256(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode())
-
-
 def _code_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in ("stream-scorer", "mxnet", "numpy", "scipy"):
@@ -186,17 +175,14 @@ def _code_versions() -> dict[str, str]:
     return versions
 
 
-def _checked(
-    path: Path, manifest: Manifest, content: bytes
-) -> tuple[Layout, dict[str, npt.NDArray[np.float32]]]:
-    """Layout and parameters, checked against each other."""
+def _layout(path: Path, manifest: Manifest) -> Layout:
+    """What the network answers, checked against the rest of the manifest."""
     try:
         # The checksum finds damage, not a manifest that was edited and given a new one. So what its
         # parts say is compared.
         space = FeatureSpace.from_declaration(manifest.features)
         index = np.array(manifest.category_index, np.int64)
         layout = Layout.of(space, manifest.labels, index)
-        shapes = layout.shapes(manifest.network)
         words = space.vocabularies[manifest.labels.by]
         if min(manifest.category_index, default=0) < 0:
             raise IndexError(f"category_index has {min(manifest.category_index)}")
@@ -212,53 +198,90 @@ def _checked(
             "features, categories and fingerprint do not belong together; train the model again"
         )
         raise ArtefactError("model", path / MANIFEST_FILE, remedy)
+    if not named or len(set(named)) != len(named):
+        remedy = "its categories are none, or one stands twice; train the model again"
+        raise ArtefactError("model", path / MANIFEST_FILE, remedy)
+    return layout
+
+
+def _shapes(path: Path, manifest: Manifest, layout: Layout) -> dict[str, tuple[int, ...]]:
+    try:
+        return layout.shapes(manifest.network)
+    except ConfigError as error:
+        remedy = f"contradicts itself: {error}; train the model again"
+        raise ArtefactError("model", path / MANIFEST_FILE, remedy) from None
+
+
+def _parameters(
+    path: Path, manifest: Manifest, shapes: Mapping[str, tuple[int, ...]], content: bytes
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The parameters, checked against the network's shapes and the manifest."""
+    where = path / PARAMS_FILE
     try:
         parameters = params_file.read(content)
     except params_file.ParamsFileError as error:
-        raise ArtefactError(
-            "model", path / PARAMS_FILE, f"{error}; train the model again"
-        ) from None
+        raise ArtefactError("model", where, f"{error}; train the model again") from None
     found = {name: array.shape for name, array in parameters.items()}
     if found != shapes:
         odd = sorted(n for n in {*found, *shapes} if found.get(n) != shapes.get(n))[0]
-        remedy = f"{odd} has shape {found.get(odd)}, not {shapes.get(odd)}; train the model again"
-        raise ArtefactError("model", path / PARAMS_FILE, remedy)
+        if odd not in shapes:
+            problem = f"it has a parameter {odd[:60]!r}, which the network has not"
+        elif odd not in found:
+            problem = f"it has no {odd}"
+        else:
+            problem = f"{odd} has the shape {_shape(found[odd])}, not {_shape(shapes[odd])}"
+        raise ArtefactError("model", where, f"{problem}; train the model again")
     for name, array in parameters.items():
         if not np.isfinite(array).all():
             remedy = f"{name} has values that are not finite numbers; train the model again"
-            raise ArtefactError("model", path / PARAMS_FILE, remedy)
+            raise ArtefactError("model", where, remedy)
     # The symbol takes categories from the parameters and the native engine from the manifest, so
     # where they differ the two would score different categories under the same names.
     stored = parameters.get("category_index")
     if stored is not None and stored.tolist() != list(manifest.category_index):
         remedy = "category_index is not the manifest's; train the model again"
-        raise ArtefactError("model", path / PARAMS_FILE, remedy)
-    return layout, parameters
+        raise ArtefactError("model", where, remedy)
+    return parameters
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    """(2, 3) as "2 x 3"."""
+    return " x ".join(map(str, shape))
 
 
 def _read_manifest(path: Path) -> Manifest:
     where = path / MANIFEST_FILE
     try:
-        raw = json.loads(_read(where))
-    # Python's parser recurses, so thousands of nested brackets end in RecursionError.
-    except (ValueError, RecursionError) as error:
-        remedy = f"it is not JSON ({error}); copy or train the model again"
+        raw = parse_json(_read(where, MAX_BYTES))
+    except ValueError as error:
+        remedy = f"{error}; copy or train the model again"
         raise ArtefactError("model", where, remedy) from None
     # Before the checksum: a newer format may compute it in another way, and its remedy is to
     # upgrade.
     manifest = Manifest.from_dict(raw, str(where))
-    if raw.pop("checksum", None) != _checksum(raw):
+    if raw.pop("checksum", None) != checksum(raw):
         remedy = "was altered after it was written; copy or train the model again"
         raise ArtefactError("model", where, remedy)
     return manifest
 
 
-def _read(path: Path) -> bytes:
+def _read_listed(path: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
+    """A file's bytes, compared with the manifest's SHA-256."""
+    if name not in manifest.files:
+        remedy = f"the manifest does not list {name}; copy or train the model again"
+        raise ArtefactError("model", path / MANIFEST_FILE, remedy)
+    content = _read(path / name, max_bytes)
+    if _sha256(content) != manifest.files[name]:
+        remedy = "its SHA-256 is not the manifest's; copy or train the model again"
+        raise ArtefactError("model", path / name, remedy)
+    return content
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
     try:
-        # A pipe or a device of that name would be read for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ArtefactError("model", path, "is not a file; copy or train the model again")
-        return path.read_bytes()
+        return read_file(path, max_bytes)
+    except ValueError as error:
+        raise ArtefactError("model", path, f"{error}; copy or train the model again") from None
     except FileNotFoundError:
         raise ArtefactError("model", path, "is missing; copy or train the model again") from None
     except OSError as error:

@@ -10,6 +10,7 @@ A name is "arg:" (or "aux:") and the parameter's name.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
@@ -19,6 +20,8 @@ LIST_MAGIC = 0x112
 ARRAY_MAGIC = 0xF993FAC9
 MAX_DIMENSIONS = 8  # no parameter of ours has more than 3; a larger number is a damaged one
 PREFIX = "arg:"
+CPU = 1
+SLACK_BYTES = 1 << 20  # so that what is wrong with a file of ours is named by its contents
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -41,12 +44,20 @@ def write(arrays: Arrays) -> bytes:
     return b"".join(parts)
 
 
+def most_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """More than a file of arrays of these shapes can have; what is longer need not be read."""
+    arrays = sum(
+        4 * prod(shape) + 8 * len(shape) + 64 + len(name) for name, shape in shapes.items()
+    )
+    return arrays + SLACK_BYTES
+
+
 def read(data: bytes) -> Arrays:
     """Arrays by name, without the "arg:"; they share memory with `data`. Raises ParamsFileError."""
     cursor = _Cursor(data)
-    magic, _, count = cursor.take("<QQQ")
-    if magic != LIST_MAGIC:
-        raise ParamsFileError(f"it starts with {magic:#x}, not {LIST_MAGIC:#x}")
+    magic, reserved, count = cursor.take("<QQQ")
+    if magic != LIST_MAGIC or reserved:
+        raise ParamsFileError(f"it does not start with {LIST_MAGIC:#x} and 0")
     arrays = [_array(cursor, number) for number in range(cursor.count(count))]
     (named,) = cursor.take("<Q")
     if named != count:
@@ -54,8 +65,11 @@ def read(data: bytes) -> Arrays:
     names = []
     for _ in range(cursor.count(named)):
         (length,) = cursor.take("<Q")
-        # A damaged name becomes one that the layout does not have, and is reported as such.
-        names.append(cursor.bytes(length).decode("utf-8", "replace").removeprefix(PREFIX))
+        name = cursor.bytes(length).decode("utf-8", "replace")
+        # MXNet takes a name without it for something else, and of two arrays of one name either.
+        if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in names:
+            raise ParamsFileError(f"it has an array {name[:60]!r}, without {PREFIX!r} or twice")
+        names.append(name.removeprefix(PREFIX))
     if cursor.at != len(data):
         raise ParamsFileError(f"{len(data) - cursor.at} bytes follow its end")
     return dict(zip(names, arrays, strict=True))
@@ -70,7 +84,9 @@ def _array(cursor: _Cursor, number: int) -> npt.NDArray[np.float32]:
     if not 0 < dimensions <= MAX_DIMENSIONS:
         raise ParamsFileError(f"array {number} has {dimensions} dimensions")
     shape = cursor.take(f"<{dimensions}q")
-    _, _, kind = cursor.take("<iii")
+    device, number_of_device, kind = cursor.take("<iii")
+    if (device, number_of_device) != (CPU, 0):
+        raise ParamsFileError(f"array {number} is of device {device}, not of the CPU")
     if kind != 0:
         raise ParamsFileError(f"array {number} is of data type {kind}, not float32")
     if min(shape) < 1:

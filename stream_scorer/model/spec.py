@@ -7,6 +7,7 @@ languages read the same artefact. Nothing here needs MXNet or a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import ArtefactError, ConfigError
 
 FORMAT = 1
+MAX_LAYERS = 100
 Range = tuple[int, int]
 
 
@@ -41,6 +43,12 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "pooled"):
+            if len(getattr(self, name)) > MAX_LAYERS:
+                raise ConfigError(
+                    f"training.network.{name}",
+                    f"{len(getattr(self, name))} layers",
+                    f"choose at most {MAX_LAYERS} layers",
+                )
             if any(size < 1 for size in getattr(self, name)):
                 raise ConfigError(
                     f"training.network.{name}",
@@ -242,7 +250,7 @@ class Manifest:
                 where, type(raw).__name__, "this is not a model's manifest; train the model again"
             )
         written = raw.get("format")
-        if not isinstance(written, int) or written < 1:
+        if type(written) is not int or written < 1:
             raise ArtefactError(
                 f"{where}: format", written, "this is not a model's manifest; train the model again"
             )
@@ -256,29 +264,54 @@ class Manifest:
             "files": dict,
         }  # fmt: skip
         for name, kind in kinds.items():
-            if not isinstance(raw.get(name), kind):
+            if type(raw.get(name)) is not kind:
                 remedy = f"it should be of type {kind.__name__}; train the model again"
                 raise ArtefactError(f"{where}: {name}", raw.get(name), remedy)
         values = {name: raw[name] for name in kinds}
         values["categories"] = tuple(values["categories"])
         values["category_index"] = tuple(values["category_index"])
+        # A version names folders and files, and stands in log lines.
+        if not _VERSION.fullmatch(values["model_version"]):
+            remedy = "is not 16 hexadecimal digits; train the model again"
+            raise ArtefactError(f"{where}: model_version", values["model_version"], remedy)
         try:
+            _require(all(type(i) is int for i in values["category_index"]), "category_index")
+            _require(all(type(name) is str for name in values["categories"]), "categories")
+            _require(type(values["classes"]) is int, "classes")
             values["labels"] = _label_rule(values["labels"])
-            values["network"] = NetworkSpec(**_tuples(values["network"]))
+            values["network"] = _network(values["network"])
         # ConfigError and whatever else comes of values of other types than `to_dict` writes.
         except (TypeError, KeyError, ValueError, AttributeError, ConfigError) as error:
-            raise ArtefactError(
-                where,
-                error,
-                "this is not a manifest that stream-scorer wrote; train the model again",
-            ) from None
+            remedy = f"contradicts itself: {error}; train the model again"
+            raise ArtefactError("model", where, remedy) from None
         return cls(format=written, **values)
 
 
+_VERSION = re.compile(r"[0-9a-f]{16}")
+
+
+def _require(right: bool, name: str) -> None:
+    if not right:
+        raise ValueError(f"{name} has a value of another type than stream-scorer writes")
+
+
 def _label_rule(raw: Mapping[str, Any]) -> LabelRule:
-    actions = tuple(tuple(group) for group in raw["actions"])
-    return LabelRule(str(raw["by"]), actions, int(raw["horizon_ms"]))
+    by, groups, horizon_ms = raw["by"], raw["actions"], raw["horizon_ms"]
+    _require(type(by) is str, "labels.by")
+    _require(type(horizon_ms) is int and horizon_ms < 2**63, "labels.horizon_ms")
+    well_formed = isinstance(groups, list) and all(
+        isinstance(group, list) and all(type(name) is str for name in group) for group in groups
+    )
+    _require(well_formed, "labels.actions")
+    return LabelRule(by, tuple(tuple(group) for group in groups), horizon_ms)
 
 
-def _tuples(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+def _network(raw: Mapping[str, Any]) -> NetworkSpec:
+    for name in ("hidden", "pooled"):
+        sizes = raw.get(name)
+        right = isinstance(sizes, list) and all(type(size) is int for size in sizes)
+        _require(right, f"network.{name}")
+    _require(type(raw.get("dropout")) in (int, float), "network.dropout")
+    _require(type(raw.get("own_path")) is bool, "network.own_path")
+    _require(len(raw) == 4, "network")
+    return NetworkSpec(tuple(raw["hidden"]), raw["dropout"], raw["own_path"], tuple(raw["pooled"]))

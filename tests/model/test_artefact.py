@@ -118,15 +118,25 @@ def test_a_version_from_the_future_says_upgrade(saved):
     [
         (lambda raw: raw.pop("categories"), "categories"),
         (lambda raw: raw.update(classes="two"), "classes"),
-        (lambda raw: raw.update(labels={}), "manifest"),
-        (lambda raw: raw.update(network={"depth": 3}), "manifest"),
+        (lambda raw: raw.update(labels={}), "contradicts itself: 'by'"),
+        (lambda raw: raw.update(network={"depth": 3}), "network.hidden has a value of another"),
+        (lambda raw: raw["network"].update(hidden=[9.0, 5]), "network.hidden"),
+        (lambda raw: raw["network"].update(own_path="no"), "network.own_path"),
+        (lambda raw: raw["network"].update(hidden=[1] * 200), "at most 100 layers"),
+        (lambda raw: raw["network"].update(hidden=[10**12]), "model-0000.params"),
+        (lambda raw: raw["labels"].update(actions=["ab"]), "labels.actions"),
+        (lambda raw: raw["labels"].update(horizon_ms=10**30), "labels.horizon_ms"),
+        (lambda raw: raw.update(format=True), "not a model's manifest"),
+        (lambda raw: raw.update(category_index=[False, 2, 3, 7, 11]), "category_index has a value"),
+        (lambda raw: raw.update(category_index=[], categories=[]), "its categories are none"),
+        (lambda raw: raw.update(model_version="../../../../tmp/x"), "not 16 hexadecimal digits"),
         (lambda raw: raw.update(fingerprint="0" * 16), "do not belong together"),
         (lambda raw: raw.update(category_index=[0, 1, 2, 3, 99]), "contradicts itself"),
         (lambda raw: raw.update(category_index=[0, 2, 3, 7, -1]), "contradicts itself"),
         (lambda raw: raw.update(category_index=[2, 0, 3, 7, 11]), "do not belong together"),
         (lambda raw: raw.update(classes=-3), "'-3'"),
         (lambda raw: raw.update(classes=3), "its labels have 2 classes"),
-        (lambda raw: raw["network"].update(hidden=[8, 5]), "hidden1_weight has shape"),
+        (lambda raw: raw["network"].update(hidden=[8, 5]), "hidden1_weight has the shape 5 x 9"),
         (lambda raw: raw.update(files={}), "does not list"),
     ],
 )
@@ -190,6 +200,42 @@ def test_a_pipe_is_not_waited_for(saved, name):
     assert "is not a file" in refusal(saved)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_gigabytes_is_refused_unread(saved, name):
+    with (saved / name).open("r+b") as file:
+        file.truncate(1 << 40)
+    assert "has 1099511627776 bytes, more than" in refusal(saved)
+
+
+def test_a_name_that_stands_twice_is_refused(saved):
+    file = saved / artefact.MANIFEST_FILE
+    file.write_text(file.read_text().replace('"classes"', '"classes": 7, "classes"', 1))
+    assert "it has the name 'classes' twice in one object" in refusal(saved)
+
+
+def test_a_manifest_as_editors_of_windows_write_it_is_read(saved):
+    file = saved / artefact.MANIFEST_FILE
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    artefact.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p.update(more=np.zeros(3, np.float32)), "a parameter 'more', which the network"),
+        (lambda p: p.update({"a\nb": np.zeros(3, np.float32)}), r"a parameter 'a\nb', which"),
+        (lambda p: p.pop("head_bias"), "it has no head_bias"),
+        (lambda p: p.update(head_weight=p["head_weight"].T), "head_weight has the shape 14 x 5"),
+        (lambda p: p.update(head_bias=p["head_bias"][None]), "head_bias has the shape 1 x 5"),
+    ],
+)
+def test_parameters_of_another_network_are_named(saved, make_model, change, said):
+    parameters = dict(make_model().parameters)
+    change(parameters)
+    replace_file(saved, artefact.PARAMS_FILE, params_file.write(parameters))
+    assert said in refusal(saved)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_parameters_that_are_not_finite_are_refused(saved, make_model, value):
     parameters = dict(make_model().parameters)
@@ -207,7 +253,7 @@ def test_categories_of_the_parameters_are_those_of_the_manifest(saved, make_mode
 
 def test_a_symbol_of_something_else_is_refused_before_it_is_used(saved):
     replace_file(saved, artefact.SYMBOL_FILE, b"[" * 100_000)
-    assert "model-symbol.json': it is not JSON" in refusal(saved)
+    assert "model-symbol.json': it is nested too deeply" in refusal(saved)
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):

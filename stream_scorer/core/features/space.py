@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -129,9 +129,9 @@ class FeatureSpace:
         if not features:
             raise ConfigError("features", "(none)", "declare at least one feature")
         names = [f.name for f in features]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError("features.name", name, "use each name once")
+        twice = _repeated(names)
+        if twice is not None:
+            raise ConfigError("features.name", twice, "use each name once")
         blocks: list[Block] = []
         start = 0
         for number, feature in enumerate(features):
@@ -264,10 +264,20 @@ def _vocabulary(field: str, entries: Sequence[str]) -> tuple[str, ...]:
     words = tuple(entries)
     if not words:
         raise ConfigError(f"vocabularies.{field}", "(empty)", "list at least one value")
-    if len(set(words)) != len(words):
-        twice = next(w for w in words if words.count(w) > 1)
+    twice = _repeated(words)
+    if twice is not None:
         raise ConfigError(f"vocabularies.{field}", twice, "list each value once")
     return words
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands there for the second time."""
+    seen = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _width(feature: Feature, vocabularies: Mapping[str, tuple[str, ...]]) -> int:

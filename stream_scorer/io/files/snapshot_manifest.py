@@ -6,7 +6,6 @@ this package wrote it, so the shape of what names files is checked as well.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
+from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
 
 FORMAT = 1
 MANIFEST_FILE = "_manifest.json"
@@ -30,9 +30,11 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
     """
     for where in (path / MANIFEST_FILE, path / OLD_MANIFEST_FILE):
         try:
-            content = where.read_bytes()
+            content = read_file(where, MAX_BYTES)
         except FileNotFoundError:
             continue
+        except ValueError as error:
+            raise SnapshotError("snapshot", where, f"{error}; {WRITE_AGAIN}") from None
         except OSError as error:
             raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
         return parse_manifest(content, where), where
@@ -50,19 +52,18 @@ def without_manifest(path: object) -> SnapshotError:
 def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
     """The manifest in these bytes, without its checksum; `where` names it in the SnapshotError."""
     try:
-        raw = json.loads(content)
-    # Python's parser recurses, so thousands of nested brackets end in RecursionError.
-    except (ValueError, RecursionError) as error:
-        raise SnapshotError("snapshot", where, f"not JSON ({error}); {WRITE_AGAIN}") from None
+        raw = parse_json(content)
+    except ValueError as error:
+        raise SnapshotError("snapshot", where, f"{error}; {WRITE_AGAIN}") from None
     written = raw.get("format") if isinstance(raw, dict) else None
-    if not isinstance(written, int):
+    if type(written) is not int or written < 1:
         raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
     # Before the checksum, because a newer format may compute it in another way.
     if written > FORMAT:
         remedy = f"format {written}; this program reads up to {FORMAT}: upgrade stream-scorer"
         raise SnapshotError("snapshot", where, remedy)
     manifest: dict[str, Any] = raw
-    if manifest.pop("checksum", None) != _checksum(manifest):
+    if manifest.pop("checksum", None) != checksum(manifest):
         raise SnapshotError("snapshot", where, f"was altered after it was written; {WRITE_AGAIN}")
     _check_listed(manifest, where)
     return manifest
@@ -72,13 +73,8 @@ def manifest_content(manifest: Mapping[str, Any]) -> bytes:
     """The file's bytes, with the checksum."""
     # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
     # text without its white space.
-    text = json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=1, sort_keys=True)
+    text = json.dumps({**manifest, "checksum": checksum(manifest)}, indent=1, sort_keys=True)
     return (text + "\n").encode()
-
-
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
@@ -92,7 +88,9 @@ def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
         and type(manifest.get("rows")) is int
         and isinstance(manifest.get("fingerprint"), str)
         and all(
-            isinstance(s, dict) and all(type(s.get(k)) is kind for k, kind in _SHARD_FIELDS.items())
+            isinstance(s, dict)
+            and all(type(s.get(k)) is kind for k, kind in _SHARD_FIELDS.items())
+            and s["rows"] >= 0
             for s in shards
         )
     )
@@ -101,7 +99,10 @@ def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
     if manifest["rows"] != sum(shard["rows"] for shard in manifest["shards"]):
         remedy = f"its rows are not those of its shards; {WRITE_AGAIN}"
         raise SnapshotError("snapshot", where, remedy)
-    for name in (shard["name"] for shard in manifest["shards"]):
+    names = [shard["name"] for shard in manifest["shards"]]
+    if len(set(names)) != len(names):
+        raise SnapshotError("snapshot", where, f"lists a shard twice; {WRITE_AGAIN}")
+    for name in names:
         if not SHARD_NAME.fullmatch(name):
             remedy = f"lists a shard {name!r}, which is not a shard's file name; {WRITE_AGAIN}"
             raise SnapshotError("snapshot", where, remedy)

@@ -8,6 +8,7 @@ columns are those of snapshot_tables.py.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from stream_scorer.io.files.snapshot_tables import SCHEMA, to_table
 ROWS_PER_GROUP = 8_192
 HASH_BLOCK_BYTES = 1 << 20
 WRITE_AGAIN = "copy or write the snapshot again"
+UNREADABLE = "is not readable as Parquet"
 
 
 class ShardFile:
@@ -77,7 +79,11 @@ class ShardFile:
 def check_shard(file: Path, recorded: Mapping[str, Any]) -> None:
     """Raises SnapshotError where the shard is not what the manifest has recorded of it."""
     try:
-        size = file.stat().st_size
+        found = file.stat()
+        # A pipe or a device of that name would be read for ever.
+        if not stat.S_ISREG(found.st_mode):
+            raise SnapshotError("snapshot", file, f"is not a file; {WRITE_AGAIN}")
+        size = found.st_size
         right = size == recorded["bytes"] and sha256(file) == recorded["sha256"]
     except FileNotFoundError:
         raise SnapshotError("snapshot", file, f"is missing; {WRITE_AGAIN}") from None

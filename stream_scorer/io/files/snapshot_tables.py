@@ -8,10 +8,15 @@ Nothing is ever null.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
+from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.labels.labels import LabelledRows
 
 SCHEMA = pa.schema(
@@ -23,6 +28,8 @@ SCHEMA = pa.schema(
         ("labels", pa.list_(pa.struct([("category", pa.uint32()), ("class", pa.uint8())]))),
     ]
 )
+
+SCORED = ("customer_id", "as_of", "columns", "values")  # what scoring reads
 
 # Spark knows no unsigned integers; what it stores is the same.
 SPARK_SCHEMA = pa.schema(
@@ -65,33 +72,114 @@ def to_table(rows: LabelledRows) -> pa.Table:
     )
 
 
-def from_table(table: pa.Table, width: int, categories: int) -> LabelledRows:
+def from_table(
+    table: pa.Table, width: int, categories: int, classes: int | None = None
+) -> LabelledRows:
     """The rows of a table of `SCHEMA`; ValueError where it is not what the format promises.
 
-    width: F; categories: entries of the label field's vocabulary. Integers may have another type:
-    Spark writes signed ones.
+    width: F; categories: entries of the label field's vocabulary; classes: C, where it is known.
+    Whole numbers may have another type: Spark writes signed ones. Without the column `labels`,
+    which scoring does not read, no row has one.
     """
-    if table.schema.names != SCHEMA.names:
-        raise ValueError(f"its columns are {', '.join(map(str, table.schema))}")
-    if not table.schema.equals(SCHEMA):
-        table = _cast(table)
-    if any(column.null_count for column in table.columns):
-        raise ValueError("has nulls")
+    check_schema(table.schema)
     (whole,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], SCHEMA)]
-    labels = whole.column("labels")
-    label_indptr = labels.offsets.to_numpy().astype(np.int64)
-    label_category = labels.flatten().field("category").to_numpy()
-    if label_category.max(initial=0) >= categories:
-        raise ValueError(f"label of category {label_category.max()} of {categories}")
+    customer_ids, as_of_ms = customers(whole)
+    matrix = vectors(whole, width)
+    nothing = np.zeros(0, np.uint32)
+    label_indptr, label_category, label_class = np.zeros(len(whole) + 1, np.int64), nothing, nothing
+    if "labels" in whole.schema.names:
+        label_indptr, label_category, label_class = _labels(whole.column("labels"))
+        if label_category.max(initial=0) >= categories or label_category.min(initial=0) < 0:
+            raise ValueError(f"label of category {label_category.max()} of {categories}")
+        most = (classes or 256) - 1
+        if label_class.max(initial=0) > most or label_class.min(initial=1) < 1:
+            raise ValueError(f"label of class {label_class.max()}, only 1 to {most} are there")
     return LabelledRows(
-        whole.column("customer_id").to_pylist(),
-        whole.column("as_of").cast(pa.int64()).to_numpy(),
-        vectors(whole, width),
-        # Arrow's offsets begin where the batch lies in a longer array.
-        label_indptr - label_indptr[0],
-        label_category,
-        labels.flatten().field("class").to_numpy(),
+        customer_ids, as_of_ms, matrix, label_indptr, label_category.astype(np.uint32),
+        label_class.astype(np.uint8),
+    )  # fmt: skip
+
+
+def check_schema(schema: pa.Schema) -> None:
+    """Raises ValueError where a column is missing or of another type.
+
+    The same types are taken by the JVM's readers (SnapshotReader.java, SparkScore.java).
+    """
+    for name, (fits, kind) in _KINDS.items():
+        if name == "labels" and name not in schema.names:
+            continue
+        if schema.names.count(name) != 1:
+            raise ValueError(f"has no column {name}, or two")
+        if not fits(schema.field(name).type):
+            raise ValueError(f"its column {name} is not {kind}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_moment(kind: pa.DataType) -> bool:
+    is_one = pa.types.is_timestamp(kind) and kind.unit in ("ms", "us")
+    return bool(is_one and kind.tz is not None)
+
+
+def _is_index(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) and kind != pa.uint64())
+
+
+def _is_list(kind: pa.DataType, fits: Callable[[pa.DataType], bool]) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_one(kind) for is_one in lists) and fits(kind.value_type)
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_struct(kind)
+        and [field.name for field in kind] == ["category", "class"]
+        and all(_is_index(field.type) for field in kind)
     )
+
+
+_KINDS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "customer_id": (_is_text, "text"),
+    "as_of": (_is_moment, "a timestamp with a time zone, in milliseconds or microseconds"),
+    "columns": (lambda k: _is_list(k, _is_index), "lists of whole numbers of at most 64 bits"),
+    "values": (lambda k: _is_list(k, pa.types.is_float32), "lists of numbers of 32 bits"),
+    "labels": (lambda k: _is_list(k, _is_label), "lists of a category and a class"),
+}
+
+
+def customers(batch: pa.RecordBatch) -> tuple[list[str], Int64]:
+    """Ids and moments (R,) in milliseconds of the rows; ValueError as above."""
+    ids, moments = batch.column("customer_id"), batch.column("as_of")
+    if any(batch.column(name).null_count for name in ("customer_id", "as_of", "columns", "values")):
+        raise ValueError("has nulls")
+    try:
+        customer_ids = ids.to_pylist()
+    except UnicodeDecodeError:
+        raise ValueError("a customer_id is not UTF-8") from None
+    if "" in customer_ids:
+        raise ValueError("a customer_id is empty")
+    as_of = moments.cast(pa.int64()).to_numpy()
+    if moments.type.unit == "us":
+        if (as_of % 1000).any():
+            raise ValueError("as_of is not in whole milliseconds")
+        as_of = as_of // 1000
+    return customer_ids, as_of
+
+
+def _labels(labels: pa.Array) -> tuple[Int64, npt.NDArray[Any], npt.NDArray[Any]]:
+    if not pa.types.is_list(labels.type):
+        labels = labels.cast(pa.list_(labels.type.value_type))
+    flat = labels.flatten()
+    category, label_class = flat.field("category"), flat.field("class")
+    if labels.null_count + flat.null_count + category.null_count + label_class.null_count:
+        raise ValueError("has nulls")
+    indptr = labels.offsets.to_numpy().astype(np.int64)
+    # Arrow's offsets begin where the batch lies in a longer array.
+    return indptr - indptr[0], category.to_numpy(), label_class.to_numpy()
 
 
 def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
@@ -99,7 +187,7 @@ def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
 
     width: F.
     """
-    columns, values = batch.column("columns"), batch.column("values")
+    columns, values = (_plain_list(batch.column(name)) for name in ("columns", "values"))
     indptr = columns.offsets.to_numpy()
     indptr = indptr - indptr[0]
     if not np.array_equal(indptr, values.offsets.to_numpy() - values.offsets[0].as_py()):
@@ -110,8 +198,8 @@ def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
     # Columns that Spark wrote are signed, so a negative one is possible.
     indices = indices.to_numpy()
     if indices.max(initial=0) >= width or indices.min(initial=0) < 0:
-        odd_column = indices.min() if indices.min() < 0 else indices.max()
-        raise ValueError(f"column {odd_column} of {width}")
+        odd = int(np.flatnonzero((indices < 0) | (indices >= width))[0])
+        raise ValueError(f"column {indices[odd]}, there are only the columns 0 to {width - 1}")
     indices = indices.astype(np.int32)
     within = np.ones(len(indices), np.bool_)
     within[indptr[:-1][np.diff(indptr) > 0]] = False  # a row's first column follows nothing
@@ -120,17 +208,12 @@ def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:
     numbers = data.to_numpy()
     if not np.isfinite(numbers).all():
         odd = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise ValueError(f"column {indices[odd]} has the value {numbers[odd]}")
+        raise ValueError(f"a value of column {indices[odd]} is not a finite number")
     matrix = sparse.csr_matrix((numbers, indices, indptr), shape=(len(batch), width), copy=False)
     # Known from the check above; scipy would otherwise look at every row again.
     matrix.has_sorted_indices = True
     return matrix
 
 
-def _cast(table: pa.Table) -> pa.Table:
-    try:
-        return table.cast(SCHEMA)
-    except (pa.ArrowException, KeyError) as error:
-        columns = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"its columns are {columns} ({reason})") from None
+def _plain_list(lists: pa.Array) -> pa.ListArray:
+    return lists if pa.types.is_list(lists.type) else lists.cast(pa.list_(lists.type.value_type))

@@ -41,12 +41,13 @@ from stream_scorer.io.files.snapshot_manifest import (
     read_manifest,
 )
 from stream_scorer.io.files.snapshot_shards import (
+    UNREADABLE,
     WRITE_AGAIN,
     ShardFile,
     check_shard,
     unwritable,
 )
-from stream_scorer.io.files.snapshot_tables import from_table
+from stream_scorer.io.files.snapshot_tables import SCORED, check_schema, from_table
 from stream_scorer.result import Result
 
 # Readers hold one shard in memory; smaller shards are more files.
@@ -250,9 +251,9 @@ class Snapshot:
         """How many rows it has."""
         return int(self.manifest["rows"])
 
-    def shards(self) -> Shards:
-        """Its rows, a shard at a time, as often as asked for."""
-        return Shards([self])
+    def shards(self, *, labels: bool = True) -> Shards:
+        """Its rows, a shard at a time, as often as asked for. labels: whether they are read."""
+        return Shards([self], labels=labels)
 
 
 class Shards(Sequence[LabelledRows]):
@@ -261,8 +262,9 @@ class Shards(Sequence[LabelledRows]):
     Raises SnapshotError where the snapshots have different features, categories or label rules.
     """
 
-    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+    def __init__(self, snapshots: Sequence[Snapshot], *, labels: bool = True) -> None:
         self.snapshots = tuple(snapshots)
+        self._names = None if labels else list(SCORED)
         first = snapshots[0]
         for other in snapshots[1:]:
             for name in ("fingerprint", "label_field", "labels"):
@@ -271,6 +273,8 @@ class Shards(Sequence[LabelledRows]):
                     raise SnapshotError("snapshot", other.path, remedy)
         self._space = first.info.space
         self._categories = len(first.info.categories)
+        rule = first.info.labels
+        self._classes = None if rule is None else rule.classes
         listed = [(s.path, shard) for s in snapshots for shard in s.manifest["shards"]]
         self._files = [path / shard["name"] for path, shard in listed]
         self._rows = [int(shard["rows"]) for _, shard in listed]
@@ -287,13 +291,20 @@ class Shards(Sequence[LabelledRows]):
             return [self[i] for i in range(*number.indices(len(self)))]
         file = self._files[number]
         try:
-            rows = from_table(pq.read_table(file), self._space.width, self._categories)
+            # Its schema first: of two columns of one name pyarrow reads neither.
+            check_schema(pq.read_schema(file))
+            table = pq.read_table(file, columns=self._names)
+            rows = from_table(table, self._space.width, self._categories, self._classes)
             if len(rows) != self._rows[number]:
                 raise ValueError(f"has {len(rows)} rows, its manifest says {self._rows[number]}")
             return rows
-        except (OSError, ValueError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise SnapshotError("snapshot", file, f"{reason}; {WRITE_AGAIN}") from None
+        except (OSError, pa.ArrowException) as error:
+            # What pyarrow says of a file that is not Parquet has no number of the system.
+            reason = error.strerror if isinstance(error, OSError) and error.errno else None
+            problem = f"can't be read: {reason}" if reason else UNREADABLE
+            raise SnapshotError("snapshot", file, f"{problem}; {WRITE_AGAIN}") from None
+        except ValueError as error:
+            raise SnapshotError("snapshot", file, f"{error}; {WRITE_AGAIN}") from None
 
 
 def check_fingerprint(manifest: Mapping[str, Any], path: object, expected: int) -> None:

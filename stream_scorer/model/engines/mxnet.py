@@ -15,11 +15,9 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.core.features.state import Float32
-from stream_scorer.errors import ArtefactError
-from stream_scorer.model import network, symbol_file
-from stream_scorer.model.artefact import SYMBOL_FILE, Artefact
+from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.batches import csr_ndarray
-from stream_scorer.model.engines.matrix import check_matrix
+from stream_scorer.model.engines.matrix import check_matrix, check_scores
 from stream_scorer.model.mxnet_loader import mx
 
 # Eight sizes at most are bound, each with arrays of its own for every layer.
@@ -28,20 +26,10 @@ MAX_BATCH_ROWS = 1024
 
 
 class MxnetEngine:
-    """Scores the artefact's network. Not thread-safe: one owner.
-
-    Raises ArtefactError where the symbol is not the one that the manifest's network builds.
-    """
+    """Scores the artefact's network. Not thread-safe: one owner."""
 
     def __init__(self, artefact: Artefact) -> None:
         manifest = artefact.manifest
-        built = network.inference_symbol(artefact.layout, manifest.network).tojson()
-        different = symbol_file.difference(artefact.symbol_json, built)
-        if different is not None:
-            remedy = (
-                f"is not the symbol of the manifest's network: {different}; train the model again"
-            )
-            raise ArtefactError("model", artefact.path / SYMBOL_FILE, remedy)
         self.categories: tuple[str, ...] = manifest.categories
         self.classes: int = manifest.classes
         self.model_version: str = manifest.model_version
@@ -58,7 +46,8 @@ class MxnetEngine:
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
 
-        Raises ValueError where the matrix has another width, or a column beyond it.
+        Raises ValueError where the matrix has another width, or a column beyond it, and
+        ArtefactError where a probability is not a number.
         """
         check_matrix(matrix, self._columns)
         rows = matrix.shape[0]
@@ -68,6 +57,7 @@ class MxnetEngine:
             # A slice of a CSR is a copy, so a batch that fits is passed on as it is.
             piece = matrix if stop - start == rows else matrix[start:stop]
             scores[start:stop] = self._score_piece(piece)[: stop - start]
+        check_scores(scores, self.model_version)
         return scores
 
     def warm_up(self, batch_rows: int) -> None:

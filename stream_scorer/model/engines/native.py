@@ -19,7 +19,7 @@ from stream_scorer.core.events.batch import Int32
 from stream_scorer.core.features.state import Float32
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines import native_kernels as kernels
-from stream_scorer.model.engines.matrix import check_matrix
+from stream_scorer.model.engines.matrix import check_matrix, check_scores
 from stream_scorer.runtime import usable_cores
 
 MAX_BATCH_ROWS = 1024  # its logits and scores stay in cache for a few hundred categories
@@ -67,7 +67,8 @@ class NativeEngine:
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
 
-        Raises ValueError where the matrix has another width, or a column beyond it.
+        Raises ValueError where the matrix has another width, or a column beyond it, and
+        ArtefactError where a probability is not a number.
         """
         check_matrix(matrix, self._layout.columns)
         rows = matrix.shape[0]
@@ -83,6 +84,9 @@ class NativeEngine:
         """Compile, or read compiled loops from disk, and run once for batches of this size."""
         self.score(sparse.csr_matrix((batch_rows, self._layout.columns), dtype=np.float32))
 
+    # What overflows becomes NaN or infinity, which check_scores looks for; numpy's warning would be
+    # a second line on stderr.
+    @np.errstate(over="ignore", invalid="ignore")
     def _score_piece(self, piece: sparse.csr_matrix, scores: Float32) -> None:
         rows = piece.shape[0]
         # scipy may index by int64; one type means that the kernels are compiled once.
@@ -108,6 +112,7 @@ class NativeEngine:
                     first, last, entries, self._role, from_context, self._pooled, logits
                 )
             self._write(logits[first:last], scores[first:last])
+            check_scores(scores[first:last], self.model_version)
 
         self._shared(rows, finish)
 
@@ -132,14 +137,15 @@ class NativeEngine:
             parts.append(hidden)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
+    # A thread has numpy's settings of its own.
+    @np.errstate(over="ignore", invalid="ignore")
     def _write(self, logits: Float32, scores: Float32) -> None:
         """Calibrated probabilities (R, N, C) of logits (R, M, N), which are overwritten."""
         logits *= self._scale
         logits += self._shift
         # Here they are minus the logits. exp may overflow to inf, whose probability is rightly 0.
         if self.classes == 2:
-            with np.errstate(over="ignore"):
-                np.exp(logits, out=logits)
+            np.exp(logits, out=logits)
             kernels.write_two_classes(logits[:, 0], scores)
             return
         # The largest logit (class 0's, which is 0, is one of them) is taken off before exp, which

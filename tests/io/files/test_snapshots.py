@@ -278,7 +278,7 @@ def test_an_old_snapshot_with_manifest_json_still_opens(snapshot):
     (snapshot.path / "_manifest.json").rename(snapshot.path / "manifest.json")
     assert_same(concatenate_rows(list(Snapshot.open(snapshot.path).shards())), some_rows(25))
     (snapshot.path / "manifest.json").write_text("{")
-    assert "/manifest.json': not JSON" in refusal(snapshot.path)
+    assert "/manifest.json': it is not JSON" in refusal(snapshot.path)
 
 
 def test_of_two_manifests_the_new_name_counts(snapshot):
