@@ -35,11 +35,15 @@ from stream_scorer.jobs.features import FeatureColumns
 from stream_scorer.jobs.init import Starter
 from stream_scorer.jobs.models import Activated, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published
-from stream_scorer.jobs.replay import LabelledSnapshot, RebuiltNamespace, ReplayedPropensities
 from stream_scorer.jobs.score import BulkScores, SparkScores
 from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
+from stream_scorer.past.replayed import (
+    LabelledSnapshot,
+    RebuiltNamespace,
+    ReplayedPropensities,
+)
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from stream_scorer.core.events.batch import DeadLetter, EventBatch
 from stream_scorer.core.events.refused import Refused, ignored_events_in_words, refused_in_words
-from stream_scorer.core.events.validation import EventRules, validate, without_ignored
+from stream_scorer.core.events.validation import EventRules, judge
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files import events as event_files
 from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of
@@ -58,13 +58,11 @@ def read_events(
         if strict:
             _refuse(batch.refused)
         rules = _any_type(batch.events) if settings is None else settings.event_rules()
-        events, ignored = without_ignored(batch.events, rules)
-        events, invalid = validate(events, batch.origin, rules, now_ms)
-        refused.ignored_events += ignored
+        judged = judge(batch, rules, now_ms)
         if strict and settings is None:
-            _refuse(invalid)
-        refused.add(len(batch), [*batch.refused, *invalid])
-        tables.append(table_of(events))
+            _refuse(judged.dead_letters)
+        refused.add(len(batch), judged.dead_letters, ignored_events=judged.ignored_events)
+        tables.append(table_of(judged.events))
     if refused.counts and not any(table.num_rows for table in tables):
         raise EventFileError("events", ", ".join(map(str, opened.files)), refused.nothing_left())
     left_out = refused_in_words(refused.refusals(), refused.first)
@@ -101,9 +99,9 @@ def valid_batch(events: pa.Table) -> EventBatch:
     batch = events_of(events)
     _refuse(batch.refused)
     rules = replace(_any_type(batch.events), allowed_skew_ms=TABLE_SKEW_MS)
-    valid, invalid = validate(batch.events, batch.origin, rules, clock_ms())
-    _refuse(invalid)
-    return valid
+    judged = judge(batch, rules, clock_ms())
+    _refuse(judged.dead_letters)
+    return judged.events
 
 
 def _any_type(events: EventBatch) -> EventRules:

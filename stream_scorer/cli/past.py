@@ -28,6 +28,11 @@ from stream_scorer.errors import InputError
 from stream_scorer.runtime import keep_freed_memory
 
 if TYPE_CHECKING:
+    from stream_scorer.past.replayed import (
+        LabelledSnapshot,
+        RebuiltNamespace,
+        ReplayedPropensities,
+    )
     from stream_scorer.past.sources import MissingHistory
 
 Past = Annotated[
@@ -107,6 +112,7 @@ def replay(
     """Past events through today's code: labelled snapshots, propensities, or a new namespace."""
     keep_freed_memory()
     from stream_scorer.jobs import replay as job
+    from stream_scorer.past.replayed import in_words
 
     settings = load_settings(config)
     missing: MissingHistory = "accept" if accept_missing_history else "refuse"
@@ -114,7 +120,7 @@ def replay(
     if (out is None) == (into is None) or (into is not None and cutoffs is not None):
         remedy = "give either --out, with --cutoffs or without, or --into"
         raise InputError("--out", out, remedy)
-    done: job.LabelledSnapshot | job.ReplayedPropensities | job.RebuiltNamespace
+    done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace
     if wants_spark(engine, master, conf):
         if out is None or cutoffs is None:
             raise InputError("--engine", engine, "makes labelled snapshots: give --cutoffs, --out")
@@ -133,7 +139,7 @@ def replay(
         done = job.replay(settings, events, Path(out), moments, window, threads)
     elif out is not None:
         done = job.propensities(settings, events, Path(out), window, threads=threads)
-    show(done, job.in_words(done), as_json)
+    show(done, in_words(done), as_json)
 
 
 @app.command(

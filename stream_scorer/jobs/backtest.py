@@ -30,7 +30,7 @@ from stream_scorer.core.evaluation.backtest import (
 from stream_scorer.core.evaluation.outcomes import acted_within_horizon, rows_to_judge
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
 from stream_scorer.core.events.batch import Int64
-from stream_scorer.core.events.refused import refused_in_words
+from stream_scorer.core.events.refused import ignored_events_in_words, refused_in_words
 from stream_scorer.core.features.ignored_values import (
     IgnoredValue,
     IgnoredValues,
@@ -117,6 +117,7 @@ def in_words(found: Backtest) -> list[str]:
     if found.known_otherwise is not None:
         lines += _late_events_in_words(found, found.known_otherwise)
     left_out = refused_in_words(found.refusals, found.refused)
+    left_out += ignored_events_in_words(found.ignored_events)
     for values in found.ignored_values.values():
         left_out += [line for line in ignored_in_words(values) if line not in left_out]
     return [*lines, *left_out, f"report in {found.report}"]
@@ -191,6 +192,7 @@ def _scope(
         refused=tuple(past.refused.first),
         refusals=past.refused.refusals(),
         ignored_values={name: _ignored(model, past) for name, model in models.items()},
+        ignored_events=past.refused.ignored_events,
         models={
             name: BacktestedModel(
                 path=str(model.loaded.path),

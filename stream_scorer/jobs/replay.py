@@ -16,29 +16,17 @@ into Redis      a new namespace is built by the same code, with watermarks, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stream_scorer.core.events.batch import EventBatch, TopicPartition, concatenate_events
-from stream_scorer.core.events.refused import (
-    Refusal,
-    Refused,
-    RefusedRecord,
-    ignored_events_in_words,
-    refused_in_words,
-)
+from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import csr
-from stream_scorer.core.features.ignored_values import (
-    IgnoredValue,
-    IgnoredValues,
-    ignored_in_words,
-    ignored_values,
-)
+from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_values
 from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
@@ -53,6 +41,11 @@ from stream_scorer.live.counting_rules import bind_rules
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.past.namespaces import build_namespace
+from stream_scorer.past.replayed import (
+    LabelledSnapshot,
+    RebuiltNamespace,
+    ReplayedPropensities,
+)
 from stream_scorer.past.sources import (
     MissingHistory,
     PastEvents,
@@ -61,9 +54,8 @@ from stream_scorer.past.sources import (
     stopping,
     valid_batches,
 )
-from stream_scorer.past.vectors import BATCH_RECORDS, FoldCounts, PastFold
+from stream_scorer.past.vectors import BATCH_RECORDS, PastFold
 from stream_scorer.progress import progress
-from stream_scorer.result import Result
 from stream_scorer.runtime import Threads, usable_cores
 from stream_scorer.settings.tree import Settings
 
@@ -84,68 +76,6 @@ class Window:
 
 
 EVERYTHING = Window()
-
-
-@dataclass(frozen=True)
-class LabelledSnapshot(Result):
-    """events: valid ones. rows: of all cut-offs together. refused: the first of those left out.
-    refusals: by reason, with an example and the remedy. ignored_values: values of valid events that
-    features and labels can't use, by field. ignored_events: of customers who are to be ignored.
-    """
-
-    events: int
-    dead_letters: Mapping[str, int]
-    refused: tuple[RefusedRecord, ...]
-    rows: int
-    cutoffs: int
-    out: str
-    seconds: float
-    refusals: tuple[Refusal, ...] = ()
-    ignored_values: tuple[IgnoredValue, ...] = ()
-    ignored_events: int = 0
-
-
-@dataclass(frozen=True)
-class _Folded(Result):
-    """Past events that were folded into a store. refusals: by reason, with example and remedy.
-    ignored_values: values of valid events that features can't use, by field.
-    """
-
-    counts: FoldCounts
-    dead_letters: Mapping[str, int]
-    refused: tuple[RefusedRecord, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The keys of the counts stand beside the others."""
-        found = super().as_json()
-        counts: dict[str, Any] = found.pop("counts")
-        return counts | found
-
-
-@dataclass(frozen=True)
-class ReplayedPropensities(_Folded):
-    """bytes_per_customer: of memory, of a vector in the store. stages: seconds in each."""
-
-    customers: int
-    bytes_per_customer: int
-    out: str
-    stages: Mapping[str, float]
-    seconds: float
-    refusals: tuple[Refusal, ...] = ()
-    ignored_values: tuple[IgnoredValue, ...] = ()
-
-
-@dataclass(frozen=True)
-class RebuiltNamespace(_Folded):
-    """source_offsets: where `run` will go on, {topic: {partition: offset}}."""
-
-    namespace: str
-    fingerprint: str
-    source_offsets: Mapping[str, Mapping[str, int]]
-    stages: Mapping[str, float]
-    seconds: float
-    refusals: tuple[Refusal, ...] = ()
-    ignored_values: tuple[IgnoredValue, ...] = ()
 
 
 def replay(
@@ -172,7 +102,7 @@ def replay(
     refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
-    left_out = LeftOut(refused.refusals(), ignored.found(space.vocabularies))
+    left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
     info = SnapshotInfo(space, rule.by, rule, offsets, left_out=left_out)
     with SnapshotWriter(out, info) as writer, progress("cut-offs", len(cutoffs)) as meter:
         for rows in rows_at_cutoffs(
@@ -194,6 +124,7 @@ def replay(
         refusals=left_out.refusals,
         ignored_values=left_out.ignored_values,
         ignored_events=refused.ignored_events,
+        outside_window=refused.outside_window,
     )
 
 
@@ -296,29 +227,6 @@ def rebuild(
         refusals=fold.refused.refusals(),
         ignored_values=fold.ignored.found(space.vocabularies),
     )
-
-
-def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -> list[str]:
-    """Any of the three results for people."""
-    took = f"in {done.seconds:.1f} s"
-    if isinstance(done, LabelledSnapshot):
-        events = done.events
-        words = f"{done.cutoffs} cut-offs: {done.rows:,} rows to {done.out} {took}"
-    elif isinstance(done, RebuiltNamespace):
-        events = done.counts.events
-        words = f"{done.counts.applied:,} applied to namespace {done.namespace} {took}"
-        if done.counts.duplicates:
-            words += f"; {done.counts.duplicates:,} were there already"
-    else:
-        events = done.counts.events
-        words = (
-            f"{done.customers:,} customers' propensities to {done.out} {took}; "
-            f"{done.bytes_per_customer:,} bytes of memory for each"
-        )
-    counts = done if isinstance(done, LabelledSnapshot) else done.counts
-    left_out = refused_in_words(done.refusals, done.refused)
-    left_out += ignored_events_in_words(counts.ignored_events)
-    return [f"{events:,} events, {words}", *left_out, *ignored_in_words(done.ignored_values)]
 
 
 def _opened(

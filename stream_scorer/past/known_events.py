@@ -6,7 +6,6 @@ are made without it. Both ways are read, so that one backtest can say what late 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,13 @@ import numpy as np
 
 from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, concatenate_events
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.core.events.refused import Refused, ignored_events_in_words
+from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.errors import EventFileError
 from stream_scorer.past.scores import AGES_MS
 from stream_scorer.past.sources import MissingHistory, open_past, stopping, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
-
-log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 50_000
 OCCURRED, ARRIVAL = "occurred_at", "arrival"
@@ -76,8 +73,6 @@ def read_knowledge(
             meter.advance(len(batch))
         if not sum(map(len, parts)):
             raise EventFileError("events", past.name, refused.nothing_left())
-    for line in ignored_events_in_words(refused.ignored_events):
-        log.warning("%s", line)
     events = concatenate_events(parts)
     ways = {OCCURRED: events.occurred_at_ms, ARRIVAL: np.concatenate(arrivals)}
     some_late = bool((ways[ARRIVAL] > ways[OCCURRED]).any())

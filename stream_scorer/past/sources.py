@@ -28,7 +28,7 @@ from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.refused import Refused
-from stream_scorer.core.events.validation import validate, without_ignored
+from stream_scorer.core.events.validation import judge
 from stream_scorer.core.labels.labels import latest_horizon_end_ms
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import open_events
@@ -54,7 +54,8 @@ class PastEvents:
     """batches: the same ones each time they are iterated. ranges: of a topic, by partition the
     first offset and the one after the last; empty for files. most_records: None where not known.
     now_ms: when it was opened; later events of files are refused. numbering: of files, whose
-    events name a directory as their source; None for a topic.
+    events name a directory as their source; None for a topic. outside_window: records of a topic
+    that are not read because of the window of time; those of files are counted as they are read.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PastEvents:
     most_records: int | None
     now_ms: int
     numbering: Numbering | None = None
+    outside_window: int = 0
 
 
 @contextmanager
@@ -102,7 +104,13 @@ def open_past(
             lookup, max_record_bytes=settings.events.max_record_bytes, ahead=lookup.ahead
         )
         batches = _Again(lambda: (DecodedBatch(*decoder.decode(r), r) for r in reader))
-        yield PastEvents(kafka.input_topic, batches, reader.ranges, reader.most_records, now)
+        # Offsets without a record, such as marks of transactions, count too: which ones they are is
+        # known only to who reads them.
+        outside = sum(end - first for first, end in reader.log.values()) - reader.most_records
+        yield PastEvents(
+            kafka.input_topic, batches, reader.ranges, reader.most_records, now,
+            outside_window=outside,
+        )  # fmt: skip
 
 
 def _of_files(
@@ -146,11 +154,12 @@ def valid_batches(
     rules, rates = settings.event_rules(), settings.customer_rates()
     if keep_ignored:
         rules = replace(rules, ignored_customers=frozenset())
+    refused.outside_window += past.outside_window
     for batch in past.batches:
-        events, ignored = without_ignored(batch.events, rules)
-        events, invalid = validate(events, batch.origin, rules, past.now_ms)
-        refused.ignored_events += ignored
-        refused.add(len(batch), [*batch.refused, *invalid])
+        events, dead_letters, ignored = judge(batch, rules, past.now_ms)
+        refused.add(
+            len(batch), dead_letters, ignored_events=ignored, outside_window=batch.outside_window
+        )
         codes, ids = events.customer_id.intern()
         for extreme in rates.add(ids, codes, events.occurred_at_ms):
             log.warning("%s", extreme)

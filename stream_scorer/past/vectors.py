@@ -37,12 +37,14 @@ class _Prepared(NamedTuple):
     records: int
     next_offsets: dict[TopicPartition, int]
     events: PreparedEvents
+    outside_window: int
 
 
 @dataclass(frozen=True)
 class FoldCounts(Result):
     """records: all, refused ones too. events: valid ones, which are applied, duplicates, or so old
-    that their customer would have been forgotten since. ignored_events: of ignored customers."""
+    that their customer would have been forgotten since. ignored_events: of ignored customers.
+    outside_window: events of files, or records of the topic, outside --from and --to."""
 
     records: int
     events: int
@@ -50,6 +52,7 @@ class FoldCounts(Result):
     duplicates: int
     too_old: int
     ignored_events: int
+    outside_window: int = 0
 
 
 class PastFold:
@@ -68,6 +71,7 @@ class PastFold:
         self._fold = StoreFold(store, space, threads=threads, rates=settings.customer_rates())
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
         self.refused, self.ignored = stopping(settings), IgnoredValues()
+        self.refused.outside_window = past.outside_window
         self.next_offsets: dict[TopicPartition, int] = {}
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._records = self._applied = self._duplicates = self._too_old = 0
@@ -98,7 +102,7 @@ class PastFold:
             started = time.perf_counter()
             events = self._preparation.prepare(batch, self._past.now_ms)
             self.seconds["decode"] += time.perf_counter() - started
-            yield _Prepared(len(batch), batch.origin.next_offsets(), events)
+            yield _Prepared(len(batch), batch.origin.next_offsets(), events, batch.outside_window)
 
     def _next(self, prepared: Iterator[_Prepared]) -> _Prepared | None:
         started = time.perf_counter()
@@ -107,7 +111,10 @@ class PastFold:
         return batch
 
     def _add(self, batch: _Prepared) -> None:
-        self.refused.add(batch.records, batch.events.dead_letters)
+        self.refused.add(
+            batch.records, batch.events.dead_letters,
+            ignored_events=batch.events.ignored_events, outside_window=batch.outside_window,
+        )  # fmt: skip
         self.ignored.add(batch.events.ignored)
         report = BatchReport(batch.records)
         self._fold.fold(batch.events, report)
@@ -120,7 +127,6 @@ class PastFold:
         self._applied += report.applied
         self._duplicates += report.duplicates
         self._too_old += report.too_old
-        self.refused.ignored_events += report.ignored_events
         for stage, spent in report.seconds.items():
             self.seconds[stage] += spent
 
@@ -137,5 +143,5 @@ class PastFold:
         events = self._applied + self._duplicates + self._too_old
         return FoldCounts(
             self._records, events, self._applied, self._duplicates, self._too_old,
-            self.refused.ignored_events,
+            self.refused.ignored_events, self.refused.outside_window,
         )  # fmt: skip

@@ -19,7 +19,8 @@ def in_window(
     batches: Iterable[DecodedBatch], from_ms: int | None, to_ms: int | None,
     rules: EventRules, now_ms: int,
 ) -> Iterator[DecodedBatch]:  # fmt: skip
-    """The batches with only the events from from_ms inclusive to to_ms exclusive.
+    """The batches with only the events from from_ms inclusive to to_ms exclusive, and how many
+    others they had.
 
     None is no bound. Refused records are kept, since their time is not known, and so are events
     whose time is not plausible, or nobody would hear of them: `validate` refuses them later.
@@ -34,4 +35,4 @@ def in_window(
         if to_ms is not None:
             inside &= batch.events.occurred_at_ms < to_ms
         inside |= ~rules.plausible(batch.events, batch.origin, now_ms)
-        yield replace(batch, events=batch.events.take(inside))
+        yield replace(batch, events=batch.events.take(inside), outside_window=int((~inside).sum()))

@@ -8,7 +8,7 @@ from pathlib import Path
 from stream_scorer.core.evaluation.backtest import Backtest, JudgedScores
 from stream_scorer.core.evaluation.backtest_metrics import Staleness
 from stream_scorer.core.evaluation.intervals import MetricDifference, ModelComparison
-from stream_scorer.core.events.refused import refused_in_words
+from stream_scorer.core.events.refused import ignored_events_in_words, refused_in_words
 from stream_scorer.core.features.ignored_values import ignored_in_words
 from stream_scorer.reports import page
 from stream_scorer.reports.evaluation import (
@@ -59,6 +59,7 @@ def _notes(found: Backtest) -> list[str]:
         if model.not_held_back
     ]
     notes += refused_in_words(found.refusals, ())
+    notes += ignored_events_in_words(found.ignored_events)
     for name, values in found.ignored_values.items():
         notes += [f"{name}: {line}." for line in ignored_in_words(values)]
     return notes

@@ -38,8 +38,8 @@ from stream_scorer.io.files.snapshots import (
     SnapshotInfo,
     manifest_of,
 )
-from stream_scorer.jobs.replay import LabelledSnapshot
 from stream_scorer.live.consumer import clock_ms
+from stream_scorer.past.replayed import LabelledSnapshot
 from stream_scorer.past.sources import (
     TOPIC,
     open_past,
@@ -107,7 +107,7 @@ def replay(
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
             refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms)
             _write(events, count, settings, cutoffs, out)
-            left_out = LeftOut(refused.refusals(), ignored.found(space.vocabularies))
+            left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
             info = SnapshotInfo(space, rule.by, rule, left_out=left_out)
             rows = _finish(spark, files, out, info)
     finally:
@@ -123,6 +123,7 @@ def replay(
         refusals=left_out.refusals,
         ignored_values=left_out.ignored_values,
         ignored_events=refused.ignored_events,
+        outside_window=refused.outside_window,
     )
 
 

@@ -108,7 +108,12 @@ def test_a_log_without_its_oldest_events_is_refused_until_the_files_were_replaye
     files = rebuild(settings, [tmp_path / "all.avro"], f"{unique}-both", Window(to_ms=boundary))
     rest = rebuild(settings, ["topic"], f"{unique}-both", Window(from_ms=boundary))
     assert (files.counts.applied, rest.counts.applied) == (25, 35)
+    assert (files.counts.outside_window, rest.counts.outside_window) == (35, 0)
     assert sums_of(settings, f"{unique}-both") == sums_of(settings, f"{unique}-whole")
+
+    later = Window(from_ms=boundary + 10_000)
+    counts = rebuild(settings, ["topic"], f"{unique}-later", later).counts
+    assert (counts.applied, counts.outside_window) == (25, 10)
 
     accepted = Window(missing_history="accept")
     assert rebuild(settings, ["topic"], f"{unique}-rest", accepted).counts.applied == 35

@@ -64,6 +64,7 @@ BACKTEST: dict[str, Any] = {
         }
     ],
     "ignored_values": {key: [] for key in MODELS},
+    "ignored_events": None,
     "models": dict.fromkeys(
         MODELS, dict.fromkeys(["path", "model_version", "fingerprint", "not_held_back"])
     ),

@@ -90,6 +90,23 @@ def written(path: Path, rows: list[dict[str, Any]]) -> list[Path]:
 WEEKLY = ScoringTimes(START + 20 * DAY, START + 58 * DAY, "7d")
 
 
+def test_events_of_ignored_customers_are_counted_in_result_and_report(
+    settings: Settings, models: list[Path], tmp_path: Path
+) -> None:
+    rows = shopping()
+    guests = sum(row["customer_id"] in ("c1", "c2") for row in rows)
+    ignoring = settings.model_copy(
+        update={"events": settings.events.model_copy(update={"ignored_customer_ids": ("c1", "c2")})}
+    )
+    events = written(tmp_path / "e.avro", rows)
+    found = backtest(ignoring, events, models[:1], WEEKLY, tmp_path / "out")
+    assert (found.customers, found.events) == (38, len(rows) - guests)
+    assert found.as_json()["ignored_events"] == guests
+    said = f"{guests} events left out: their customers are in events.ignored_customer_ids"
+    assert said in in_words(found)
+    assert said in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_report_holds_what_happened(settings: Settings, models: list[Path], tmp_path: Path) -> None:
     events = written(tmp_path / "e.avro", shopping())
     found = backtest(settings, events, models, WEEKLY, tmp_path / "out")

@@ -22,6 +22,7 @@ from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import export, publish, replay
 from stream_scorer.jobs.verify import verify
 from stream_scorer.live.consumer import clock_ms, open_store
+from stream_scorer.past.replayed import in_words
 from stream_scorer.settings.tree import Settings
 
 START = 1_700_000_000_000
@@ -79,7 +80,10 @@ def test_replays_count_them_and_have_no_vector_of_theirs(
     assert (done.events, done.ignored_events, done.rows, done.dead_letters) == (200, 200, 2, {})
     rows = Snapshot.open(tmp_path / "s").shards()[0]
     assert rows.customer_ids == ["ann", "bob"]
-    assert "200 events left out" in "\n".join(replay.in_words(done))
+    assert "200 events left out" in "\n".join(in_words(done))
+    lacking = Snapshot.open(tmp_path / "s").info.left_out
+    assert lacking.ignored_events == 200
+    assert "200 events left out" in lacking.in_words()[0]
     scored = replay.propensities(settings, events, tmp_path / "p")
     assert (scored.counts.applied, scored.counts.ignored_events, scored.customers) == (200, 200, 2)
     assert ss.read_events(events, settings).num_rows == 200

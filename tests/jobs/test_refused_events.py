@@ -19,10 +19,10 @@ from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
 from stream_scorer.io.files.snapshots import LeftOut, Snapshot
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.jobs.publish import in_words, publish
-from stream_scorer.jobs.replay import in_words as replay_in_words
-from stream_scorer.jobs.replay import replay
+from stream_scorer.jobs.replay import Window, replay
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.train import in_words as train_in_words
+from stream_scorer.past.replayed import in_words as replay_in_words
 from stream_scorer.past.sources import open_past
 from stream_scorer.past.vectors import PastFold
 from stream_scorer.settings.tree import Settings
@@ -242,14 +242,46 @@ def test_training_says_what_its_snapshots_lack() -> None:
     lacking = LeftOut(
         (Refusal("undecodable", 4, record, "correct it"),),
         (IgnoredValue("attributes.price", "not_a_number", 9, "n/a", "write a number"),),
+        ignored_events=1200,
+        outside_window=7,
     )
+    assert LeftOut.of(json.loads(json.dumps(lacking.as_json()))) == lacking
     said = train_in_words(Trained("m", "v", 9, 3, None, 1.5, {"snapshots/1": lacking}))[1:]
     assert said == [
         "snapshots/1: 4 records left out: undecodable; correct it",
         "snapshots/1: e.jsonl[0] at 7: undecodable: no JSON",
+        "snapshots/1: 1,200 events left out: their customers are in events.ignored_customer_ids",
+        "snapshots/1: 7 left out: they are outside --from and --to",
         "snapshots/1: 9 events have a value of attributes.price that is not a number, such as "
         "'n/a', and do not count for features by it: write a number",
     ]
+
+
+def test_what_older_manifests_say_is_left_out_is_read() -> None:
+    assert LeftOut.of({"refusals": [], "ignored_values": []}) == LeftOut()
+
+
+def test_events_outside_the_window_are_counted_and_said(settings: Settings, tmp_path: Path) -> None:
+    days = [5 * n for n in range(10)]  # of which --from and --to leave three
+    rows = [purchase(n, occurred_at=START_MS + day * DAY_MS) for n, day in enumerate(days)]
+    file = lines(tmp_path / "e.jsonl", rows)
+    window = Window(START_MS + 10 * DAY_MS, START_MS + 25 * DAY_MS)
+    found = replay(settings, [file], tmp_path / "s", [START_MS + 11 * DAY_MS], window)
+    assert (found.events, found.outside_window) == (3, 7)
+    said = "7 left out: they are outside --from and --to"
+    assert said in replay_in_words(found)
+    lacking = Snapshot.open(tmp_path / "s").info.left_out
+    assert lacking.outside_window == 7
+    assert said in lacking.in_words()
+    with open_past(
+        settings, [str(file)], batch_records=4, from_ms=window.from_ms, to_ms=window.to_ms
+    ) as past:
+        fold = PastFold(settings, past, MemoryStore(settings.feature_space().fingerprint), 1)
+        fold.run()
+    assert (fold.counts().events, fold.counts().outside_window) == (3, 7)
+    nothing = Window(START_MS + 60 * DAY_MS, None)
+    with pytest.raises(EventFileError, match="no event that can be applied: 10 are outside --from"):
+        replay(settings, [file], tmp_path / "n", [START_MS + 11 * DAY_MS], nothing)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +295,7 @@ def test_training_says_what_its_snapshots_lack() -> None:
         {"refusals": [], "ignored_values": [
             {"field": "f", "problem": "p", "events": 9, "example": 4, "remedy": "r"}]},
         {"refusals": [], "ignored_values": [], "more": 1},
+        {"refusals": [], "ignored_values": [], "ignored_events": "9"},
     ],
 )  # fmt: skip
 def test_what_a_manifest_says_is_left_out_is_checked(spoilt: Any) -> None:

@@ -26,12 +26,16 @@ from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.export import Exported
 from stream_scorer.jobs.models import Activated, ListedModel, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published
-from stream_scorer.jobs.replay import LabelledSnapshot, RebuiltNamespace, ReplayedPropensities
 from stream_scorer.jobs.score import BulkScores
 from stream_scorer.jobs.topics import CheckedTopic, CheckedTopics, CreatedTopic, CreatedTopics
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
 from stream_scorer.live.loop import Totals
+from stream_scorer.past.replayed import (
+    LabelledSnapshot,
+    RebuiltNamespace,
+    ReplayedPropensities,
+)
 from stream_scorer.past.vectors import FoldCounts
 from stream_scorer.result import Result
 from stream_scorer.settings.topics import Problem
@@ -41,8 +45,8 @@ COUNTS = FoldCounts(7, 5, 3, 1, 1, 1)
 REFUSED = RefusedRecord("a.jsonl", 0, 7, "undecodable", "no JSON")
 DEAD_LETTER = ListedDeadLetter("in", 0, 1, None, "t", "undecodable", "d", None, 9, False, True)
 COUNT_KEYS = [
-    "records", "events", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
-    "refused",
+    "records", "events", "applied", "duplicates", "too_old", "ignored_events", "outside_window",
+    "dead_letters", "refused",
 ]  # fmt: skip
 
 # The command line's contract: keys may be added, and none renamed, moved or taken away.
@@ -59,7 +63,7 @@ KEYS: list[tuple[Result, list[str]]] = [
       "seconds"]),
     (LabelledSnapshot(1, {}, (REFUSED,), 1, 1, "s", 0.1),
      ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds", "refusals",
-      "ignored_values", "ignored_events"]),
+      "ignored_values", "ignored_events", "outside_window"]),
     (Refusal("undecodable", 1, REFUSED, "correct it"),
      ["reason", "records", "example", "remedy"]),
     (IgnoredValue("category_id", "unknown_word", 3, "brot", "add it"),
@@ -74,7 +78,7 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Trained("m", "v", 9, 3, None, 1.5),
      ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds",
       "left_out"]),
-    (LeftOut(), ["refusals", "ignored_values"]),
+    (LeftOut(), ["refusals", "ignored_values", "ignored_events", "outside_window"]),
     (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),
      ["rows", "categories", "model_version", "model_engine", "out", "seconds",
       "customers_per_second", "stages", "peak_memory_bytes"]),

@@ -98,6 +98,7 @@ def test_a_window_begins_inclusive_and_ends_exclusive(
     batches = list(in_window(files, bounds[0], bounds[1], RULES, START_MS + 1000))
     found = [at - START_MS for b in batches for at in b.events.occurred_at_ms.tolist()]
     assert found == times
+    assert sum(b.outside_window for b in batches) == 5 - len(times)
     assert sum(len(b.refused) for b in batches) == 1, "its time is not known"
     assert sum(map(len, batches)) == 6, "all records count, whatever the window leaves out"
 

@@ -103,6 +103,7 @@ class BacktestScope(Result):
     how many arrived more than an hour, a day, a week after they occurred. dead_letters: records
     left out, by reason; refused: the first of them; refusals: by reason, with example and remedy.
     ignored_values: by model, the values of events that its features and labels can't use.
+    ignored_events: of customers who are to be ignored.
     """
 
     from_time: str
@@ -121,6 +122,7 @@ class BacktestScope(Result):
     refused: tuple[RefusedRecord, ...]
     refusals: tuple[Refusal, ...]
     ignored_values: Mapping[str, tuple[IgnoredValue, ...]]
+    ignored_events: int
     models: Mapping[str, BacktestedModel]
 
     def as_json(self) -> dict[str, Any]:

@@ -27,11 +27,13 @@ from stream_scorer.core.events.batch import (
 class DecodedBatch:
     """events: in the order of their records; `record_index` numbers the records of `origin`.
     refused: a dead letter for each record that is no event. len() is the number of records.
+    outside_window: how many of the events were left out because of their time (past/window.py).
     """
 
     events: EventBatch
     refused: list[DeadLetter]
     origin: Origin
+    outside_window: int = 0
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -54,6 +56,7 @@ def join_batches(parts: Sequence[DecodedBatch]) -> DecodedBatch:
             for dead_letter in part.refused
         ],
         _JoinedOrigins([part.origin for part in parts], first.tolist()),
+        sum(part.outside_window for part in parts),
     )
 
 

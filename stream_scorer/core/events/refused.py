@@ -62,6 +62,7 @@ class Refused:
 
     window: stops the job where too many are refused, or collects what another process will judge;
     None never stops it. ignored_events: of customers who are to be ignored; they are not refused.
+    outside_window: events of files, or records of a topic, that were left out by --from and --to.
     """
 
     window: DeadLetterWindow | DeadLetterParts | None = None
@@ -70,10 +71,16 @@ class Refused:
     examples: dict[str, RefusedRecord] = field(default_factory=dict)
     records: int = 0
     ignored_events: int = 0
+    outside_window: int = 0
 
-    def add(self, records: int, dead_letters: Sequence[DeadLetter]) -> None:
+    def add(
+        self, records: int, dead_letters: Sequence[DeadLetter], *,
+        ignored_events: int = 0, outside_window: int = 0,
+    ) -> None:  # fmt: skip
         """Count those of a batch of so many records. Raises TooManyDeadLetters."""
         self.records += records
+        self.ignored_events += ignored_events
+        self.outside_window += outside_window
         for dead_letter in sorted(dead_letters, key=lambda d: d.record):
             reason = dead_letter.reason.value
             self.counts[reason] += 1
@@ -89,6 +96,7 @@ class Refused:
         """Add `other`, which was refused after this. The window is left as it is."""
         self.records += other.records
         self.ignored_events += other.ignored_events
+        self.outside_window += other.outside_window
         self.counts.update(other.counts)
         self.first += other.first[: LISTED - len(self.first)]
         self.examples = other.examples | self.examples
@@ -107,18 +115,22 @@ class Refused:
     def nothing_left(self) -> str:
         """What is said of events of which none can be applied, in one line."""
         words, count = "has no event that can be applied", self.counts.total()
-        if not self.counts and self.ignored_events:
-            return (
-                f"{words}: {self.ignored_events:,} are of customers in events.ignored_customer_ids"
+        others = []
+        if self.ignored_events:
+            others.append(
+                f"{self.ignored_events:,} are of customers in events.ignored_customer_ids"
             )
+        if self.outside_window:
+            others.append(f"{self.outside_window:,} are outside --from and --to")
         if not self.counts:
-            return f"{words}: there is no record, or none in the given window of time"
+            return f"{words}: {'; '.join(others) or 'there is no record'}"
         reasons = "; ".join(
             f"{r.reason}: {r.records:,}, such as {_where(r.example)}: {r.example.detail} "
             f"(remedy: {r.remedy})"
             for r in self.refusals()
         )
-        return f"{words}: {count:,} of {self.records:,} records are refused: {reasons}"
+        refused = f"{count:,} of {self.records:,} records are refused: {reasons}"
+        return f"{words}: {'; '.join([*others, refused])}"
 
 
 def refused_in_words(refusals: Sequence[Refusal], first: Sequence[RefusedRecord]) -> list[str]:
@@ -136,6 +148,11 @@ def ignored_events_in_words(ignored: int) -> list[str]:
     if not ignored:
         return []
     return [f"{ignored:,} events left out: their customers are in events.ignored_customer_ids"]
+
+
+def outside_window_in_words(outside: int) -> list[str]:
+    """One line where there were any."""
+    return [f"{outside:,} left out: they are outside --from and --to"] if outside else []
 
 
 def _record(d: DeadLetter) -> RefusedRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from stream_scorer.core.events.batch import (
     Origin,
     Reason,
 )
+from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.events.similar_words import meant
 from stream_scorer.core.events.time_units import unit_question
@@ -63,6 +65,23 @@ def without_ignored(events: EventBatch, rules: EventRules) -> tuple[EventBatch, 
     codes, ids = events.customer_id.intern()
     ignored = _member(codes, ids, rules.ignored_customers)
     return events.take(~ignored), int(ignored.sum())
+
+
+class JudgedEvents(NamedTuple):
+    """events: those that can be applied. dead_letters: of all records that are no event or no valid
+    one. ignored_events: how many were of ignored customers.
+    """
+
+    events: EventBatch
+    dead_letters: list[DeadLetter]
+    ignored_events: int
+
+
+def judge(batch: DecodedBatch, rules: EventRules, now_ms: int) -> JudgedEvents:
+    """What becomes of each record of `batch`: the one answer for live, replay and training."""
+    events, ignored = without_ignored(batch.events, rules)
+    events, invalid = validate(events, batch.origin, rules, now_ms)
+    return JudgedEvents(events, [*batch.refused, *invalid], ignored)
 
 
 def validate(

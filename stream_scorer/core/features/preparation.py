@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stream_scorer.core.events.batch import DeadLetter
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.core.events.validation import EventRules, validate, without_ignored
+from stream_scorer.core.events.validation import EventRules, judge
 from stream_scorer.core.features.fold import REMEMBER_ALL, stream_of
 from stream_scorer.core.features.fold_plan import Memory, Stream
 from stream_scorer.core.features.ignored_values import IgnoredCount, ignored_values
@@ -43,10 +43,9 @@ class Preparation:
 
     def prepare(self, batch: DecodedBatch, now_ms: int) -> PreparedEvents:
         """Validate the events as of now_ms, and find the columns that each one touches."""
-        events, ignored_events = without_ignored(batch.events, self.rules)
-        events, invalid = validate(events, batch.origin, self.rules, now_ms)
+        events, dead_letters, ignored_events = judge(batch, self.rules, now_ms)
         customer, ids = events.customer_id.intern()
         columns = EventColumns(events)
         stream, _ = stream_of(events, customer, self.space, self.memory, columns)
         ignored = ignored_values(self.space, columns)
-        return PreparedEvents(ids, stream, [*batch.refused, *invalid], ignored, ignored_events)
+        return PreparedEvents(ids, stream, dead_letters, ignored, ignored_events)

@@ -29,7 +29,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_scorer import atomic
-from stream_scorer.core.events.refused import Refusal, RefusedRecord, refused_in_words
+from stream_scorer.core.events.refused import (
+    Refusal,
+    Refused,
+    RefusedRecord,
+    ignored_events_in_words,
+    outside_window_in_words,
+    refused_in_words,
+)
 from stream_scorer.core.features.ignored_values import IgnoredValue, ignored_in_words
 from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
@@ -59,10 +66,22 @@ MOST_MOMENTS = 1_000  # that a manifest lists
 class LeftOut(Result):
     """What the events of a snapshot lacked when it was made: records that were refused, by reason,
     and values of events that features and labels could not use, by field.
+
+    ignored_events: of customers who were to be ignored. outside_window: events of files, or records
+    of the topic, outside --from and --to. Older snapshots do not have these two.
     """
 
     refusals: tuple[Refusal, ...] = ()
     ignored_values: tuple[IgnoredValue, ...] = ()
+    ignored_events: int = 0
+    outside_window: int = 0
+
+    @classmethod
+    def by(cls, refused: Refused, ignored_values: tuple[IgnoredValue, ...]) -> LeftOut:
+        """What a job that has read all events counted."""
+        return cls(
+            refused.refusals(), ignored_values, refused.ignored_events, refused.outside_window
+        )
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> LeftOut:
@@ -73,15 +92,22 @@ class LeftOut(Result):
                 for given in manifest["refusals"]
             ),
             tuple(IgnoredValue(**given) for given in manifest["ignored_values"]),
+            manifest.get("ignored_events", 0),
+            manifest.get("outside_window", 0),
         )
         found.in_words()  # a number that is none, or a text that is none, fails here
-        if found.as_json() != manifest:
+        if found.as_json() != {"ignored_events": 0, "outside_window": 0, **manifest}:
             raise ValueError("left_out has other keys")
         return found
 
     def in_words(self) -> list[str]:
         """A line of text for each reason and field, and for each example."""
-        return refused_in_words(self.refusals, ()) + ignored_in_words(self.ignored_values)
+        return [
+            *refused_in_words(self.refusals, ()),
+            *ignored_events_in_words(self.ignored_events),
+            *outside_window_in_words(self.outside_window),
+            *ignored_in_words(self.ignored_values),
+        ]
 
 
 @dataclass(frozen=True)

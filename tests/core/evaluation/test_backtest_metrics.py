@@ -23,7 +23,7 @@ ACTED = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], np.bool_)
 CUSTOMER = np.array([0, 0, 1, 2])
 SCOPE = BacktestScope(
     "2026-01-01T00:00:00.000Z", "2026-02-01T00:00:00.000Z", "7d", "occurred_at", 9, 3, 5, 4, 1, 2,
-    DAY, {"1h": 0}, {}, (), (), {}, {"model": BacktestedModel("m", "v", "f", False)},
+    DAY, {"1h": 0}, {}, (), (), {}, 0, {"model": BacktestedModel("m", "v", "f", False)},
 )  # fmt: skip
 
 
