@@ -24,6 +24,7 @@ class Mutant:
     before: str
     after: str
     tests: list[str]
+    schedules: int = 0  # how many simulated ones find it, 0 where the simulation does not
 
     def occurrences(self, root: Path) -> int:
         """How often the text to be replaced stands in its file under `root`."""

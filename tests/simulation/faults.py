@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def running(world: World, number: int) -> Slot | None:
+    """The member that it hits: mostly the one whose moment it is."""
     running = [s for s in world.slots if s.process is not None and not s.process.ended]
+    now = [s for s in running if s.process is world.whose_moment]
+    if now and number // 1009 % 4:
+        return now[0]
     return running[number % len(running)] if running else None
 
 
@@ -44,6 +48,37 @@ def stop(world: World, number: int) -> None:
 
 def new_member(world: World, number: int) -> None:
     world.add_slot()
+
+
+def taken_and_given_back(world: World, number: int) -> None:
+    """A member is suspended for so long that the others take over; they stop before it wakes."""
+    slot = running(world, number)
+    if slot is None or slot.process is None:
+        return
+    if len(world.slots) == 1:
+        world.add_slot()
+    seconds = (47, 50, 55, 58)[number // 7 % 4]  # the group waits for 45, a transaction for 60
+    world.note(f"suspended {slot.client_id} for {seconds} s")
+    slot.process.suspended_until = world.scheduler.now + seconds
+    back_after = (1, 10, 40)[number // 31 % 3]
+
+    def others_stop() -> None:
+        for other in world.slots:
+            if other is not slot:
+                other.stop.asked = True
+                other.start_at = world.scheduler.now + back_after
+
+    world.at(world.scheduler.now + seconds - 5.0, lambda: world.append_held_back(3))
+    world.at(world.scheduler.now + seconds - (number // 97 % 4 + 0.5) / 2, others_stop)
+
+
+def cut_off(world: World, number: int) -> None:
+    """Nothing of a member reaches the group's coordinator for a while; all else goes on."""
+    slot = running(world, number)
+    for client in world.clients:
+        if slot is not None and client.process is slot.process:
+            client.cut_off_until = world.scheduler.now + (5, 50, 60, 100)[number // 7 % 4]
+            world.note(f"cut off {slot.client_id}")
 
 
 def redis_rewind(world: World, number: int) -> None:
@@ -88,8 +123,8 @@ def commit_lost(world: World, number: int) -> None:
     world.armed["commit"] = ("before", "after")[number % 2]
 
 
-def flush_lost(world: World, number: int) -> None:
-    world.armed["flush"] = ("before", "after")[number % 2]
+def delivery_lost(world: World, number: int) -> None:
+    world.armed["flush"] = ("before", "before and late", "after", "in part", "all")[number % 5]
 
 
 def offsets_lost(world: World, number: int) -> None:
@@ -98,7 +133,8 @@ def offsets_lost(world: World, number: int) -> None:
 
 def end_of_transaction_lost(world: World, number: int) -> None:
     name = ("commit transaction", "commit transaction", "abort transaction")[number % 3]
-    world.armed[name] = ("before", "after", "late", "late and logged")[number // 3 % 4]
+    ways = ("before", "after", "late", "late and logged", "unanswered", "done and unanswered")
+    world.armed[name] = ways[number // 3 % len(ways)]
 
 
 def retention(world: World, number: int) -> None:
@@ -109,8 +145,9 @@ def retention(world: World, number: int) -> None:
 KINDS: dict[str, Callable[[World, int], None]] = {
     function.__name__.replace("_", " "): function
     for function in (
-        kill, suspend, stop, new_member, redis_rewind, redis_failover, redis_flush, redis_evicts,
-        redis_away, kafka_away, redis_answer_lost, redis_command_late, commit_lost, flush_lost,
-        offsets_lost, end_of_transaction_lost, retention,
+        kill, suspend, stop, new_member, taken_and_given_back, cut_off, redis_rewind,
+        redis_failover, redis_flush, redis_evicts, redis_away, kafka_away, redis_answer_lost,
+        redis_command_late, commit_lost, delivery_lost, offsets_lost, end_of_transaction_lost,
+        retention,
     )
 }  # fmt: skip

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 # Kind of fault -> how often it is drawn. The number of a fault chooses its member, amount or way.
 FAULTS = {
-    "kill": 6, "suspend": 4, "stop": 2, "new member": 2,
+    "kill": 6, "suspend": 4, "stop": 2, "new member": 2, "taken and given back": 4, "cut off": 3,
     "redis rewind": 8, "redis failover": 6, "redis flush": 2, "redis evicts": 1, "redis away": 2,
     "redis answer lost": 3, "redis command late": 3,
-    "kafka away": 2, "commit lost": 3, "flush lost": 4, "offsets lost": 3,
+    "kafka away": 2, "commit lost": 3, "delivery lost": 5, "offsets lost": 3,
     "end of transaction lost": 4, "retention": 1,
 }  # fmt: skip
 MOST_FAULTS = 5
@@ -39,6 +39,9 @@ class Plan:
     partitions: int
     customers: int
     events: int
+    # Whether the events of one customer stand in several partitions, as under another partitioner.
+    split: bool
+    backlog: int  # how many events are in the log before anybody reads
     delivery: str
     faults: tuple[Fault, ...]
     chosen: tuple[int, ...] | None = None  # numbers of the faults that stay, None for all
@@ -62,7 +65,9 @@ class Plan:
         """The plan in words, a line for each fault."""
         lines = [
             f"{self.members} members, {self.partitions} partitions, {self.customers} customers, "
-            f"{self.events} events, {self.delivery}"
+            f"{self.events} events, {self.delivery}",
+            f"events before anybody reads: {min(self.backlog, self.events)}"
+            + (", a customer's in several partitions" if self.split else ""),
         ]
         lines += [f"  call {f.at_call}: {f.kind} ({f.number % 1000})" for f in self.active_faults]
         return "\n".join(lines)
@@ -76,14 +81,16 @@ def plan_of(seed: int) -> Plan:
         Fault(draw.randrange(LAST_CALL), draw.choices(kinds, weights)[0], draw.randrange(1 << 30))
         for _ in range(draw.randint(1, MOST_FAULTS))
     ]
-    events = draw.randint(6, 30)
+    events, split = draw.randint(6, 30), draw.random() < 0.15
     return Plan(
         seed,
         members=draw.choice([1, 2, 2, 3]),
-        partitions=draw.choice([1, 2, 2, 3]),
-        customers=draw.randint(2, 6),
+        partitions=draw.choice([2, 3, 6, 7] if split else [1, 2, 2, 3]),
+        customers=draw.randint(1, 2) if split else draw.randint(2, 6),
         events=events,
-        delivery=draw.choice(["at_least_once", "exactly_once"]),
+        split=split,
+        backlog=draw.choice([0, 0, events // 2, events]),
+        delivery=draw.choice(["at_least_once", "exactly_once", "exactly_once"]),
         faults=tuple(sorted(faults)),
         events_all=events,
     )

@@ -69,6 +69,8 @@ class Scheduler:
     def kill(self, process: Process) -> None:
         """End it where it stands: none of its clients does anything any more."""
         process.dead = True
+        if not process.greenlet:  # it has not begun, or is over
+            process.ended = True
         if not process.ended:
             before, self.current = self.current, process
             process.greenlet.throw(Killed())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from plan import Plan
 from scheduler import EPOCH_SECONDS
 
 from stream_scorer.core.avro.decoder import Decoder
@@ -34,7 +35,8 @@ DAY_MS = 86_400_000
 FIRST_DAY = EPOCH_SECONDS // 86_400 - 20
 INPUT, OUTPUT, DEAD_LETTERS = "events", "propensities", "dead-letters"
 CATEGORIES = ("soup", "bread")
-MICRO_BATCH = 4
+MICRO_BATCH = 8
+REMEMBERED_IDS = 2
 CONFIG = f"""
 [kafka]
 input_topic = "{INPUT}"
@@ -47,7 +49,7 @@ time_to_live_seconds = 0
 max_events = {MICRO_BATCH}
 max_age_ms = 500
 [events]
-remember_event_ids = 2
+remember_event_ids = {REMEMBERED_IDS}
 [vocabularies]
 category_id = ["soup", "bread"]
 [[features]]
@@ -121,33 +123,38 @@ class Event:
     partition: int
     key: bytes
     value: bytes
+    row: dict[str, Any]  # the event's fields
 
 
-def events_of(seed: int, count: int, customers: int, partitions: int) -> list[Event]:
-    """The log to come, in order. The first events stay the same where `count` is smaller."""
-    draw = random.Random(f"{seed} events")
+def events_of(plan: Plan) -> list[Event]:
+    """The log to come, in order. The first events stay the same where there are fewer."""
+    draw = random.Random(f"{plan.seed} events")
     rows: list[dict[str, Any]] = []
-    for number in range(count):
-        customer = draw.randrange(customers)
-        again = rows and draw.random() < 0.1  # its producer sent this event twice
+    places: list[tuple[int, bool]] = []  # partition, and whether it is no event
+    for number in range(plan.events):
+        customer = f"c{draw.randrange(plan.customers)}"
         row = {
-            "event_id": f"e{number}", "customer_id": f"c{customer}", "event_type": "purchase",
+            "event_id": f"e{number}", "customer_id": customer, "event_type": "purchase",
             "category_id": draw.choice(CATEGORIES), "value": 1.0,
             "occurred_at": (FIRST_DAY + draw.randrange(10)) * DAY_MS,
         }  # fmt: skip
-        is_junk = draw.random() < 0.05
-        rows.append({**(rows[-1] if again else row), "junk": is_junk})
-    junk = [row.pop("junk") for row in rows]
+        back, again = draw.randint(1, 3), draw.random() < 0.25
+        before = [r for r in rows if r["customer_id"] == customer]
+        # Its producer sent an event twice. Between partitions there is no order in which ids could
+        # be remembered.
+        if again and len(before) >= back and not plan.split:
+            row = before[-back]
+        where, is_junk = draw.randrange(plan.partitions), draw.random() < 0.05
+        places.append((where if plan.split else int(customer[1:]) % plan.partitions, is_junk))
+        rows.append(row)
     values = encode_events(rows)
     return [
         Event(
-            "" if is_junk else row["customer_id"],
-            int(row["customer_id"][1:]) % partitions,
-            row["customer_id"].encode(),
-            value[:-2] if is_junk else value,
+            "" if is_junk else row["customer_id"], partition, row["customer_id"].encode(),
+            value[:-2] if is_junk else value, row,
         )
-        for row, value, is_junk in zip(rows, values, junk, strict=True)
-    ]
+        for row, value, (partition, is_junk) in zip(rows, values, places, strict=True)
+    ]  # fmt: skip
 
 
 def prepared(batch: RecordBatch) -> PreparedEvents:

@@ -1,4 +1,7 @@
-"""`make simulate`: play one plan again, or many seeds; what fails is shrunk and printed."""
+"""`make simulate`: play one plan again, or many seeds; what fails is shrunk and printed.
+
+With `until-failure` after the seeds the first one that fails is the last, and is not shrunk.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,14 @@ def main(arguments: list[str]) -> int:
         print(*(f"WRONG: {v}" for v in wrong), sep="\n")
         return 1 if wrong else 0
     first, count = int(arguments[0]), int(arguments[1])
+    stops = arguments[2:] == ["until-failure"]
     shown, failed = time.monotonic(), 0
     for seed in range(first, first + count):
-        if failure_of(plan_of(seed)):
+        wrong = failure_of(plan_of(seed))
+        if wrong and stops:
+            print(f"seed {seed} fails", *wrong, sep="\n")
+            return 1
+        if wrong:
             failed += 1
             print(f"seed {seed} fails\n{report(plan_of(seed))}", flush=True)
         if time.monotonic() - shown > PROGRESS_SECONDS:

@@ -19,6 +19,9 @@ from simulated_log import COMMITTED, OPEN, Broker, TopicPartition, failure
 if TYPE_CHECKING:
     from world import World
 
+HANDED_OUT_PAUSED = 0.3  # how often
+EVICTED_MEANWHILE = 0.2
+COMMIT_SECONDS = 10.0  # after which a commit gives up
 Callback = Callable[[Any, list[KafkaPartition]], None]
 
 
@@ -82,6 +85,7 @@ class SimulatedConsumer:
         self._messages: list[SimulatedMessage] = []  # errors to come
         self._rejoin = False
         self._polled_at = world.scheduler.now
+        self.cut_off_until = 0.0  # from the group's coordinator
         world.clients.append(self)
 
     @property
@@ -127,8 +131,16 @@ class SimulatedConsumer:
             if self._positions.pop((p.topic, p.partition), None) is None:
                 raise failure(KafkaError._INVALID_ARG, "not assigned")
             self._paused.discard((p.topic, p.partition))
+            # Assigning anew also drops what was fetched already.
+            self._messages = [m for m in self._messages if m.tp != (p.topic, p.partition)]
 
     def pause(self, partitions: Sequence[KafkaPartition]) -> None:
+        # What the client had fetched it may hand out all the same. librdkafka is not known to do
+        # it in this case; the product promises to hold either way.
+        found: list[SimulatedMessage] = []
+        if self._world.random.random() < HANDED_OUT_PAUSED:
+            self._fetch(found, 1)
+        self._messages += found
         self._paused |= {(p.topic, p.partition) for p in partitions}
 
     def resume(self, partitions: Sequence[KafkaPartition]) -> None:
@@ -140,7 +152,9 @@ class SimulatedConsumer:
     def committed(
         self, partitions: Sequence[KafkaPartition], timeout: float = -1
     ) -> list[KafkaPartition]:
-        self._call("committed")
+        if self._call("committed") == "before" or self.is_cut_off():
+            self._world.scheduler.sleep(timeout)
+            raise failure(KafkaError._TIMED_OUT, retriable=True)
         names = [(p.topic, p.partition) for p in partitions]
         until = self._world.scheduler.now + timeout
         while any(self._broker.has_pending_offsets(tp) for tp in names):
@@ -158,8 +172,9 @@ class SimulatedConsumer:
     def get_watermark_offsets(
         self, partition: KafkaPartition, timeout: float = -1, cached: bool = False
     ) -> tuple[int, int]:
-        if not cached:
-            self._call("watermark offsets")
+        if not cached and self._call("watermark offsets") == "before":
+            self._world.scheduler.sleep(timeout)
+            raise failure(KafkaError._TIMED_OUT, retriable=True)
         log = self._broker.logs[partition.topic, partition.partition]
         return log.first, log.stable_end
 
@@ -170,7 +185,8 @@ class SimulatedConsumer:
         member = self._member_id, self._generation
         named = {(p.topic, p.partition): (p.offset, _epoch(p), p.metadata or "") for p in offsets}
         lost = self._call("commit")
-        if lost == "before":
+        if lost == "before" or self.is_cut_off():
+            self._world.scheduler.sleep(COMMIT_SECONDS)
             raise failure(KafkaError._TIMED_OUT, retriable=True)
         self._group.commit(named, *member)
         if lost == "after":
@@ -179,7 +195,10 @@ class SimulatedConsumer:
         return None if asynchronous else list(offsets)
 
     def memberid(self) -> str:
-        return self._member_id
+        found = self._member_id
+        if self._world.random.random() < EVICTED_MEANWHILE:
+            self.background()  # on its own thread: the next call may see another member
+        return found
 
     def consumer_group_metadata(self) -> bytes:
         return f"{self._generation}/{self._member_id}".encode()
@@ -198,7 +217,7 @@ class SimulatedConsumer:
         alive = process is None or not (process.ended or process.dead)
         if not alive or self._closed or not self._subscribed:
             return
-        if process is not None and process.suspended_until > now:
+        if (process is not None and process.suspended_until > now) or self.is_cut_off():
             return
         try:
             self._keep_membership(now)
@@ -212,6 +231,9 @@ class SimulatedConsumer:
             # librdkafka finds out by a heartbeat, or by joining: then nobody is called back.
             if self._in_group and self._world.random.random() < 0.5:
                 self._lose()
+
+    def is_cut_off(self) -> bool:
+        return self.cut_off_until > self._world.scheduler.now
 
     def _keep_membership(self, now: float) -> None:
         if self._left:
@@ -248,6 +270,9 @@ class SimulatedConsumer:
 
     def _serve_callbacks(self) -> None:
         while self._waiting:
+            self._call("rebalance callback")
+            if not self._waiting:
+                return
             name, partitions = self._waiting[0]
             self._callbacks[name](self, self._partitions(partitions))
             if self._waiting and self._waiting[0] == (name, partitions):

@@ -88,10 +88,11 @@ class Group:
         self.check(member_id, generation)
         self._broker.committed |= offsets
 
-    def check(self, member_id: str, generation: int) -> None:
+    def check(self, member_id: str, generation: int, transactional: bool = False) -> None:
         """Whether this member may commit in this generation; raises where it may not."""
-        if not member_id and generation < 0 and not self.members:
-            return  # as a client without a group would
+        # As a client without a group would. In a transaction Kafka takes that from anybody.
+        if not member_id and generation < 0 and (transactional or not self.members):
+            return
         if self._member(member_id).generation != generation or generation != self.generation:
             raise failure(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
 

@@ -193,6 +193,10 @@ class SimulatedRedis:
         self._before(f"{name} answered")
         return reply
 
+    def pass_moment(self) -> None:
+        """Between two commands that were sent together: others may run."""
+        self._before("first answered")
+
     def _quietly(self, name: str, *arguments: Any) -> None:
         try:
             self._server.execute(name, *arguments)
@@ -264,7 +268,9 @@ class SimulatedPipeline:
     def execute(self, raise_on_error: bool = True) -> list[Reply]:
         commands, self._commands = self._commands, []
         replies: list[Any] = []
-        for command, *arguments in commands:
+        for number, (command, *arguments) in enumerate(commands):
+            if number:
+                self._client.pass_moment()
             # One command's error does not keep the server from doing the next ones.
             try:
                 replies.append(command(*arguments))

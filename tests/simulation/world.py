@@ -29,13 +29,15 @@ from stream_scorer.live.loop import Loop
 from stream_scorer.live.stop import Stop
 
 MOST_CALLS = 30_000
+HELD_BACK = 4  # events that come after the faults, or where a fault asks for them
 BEYOND_REPAIR = "redis evicts"  # then the store may lack what the log has: consumers stop
 QUIET_SECONDS = 12.0  # in which an idle consumer looks at Redis at least twice
 # Where faults do most harm: half of them come just before the next call of one of these names.
 MOMENTS = (
-    "committed", "committed answered", "watermark offsets", "commit", "commit answered", "flush",
-    "flush answered", "between two records", "send offsets", "send offsets answered",
-    "commit transaction", "commit transaction answered", "abort transaction", "init transactions",
+    "committed", "committed answered", "watermark offsets", "rebalance callback", "commit",
+    "commit answered", "flush", "flush answered", "between two records", "send offsets",
+    "send offsets answered", "commit transaction", "commit transaction answered",
+    "abort transaction", "init transactions", "first answered", "first answered",
     "MGET", "MGET answered", "EVALSHA", "EVALSHA answered", "SCRIPT LOAD", "GET answered",
 )  # fmt: skip
 # Warnings that say that vectors lack events, after which a consumer goes on.
@@ -76,12 +78,17 @@ class World:
         self.redis_away_until = self.kafka_away_until = 0.0
         self.armed: dict[str, str] = {}  # call -> how its answer gets lost
         self._late: list[tuple[int, Callable[[], object]]] = []
+        self._timed: list[tuple[float, Callable[[], object]]] = []
+        self.whose_moment: Process | None = None  # who was about to make the call of a fault
         self._faults = list(plan.active_faults)
         self._waiting_for: dict[str, list[Fault]] = {}  # call -> faults that come just before it
-        self._reached: list[tuple[Fault, str]] = []
-        self._to_come = events_of(plan.seed, plan.events, plan.customers, plan.partitions)
+        self._reached: list[tuple[Fault, str, Process | None]] = []
+        self._to_come = events_of(plan)
+        self.events = {event.value: event for event in self._to_come}
         self._proxied = self.random.random() < 0.5  # connections outlast a restart of Redis
         self._quiet_since: float | None = None
+        for _ in range(plan.backlog):
+            self._append()
 
     def add_slot(self) -> None:
         """Room for one more member."""
@@ -99,11 +106,27 @@ class World:
 
     def _reach(self, name: str) -> None:
         """A process is about to make this call: what waits for the moment happens now."""
-        self._reached += [(fault, f"before {name}") for fault in self._waiting_for.pop(name, [])]
+        self._reached += [
+            (fault, f"before {name}", self.scheduler.current)
+            for fault in self._waiting_for.pop(name, [])
+        ]
 
     def later(self, act: Callable[[], object]) -> None:
         """Something that is still on its way arrives after some more calls."""
         self._late.append((self.scheduler.calls + self.random.randint(1, 60), act))
+
+    def at(self, seconds: float, act: Callable[[], object]) -> None:
+        """Something that happens at a moment."""
+        self._timed.append((seconds, act))
+
+    def is_cut_off(self) -> bool:
+        """Whether the process that asks can't reach the group's coordinator."""
+        mine = (c for c in self.clients if c.process is self.scheduler.current)
+        return any(client.is_cut_off() for client in mine)
+
+    def misused(self, what: str) -> None:
+        """A member called a client as it must not."""
+        self.crashes.append(f"{what} (call {self.scheduler.calls})")
 
     def shuffled(self, names: list[Any]) -> list[Any]:
         self.random.shuffle(names)
@@ -138,16 +161,20 @@ class World:
             if moment < len(MOMENTS):
                 self._waiting_for.setdefault(MOMENTS[moment], []).append(fault)
             else:
-                self._reached.append((fault, "at once"))
+                self._reached.append((fault, "at once", None))
         while self._reached:
-            fault, moment_name = self._reached.pop(0)
+            fault, moment_name, self.whose_moment = self._reached.pop(0)
             self.note(f"{fault.kind} ({fault.number % 1000}), {moment_name}")
             KINDS[fault.kind](self, fault.number)
         for due in [entry for entry in self._late if entry[0] <= calls]:
             self._late.remove(due)
             due[1]()
+        for timed in [entry for entry in self._timed if entry[0] <= now]:
+            self._timed.remove(timed)
+            timed[1]()
+        expected = len(self._to_come) - (HELD_BACK if self._faults or self._timed else 0)
         left = max(LAST_CALL - calls, 1)
-        if self._to_come and self.random.random() < 1.5 * len(self._to_come) / left:
+        if expected > 0 and self.random.random() < 1.5 * expected / left:
             self._append()
         for client in self.clients:
             if self.random.random() < 0.5:
@@ -157,7 +184,14 @@ class World:
         for slot in self.slots:
             self._supervise(slot)
 
+    def append_held_back(self, count: int) -> None:
+        """Now, so that there is something to do in this moment."""
+        for _ in range(count):
+            self._append()
+
     def _append(self) -> None:
+        if not self._to_come:
+            return
         event = self._to_come.pop(0)
         at_ms = int(1000 * (EPOCH_SECONDS + self.scheduler.now))
         self.broker.append((INPUT, event.partition), event.key, event.value, at_ms)
@@ -210,7 +244,8 @@ class World:
         or every member said that it can't go on."""
         if all(slot.retired for slot in self.slots):
             return True
-        if self._faults or self._reached or self._to_come or self._late or not self._is_done():
+        to_come = self._faults or self._reached or self._to_come or self._late or self._timed
+        if to_come or not self._is_done():
             self._quiet_since = None
             return False
         if self._quiet_since is None:
@@ -218,15 +253,22 @@ class World:
         return self.scheduler.now > self._quiet_since + QUIET_SECONDS
 
     def _is_done(self) -> bool:
+        return self._all_go_on() and self._all_is_read()
+
+    def _all_go_on(self) -> bool:
+        """Whether every member runs that can, and has all partitions between them."""
         for slot in self.slots:
             process = slot.process
             if not slot.retired and (
                 process is None or process.suspended_until > self.scheduler.now
             ):
                 return False
-        read = {(p.topic, p.partition) for c in self.clients for p in c.assignment()}
-        if len(read) < self.plan.partitions:
+        if any(client.is_cut_off() for client in self.clients):
             return False
+        read = {(p.topic, p.partition) for c in self.clients for p in c.assignment()}
+        return len(read) == self.plan.partitions
+
+    def _all_is_read(self) -> bool:
         for (topic, partition), log in self.broker.logs.items():
             last = max((i for i, r in enumerate(log.records) if r.state == COMMITTED), default=-1)
             if topic != INPUT:
