@@ -14,7 +14,14 @@ FRESH_START = "set store.namespace and kafka.group_id to new names"
 
 
 class StreamScorerError(Exception):
-    """Root of every error raised on purpose by this package."""
+    """Root of every error raised on purpose by this package.
+
+    found: what is wrong. remedy: what to do, "" where the text alone says it.
+    """
+
+    def __init__(self, found: str = "", remedy: str = "") -> None:
+        super().__init__(f"{found}; {remedy}" if remedy else found)
+        self.found, self.remedy = found, remedy
 
 
 class InputError(StreamScorerError):
@@ -25,7 +32,8 @@ class InputError(StreamScorerError):
         if len(shown) > 200:
             shown = shown[:200] + "..."
         super().__init__(f"{field}: {shown!r}: {remedy}")
-        self.field, self.value, self.remedy = field, value, remedy
+        self.found, self.remedy = f"{field}: {shown}", remedy
+        self.field, self.value = field, value
 
 
 class ConfigError(InputError):
@@ -78,6 +86,14 @@ class StoreRewound(StreamScorerError):
 
 class Halt(StreamScorerError):
     """Going on would lose or spoil data; an operator must look."""
+
+
+class NotAllowed(Halt, InputError):
+    """Kafka does not let this user in, or not do what is needed: `remedy` names the right."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        StreamScorerError.__init__(self, found, remedy)
+        self.field, self.value = "kafka.username", "(this user)"
 
 
 class HistoryGone(Halt):

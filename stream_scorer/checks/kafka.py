@@ -1,6 +1,6 @@
 """What `stream-scorer doctor` looks at in Kafka: topics, rights, the group, the topic's history.
 
-Nothing is changed.
+Nothing is changed, but for a transactional id of doctor's own (kafka_rights.py).
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from stream_scorer.checks.finding import Finding
+from stream_scorer.checks.kafka_rights import remedy_of, rights_findings
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import FRESH_START, BusUnavailable, Halt, InputError, StreamScorerError
+from stream_scorer.errors import FRESH_START, Halt, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
-from stream_scorer.settings.connections import KafkaSettings
 from stream_scorer.settings.topics import (
     TopicPlan,
     retention_in_words,
@@ -34,21 +34,21 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
         topics: dict[str, Topic] = {}
         for plan in topic_plans(settings.kafka):
             yield from _topic(admin, plan, topics)
-        yield from _rights(admin, settings.kafka, topics)
-        if settings.kafka.input_topic in topics:
+        rights = list(rights_findings(admin, settings.kafka, topics))
+        yield from rights
+        group = settings.kafka.group_id
+        # Who may not use the group gets no answer about it, only a time-out.
+        may_ask = all(finding.ok for finding in rights if finding.check == f"group {group}")
+        if settings.kafka.input_topic in topics and may_ask:
             topic = topics[settings.kafka.input_topic]
-            group = settings.kafka.group_id
             positions = admin.with_waiting(group, admin.positions(group, topic))
             yield from _bound(settings, positions)
             yield _group(settings.kafka.group_id, positions)
             yield _history(settings, positions)
     except StreamScorerError as error:
-        remedy = "check kafka.bootstrap_servers, and that the brokers are up and let this user in"
-        if isinstance(error, InputError):
-            remedy = error.remedy
-        if isinstance(error, Halt):
-            remedy = "give this user the right that is missing, or the config another user"
-        yield Finding("kafka", f"{settings.kafka.bootstrap_servers}: {error}", remedy)
+        yield Finding(
+            "kafka", f"{settings.kafka.bootstrap_servers}: {error.found}", remedy_of(error)
+        )
 
 
 def _topic(admin: KafkaAdmin, plan: TopicPlan, topics: dict[str, Topic]) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def _topic(admin: KafkaAdmin, plan: TopicPlan, topics: dict[str, Topic]) -> Iter
         found = admin.topics([plan.name])
     except Halt as error:
         remedy = f"allow this user Describe on topic {plan.name}"
-        yield Finding(check, f"whether it exists can't be seen: {error}", remedy)
+        yield Finding(check, f"whether it exists can't be seen: {error.found}", remedy)
         return
     topics |= found
     topic = found.get(plan.name)
@@ -68,35 +68,6 @@ def _topic(admin: KafkaAdmin, plan: TopicPlan, topics: dict[str, Topic]) -> Iter
         yield Finding(check, problem.found, problem.remedy)
     if not problems:
         yield Finding(check, f"{partitions} partitions{'' if topic is None else _kept(topic)}")
-
-
-def _rights(
-    admin: KafkaAdmin, kafka: KafkaSettings, topics: Mapping[str, Topic]
-) -> Iterator[Finding]:
-    """What `run` will do and this user may not."""
-    needed = {
-        kafka.input_topic: "READ", kafka.output_topic: "WRITE", kafka.dead_letter_topic: "WRITE",
-    }  # fmt: skip
-    for topic, operation in needed.items():
-        allowed = admin.operations(topic) if topic in topics else None
-        if allowed is not None and operation not in allowed:
-            verb = operation.capitalize()
-            yield Finding(
-                f"topic {topic}", f"this user may not {verb.lower()} it",
-                f"allow this user {verb} on topic {topic}",
-            )  # fmt: skip
-    try:
-        allowed = admin.group_operations(kafka.group_id)
-    except BusUnavailable as error:
-        yield Finding(f"group {kafka.group_id}", f"its rights can't be asked: {error}")
-        return
-    except Halt:
-        allowed = frozenset()
-    if allowed is not None and "READ" not in allowed:
-        yield Finding(
-            f"group {kafka.group_id}", "this user may not join it",
-            f"allow this user Read on group {kafka.group_id}",
-        )  # fmt: skip
 
 
 def _kept(topic: Topic) -> str:

@@ -27,6 +27,8 @@ from stream_scorer.core.avro.dead_letter_encoder import (
     replay_mark,
 )
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter
+from stream_scorer.errors import BusUnavailable, NotAllowed
+from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import BY_KEY, ConfirmedProducer, Oversized
 from stream_scorer.past.dead_letters import BATCH_RECORDS, Choice, DeadLetterTopic
 from stream_scorer.result import Result
@@ -131,10 +133,12 @@ def listing(settings: Settings, choice: Choice, limit: int) -> DeadLetterList:
 def replay(settings: Settings, choice: Choice) -> ReplayedDeadLetters:
     """Send the chosen dead letters back to the input topic, each once.
 
-    Raises InputError where the topic does not exist, and BusUnavailable and Halt.
+    Raises InputError where the topic does not exist or this user may not do it, and BusUnavailable
+    and Halt.
     """
     started = time.monotonic()
     counts: Counter[str] = Counter()
+    _check_rights(settings)
     with closing(DeadLetterTopic(settings)) as topic:
         for _ in topic.chosen(choice):  # for the marks
             pass
@@ -197,6 +201,29 @@ def replay_in_words(done: ReplayedDeadLetters) -> list[str]:
         (done.refused, f"not taken by {done.topic}: larger than its max.message.bytes"),
     )
     return lines + [f"{count:,} {words}" for count, words in others if count]
+
+
+def _check_rights(settings: Settings) -> None:
+    """Raises NotAllowed where this user may not write to both topics.
+
+    Noticed at the first mark it would be too late: the next replay would send the same records.
+    """
+    kafka = settings.kafka
+    admin = KafkaAdmin(kafka.client_properties())
+    for topic in (kafka.input_topic, kafka.dead_letter_topic):
+        if not _may_write(admin, topic):
+            found = f"Kafka: this user may not write to topic {topic}, so nothing was replayed"
+            raise NotAllowed(found, f"allow this user Write on topic {topic}")
+
+
+def _may_write(admin: KafkaAdmin, topic: str) -> bool:
+    try:
+        allowed = admin.operations(topic)
+    except NotAllowed:
+        return False
+    except BusUnavailable:
+        return True  # that it is away or does not exist is said by what reads or writes it
+    return allowed is None or "WRITE" in allowed
 
 
 class _Sender:

@@ -16,6 +16,7 @@ from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import InputError
+from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.jobs import dead_letters
@@ -51,6 +52,13 @@ DEAD_LETTERS = [
 def kafka() -> Any:
     with EmbeddedKafka() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _no_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded Kafka never answers what is allowed; tests/containers/test_kafka_rights.py asks
+    a real one."""
+    monkeypatch.setattr(KafkaAdmin, "operations", lambda *_: None)
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ from confluent_kafka.admin import (  # it re-exports them
 
 from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import BusUnavailable, Halt, StreamScorerError
+from stream_scorer.errors import BusUnavailable, Halt, NotAllowed, StreamScorerError
 from stream_scorer.io.kafka.clients import Connected
-from stream_scorer.io.kafka.errors import ask, translate_error
+from stream_scorer.io.kafka.errors import NO_RIGHTS, Rights, ask, translate_error
 from stream_scorer.io.kafka.group_offsets import metadata_of, namespace_in
 from stream_scorer.io.kafka.messages import partition_of
 
@@ -128,7 +128,8 @@ class KafkaAdmin:
         request = TopicCollection([name])
         future = self._client.describe_topics(request, request_timeout=REQUEST_SECONDS)[name]
         try:
-            return {name: len(self._answer(future, f"asking for topic {name}").partitions)}
+            doing, rights = f"asking for topic {name}", Rights(topic=f"Describe on topic {name}")
+            return {name: len(self._answer(future, doing, rights=rights).partitions)}
         except BusUnavailable as error:
             if _code_of(error) in _NO_SUCH_TOPIC:
                 return {}
@@ -152,8 +153,10 @@ class KafkaAdmin:
             TopicCollection([topic]), include_authorized_operations=True,
             request_timeout=REQUEST_SECONDS,
         )[topic]  # fmt: skip
-        found = self._answer(future, f"asking what is allowed with {topic}").authorized_operations
-        return None if found is None else frozenset(operation.name for operation in found)
+        doing, rights = f"asking what is allowed with {topic}", Rights(f"Describe on topic {topic}")
+        found = self._answer(future, doing, rights=rights).authorized_operations
+        # Whoever may describe it has that right at least.
+        return frozenset(operation.name for operation in found) if found else None
 
     def group_operations(self, group: str) -> frozenset[str] | None:
         """What this user may do with the consumer group; None where the broker says nothing.
@@ -180,7 +183,10 @@ class KafkaAdmin:
         )
         try:
             future = self._client.create_topics([topic], operation_timeout=REQUEST_SECONDS)[name]
-            self._answer(future, f"creating {name}", REQUEST_SECONDS + ANSWER_SECONDS)
+            rights = Rights(topic=f"Create on topic {name}")
+            self._answer(
+                future, f"creating {name}", REQUEST_SECONDS + ANSWER_SECONDS, rights=rights
+            )
         except StreamScorerError as error:
             if _code_of(error) == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
@@ -188,7 +194,10 @@ class KafkaAdmin:
         until = time.monotonic() + REQUEST_SECONDS
         for delay in delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random):
             # The controller has made it, but the broker that is asked may not know of it yet.
-            if name in self._partitions([name]) or time.monotonic() >= until:
+            try:
+                if name in self._partitions([name]) or time.monotonic() >= until:
+                    break
+            except NotAllowed:  # Create alone lets nobody ask
                 break
             time.sleep(delay)
         return True
@@ -233,13 +242,14 @@ class KafkaAdmin:
                             consumer.incremental_unassign([KafkaPartition(*tp)])
             except KafkaException as error:
                 doing = "reading what the group has not read"
-                raise translate_error(error.args[0], doing) from error
+                raise translate_error(error.args[0], doing, _rights_of_group(group)) from error
         return found
 
     def members(self, group: str) -> int:
         """How many members `group` has now; one that was killed counts until its session ends."""
         future = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        return len(self._answer(future[group], f"asking who is in group {group}").members)
+        doing, rights = f"asking who is in group {group}", _rights_of_group(group)
+        return len(self._answer(future[group], doing, rights=rights).members)
 
     def namespaces(self, group: str, topic: str) -> set[str]:
         """The namespaces that the group's committed offsets of `topic` name."""
@@ -252,7 +262,8 @@ class KafkaAdmin:
             for p in self._named(group, topic)
         ]
         with self._consumer(group) as consumer:
-            ask("committing offsets", partial(consumer.commit, offsets=offsets, asynchronous=False))
+            commit = partial(consumer.commit, offsets=offsets, asynchronous=False)
+            ask("committing offsets", commit, rights=_rights_of_group(group))
 
     def _named(self, group: str, topic: str) -> list[KafkaPartition]:
         """The group's committed offsets of `topic` that name a namespace."""
@@ -268,7 +279,8 @@ class KafkaAdmin:
         """
         request = TopicCollection([topic])
         future = self._client.describe_topics(request, request_timeout=IDENTITY_SECONDS)[topic]
-        identity = str(self._answer(future, f"asking what {topic} is").topic_id)
+        doing, rights = f"asking what {topic} is", Rights(topic=f"Read on topic {topic}")
+        identity = str(self._answer(future, doing, rights=rights).topic_id)
         return "" if identity == NO_IDENTITY else identity
 
     def _group_offsets(self, group: str, partitions: list[KafkaPartition]) -> list[KafkaPartition]:
@@ -286,7 +298,8 @@ class KafkaAdmin:
                     trouble = error.args[0]
                     # A broker that has just started is still loading the groups.
                     if trouble.code() not in _COORDINATOR_NOT_READY or time.monotonic() > until:
-                        raise translate_error(trouble, "reading the group's offsets") from error
+                        doing, rights = "reading the group's offsets", _rights_of_group(group)
+                        raise translate_error(trouble, doing, rights) from error
                 time.sleep(next(waits))
 
     def _consumer(
@@ -307,14 +320,24 @@ class KafkaAdmin:
             listed = partial(self._client.list_topics, timeout=ANSWER_SECONDS)
             return ask("asking for topics", listed)
 
-    def _answer(self, future: Future[Any], doing: str, seconds: float = REQUEST_SECONDS) -> Any:
+    def _answer(
+        self,
+        future: Future[Any],
+        doing: str,
+        seconds: float = REQUEST_SECONDS,
+        rights: Rights = NO_RIGHTS,
+    ) -> Any:
         with self._connected.explained():
             try:
                 return future.result(seconds)
             except KafkaException as error:
-                raise translate_error(error.args[0], doing) from error
+                raise translate_error(error.args[0], doing, rights) from error
             except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
                 raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None
+
+
+def _rights_of_group(group: str) -> Rights:
+    return Rights(topic="Describe on the input topic", group=f"Read on group {group}")
 
 
 def _code_of(error: BaseException | None) -> int | None:

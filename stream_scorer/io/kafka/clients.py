@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from stream_scorer.confidential import is_secret, without_credentials
-from stream_scorer.errors import BusUnavailable, ClientLost, ConfigError, Halt
+from stream_scorer.errors import BusUnavailable, ClientLost, ConfigError, NotAllowed
 
 
 class _Served(Protocol):
@@ -211,7 +211,7 @@ class Connected(Generic[Client]):
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """A BusUnavailable raised within gets its cause, or becomes a Halt where that is final."""
+        """A BusUnavailable raised within gets its cause, or becomes NotAllowed where it is one."""
         self.causes.forget()
         try:
             yield
@@ -224,8 +224,8 @@ class Connected(Generic[Client]):
             cause = self.causes.newest
             if cause is None:
                 raise
-            text = f"{error}: {cause.text}; {cause.remedy}"
-            raise (Halt(text) if cause.refused else BusUnavailable(text)) from error
+            kind = NotAllowed if cause.refused else BusUnavailable
+            raise kind(f"{error}: {cause.text}", cause.remedy) from error
 
 
 def _made_wrongly(text: str, properties: Mapping[str, Any]) -> ConfigError:

@@ -23,7 +23,7 @@ from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
-from stream_scorer.io.kafka.errors import ask
+from stream_scorer.io.kafka.errors import Rights, ask
 from stream_scorer.io.kafka.group_offsets import REQUEST_SECONDS, UNKNOWN_EPOCH, GroupOffsets
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
@@ -83,7 +83,10 @@ class KafkaSource:
         self._ends: dict[TopicPartition, int] = {}
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
-        self._errors = ConsumerErrors(on_error)
+        rights = Rights(
+            topic=f"Read on topic {topic}", group=f"Read on group {properties.get('group.id')}"
+        )
+        self._errors = ConsumerErrors(on_error, rights)
         self._closed = False
         config = {**properties, **FIXED_PROPERTIES}
         self._topic, self._joined = topic, False
@@ -205,7 +208,8 @@ class KafkaSource:
     def _consume(self, most: int, seconds: float) -> list[Message]:
         if most <= 0:
             return []
-        messages = ask("consuming", self._consumer.consume, most, seconds)
+        rights = self._errors.rights
+        messages = ask("consuming", self._consumer.consume, most, seconds, rights=rights)
         records = []
         for message in messages:
             trouble = message.error()

@@ -11,17 +11,17 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, Message
 
 from stream_scorer.errors import FRESH_START, ClientLost, Halt, HistoryGone
-from stream_scorer.io.kafka.errors import ErrorLog, translate_error
+from stream_scorer.io.kafka.errors import NO_RIGHTS, ErrorLog, Rights, translate_error
 
 
 class ConsumerErrors:
     """The failure that `raise_failure` raises next; transient errors are only counted and logged.
 
-    on_transient is called with the name of each transient error.
+    on_transient is called with the name of each transient error. rights: what consuming needs.
     """
 
-    def __init__(self, on_transient: Callable[[str], None]) -> None:
-        self._on_transient = on_transient
+    def __init__(self, on_transient: Callable[[str], None], rights: Rights = NO_RIGHTS) -> None:
+        self._on_transient, self.rights = on_transient, rights
         self._failure: Exception | None = None
         self._log = ErrorLog()
 
@@ -31,7 +31,7 @@ class ConsumerErrors:
 
     def on_client_error(self, error: KafkaError) -> None:
         """For librdkafka's `error_cb`."""
-        failure = translate_error(error, "consuming")
+        failure = translate_error(error, "consuming", self.rights)
         if isinstance(failure, Halt | ClientLost):
             self._failure = failure
         else:

@@ -10,23 +10,48 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from stream_scorer.errors import BusUnavailable, ClientLost, Halt
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt, NotAllowed
 
 _REMEDIES = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this user to use the topic",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this user to use the consumer group",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this user the operation on the cluster",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "allow this user the transactional id",
-    KafkaError.SASL_AUTHENTICATION_FAILED: "check kafka.username and kafka.password",
-    KafkaError._AUTHENTICATION: "check kafka.username, kafka.password and the TLS files",
     KafkaError.FENCED_INSTANCE_ID: "give each member its own group.instance.id",
 }
 _FENCED = {KafkaError.PRODUCER_FENCED, KafkaError._FENCED}
 
+# The user or its rights: the remedy, and the field of `Rights` that says it better.
+_NOT_ALLOWED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: ("allow this user to use the topic", "topic"),
+    KafkaError.GROUP_AUTHORIZATION_FAILED: (
+        "allow this user Read on the group that kafka.group_id names", "group",
+    ),
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: (
+        "allow this user the operation on the cluster", "cluster",
+    ),
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (
+        "allow this user Write on the transactional ids that begin with kafka.transactional_id",
+        "transactional_id",
+    ),
+    KafkaError.SASL_AUTHENTICATION_FAILED: ("check kafka.username and kafka.password", ""),
+    KafkaError._AUTHENTICATION: ("check kafka.username, kafka.password and the TLS files", ""),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a call needs to be allowed, such as "Read on topic events", by the kind of resource that
+    is refused; "" where its caller does not know."""
+
+    topic: str = ""
+    group: str = ""
+    cluster: str = ""
+    transactional_id: str = ""
+
+
+NO_RIGHTS = Rights()
 
 # A commit failed because the group is rebalancing; the next owner reads the same records again.
 GROUP_IS_REBALANCING = {
@@ -65,29 +90,36 @@ class ErrorLog:
             log.warning("%s", translate_error(error, doing))
 
 
-def translate_error(error: KafkaError, doing: str) -> Halt | BusUnavailable:
-    """What to raise for `error`, which came while `doing` something."""
+def translate_error(
+    error: KafkaError, doing: str, rights: Rights = NO_RIGHTS
+) -> Halt | BusUnavailable:
+    """What to raise for `error`, which came while `doing` something that needs `rights`."""
+    if error.code() in _NOT_ALLOWED:
+        remedy, resource = _NOT_ALLOWED[error.code()]
+        right = getattr(rights, resource) if resource else ""
+        found = f"Kafka, {doing}: {error.str()}"
+        return NotAllowed(found, f"allow this user {right}" if right else remedy)
     # Before `fatal`: being fenced is fatal too, but a new client would only fence the other member
     # in turn.
     if error.code() in _FENCED:
         cause = "another member took over; give each its own kafka.client_id"
-        return Fenced(f"Kafka, {doing}: {error.str()}; {cause}")
-    remedy = _REMEDIES.get(error.code())
-    if remedy is not None:
-        return Halt(f"Kafka, {doing}: {error.str()}; {remedy}")
+        return Fenced(f"Kafka, {doing}: {error.str()}", cause)
+    if error.code() in _REMEDIES:
+        return Halt(f"Kafka, {doing}: {error.str()}", _REMEDIES[error.code()])
     if error.fatal():
         return ClientLost(f"Kafka, {doing}: {error.str()}")
     return BusUnavailable(f"Kafka, {doing}: {error.str()}")
 
 
-def ask(doing: str, call: Callable[..., Any], *arguments: Any) -> Any:
-    """What `call` answers. Raises Halt or BusUnavailable in place of KafkaException."""
+def ask(doing: str, call: Callable[..., Any], *arguments: Any, rights: Rights = NO_RIGHTS) -> Any:
+    """What `call` answers, which needs `rights`. Raises Halt or BusUnavailable in place of
+    KafkaException."""
     try:
         return call(*arguments)
     except KafkaException as error:
-        raise translate_error(error.args[0], doing) from error
+        raise translate_error(error.args[0], doing, rights) from error
     except SystemError as error:
         # The client leaves a fatal error's exception set while it runs our callbacks.
         if not isinstance(error.__cause__, KafkaException):
             raise
-        raise translate_error(error.__cause__.args[0], doing) from error
+        raise translate_error(error.__cause__.args[0], doing, rights) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from stream_scorer.errors import BusUnavailable, Halt
 from stream_scorer.io.kafka.clients import Connected
-from stream_scorer.io.kafka.errors import ErrorLog, ask, translate_error
+from stream_scorer.io.kafka.errors import ErrorLog, Rights, ask, translate_error
 from stream_scorer.io.kafka.transaction import REQUEST_SECONDS, ConnectionLog
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,8 @@ class ConfirmedProducer:
             if len(waiting) < before:
                 deadline = time.monotonic() + self._settle_seconds
             if waiting:
-                ask("producing", self.client.poll, FULL_QUEUE_SECONDS)
+                rights = _rights([topic])
+                ask(f"producing to {topic}", self.client.poll, FULL_QUEUE_SECONDS, rights=rights)
             if time.monotonic() > deadline:
                 with self._connected.explained():
                     raise BusUnavailable(
@@ -122,14 +123,16 @@ class ConfirmedProducer:
             return self._settle()
 
     def _settle(self) -> list[Oversized]:
-        left = ask("delivering", self.client.flush, self._settle_seconds)
+        doing, rights = f"delivering to {', '.join(sorted(self._topics))}", _rights(self._topics)
+        left = ask(doing, self.client.flush, self._settle_seconds, rights=rights)
         failures, self._failures = self._failures, []
         oversized, self._oversized = self._oversized, []
         topics, self._topics = sorted(self._topics), set()
         if failures:
-            names = ", ".join(sorted({topic for topic, _ in failures}))
-            doing = f"delivering {len(failures)} records to {names}"
-            raise self._with_missing(translate_error(failures[0][1], doing), topics)
+            refused = {topic for topic, _ in failures}
+            doing = f"delivering {len(failures)} records to {', '.join(sorted(refused))}"
+            error = translate_error(failures[0][1], doing, _rights(refused))
+            raise self._with_missing(error, topics)
         if left:
             unconfirmed = f"Kafka did not confirm {left} records for {', '.join(topics)}"
             raise self._with_missing(BusUnavailable(unconfirmed), topics)
@@ -144,8 +147,11 @@ class ConfirmedProducer:
 
     def partitions(self, topic: str) -> int:
         """How many partitions `topic` has. Raises BusUnavailable or Halt."""
-        found = ask("asking for topics", self.client.list_topics, topic, REQUEST_SECONDS)
-        return len(found.topics[topic].partitions)
+        doing = f"asking for topic {topic}"
+        found = ask(doing, self.client.list_topics, topic, REQUEST_SECONDS).topics[topic]
+        if found.error is not None:
+            raise translate_error(found.error, doing, _rights([topic]))
+        return len(found.partitions)
 
     def close(self) -> None:
         """Wait up to `GRACE_SECONDS` for records that are still queued."""
@@ -208,3 +214,10 @@ class ConfirmedProducer:
     def _on_client_error(self, error: KafkaError) -> None:
         self.connections.broken += 1
         self._error_log.report(error, "producing")
+
+
+def _rights(topics: Iterable[str]) -> Rights:
+    """What sending to `topics` needs."""
+    right = f"Write on topic {', '.join(sorted(topics))}"
+    # Who may write to no topic is refused the producer id that keeps the order, before any record.
+    return Rights(topic=right, cluster=f"{right} (before Kafka 2.8 IdempotentWrite on the cluster)")

@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt, HistoryGone, InputError
 from stream_scorer.io.kafka.clients import Connected
-from stream_scorer.io.kafka.errors import ask, translate_error
+from stream_scorer.io.kafka.errors import Rights, ask, translate_error
 from stream_scorer.io.kafka.messages import record_batch
 
 REQUEST_SECONDS = 10.0
@@ -37,6 +37,9 @@ FIXED_PROPERTIES: dict[str, str | bool | int] = {
     "auto.offset.reset": "error",  # records that retention deletes while we read are missed
     "fetch.wait.max.ms": 10,  # all records exist already: waiting would only cost time
 }
+
+# The client looks for the coordinator of the group that it insists on; nothing of it is used here.
+_NO_FAILURE = {KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED}
 
 
 class TopicReader:
@@ -60,6 +63,7 @@ class TopicReader:
         to_ms: int | None = None,
     ) -> None:
         self._topic, self._batch_records = topic, batch_records
+        self._rights = Rights(topic=f"Read on topic {topic}")
         self._failure: Halt | ClientLost | None = None
         config = {**properties, **FIXED_PROPERTIES}
         self._connected = Connected(Consumer, config, self._on_client_error)
@@ -111,7 +115,10 @@ class TopicReader:
             deadline = time.monotonic() + SILENT_SECONDS
             following = first
             while following < end:
-                messages = ask(what, self._consumer.consume, self._batch_records, POLL_SECONDS)
+                messages = ask(
+                    what, self._consumer.consume, self._batch_records, POLL_SECONDS,
+                    rights=self._rights,
+                )  # fmt: skip
                 if self._failure is not None:
                     raise self._failure
                 following = max(following, self._following(messages))
@@ -149,7 +156,13 @@ class TopicReader:
         query = self._consumer.get_watermark_offsets
         partitions = [(self._topic, number) for number in sorted(topic.partitions)]
         return {
-            tp: ask("reading a log's range", query, KafkaPartition(*tp), REQUEST_SECONDS)
+            tp: ask(
+                "reading a log's range",
+                query,
+                KafkaPartition(*tp),
+                REQUEST_SECONDS,
+                rights=self._rights,
+            )
             for tp in partitions
         }
 
@@ -159,7 +172,7 @@ class TopicReader:
         found = ask(doing, self._consumer.list_topics, self._topic, REQUEST_SECONDS)
         error = found.topics[self._topic].error
         if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise translate_error(error, doing)
+            raise translate_error(error, doing, self._rights)
 
     def _ranges(self, from_ms: int | None, to_ms: int | None) -> dict[TopicPartition, Range]:
         partitions = list(self.log)
@@ -196,13 +209,15 @@ class TopicReader:
                     f"{self._topic}[{message.partition()}]: Kafka deleted records while they were "
                     "read; run this again, which reads from where the log begins now"
                 )
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                raise translate_error(error, f"reading {self._topic}")
+            if error is not None and error.code() not in _NO_FAILURE:
+                raise translate_error(error, f"reading {self._topic}", self._rights)
             following = max(following, (message.offset() or 0) + (error is None))
         return following
 
     def _on_client_error(self, error: KafkaError) -> None:
-        failure = translate_error(error, f"reading {self._topic}")
+        if error.code() in _NO_FAILURE:
+            return
+        failure = translate_error(error, f"reading {self._topic}", self._rights)
         # As of ConsumerErrors: a client that can't go on would otherwise be waited for in vain.
         # What may pass is left to `Connected.explained`, which names it where it did not pass.
         if isinstance(failure, Halt | ClientLost):
