@@ -15,27 +15,30 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from dataclasses import dataclass, field
+from http.client import BadStatusLine, HTTPConnection, HTTPException
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from stream_scorer.confidential import read_address, shown_address, without_credentials
+from stream_scorer.confidential import HIDDEN, read_address, shown_address, without_credentials
 from stream_scorer.errors import BusUnavailable, ConfigError
 
 MOST_ANSWER_BYTES = 8 * 2**20  # a schema of 1 MiB, with each character escaped
 CHUNK_BYTES = 2**16
 SHOWN_CHARACTERS = 300
+LEAST_SECRET = 4  # characters
 HTTPS = "https"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """status: of HTTP. content: what its JSON says, None where it is not JSON."""
+    """status: of HTTP. content: what its JSON says, None where it is not JSON. secrets: what it may
+    have of the request, and `in_words` does not show."""
 
     status: int
     content: Any
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def error_code(self) -> int | None:
@@ -47,6 +50,8 @@ class Answer:
         """For messages."""
         said = self.content.get("message") if isinstance(self.content, dict) else None
         text = said if isinstance(said, str) else "no message"
+        for secret in self.secrets:
+            text = text.replace(secret, HIDDEN)
         # What JSON allows in a text and UTF-8 does not is shown as escapes.
         text = text.encode(errors="backslashreplace").decode()[:SHOWN_CHARACTERS]
         code = "" if self.error_code is None else f", error code {self.error_code}"
@@ -67,18 +72,28 @@ class RegistryHttp:
             self._servers = [
                 read_address(part.strip(), ("http", HTTPS)) for part in given.split(",")
             ]
-            ca_file = properties.get("ssl.ca.location")
-            self._tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             reason = without_credentials(str(error))
             raise ConfigError("schema_registry.url", self.shown, reason) from None
+        ca_file = properties.get("ssl.ca.location")
+        try:
+            self._tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        except (ValueError, OSError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            remedy = f"is no file of certificates in PEM ({reason})"
+            raise ConfigError("schema_registry.ssl_ca_file", ca_file, remedy) from None
         user_info = properties.get("basic.auth.user.info")
         users = [server for server in self._servers if server.username is not None]
         if user_info is None and users:
             user_info = f"{users[0].username}:{users[0].password or ''}"
         self._headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
+        self._secrets: tuple[str, ...] = ()
         if user_info is not None:
-            self._headers["Authorization"] = f"Basic {b64encode(str(user_info).encode()).decode()}"
+            token = b64encode(str(user_info).encode()).decode()
+            self._headers["Authorization"] = f"Basic {token}"
+            password = str(user_info).partition(":")[2]
+            # A shorter one stands in any text, by chance.
+            self._secrets = (token, password) if len(password) >= LEAST_SECRET else (token,)
         self._open: set[_Connection] = set()
 
     def request(self, method: str, path: str, body: object, seconds: float) -> Answer:
@@ -89,7 +104,8 @@ class RegistryHttp:
                 return self._ask(server.url.rstrip("/"), method, path, body, seconds)
             # ValueError: a header or a length that the client does not understand.
             except (OSError, HTTPException, ValueError) as error:
-                trouble = f"{shown_address(server.url)}: {_in_words(error)}"
+                words = _in_words(error, urlsplit(server.url).scheme)
+                trouble = f"{shown_address(server.url)}: {words}"
         raise BusUnavailable(f"schema registry {trouble}")
 
     def close(self) -> None:
@@ -118,7 +134,7 @@ class RegistryHttp:
                     raise ValueError(f"its answer has more than {MOST_ANSWER_BYTES} bytes")
             if connection.was_shut_down:
                 raise TimeoutError
-            return Answer(response.status, _parsed(content))
+            return Answer(response.status, _parsed(content), self._secrets)
         except (OSError, HTTPException, ValueError):
             if connection.was_shut_down:
                 raise TimeoutError(f"no answer within {seconds:.0f} s") from None
@@ -135,8 +151,9 @@ class _Connection(HTTPConnection):
     def __init__(self, url: str, tls: ssl.SSLContext, seconds: float) -> None:
         parts = urlsplit(url)
         self._is_tls = parts.scheme == HTTPS
-        self._server_name = str(parts.hostname)
-        self._path = parts.path
+        # The zone of an IPv6 address is written behind %25 in a URL (RFC 6874), behind % elsewhere.
+        self._server_name = str(parts.hostname).replace("%25", "%")
+        self._path = quote(parts.path, safe="/%")
         self._absolute = ""
         port = parts.port or (443 if self._is_tls else 80)
         proxy = None if proxy_bypass(self._server_name) else getproxies().get(parts.scheme)
@@ -181,7 +198,19 @@ def _parsed(content: bytes) -> Any:
         return None
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: Exception, scheme: str) -> str:
     """The error in one line; some of the client's have no words of their own."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        # Not its errno, here and below: that is a number of OpenSSL's, or of the name server's.
+        return (
+            f"its certificate is not accepted ({error.verify_message}); check the host's name in "
+            "schema_registry.url, and schema_registry.ssl_ca_file"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection ({error.reason or error}); does the server speak TLS?"
+    if isinstance(error, socket.gaierror):
+        return f"its name is not found ({error.strerror})"
     words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    if scheme != HTTPS and isinstance(error, (ConnectionResetError, BadStatusLine)):
+        words = f"{words.splitlines()[0] if words else 'no answer'}; is its address https://?"
     return without_credentials(words.splitlines()[0] if words else type(error).__name__)[:300]

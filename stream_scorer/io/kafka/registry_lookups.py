@@ -28,7 +28,10 @@ FIRST_IDS = 16
 RETRY_SECONDS = 0.5  # between two attempts within the time that one call may wait
 UNKNOWN_SECONDS = 60.0  # how long it is remembered that an id is unknown: it may be registered yet
 MOST_REMEMBERED = 65_536
-MOST_SCHEMAS = 256  # their texts may be long
+# Schemas kept, and how long their texts may be together. The decoder keeps the program of each, so
+# those beyond the limits are only asked for once more.
+MOST_SCHEMAS = 1024
+MOST_TEXT_CHARACTERS = 2**26
 
 
 class UnknownIdError(Exception):
@@ -47,6 +50,7 @@ class Lookups:
         self._fetch, self._clock = fetch, clock
         self._changed = threading.Condition()
         self._schemas: OrderedDict[int, str] = OrderedDict()
+        self._text_characters = 0
         self._unknown: OrderedDict[int, tuple[float, UnknownIdError]] = OrderedDict()
         self._waiting: deque[int] = deque()
         self._asking: set[int] = set()
@@ -54,8 +58,8 @@ class Lookups:
         self._threads = 0
         self._closed = False
 
-    def ask(self, ids: Sequence[int], seconds: float) -> None:
-        """Wait until all ids are answered, or enough of them are unknown.
+    def ask(self, ids: Sequence[int], seconds: float) -> frozenset[int]:
+        """Wait until all ids are answered, or enough of them are unknown; which were given up then.
 
         ids: the most important ones first.
         Raises BusUnavailable where the registry can't answer, or has not within `seconds`; the
@@ -67,13 +71,15 @@ class Lookups:
             self._trouble = None
             missing = [id_ for id_ in ids if self._answer(id_) is None]
             first = set(missing[:FIRST_IDS])
+            given_up: set[int] = set()
             self._waiting = deque(id_ for id_ in missing if id_ not in self._asking)
             while missing:
                 if sum(1 for id_ in ids if id_ in self._unknown) >= MOST_UNKNOWN:
                     self._waiting = deque(id_ for id_ in self._waiting if id_ in first)
+                    given_up.update(id_ for id_ in missing if id_ not in first)
                     missing = [id_ for id_ in missing if id_ in first]
                     if not missing:
-                        return
+                        break
                 self._start_threads()
                 left = until - self._clock()
                 if self._trouble is not None and left < RETRY_SECONDS:
@@ -93,6 +99,7 @@ class Lookups:
                     continue
                 self._changed.wait(left)
                 missing = [id_ for id_ in missing if self._answer(id_) is None]
+            return frozenset(given_up)
 
     def answer(self, id_: int) -> Found | None:
         """What is remembered of an id; None where nothing is."""
@@ -114,6 +121,15 @@ class Lookups:
             del self._unknown[id_]
             return None
         return unknown
+
+    def _keep(self, id_: int, schema: str) -> None:
+        self._text_characters += len(schema) - len(self._schemas.pop(id_, ""))
+        self._schemas[id_] = schema
+        # The newest one stays, since somebody waits for it.
+        while len(self._schemas) > 1 and (
+            len(self._schemas) > MOST_SCHEMAS or self._text_characters > MOST_TEXT_CHARACTERS
+        ):
+            self._text_characters -= len(self._schemas.popitem(last=False)[1])
 
     def _start_threads(self) -> None:
         while self._threads < min(THREADS, len(self._waiting) + len(self._asking)):
@@ -145,9 +161,7 @@ class Lookups:
                     # The others would fail alike, each after its time-out.
                     self._waiting.clear()
                 elif isinstance(found, str):
-                    self._schemas[id_] = found
-                    if len(self._schemas) > MOST_SCHEMAS:
-                        self._schemas.popitem(last=False)
+                    self._keep(id_, found)
                 elif found is not None:
                     self._unknown[id_] = self._clock(), found
                     if len(self._unknown) > MOST_REMEMBERED:

@@ -20,7 +20,11 @@ from urllib.parse import quote
 
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, fingerprint_prefix
 from stream_scorer.core.avro.writer_programs import NoSchemaError
-from stream_scorer.core.avro.writer_schema import UnusableSchemaError, parse_writer_schema
+from stream_scorer.core.avro.writer_schema import (
+    MOST_SCHEMA_CHARACTERS,
+    UnusableSchemaError,
+    parse_writer_schema,
+)
 from stream_scorer.errors import BusUnavailable, ConfigError, Halt
 from stream_scorer.io.kafka.registry_http import Answer, RegistryHttp
 from stream_scorer.io.kafka.registry_lookups import Found, Lookups, UnknownIdError
@@ -52,14 +56,13 @@ class SchemaLookup:
         self._patience = patience_seconds
         self._http = None if registry is None else RegistryHttp(registry)
         self._lookups = None if self._http is None else Lookups(_fetcher(self._http))
-        self._not_asked: set[int] = set()
+        self._not_asked: frozenset[int] = frozenset()
 
     def ahead(self, keys: Sequence[bytes]) -> None:
         """Ask for all ids of a batch at once, most frequent first. Raises BusUnavailable."""
         ids = [id_ for id_ in map(_schema_id, keys) if id_ is not None]
         if self._lookups is not None and ids:
-            self._lookups.ask(ids, self._patience)
-            self._not_asked = {id_ for id_ in ids if self._lookups.answer(id_) is None}
+            self._not_asked = self._lookups.ask(ids, self._patience)
 
     def __call__(self, key: bytes) -> str | None:
         """The writer schema. Raises NoSchemaError with what the registry says, BusUnavailable."""
@@ -94,9 +97,10 @@ class SchemaLookup:
         answer = self._http.request(
             "POST", path, {"schema": schema, "schemaType": "AVRO"}, 3 * REQUEST_SECONDS
         )
-        found = answer.content.get("id") if isinstance(answer.content, dict) else None
-        if answer.status == 200 and isinstance(found, int):
-            return found
+        found: Any = answer.content.get("id") if isinstance(answer.content, dict) else None
+        is_number = isinstance(found, int) and not isinstance(found, bool)
+        if answer.status == 200 and is_number and found in range(MOST_ID + 1):
+            return int(found)
         message = f"schema registry {self._http.shown}, subject {subject}: {answer.in_words()}"
         if answer.status in (401, 403):
             raise Halt(f"{message}; check schema_registry.username and schema_registry.password")
@@ -138,12 +142,13 @@ def _fetcher(http: RegistryHttp) -> Callable[[int], Found]:
     def fetch(schema_id: int) -> Found:
         try:
             found = schema_at(f"/schemas/ids/{schema_id}", f"schema id {schema_id}")
-            kind = found.get("schemaType", "AVRO")
-            if kind != "AVRO":
+            kind = found.get("schemaType")
+            if kind not in (None, "AVRO"):
                 return UnknownIdError(f"the registry has it as {str(kind)[:20]}, not as Avro")
             return _with_definitions(found["schema"], _definitions(found, schema_at))
         except UnknownIdError as error:
-            return error
+            # A new one: the frames of this one's traceback hold the registry's whole answer.
+            return UnknownIdError(str(error))
 
     return fetch
 
@@ -153,16 +158,10 @@ def _definitions(
 ) -> dict[str, str]:
     """The schemas of all types that are referred to, by name."""
     definitions: dict[str, str] = {}
+    characters = len(schema["schema"])
     waiting = [schema]
     while waiting:
-        references = waiting.pop().get("references") or []
-        try:
-            given = [(r["name"], r["subject"], int(r["version"])) for r in references]
-        except (TypeError, KeyError, ValueError):
-            raise UnknownIdError("its references are not those of a registry") from None
-        for name, subject, version in given:
-            if not isinstance(name, str) or not isinstance(subject, str):
-                raise UnknownIdError("its references are not those of a registry")
+        for name, subject, version in _references(waiting.pop()):
             if name in definitions:
                 continue
             if len(definitions) >= MOST_REFERENCES:
@@ -175,8 +174,31 @@ def _definitions(
                 reason = str(error) or "the registry does not have it"
                 raise UnknownIdError(f"it refers to {shown}: {reason}") from None
             definitions[name] = found["schema"]
+            characters += len(found["schema"])
+            if characters > MOST_SCHEMA_CHARACTERS:
+                raise UnknownIdError(
+                    "with the schemas that it refers to it has more than the "
+                    f"{MOST_SCHEMA_CHARACTERS} characters allowed"
+                )
             waiting.append(found)
     return definitions
+
+
+def _references(schema: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """Name, subject and version of each. Raises UnknownIdError where they can't be that."""
+    try:
+        found = [(r["name"], r["subject"], r["version"]) for r in schema.get("references") or []]
+        for name, subject, version in found:
+            # Text that is no UTF-8, as JSON allows, can't be asked for.
+            f"{name}{subject}".encode()
+            is_number = isinstance(version, int) and not isinstance(version, bool)
+            if not (isinstance(name, str) and isinstance(subject, str) and is_number):
+                raise TypeError
+            if not 0 < version <= MOST_ID:
+                raise ValueError
+    except (TypeError, KeyError, ValueError):
+        raise UnknownIdError("its references are not those of a registry") from None
+    return found
 
 
 def _is_about_the_request(answer: Answer) -> bool:

@@ -252,6 +252,27 @@ def test_registering_needs_a_registry_and_a_schema_it_accepts(
         lookup.register("events-value", OURS)
 
 
+@pytest.mark.parametrize("id_", [True, -1, 2**31, 2**64, 1.0, "1", None])
+def test_what_can_be_no_id_is_not_taken_for_the_id_of_a_registered_schema(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup, id_: Any
+) -> None:
+    """Records can't be framed with it: writing the first one ended the process."""
+    registry[0].answers += [(200, {"id": id_})]
+    with pytest.raises(BusUnavailable, match=r"no message \(HTTP status 200\)"):
+        lookup.register("events-value", OURS)
+
+
+def test_what_the_registry_repeats_of_the_request_is_not_shown(
+    registry: tuple[type[Registry], str],
+) -> None:
+    said = "bad header 'Authorization: Basic bWU6czpwLyM=' of me:s:p/#"
+    registry[0].answers += [(422, {"error_code": 42201, "message": said})]
+    lookup = SchemaLookup(registry=settings(registry[1], **{"basic.auth.user.info": "me:s:p/#"}))
+    _, (dead_letter,) = decoded(lookup, [1])
+    lookup.close()
+    assert "refuses it: bad header 'Authorization: Basic ***' of me:***" in dead_letter.detail
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 418, 422, 451])
 def test_a_refusal_of_one_id_is_a_dead_letter_and_the_others_are_decoded(
     registry: tuple[type[Registry], str], lookup: SchemaLookup, status: int
@@ -302,6 +323,43 @@ def test_a_refusal_of_one_id_is_a_dead_letter_and_the_others_are_decoded(
             {"schema": OURS, "references": [{"name": "n0", "subject": "chain-0", "version": 1}]},
             "it refers to more than 64 other schemas",
         ),
+        (
+            {
+                "schema": OURS,
+                "references": [
+                    {"name": f"l{i}", "subject": "long", "version": 1} for i in range(3)
+                ],
+            },
+            "with the schemas that it refers to it has more than the 1048576 characters",
+        ),
+        # Each of these was asked for again without end, and nothing else was read.
+        (
+            {"schema": OURS, "references": [{"name": "a", "subject": "s", "version": 10**400}]},
+            "its references are not those of a registry",
+        ),
+        (
+            {
+                "schema": OURS,
+                "references": [{"name": "a", "subject": "s", "version": 1e999}],
+            },
+            "its references are not those of a registry",
+        ),
+        (
+            {"schema": OURS, "references": [{"name": "a", "subject": "\ud800", "version": 1}]},
+            "its references are not those of a registry",
+        ),
+        (
+            {"schema": OURS, "references": [{"name": "a", "subject": "s", "version": True}]},
+            "its references are not those of a registry",
+        ),
+        # It refers to itself by way of another: the name is then defined within itself.
+        (
+            {
+                "schema": json.dumps(MONEY),
+                "references": [{"name": "shop.types.Currency", "subject": "circle", "version": 1}],
+            },
+            "the type shop.types.Money is defined twice",
+        ),
     ],
 )
 def test_a_schema_that_is_none_is_a_dead_letter_that_says_why(
@@ -309,7 +367,13 @@ def test_a_schema_that_is_none_is_a_dead_letter_that_says_why(
 ) -> None:
     handler = registry[0]
     handler.schemas |= {1: schema, 2: {"schema": "no JSON"}, 3: {"schema": "[" * 100_000}}
-    handler.subjects |= {"text": 2, "deep": 3}
+    handler.schemas[4] = {"schema": json.dumps("x" * 500_000)}
+    circle = CURRENCY | {"type": "record", "fields": [{"name": "of", "type": "shop.types.Money"}]}
+    of_money = [{"name": "shop.types.Money", "subject": "money", "version": 1}]
+    handler.schemas[5] = {"schema": json.dumps(circle), "references": of_money}
+    handler.schemas[6] = {"schema": json.dumps(MONEY), "references": [
+        {"name": "shop.types.Currency", "subject": "circle", "version": 1}]}  # fmt: skip
+    handler.subjects |= {"text": 2, "deep": 3, "long": 4, "circle": 5, "money": 6}
     for i in range(100):
         reference = {"name": f"n{i + 1}", "subject": f"chain-{i + 1}", "version": 1}
         handler.schemas[100 + i] = {"schema": OURS, "references": [reference]}
@@ -336,6 +400,18 @@ def test_thousands_of_unknown_ids_of_one_batch_are_not_asked_for_one_after_anoth
         # What was answered for the batches before is remembered, and not asked for again.
         assert 1500 - number * most <= len(not_asked) <= 1500 - number * most // 2
         assert len(registry[0].asked) <= number * most + 1
+
+
+def test_a_batch_of_more_known_ids_than_are_kept_is_decoded_whole(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schemas that made room for others became dead letters, "not asked for"."""
+    monkeypatch.setattr(registry_lookups, "MOST_SCHEMAS", 30)
+    registry[0].schemas |= {i: {"schema": OURS} for i in range(1, 101)}
+    events, dead_letters = decoded(lookup, [*range(1, 101), 1, 5000])
+    assert len(events) == 101
+    assert [d.detail for d in dead_letters] == ["no schema is known for schema id 5000"]
+    assert len(registry[0].asked) <= 2 * 101
 
 
 def test_the_id_that_most_records_name_is_asked_for_first(
@@ -391,6 +467,31 @@ def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None
         lookups.ask([id_], 10)
     assert (len(lookups._unknown), len(lookups._schemas)) == (10, 3)
     lookups.close()
+
+
+def test_texts_of_schemas_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_lookups, "MOST_TEXT_CHARACTERS", 1000)
+    lookups = Lookups(lambda id_: "x" * (2000 if id_ == 50 else 300))
+    for id_ in range(49):
+        lookups.ask([id_], 10)
+    assert (len(lookups._schemas), lookups._text_characters) == (3, 900)
+    lookups.ask([50], 10)
+    assert lookups.answer(50) == "x" * 2000
+    assert len(lookups._schemas) == 1
+    lookups.ask([51], 10)
+    assert (len(lookups._schemas), lookups._text_characters) == (1, 300)
+    lookups.close()
+
+
+def test_a_refused_id_keeps_nothing_of_the_answer_in_memory(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup
+) -> None:
+    registry[0].schemas[1] = {"schema": OURS, "references": 5}
+    decoded(lookup, [1])
+    assert lookup._lookups is not None
+    found = lookup._lookups.answer(1)
+    assert isinstance(found, UnknownIdError)
+    assert (found.__traceback__, found.__context__) == (None, None)
 
 
 def test_an_error_within_a_look_up_is_reported_and_not_lost() -> None:
