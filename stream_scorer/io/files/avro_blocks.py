@@ -23,6 +23,9 @@ MAGIC = b"Obj\x01"
 RECORD_OVERHEAD_BYTES = 64
 
 _SYNC_BYTES = 16
+# Entries of the header; writers make two, or a few. Two bytes are enough for one, so that reading a
+# header of zeros took 20 minutes for each gigabyte.
+_MOST_METADATA = 1_000
 _CHUNK_BYTES = 2**20
 # xz asks for memory before it decompresses anything; its strongest preset for 65 MiB.
 _LEAST_XZ_MEMORY = 2**27
@@ -54,9 +57,11 @@ class AvroBlocks:
         self._path, self._stream, self._most = path, stream, max_block_bytes
         try:
             metadata, self._sync = self._header()
+            if "avro.schema" not in metadata:
+                raise _CorruptError("its header has no avro.schema")
             self.schema = metadata["avro.schema"].decode()
             codec = metadata.get("avro.codec", b"null").decode()
-        except (_CorruptError, KeyError, UnicodeDecodeError) as error:
+        except (_CorruptError, UnicodeDecodeError) as error:
             remedy = f"not a readable Avro container ({error}); write or copy it again"
             raise EventFileError("events", path, remedy) from error
         except _TooLargeError:
@@ -64,7 +69,7 @@ class AvroBlocks:
             raise EventFileError("events", path, f"{remedy}; write or copy it again") from None
         if codec not in _CODECS:
             known = ", ".join(_CODECS)
-            remedy = f"its codec {codec!r} is not known; write it with one of {known}"
+            remedy = f"its codec {codec[:40]!r} is not known; write it with one of {known}"
             raise EventFileError("events", path, remedy)
         self._decompress = _CODECS[codec]
 
@@ -90,12 +95,15 @@ class AvroBlocks:
         if self._exactly(len(MAGIC)) != MAGIC:
             raise _CorruptError("it does not begin as one")
         metadata: dict[str, bytes] = {}
-        read = 0
+        read = entries = 0
         while count := self._long():
             if count < 0:
                 # The block's size in bytes follows, for readers that skip it.
                 count = -count
                 self._long()
+            entries += count
+            if entries > _MOST_METADATA:
+                raise _CorruptError(f"its header says that it has {entries} entries")
             for _ in range(count):
                 key, value = self._bytes(), self._bytes()
                 metadata[key.decode(errors="replace")] = value
@@ -148,18 +156,19 @@ def _null(data: bytes, most: int) -> bytes:
 
 
 def _deflate(data: bytes, most: int) -> bytes:
-    # -15: raw, without zlib's header.
-    return _within(zlib.decompressobj(-15).decompress(data, most + 1), most)
+    # -15: raw, without zlib's header. Some writers leave bytes of zlib's checksum behind it.
+    decompressor = zlib.decompressobj(-15)
+    return _ended(decompressor.decompress(data, most + 1), decompressor.eof, most)
 
 
 def _bzip2(data: bytes, most: int) -> bytes:
     decompressor = bz2.BZ2Decompressor()
-    return _ended(decompressor.decompress(data, most + 1), decompressor.eof, most)
+    return _alone(decompressor.decompress(data, most + 1), decompressor, most)
 
 
 def _xz(data: bytes, most: int) -> bytes:
     decompressor = lzma.LZMADecompressor(memlimit=max(most, _LEAST_XZ_MEMORY))
-    return _ended(decompressor.decompress(data, most + 1), decompressor.eof, most)
+    return _alone(decompressor.decompress(data, most + 1), decompressor, most)
 
 
 def _snappy(data: bytes, most: int) -> bytes:
@@ -193,6 +202,15 @@ def _ended(content: bytes, whole: bool, most: int) -> bytes:
     _within(content, most)
     if not whole:
         raise _CorruptError("a block is cut short")
+    return content
+
+
+def _alone(
+    content: bytes, decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor, most: int
+) -> bytes:
+    _ended(content, decompressor.eof, most)
+    if decompressor.unused_data:  # records of a second stream would be lost
+        raise _CorruptError("bytes left over after a block")
     return content
 
 
