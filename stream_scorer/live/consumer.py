@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -137,7 +137,7 @@ class Consumer:
             kafka.producer_properties(), kafka.output_topic, kafka.dead_letter_topic,
             max_dead_letter_bytes=self.settings.publish.max_dead_letter_bytes, clock_ms=clock_ms,
             group_metadata=self.source.group_metadata if exactly_once else None,
-            namespace=self.settings.store.namespace,
+            for_commit=self.source.for_commit,
         )  # fmt: skip
         self._membership.callback(sink.close)
         self.pipeline = self._pipeline(self.source, self.store, sink)
@@ -149,16 +149,15 @@ class Consumer:
         where another group took the namespace.
         """
         topic = self.settings.kafka.input_topic
-        identity = ""
         try:
-            if self._topics is not None:
-                identity = self._topics.identity(topic)
-                self._topic_had_id = self._topic_had_id or bool(identity)
+            identity = None if self._topics is None else self._topics.identity(topic)
         except BusUnavailable as error:
+            identity = None
             log.debug("%s", error)  # the next check asks again; Redis can be checked now
         if identity:
             self.store.recognise(topic, identity)
-        elif not self._topic_had_id:
+            self._topic_had_id = True
+        elif identity == "" and not self._topic_had_id:
             self._topics = None  # this broker gives topics no ids, so there is nothing to compare
         self.store.verify()
         # Without partitions nothing was written that could be missed: a store that was emptied
@@ -227,6 +226,11 @@ class _Rehearsal:
 
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Nothing to commit."""
+
+    def leader_epochs(
+        self, next_offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        return {}
 
     def deliver(
         self, keys: list[bytes], values: list[bytes], dead_letters: list[DeadLetter],

@@ -48,6 +48,9 @@ class Source(Protocol):
     def owned(self, records: RecordBatch) -> RecordBatch: ...
     def committed(self) -> Mapping[TopicPartition, int]: ...
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None: ...
+    def leader_epochs(
+        self, next_offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]: ...
 
 
 class Sink(Protocol):
@@ -113,7 +116,8 @@ class Pipeline:
         states = take(states, np.flatnonzero(rows))
         with report.stage("save"):
             # After all records: the watermark promises that everything before it is stored.
-            self._store.advance(report.next_offsets)
+            epochs = self._source.leader_epochs(report.next_offsets)
+            self._store.advance(report.next_offsets, epochs)
         with report.stage("csr"):
             # As of each customer's own newest event, not of now, so a replay publishes the same
             # bits.

@@ -17,34 +17,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from stream_scorer.confidential import Address, read_address, shown_address
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
+from stream_scorer.settings.kafka_properties import refused_properties
 from stream_scorer.settings.sources import read_text
 
 Properties = dict[str, str | int]
 HTTP = ("http", "https")
 _BROKER = re.compile(r"(?:\w+://)?(?:\[[0-9a-fA-F:.%]+\]|[\w.-]+)(?::(\d{1,5}))?")
-
-# Properties that the delivery guarantees depend on; kafka.properties may not set them.
-OWNED_PROPERTIES = {
-    "bootstrap.servers": "set kafka.bootstrap_servers",
-    "metadata.broker.list": "set kafka.bootstrap_servers",
-    "client.id": "set kafka.client_id",
-    "group.id": "set kafka.group_id",
-    "security.protocol": "set kafka.security_protocol",
-    "sasl.username": "set kafka.username",
-    "sasl.password": "set kafka.password",
-    "transactional.id": "set kafka.transactional_id",
-    "enable.auto.commit": "offsets are committed after delivery, always",
-    "enable.auto.offset.store": "offsets are committed after delivery, always",
-    "auto.offset.reset": "the starting offset follows from the store and the committed offset",
-    "partition.assignment.strategy": "it is always cooperative-sticky",
-    "enable.idempotence": "it is always on",
-    "acks": "it is always all",
-    "partitioner": "set kafka.partitioner",
-    "delivery.report.only.error": "every delivery is confirmed",
-    "request.required.acks": "it is always all",
-    "isolation.level": "it is always read_committed: what was aborted never counts",
-}
-LEAST_LOG_LEVEL = 6  # librdkafka's default
 
 
 def existing_file(path: Path) -> Path:
@@ -175,12 +153,8 @@ class KafkaSettings(Section):
 
     def problems(self) -> list[ConfigError]:
         """One error for each setting of this section that contradicts another."""
-        found = [
-            ConfigError(f"kafka.properties[{name!r}]", "(refused)", OWNED_PROPERTIES[name])
-            for name in self.properties
-            if name in OWNED_PROPERTIES
-        ]
-        found += self._too_quiet() if self.delivery == "exactly_once" else []
+        exactly_once = self.delivery == "exactly_once"
+        found = refused_properties(self.properties, exactly_once=exactly_once)
         if self.username is not None and not self.security_protocol.startswith("sasl"):
             remedy = 'set kafka.security_protocol to "sasl_ssl" (or "sasl_plaintext")'
             found.append(ConfigError("kafka.username", self.username, remedy))
@@ -196,21 +170,6 @@ class KafkaSettings(Section):
                 found.append(ConfigError(field, topic, remedy))
             seen[topic] = field
         return found + self.double_secrets("kafka", "password", "ssl_key_password")
-
-    def _too_quiet(self) -> list[ConfigError]:
-        """What hides a transaction's late request, which shows in the client's log lines alone."""
-        level, close = (self.properties.get(n) for n in ("log_level", "log.connection.close"))
-        wrong = {
-            "log_level": (level, str(level).isdigit() and int(str(level)) < LEAST_LOG_LEVEL),
-            "log.connection.close": (close, str(close).lower() == "false"),
-        }
-        remedy = "with it the client does not log every request that timed out and every connection"
-        remedy += ' that broke, on which delivery = "exactly_once" depends; remove it'
-        return [
-            ConfigError(f"kafka.properties[{name!r}]", value, remedy)
-            for name, (value, is_wrong) in wrong.items()
-            if is_wrong
-        ]
 
     def client_properties(self) -> Properties:
         """librdkafka properties that every client needs: servers, TLS, SASL, and `properties`.

@@ -34,6 +34,7 @@ from testcontainers.core.config import testcontainers_config
 
 IMAGES = Path(__file__).resolve().parent.parent / "images"
 CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
+KAFKA_DATA = "/tmp/kafka-logs"  # inside a container
 HEAP = "-Xms256m -Xmx768m"
 CONTAINERS, PROCESSES = "containers", "processes"
 
@@ -70,7 +71,8 @@ def start_kafka(
     port = port or free_port()
     run = _kafka_container if (how or way()) == CONTAINERS else _kafka_process
     runner = run(port, advertised_port or port, properties)
-    return _started(KafkaServer(f"127.0.0.1:{port}", runner, client))
+    data = KAFKA_DATA if isinstance(runner, ServerContainer) else f"{runner.directory}/data"
+    return _started(KafkaServer(f"127.0.0.1:{port}", runner, client, data))
 
 
 def start_redis(config: Settings | None = None, *, how: str | None = None) -> RedisServer:
@@ -113,6 +115,7 @@ def _started(server: AnyServer) -> AnyServer:
 
 def _kafka_container(port: int, advertised: int, overrides: Settings | None) -> ServerContainer:
     properties = _kafka_properties("0.0.0.0", (9092, 19092, 9093), advertised, overrides)
+    properties.setdefault("log.dirs", KAFKA_DATA)
     variables = {_variable(key): value for key, value in properties.items()}
     return ServerContainer(
         image("STREAM_SCORER_TEST_KAFKA_IMAGE"),

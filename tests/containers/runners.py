@@ -7,12 +7,14 @@ Nothing here knows Kafka or Redis, nor waits until a server answers: servers.py 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +44,8 @@ class Runner(Protocol):
     def resume(self) -> None: ...
     def running(self) -> bool: ...
     def log_tail(self) -> str: ...
+    def copy_out(self, path: str) -> bytes: ...
+    def copy_in(self, path: str, copy: bytes) -> None: ...
     def remove(self) -> None: ...
 
 
@@ -49,7 +53,7 @@ class ServerProcess:
     """A child process in its own session and directory; signals go to its process id alone."""
 
     def __init__(self, command: list[str], directory: Path) -> None:
-        self._command, self._directory = command, directory
+        self._command, self.directory = command, directory
         self._log = directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -65,7 +69,7 @@ class ServerProcess:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=self._directory,
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -90,9 +94,21 @@ class ServerProcess:
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-4000:] if self._log.exists() else ""
 
+    def copy_out(self, path: str) -> bytes:
+        """A folder as a tar archive, which `copy_in` puts back."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(path, Path(path).name)
+        return archive.getvalue()
+
+    def copy_in(self, path: str, copy: bytes) -> None:
+        """Put back what `copy_out` gave of `path`, over what is there."""
+        with tarfile.open(fileobj=io.BytesIO(copy)) as tar:
+            tar.extractall(Path(path).parent, filter="data")
+
     def remove(self) -> None:
         self.kill()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is None or self._process.poll() is not None:
@@ -162,6 +178,12 @@ class ServerContainer:
         if not self._created:
             return ""
         return self._container.get_wrapped_container().logs(tail=40).decode(errors="replace")
+
+    def copy_out(self, path: str) -> bytes:
+        return b"".join(self._container.get_wrapped_container().get_archive(path)[0])
+
+    def copy_in(self, path: str, copy: bytes) -> None:
+        self._container.get_wrapped_container().put_archive(str(Path(path).parent), copy)
 
     def remove(self) -> None:
         with contextlib.suppress(NotFound):

@@ -100,9 +100,14 @@ class KafkaServer(Server):
     """One broker. `bootstrap` is what clients get; `port` is the broker's own on 127.0.0.1."""
 
     def __init__(
-        self, bootstrap: str, runner: Runner | None = None, client: dict[str, object] | None = None
+        self,
+        bootstrap: str,
+        runner: Runner | None = None,
+        client: dict[str, object] | None = None,
+        data: str = "",
     ) -> None:
         super().__init__(runner, self._lists_topics)
+        self._data = data  # the folder of its logs, where it runs
         self.bootstrap = bootstrap
         self.port = int(bootstrap.split(",", maxsplit=1)[0].rsplit(":", 1)[1])
         # client: how this class's own admin client gets in, where the broker asks who it is.
@@ -122,6 +127,15 @@ class KafkaServer(Server):
         """Delete the topic and wait until clients no longer see it."""
         self.admin.delete_topics([name])[name].result(CALL_SECONDS)
         self._await_partitions(name, 0)
+
+    def copy_of_log(self, topic: str, partition: int) -> bytes:
+        """A partition's log as it is on disk, for `restore_log`. The server must not be running."""
+        return self.runner.copy_out(f"{self._data}/{topic}-{partition}")
+
+    def restore_log(self, topic: str, partition: int, copy: bytes) -> None:
+        """Put an older copy in place of the log: what came later is lost, as where a broker that
+        lacks it becomes the leader. The server must not be running."""
+        self.runner.copy_in(f"{self._data}/{topic}-{partition}", copy)
 
     def add_partitions(self, name: str, total: int) -> None:
         self.admin.create_partitions([NewPartitions(name, total)])[name].result(CALL_SECONDS)

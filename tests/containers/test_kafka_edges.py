@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from random import Random
 from threading import Event
 from typing import Any
 
+import launch
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
 from servers import KafkaServer
 
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
@@ -36,15 +39,7 @@ def member(kafka: KafkaServer) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def make(topic: str, group: str, store: Any = None, **kwargs: Any) -> KafkaSource:
-            properties = {"bootstrap.servers": kafka.bootstrap, "group.id": group}
-            source = KafkaSource(
-                properties,
-                topic,
-                MemoryStore(1) if store is None else store,
-                max_events=100,
-                max_age_ms=50,
-                **kwargs,
-            )
+            source = source_of(kafka, topic, group, store, **kwargs)
             stack.callback(source.close)
             source.join()
             return source
@@ -79,6 +74,14 @@ def sink(kafka: KafkaServer) -> Iterator[Make]:
             return made
 
         yield make
+
+
+def source_of(
+    kafka: KafkaServer, topic: str, group: str, store: Any = None, **kwargs: Any
+) -> KafkaSource:
+    properties = {"bootstrap.servers": kafka.bootstrap, "group.id": group}
+    store = MemoryStore(1) if store is None else store
+    return KafkaSource(properties, topic, store, max_events=100, max_age_ms=50, **kwargs)
 
 
 def read(source: KafkaSource, count: int) -> dict[TopicPartition, int]:
@@ -161,6 +164,91 @@ def test_members_share_partitions_and_nothing_is_lost_when_they_come_and_go(
     assert set(seen.values()) == {1}
     assert len(seen) == 3000
     assert kafka.committed(unique, name) == kafka.end_offsets(name)
+
+
+@dataclass
+class Cut:
+    """A partition whose records 80 to 119, of epoch `epoch`, were lost and replaced by others."""
+
+    kafka: KafkaServer
+    topic: str
+    epoch: int
+
+
+@pytest.fixture(scope="module")
+def cut_log(have: Callable[..., Any]) -> Iterator[Cut]:
+    kafka = have(launch.start_kafka)
+    try:
+        kafka.create_topic("events")
+        kafka.produce("events", [(b"k", b"old")] * 80)
+        kafka.stop()
+        older = kafka.copy_of_log("events", 0)
+        kafka.start()
+        kafka.produce("events", [(b"k", b"lost")] * 40)
+        epoch = kafka.read_topic("events")[-1].leader_epoch()
+        assert epoch
+        kafka.stop()
+        kafka.restore_log("events", 0, older)
+        kafka.start()
+        kafka.produce("events", [(b"k", b"new")] * 100)
+        yield Cut(kafka, "events", epoch)
+    finally:
+        kafka.remove()
+
+
+# The committed offset, the watermark, and whether the epochs of their last records are known.
+@pytest.mark.parametrize(
+    ("committed", "mark"),
+    [
+        pytest.param((120, True), (120, True), id="both beyond the cut"),
+        pytest.param((120, True), (120, False), id="a watermark of an earlier release"),
+        pytest.param((120, False), (120, True), id="a committed offset of an earlier release"),
+        pytest.param((60, True), (120, True), id="the watermark beyond it"),
+        pytest.param((120, True), (60, True), id="the store lost its newest writes"),
+        pytest.param((120, True), None, id="the store was emptied"),
+        pytest.param(None, (120, True), id="a new group"),
+    ],
+)
+def test_records_that_the_log_lost_and_replaced_are_noticed(
+    cut_log: Cut, unique: str, committed: Any, mark: Any
+) -> None:
+    store, name = MemoryStore(1), (cut_log.topic, 0)
+    epochs = {60: 0, 120: cut_log.epoch}
+    if mark:
+        store.advance({name: mark[0]}, {name: epochs[mark[0]]} if mark[1] else {})
+    if committed:
+        offset = committed[0]
+        commit(cut_log.kafka, unique, name, offset, epochs[offset] if committed[1] else -1)
+    with closing(source_of(cut_log.kafka, cut_log.topic, unique, store)) as source:
+        source.join()
+        with pytest.raises(Halt, match=r"events\[0\]: Kafka lost its records from offset 80 on"):
+            read(source, 200)
+
+
+@pytest.mark.parametrize(
+    ("committed", "known"), [(80, True), (60, True), (120, False)],
+    ids=["before the cut", "well before it", "no epoch is known"],
+)  # fmt: skip
+def test_an_offset_that_the_cut_did_not_reach_or_without_an_epoch_is_read_on_from(
+    cut_log: Cut, unique: str, committed: int, known: bool
+) -> None:
+    store, name = MemoryStore(1), (cut_log.topic, 0)
+    store.advance({name: committed})
+    commit(cut_log.kafka, unique, name, committed, 0 if known else -1)
+    with closing(source_of(cut_log.kafka, cut_log.topic, unique, store)) as source:
+        source.join()
+        assert read(source, 180 - committed) == {name: 180}
+
+
+def commit(
+    kafka: KafkaServer, group: str, partition: TopicPartition, offset: int, epoch: int
+) -> None:
+    client = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
+    try:
+        chosen = [KafkaPartition(*partition, offset, leader_epoch=epoch)]
+        client.commit(offsets=chosen, asynchronous=False)
+    finally:
+        client.close()
 
 
 def test_transaction_holds_records_and_offsets_together(

@@ -99,6 +99,35 @@ def published_to(rig: Rig, partition: int) -> bool:
     return rig.kafka.end_offsets(rig.input)[partition] > 0
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_log_that_lost_records_while_nobody_read_it_and_grew_again_is_refused(
+    make_rig: MakeRig, start_kafka: Callable[..., KafkaServer], delivery: str
+) -> None:
+    """Without leader epochs every offset looks right, and the new records below the committed one
+    are never read."""
+    kafka = start_kafka()
+    rig = make_rig(kafka, seed=12, partitions=1, settings={"kafka": {"delivery": delivery}})
+    rig.publish(500)
+    kafka.stop()
+    older = kafka.copy_of_log(rig.input, 0)
+    kafka.start()
+    rig.publish(500)
+    (member,) = rig.start()
+    rig.caught_up()
+    rig.stop()
+    kafka.stop()
+    kafka.restore_log(rig.input, 0, older)
+    kafka.start()
+    assert kafka.end_offsets(rig.input) == {0: 500}
+    kafka.produce(rig.input, rig.stream.take(1500))
+    member.start()
+    assert member.ended() == 1
+    last = member.log().splitlines()[-1]
+    assert f"{rig.input}[0]: Kafka lost its records from offset 500 on" in last
+    assert "set store.namespace and kafka.group_id to new names" in last
+    assert "Traceback" not in member.log()
+
+
 @pytest.mark.parametrize("records", [200, 3000])
 def test_input_topic_that_was_created_again_is_refused(make_rig: MakeRig, records: int) -> None:
     """With fewer records than before, and with more, where every old offset still exists."""

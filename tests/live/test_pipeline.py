@@ -97,6 +97,9 @@ class Log:
     def commit(self, next_offsets: dict[tuple[str, int], int]) -> None:
         self.story.append(f"commit {next_offsets['events', 0]}")
 
+    def leader_epochs(self, next_offsets: Any) -> dict[tuple[str, int], int]:
+        return dict.fromkeys(next_offsets, 3)
+
     def deliver(self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any) -> None:
         if self.failures:
             raise self.failures.pop()
@@ -180,15 +183,21 @@ class NotedStore(MemoryStore):
         self._story.append(f"save {len(rows)}")
         return super().save(states, rows)
 
-    def advance(self, next_offsets: Any) -> None:
+    def advance(self, next_offsets: Any, epochs: Any = None) -> None:
         self._story.append(f"advance {next_offsets['events', 0]}")
-        super().advance(next_offsets)
+        super().advance(next_offsets, epochs)
 
 
 def test_the_watermark_moves_after_its_records_and_offsets_come_last(engine: NativeEngine) -> None:
     log = Log(batch(encode_events([event("ann"), event("bob")])))
     pipeline(log, NotedStore(log.story), engine).step()
     assert log.story == ["save 2", "advance 2", "deliver 2", "commit 2"]
+
+
+def test_the_watermark_keeps_the_leader_epoch_of_its_last_record(engine: NativeEngine) -> None:
+    log, store = Log(batch(encode_events([event("ann")]))), MemoryStore(SPACE.fingerprint)
+    pipeline(log, store, engine).step()
+    assert store.watermark_epochs([("events", 0)]) == {("events", 0): (1, 3)}
 
 
 def test_a_save_that_failed_leaves_the_watermark_where_it_was(engine: NativeEngine) -> None:

@@ -134,6 +134,12 @@ class SimulatedConsumer:
             # Assigning anew also drops what was fetched already.
             self._messages = [m for m in self._messages if m.tp != (p.topic, p.partition)]
 
+    def seek(self, partition: KafkaPartition) -> None:
+        """With a leader epoch librdkafka asks whether the log was cut; logs here never are."""
+        if (partition.topic, partition.partition) not in self._positions:
+            raise failure(KafkaError._STATE, "not assigned")
+        self._positions[partition.topic, partition.partition] = partition.offset
+
     def pause(self, partitions: Sequence[KafkaPartition]) -> None:
         # What the client had fetched it may hand out all the same. librdkafka is not known to do
         # it in this case; the product promises to hold either way.

@@ -97,6 +97,8 @@ class KafkaAdmin:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = dict(properties)
+        self._identities: dict[str, Future[Any]] = {}  # questions that are not answered yet
+        self._identity_seconds = IDENTITY_SECONDS
         self._connected = Connected(AdminClient, self._properties)
         self._client = self._connected.client
 
@@ -275,12 +277,23 @@ class KafkaAdmin:
     def identity(self, topic: str) -> str:
         """Kafka's id of `topic`, which a topic created again under its name does not have.
 
-        Empty where the brokers keep no ids.
+        Empty where the brokers keep no ids. Where Kafka does not answer soon, later calls look for
+        the answer without waiting, until it has answered again.
         """
-        request = TopicCollection([topic])
-        future = self._client.describe_topics(request, request_timeout=IDENTITY_SECONDS)[topic]
-        doing, rights = f"asking what {topic} is", Rights(topic=f"Read on topic {topic}")
-        identity = str(self._answer(future, doing, rights=rights).topic_id)
+        doing, rights = f"asking for the id of {topic}", Rights(topic=f"Read on topic {topic}")
+        future = self._identities.pop(topic, None)
+        if future is None:
+            request = TopicCollection([topic])
+            future = self._client.describe_topics(request, request_timeout=REQUEST_SECONDS)[topic]
+        try:
+            found = self._answer(future, doing, self._identity_seconds, rights=rights)
+        except BusUnavailable:
+            self._identity_seconds = 0.0
+            if not future.done():
+                self._identities[topic] = future
+            raise
+        self._identity_seconds = IDENTITY_SECONDS
+        identity = str(found.topic_id)
         return "" if identity == NO_IDENTITY else identity
 
     def _group_offsets(self, group: str, partitions: list[KafkaPartition]) -> list[KafkaPartition]:

@@ -24,10 +24,11 @@ from stream_scorer.errors import BusUnavailable, Halt
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import Rights, ask
-from stream_scorer.io.kafka.group_offsets import REQUEST_SECONDS, UNKNOWN_EPOCH, GroupOffsets
+from stream_scorer.io.kafka.group_offsets import REQUEST_SECONDS, GroupOffsets
+from stream_scorer.io.kafka.leader_epochs import UNKNOWN_EPOCH, seek_with_epochs
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
-from stream_scorer.io.kafka.start_offset import check_in_log, start_offset
+from stream_scorer.io.kafka.start_offset import check_in_log, logged_start
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ class Positions(Protocol):
     """The store's watermarks: the offset up to which it has every event."""
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+    def watermark_epochs(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]: ...
     def begin(self, offsets: dict[TopicPartition, int]) -> None: ...
     def release(self, partitions: list[TopicPartition]) -> None: ...
 
@@ -199,6 +203,17 @@ class KafkaSource:
         """What a transaction needs to commit offsets of what `poll` gave. Raises BusUnavailable."""
         return self._membership.metadata()
 
+    def for_commit(self, next_offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
+        """These offsets as a transaction commits them."""
+        return self._offsets.for_commit(next_offsets)
+
+    def leader_epochs(
+        self, next_offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """The leader epoch of the last record before each of these offsets, where it is known."""
+        found = {tp: self._offsets.epochs.at(tp, offset) for tp, offset in next_offsets.items()}
+        return {tp: epoch for tp, epoch in found.items() if epoch != UNKNOWN_EPOCH}
+
     def close(self) -> None:
         """Leave the group. Only what was passed to `commit` is committed."""
         if not self._closed:
@@ -234,12 +249,13 @@ class KafkaSource:
         if not fresh.all():
             rows = np.flatnonzero(fresh)
             batch, messages = batch.take(rows), [messages[i] for i in rows.tolist()]
-        self._next |= batch.next_offsets()
+        following = batch.next_offsets()
         for number, tp in enumerate(batch.partitions):
-            rows = np.flatnonzero(batch.partition_index == number)
-            if len(rows):
-                epoch = messages[int(rows[-1])].leader_epoch()
-                self._offsets.epochs[tp] = UNKNOWN_EPOCH if epoch is None else epoch
+            rows = np.flatnonzero(batch.partition_index == number).tolist()
+            if rows:
+                self._offsets.epochs.check(tp, [messages[i] for i in rows])
+                self._offsets.epochs.know(tp, following[tp], messages[rows[-1]].leader_epoch())
+        self._next |= following
         return batch
 
     def _start_pending(self) -> None:
@@ -248,32 +264,19 @@ class KafkaSource:
         if not partitions:
             return
         marks = self._positions.watermarks(partitions)
+        for tp, (offset, epoch) in self._positions.watermark_epochs(partitions).items():
+            if marks.get(tp) == offset:
+                self._offsets.epochs.know(tp, offset, epoch)
         committed = self._offsets.ask(self._consumer, partitions)
-        starts = {tp: self._start(tp, committed.get(tp), marks.get(tp)) for tp in partitions}
+        starts = {
+            tp: logged_start(tp, committed.get(tp), marks.get(tp), self._log_range(tp))
+            for tp in partitions
+        }
         self._positions.begin(starts)
         self._offsets.committed |= committed
         self._commit_starts({tp: o for tp, o in starts.items() if tp not in committed})
         self._read_from(starts)
         self._pending.clear()
-
-    def _start(self, tp: TopicPartition, committed: int | None, mark: int | None) -> int:
-        start = start_offset(tp, committed, mark, self._log_range(tp))
-        if committed is not None and start < committed:
-            log.warning(
-                "%s[%d]: reading from %d, %d records below the committed offset: the store lacks "
-                "its newest writes, or is a namespace that a replay built up to there",
-                *tp, start, committed - start,
-            )  # fmt: skip
-        elif committed is None and mark is None and start > 0:
-            log.warning(
-                "%s[%d]: this group and namespace are new, and the log begins at offset %d: events "
-                "before it were deleted, so vectors lack them; to have them, replay their files "
-                "into a new namespace first",
-                *tp, start,
-            )  # fmt: skip
-        else:
-            log.info("%s[%d]: reading from %d", *tp, start)
-        return start
 
     def _commit_starts(self, starts: dict[TopicPartition, int]) -> None:
         """Commit a group's first offsets before anything is read.
@@ -293,11 +296,17 @@ class KafkaSource:
             )
 
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
-        partitions = [
-            KafkaPartition(*tp, offset, leader_epoch=self._offsets.epochs.get(tp, UNKNOWN_EPOCH))
-            for tp, offset in starts.items()
-        ]
+        partitions = [KafkaPartition(*tp, offset) for tp, offset in starts.items()]
         ask("assigning", self._consumer.incremental_assign, partitions)
+        try:
+            seek_with_epochs(self._consumer, starts, self._offsets.epochs)
+        except (BusUnavailable, Halt):
+            # Not to be read before it was asked: their start is found anew.
+            ask("unassigning", self._consumer.incremental_unassign, partitions)
+            for tp in starts:
+                self._next.pop(tp, None)
+            self._pending |= starts.keys()
+            raise
         self._next |= starts
         for tp in starts:
             self._ends.pop(tp, None)

@@ -12,6 +12,8 @@ from confluent_kafka import KafkaError, Message
 
 from stream_scorer.errors import FRESH_START, ClientLost, Halt, HistoryGone
 from stream_scorer.io.kafka.errors import NO_RIGHTS, ErrorLog, Rights, translate_error
+from stream_scorer.io.kafka.leader_epochs import is_truncation, truncation
+from stream_scorer.io.kafka.messages import partition_of
 
 
 class ConsumerErrors:
@@ -41,19 +43,15 @@ class ConsumerErrors:
 
     def on_message_error(self, message: Message, error: KafkaError) -> None:
         """For a message that carries an error instead of a record."""
-        where = f"{message.topic()}[{message.partition()}]"
+        if is_truncation(error):
+            self._failure = truncation(partition_of(message), error)
         # What auto.offset.reset "error" makes of an offset that the log does not hold.
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            offset = "the offset" if message.offset() is None else f"offset {message.offset()}"
             self._failure = HistoryGone(
-                f"{where}: Kafka no longer holds offset {message.offset()}, which must be read "
-                "next: events were deleted before they were read, or the topic was deleted and "
-                "created again; give the topic a longer retention, and " + FRESH_START
-            )
-        # Noticed by the leader epochs that partitions are assigned with.
-        elif error.code() == KafkaError._LOG_TRUNCATION:
-            self._failure = Halt(
-                f"{where}: {error.str()}; the log lost records that were already read; "
-                + FRESH_START
+                f"{message.topic()}[{message.partition()}]: Kafka no longer holds {offset} that "
+                "must be read next: events were deleted before they were read, or the topic was "
+                f"deleted and created again; give the topic a longer retention, and {FRESH_START}"
             )
         else:
             self.on_client_error(error)

@@ -9,7 +9,7 @@ without such a name, as earlier versions and other tools commit them, are taken 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -17,11 +17,11 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import FRESH_START, InputError
 from stream_scorer.io.kafka.errors import GROUP_IS_REBALANCING, ask, translate_error
+from stream_scorer.io.kafka.leader_epochs import LeaderEpochs
 
 log = logging.getLogger(__name__)
 
 REQUEST_SECONDS = 10.0  # one question to a broker; well below max.poll.interval.ms
-UNKNOWN_EPOCH = -1
 _MARK = "stream-scorer namespace "
 
 
@@ -56,8 +56,7 @@ class GroupOffsets:
         self._namespace = namespace
         self.committed: dict[TopicPartition, int] = {}  # all below them is published
         self._waiting: dict[TopicPartition, int] = {}
-        # By partition; with it the client notices that the log was cut off below what was read.
-        self.epochs: dict[TopicPartition, int] = {}  # leader epoch of the last record read
+        self.epochs = LeaderEpochs()
 
     def ask(
         self, consumer: Consumer, partitions: Iterable[TopicPartition]
@@ -75,6 +74,7 @@ class GroupOffsets:
         found = [a for a in answers if a.offset >= 0]
         for answer in found:
             self._check(answer)
+            self.epochs.know((answer.topic, answer.partition), answer.offset, answer.leader_epoch)
         return {(a.topic, a.partition): a.offset for a in found}
 
     def _check(self, answer: KafkaPartition) -> None:
@@ -88,7 +88,8 @@ class GroupOffsets:
 
     def note(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """A transaction has committed these."""
-        self.committed |= self._forward(next_offsets)
+        for tp, offset in self._forward(next_offsets).items():
+            self._committed(tp, offset)
 
     def waiting(self) -> list[TopicPartition]:
         """The partitions whose offsets are still to be committed."""
@@ -99,11 +100,12 @@ class GroupOffsets:
         for tp in partitions:
             self._waiting.pop(tp, None)
 
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
         """This member no longer reads these."""
         for tp in partitions:
-            for known in (self._waiting, self.committed, self.epochs):
+            for known in (self._waiting, self.committed):
                 known.pop(tp, None)
+        self.epochs.forget(partitions)
 
     def commit(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
         """Commit what waits of these, and wait for the answer. Raises BusUnavailable or Halt.
@@ -113,14 +115,9 @@ class GroupOffsets:
         # What was committed meanwhile, by a transaction or by an attempt whose answer was lost,
         # must not be taken back.
         self._waiting = self._forward(self._waiting)
-        offsets = [
-            KafkaPartition(
-                *tp, self._waiting[tp], metadata=metadata_of(self._namespace),
-                leader_epoch=self.epochs.get(tp, UNKNOWN_EPOCH),
-            )
-            for tp in partitions
-            if tp in self._waiting
-        ]  # fmt: skip
+        offsets = self.for_commit(
+            {tp: self._waiting[tp] for tp in partitions if tp in self._waiting}
+        )
         if not offsets:
             return
         try:
@@ -130,12 +127,24 @@ class GroupOffsets:
         except KafkaException as error:
             errors, done = [error.args[0]], []
         for tp in done:
-            self.committed[tp] = self._waiting.pop(tp)
+            self._committed(tp, self._waiting.pop(tp))
         for trouble in errors:
             if trouble.code() in GROUP_IS_REBALANCING:
                 log.info("the commit is left for later: %s", trouble.str())
             else:
                 raise translate_error(trouble, "committing offsets")
+
+    def for_commit(self, next_offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
+        """These offsets for a commit, with the namespace and what is known of leader epochs."""
+        metadata = metadata_of(self._namespace)
+        return [
+            KafkaPartition(*tp, offset, metadata=metadata, leader_epoch=self.epochs.at(tp, offset))
+            for tp, offset in next_offsets.items()
+        ]
+
+    def _committed(self, tp: TopicPartition, offset: int) -> None:
+        self.committed[tp] = offset
+        self.epochs.drop_below(tp, offset)
 
     def _forward(self, next_offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         # Never back: what lies between is published, and the next owner would publish it again.

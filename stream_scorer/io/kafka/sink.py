@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from confluent_kafka import TopicPartition as KafkaPartition
+
 from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
-from stream_scorer.io.kafka.transaction import TIMEOUT_MS, Transaction
+from stream_scorer.io.kafka.transaction import TIMEOUT_MS, Transaction, plain_offsets
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 class KafkaSink:
     """Propensities to the output topic, dead letters to theirs.
 
-    properties: librdkafka's; with transactional.id, `group_metadata` and `namespace` must be the
+    properties: librdkafka's; with transactional.id, `group_metadata` and `for_commit` must be the
     source's, and the source must not commit itself.
     """
 
@@ -39,7 +41,7 @@ class KafkaSink:
         max_dead_letter_bytes: int,
         clock_ms: Callable[[], int],
         group_metadata: Callable[[], bytes] | None = None,
-        namespace: str = "",
+        for_commit: Callable[[dict[TopicPartition, int]], list[KafkaPartition]] = plain_offsets,
     ) -> None:
         self._output_topic, self._dead_letter_topic = output_topic, dead_letter_topic
         # How many original bytes a dead letter keeps: fewer each time that its topic refuses it.
@@ -52,7 +54,7 @@ class KafkaSink:
             else Transaction(
                 self._producer.client,
                 group_metadata,
-                namespace,
+                for_commit,
                 lambda: self._producer.connections.broken,
                 int(properties.get("transaction.timeout.ms", TIMEOUT_MS)),
             )

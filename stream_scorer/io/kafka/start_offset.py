@@ -18,31 +18,60 @@ the log does not begin at 0. Nothing is skipped silently then: `HistoryGone` say
 
 from __future__ import annotations
 
+import logging
+
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import FRESH_START, Halt, HistoryGone
 
+log = logging.getLogger(__name__)
+
+Range = tuple[int, int]  # a log's first offset, and the one after its last
+
+
+def logged_start(
+    partition: TopicPartition, committed: int | None, watermark: int | None, there: Range
+) -> int:
+    """As `start_offset`; logs the start, and what it means where it is an unusual one."""
+    start = start_offset(partition, committed, watermark, there)
+    if committed is not None and start < committed:
+        log.warning(
+            "%s[%d]: reading from %d, %d records below the committed offset: the store lacks its "
+            "newest writes, or is a namespace that a replay built up to there",
+            *partition, start, committed - start,
+        )  # fmt: skip
+    elif committed is None and watermark is None and start > 0:
+        log.warning(
+            "%s[%d]: this group and namespace are new, and the log begins at offset %d: events "
+            "before it were deleted, so vectors lack them; to have them, replay their files into a "
+            "new namespace first",
+            *partition, start,
+        )  # fmt: skip
+    else:
+        log.info("%s[%d]: reading from %d", *partition, start)
+    return start
+
 
 def start_offset(
-    partition: TopicPartition, committed: int | None, watermark: int | None, log: tuple[int, int]
+    partition: TopicPartition, committed: int | None, watermark: int | None, there: Range
 ) -> int:
-    """The offset to read from; `log` is the log's first offset and the one after its last.
+    """The offset to read from, where the log holds the offsets `there`.
 
     Raises HistoryGone, or Halt where the log ends before that offset.
     """
     if committed is None and watermark is None:
-        return log[0]
+        return there[0]
     store_needs = 0 if watermark is None else watermark
     start = store_needs if committed is None else min(committed, store_needs)
-    check_in_log(partition, start, log)
+    check_in_log(partition, start, there)
     # The higher one, too: what the store has beyond the end of the log was lost with a leader, and
     # other records will get these offsets.
-    check_in_log(partition, max(store_needs, committed or 0), log)
+    check_in_log(partition, max(store_needs, committed or 0), there)
     return start
 
 
-def check_in_log(partition: TopicPartition, offset: int, log: tuple[int, int]) -> None:
+def check_in_log(partition: TopicPartition, offset: int, there: Range) -> None:
     """Raises HistoryGone or Halt where reading can't go on from `offset`."""
-    name, (first, end) = f"{partition[0]}[{partition[1]}]", log
+    name, (first, end) = f"{partition[0]}[{partition[1]}]", there
     if offset < first:
         raise HistoryGone(
             f"{name}: the store needs events from offset {offset}, but Kafka's log begins at "

@@ -27,7 +27,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from confluent_kafka import KafkaException, Producer
@@ -36,7 +36,6 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt, StreamScorerError
 from stream_scorer.io.kafka.errors import Fenced, ask, translate_error
-from stream_scorer.io.kafka.group_offsets import metadata_of
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +44,11 @@ REQUEST_SECONDS = 15.0
 COMMIT_SECONDS = 40.0
 OVERDUE_SECONDS = REQUEST_SECONDS + 1.0
 TIMEOUT_MS = 60_000  # librdkafka's own default of transaction.timeout.ms
+
+
+def plain_offsets(next_offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
+    """Offsets as a transaction commits them, without namespace and leader epochs."""
+    return [KafkaPartition(*tp, offset) for tp, offset in next_offsets.items()]
 
 
 class ConnectionLog:
@@ -66,7 +70,7 @@ class ConnectionLog:
 class Transaction:
     """One transaction at a time of `client`, which has a transactional.id.
 
-    namespace: to whom the offsets belong, as of GroupOffsets. broken: how often a
+    for_commit: gives offsets the form in which they are committed. broken: how often a
     connection of the client broke, or a request timed out. timeout_ms: the client's
     transaction.timeout.ms.
     """
@@ -75,14 +79,14 @@ class Transaction:
         self,
         client: Producer,
         group_metadata: Callable[[], bytes],
-        namespace: str = "",
+        for_commit: Callable[[dict[TopicPartition, int]], list[KafkaPartition]] = plain_offsets,
         broken: Callable[[], int] = lambda: 0,
         timeout_ms: int = TIMEOUT_MS,
     ) -> None:
         self._broken, self._timeout_seconds = broken, timeout_ms / 1000
         self._replaced_because = ""  # why the client must be replaced, "" where it need not be
         self._client, self._group_metadata = client, group_metadata
-        self._offset_metadata = metadata_of(namespace)
+        self._for_commit = for_commit
         self._open = False
         self.stuck = False  # a call never came back, so this client must not be used any more
         # This fences an older producer of the same id, and waits until its transaction is over.
@@ -124,10 +128,7 @@ class Transaction:
 
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Send the offsets and commit. Raises BusUnavailable, ClientLost or Halt."""
-        offsets = [
-            KafkaPartition(*tp, offset, metadata=self._offset_metadata)
-            for tp, offset in next_offsets.items()
-        ]
+        offsets = self._for_commit(next_offsets)
         send = self._client.send_offsets_to_transaction
         # Of the rebalance that was handled last, never the client's newest: see membership.py.
         metadata = self._group_metadata()

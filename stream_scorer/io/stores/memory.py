@@ -25,6 +25,7 @@ from stream_scorer.core.features.state_codec import (
     unpack_words,
 )
 from stream_scorer.errors import StoreRewound
+from stream_scorer.io.stores.store import Epochs
 
 FIRST_WORDS = 1 << 16
 FIRST_CUSTOMERS = 1024
@@ -41,6 +42,7 @@ class MemoryStore:
         self._start = np.zeros(FIRST_CUSTOMERS, np.int64)  # by customer number
         self._length = np.zeros(FIRST_CUSTOMERS, np.int64)
         self._watermarks: dict[TopicPartition, int] = {}
+        self._epochs: dict[TopicPartition, tuple[int, int]] = {}  # with their watermarks
 
     def __len__(self) -> int:
         return len(self._number)
@@ -71,6 +73,13 @@ class MemoryStore:
         """The next offset that the store needs of each partition that it knows."""
         return {tp: self._watermarks[tp] for tp in partitions if tp in self._watermarks}
 
+    def watermark_epochs(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """The watermark that last moved with a leader epoch, and that epoch; of no meaning where
+        the watermark is another one by now."""
+        return {tp: self._epochs[tp] for tp in partitions if tp in self._epochs}
+
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """A partition new to the store starts at its offset. Raises StoreRewound where the store
         holds less: what lies between would never be read."""
@@ -83,10 +92,15 @@ class MemoryStore:
     def release(self, partitions: list[TopicPartition]) -> None:
         """This owner no longer reads these partitions."""
 
-    def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
+    def advance(
+        self, next_offsets: dict[TopicPartition, int], epochs: Epochs | None = None
+    ) -> None:
         """Move watermarks: every event below `next_offsets` is saved."""
         for tp, offset in next_offsets.items():
-            self._watermarks[tp] = max(offset, self._watermarks.get(tp, -1))
+            if offset > self._watermarks.get(tp, -1):
+                self._watermarks[tp] = offset
+                if epochs and tp in epochs:
+                    self._epochs[tp] = offset, epochs[tp]
 
     def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:
         """All customers in the order of their ids, a batch at a time."""

@@ -3,6 +3,7 @@
 Keys, all under the namespace NS from the settings:
   NS:c:CUSTOMER_ID              string, one record (state_codec.py), with an expiry if set
   NS:watermark:TOPIC:PARTITION  decimal, the next offset that the store still needs
+  NS:epoch:TOPIC:PARTITION      decimals, a watermark and Kafka's leader epoch before it: 120 3
   NS:start:TOPIC:PARTITION      decimal, the first watermark: no earlier event went in
   NS:fingerprint                16 hexadecimal digits, set once
   NS:rules                      JSON: settings that say which events count, all values it was read
@@ -57,6 +58,7 @@ from stream_scorer.errors import (
 from stream_scorer.io.stores.redis_errors import not_an_offset
 from stream_scorer.io.stores.redis_script import Call, Script
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
+from stream_scorer.io.stores.store import Epochs
 
 Answer = TypeVar("Answer")
 
@@ -228,6 +230,18 @@ class RedisStore:
             self._seen[tp] = max(offset, self._least(tp))
         return {tp: 0 for tp in partitions if tp in self._seen} | found
 
+    def watermark_epochs(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """The watermark that last moved with a leader epoch, and that epoch; of no meaning where
+        the watermark is another one by now."""
+        if not partitions:
+            return {}
+        keys = [self._epoch_key(tp) for tp in partitions]
+        found = zip(partitions, self._ask(lambda: self._client.mget(keys)), strict=True)
+        words = {tp: value.split() for tp, value in found if value is not None}
+        return {tp: (int(offset), int(epoch)) for tp, (offset, epoch) in words.items()}
+
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """From now on this owner reads these partitions; one that is new to the store starts at its
         offset.
@@ -261,19 +275,24 @@ class RedisStore:
         """This owner no longer reads these partitions."""
         self._owned -= set(partitions)
 
-    def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
+    def advance(
+        self, next_offsets: dict[TopicPartition, int], epochs: Epochs | None = None
+    ) -> None:
         """Move watermarks: every event below `next_offsets` is saved.
 
+        epochs: the leader epoch of the last record before such an offset, where it is known.
         Raises StoreRewound, or StoreUnavailable where the last save is lost and has to be repeated.
         """
         if not next_offsets:
             return
         partitions = list(next_offsets)
-        keys = [*(self._watermark_key(tp) for tp in partitions), self.mark_key]
+        keys = [self._watermark_key(tp) for tp in partitions]
+        keys += [*(self._epoch_key(tp) for tp in partitions), self.mark_key]
         least = [self._least(tp) for tp in partitions]
         new = [next_offsets[tp] for tp in partitions]
         mark, self._unadvanced = self._unadvanced, ""
-        calls: list[Call] = [(keys, [*least, *new, mark])]
+        known = [(epochs or {}).get(tp, "") for tp in partitions]
+        calls: list[Call] = [(keys, [*least, *new, *known, mark])]
         (answer,) = self._ask(lambda: self._advance.run(calls))
         self._check(answer)
         self._seen |= {tp: max(self._least(tp), next_offsets[tp]) for tp in partitions}
@@ -385,6 +404,9 @@ class RedisStore:
 
     def _key(self, customer_id: str) -> str:
         return f"{self._namespace}:c:{customer_id}"
+
+    def _epoch_key(self, partition: TopicPartition) -> str:
+        return f"{self._namespace}:epoch:{partition[0]}:{partition[1]}"
 
     def _start_key(self, partition: TopicPartition) -> str:
         return f"{self._namespace}:start:{partition[0]}:{partition[1]}"

@@ -7,11 +7,13 @@ declaration, which the store was opened with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates
+
+Epochs = Mapping[TopicPartition, int]
 
 
 class Store(Protocol):
@@ -36,6 +38,14 @@ class Store(Protocol):
         """The watermark of each of these partitions that the store knows."""
         ...
 
+    def watermark_epochs(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Of each of these partitions, the watermark that last moved with Kafka's leader epoch of
+        the record before it, and that epoch; of no meaning where the watermark is another one by
+        now."""
+        ...
+
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """This owner reads on from `offsets`. They are the watermarks of partitions that are new to
         the store; known ones keep theirs.
@@ -48,8 +58,13 @@ class Store(Protocol):
         """This owner no longer reads these partitions."""
         ...
 
-    def advance(self, next_offsets: dict[TopicPartition, int]) -> None:
-        """Move watermarks: every event below `next_offsets` is saved."""
+    def advance(
+        self, next_offsets: dict[TopicPartition, int], epochs: Epochs | None = None
+    ) -> None:
+        """Move watermarks: every event below `next_offsets` is saved.
+
+        epochs: the leader epoch of the last record before such an offset, where it is known.
+        """
         ...
 
     def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:

@@ -17,19 +17,19 @@ TP = ("in", 0)
 class Group:
     """A consumer client: what the group has committed, and what is committed next."""
 
-    def __init__(self, offset: int = 5, metadata: str = "") -> None:
-        self.offset, self.metadata, self.refuses = offset, metadata, False
+    def __init__(self, offset: int = 5, metadata: str = "", epoch: int = -1) -> None:
+        self.offset, self.metadata, self.refuses, self.epoch = offset, metadata, False, epoch
 
     def committed(self, partitions: Any, _timeout: float) -> Any:
         (p,) = partitions
-        return [KafkaPartition(p.topic, p.partition, self.offset, self.metadata)]
+        return [KafkaPartition(p.topic, p.partition, self.offset, self.metadata, self.epoch)]
 
     def commit(self, *, offsets: Any, asynchronous: bool) -> Any:
         assert not asynchronous
         if self.refuses:
             raise KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
         (p,) = offsets
-        self.offset, self.metadata = p.offset, p.metadata
+        self.offset, self.metadata, self.epoch = p.offset, p.metadata, p.leader_epoch
         return [KafkaPartition(p.topic, p.partition, p.offset)]
 
 
@@ -79,3 +79,36 @@ def test_a_start_whose_commit_was_not_answered_is_not_committed_over_a_transacti
     offsets.note({TP: 7})  # by a transaction
     offsets.commit(group, offsets.waiting())  # type: ignore[arg-type]
     assert group.offset == 7, "the next owner would publish again what lies between"
+
+
+def test_a_committed_offset_keeps_the_leader_epoch_that_it_was_committed_with() -> None:
+    offsets = GroupOffsets("mine")
+    assert offsets.ask(Group(5, epoch=3), [TP]) == {TP: 5}  # type: ignore[arg-type]
+    assert [p.leader_epoch for p in offsets.for_commit({TP: 5})] == [3]
+    assert [p.leader_epoch for p in offsets.for_commit({TP: 6})] == [None]
+
+
+def test_an_offset_that_waited_is_committed_with_its_own_epoch() -> None:
+    """Not with that of a record which was read later: the log would look as if it had been cut."""
+    group, offsets = Group(), GroupOffsets("mine")
+    offsets.epochs.know(TP, 7, 3)
+    offsets.add({TP: 7})
+    group.refuses = True
+    offsets.commit(group, [TP])  # type: ignore[arg-type]
+    offsets.epochs.know(TP, 9, 4)
+    group.refuses = False
+    offsets.commit(group, [TP])  # type: ignore[arg-type]
+    assert (group.offset, group.epoch) == (7, 3)
+    offsets.add({TP: 9})
+    offsets.commit(group, [TP])  # type: ignore[arg-type]
+    assert (group.offset, group.epoch) == (9, 4)
+
+
+def test_epochs_below_the_committed_offset_are_forgotten() -> None:
+    offsets = GroupOffsets("mine")
+    for offset in range(1, 100):
+        offsets.epochs.know(TP, offset, 3)
+        offsets.note({TP: offset})
+    assert len(offsets.epochs._known[TP]) == 1
+    offsets.forget([TP])
+    assert offsets.epochs._known == {}

@@ -26,6 +26,7 @@ class Marks:
 
     marks: dict[TopicPartition, int] = field(default_factory=dict)
     failures: int = 0
+    epochs: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
     begun: dict[TopicPartition, int] = field(default_factory=dict)
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -33,6 +34,11 @@ class Marks:
             self.failures -= 1
             raise StoreUnavailable("not now")
         return {tp: self.marks[tp] for tp in partitions if tp in self.marks}
+
+    def watermark_epochs(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        return {tp: self.epochs[tp] for tp in partitions if tp in self.epochs}
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         self.begun |= offsets
@@ -86,16 +92,20 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
 
     def start(
         topic: str, *, values: int = 10, committed: int | None = None, mark: int | None = None,
-        value_bytes: int = 1, failures: int = 0, commits: bool = True,
+        value_bytes: int = 1, failures: int = 0, commits: bool = True, epoch: int = -1,
+        mark_epoch: int | None = None,
     ) -> None:  # fmt: skip
         for _ in range(values):
             producer.produce(topic, value=b"v" * value_bytes, key=b"k", partition=0)
         assert producer.flush(20) == 0
         if committed is not None:
             probe = Consumer({"bootstrap.servers": mock_kafka, "group.id": topic})
-            probe.commit(offsets=[KafkaPartition(topic, 0, committed)], asynchronous=False)
+            offset = KafkaPartition(topic, 0, committed, leader_epoch=epoch)
+            probe.commit(offsets=[offset], asynchronous=False)
             probe.close()
         marks = Marks({} if mark is None else {(topic, 0): mark}, failures)
+        if mark is not None and mark_epoch is not None:
+            marks.epochs = {(topic, 0): (mark, mark_epoch)}
         properties = {"bootstrap.servers": mock_kafka, "group.id": topic}
         source = KafkaSource(
             properties, topic, marks, max_events=1000, max_age_ms=100, commits=commits
@@ -124,6 +134,10 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("start-later")
     start("metadata")
     start("held")
+    start("same-log", committed=7, mark=7, epoch=0)
+    start("another-log", committed=7, mark=7, mark_epoch=5)  # the mock cluster's only epoch is 0
+    start("another-log-below", committed=2, mark=7, mark_epoch=5)
+    start("newer-records", committed=4, mark=8)
     yield started
     for scenario in started.values():
         scenario.source.close()
@@ -173,6 +187,43 @@ def test_offsets_that_kafka_no_longer_holds_are_not_skipped(
 def test_topic_that_was_created_again_is_noticed(scenarios: dict[str, Scenario]) -> None:
     with pytest.raises(Halt, match="at offset 50, but Kafka's log ends at 10: the topic was del"):
         scenarios["recreated"].first_batch()
+
+
+def test_log_that_has_the_epoch_of_the_committed_offset_is_read_on(
+    scenarios: dict[str, Scenario],
+) -> None:
+    scenario = scenarios["same-log"]
+    batch = scenario.read(3)
+    assert batch.offsets.tolist()[-1] == 9
+    following = batch.next_offsets()
+    scenario.source.commit(following)
+    assert scenario.source.leader_epochs(following) == {("same-log", 0): 0}
+    assert [p.leader_epoch for p in scenario.source.for_commit(following)] == [0]
+    assert scenario.source.leader_epochs({("same-log", 0): 3, ("other", 0): 3}) == {}
+    probe = Consumer({"bootstrap.servers": scenario.address, "group.id": "same-log"})
+    stored = probe.committed([KafkaPartition("same-log", 0)], 10)[0]
+    probe.close()
+    assert (stored.offset, stored.leader_epoch) == (10, 0)
+
+
+def test_log_without_the_epoch_of_the_watermark_is_refused(
+    scenarios: dict[str, Scenario],
+) -> None:
+    with pytest.raises(Halt, match=r"another-log\[0\]: Kafka lost its newest records after they"):
+        scenarios["another-log"].first_batch()
+
+
+def test_start_below_an_offset_whose_epoch_is_known_is_read(scenarios: dict[str, Scenario]) -> None:
+    """Its own epoch is not known, so that only newer epochs below the offset would show a cut."""
+    assert scenarios["another-log-below"].read(8).offsets.tolist()[-1] == 9
+
+
+def test_a_newer_epoch_below_the_watermark_is_refused(scenarios: dict[str, Scenario]) -> None:
+    scenario = scenarios["newer-records"]
+    # Older than any record of the mock cluster.
+    scenario.source._offsets.epochs._known = {("newer-records", 0): {8: -2}}
+    with pytest.raises(Halt, match=r"newer-records\[0\]: Kafka lost its records from offset 4 on"):
+        scenario.first_batch()
 
 
 def test_store_that_is_away_at_assignment_is_asked_again(scenarios: dict[str, Scenario]) -> None:

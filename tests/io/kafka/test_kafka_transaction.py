@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
+from stream_scorer.io.kafka.group_offsets import GroupOffsets
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.transaction import Transaction
 
@@ -105,6 +106,21 @@ def test_refused_offsets_undo_what_was_sent() -> None:
         commit(client)
     assert not isinstance(raised.value, ClientLost)
     assert client.asked[-1] == "abort_transaction"
+
+
+def test_offsets_are_sent_in_the_form_that_the_source_gives_them() -> None:
+    sent: list[tuple[int, str | None, int | None]] = []
+
+    class Sending(Failing):
+        def send_offsets_to_transaction(self, offsets: Any, *_rest: object) -> None:
+            sent.extend((p.offset, p.metadata, p.leader_epoch) for p in offsets)
+
+    offsets = GroupOffsets("mine")
+    offsets.epochs.know(("in", 0), 10, 3)
+    transaction = Transaction(Sending(), lambda: b"generation 1", offsets.for_commit)  # type: ignore[arg-type]
+    with transaction.begun():
+        transaction.commit({("in", 0): 10})
+    assert sent == [(10, "stream-scorer namespace mine", 3)]
 
 
 def test_transaction_that_cannot_be_undone_takes_a_new_client() -> None:

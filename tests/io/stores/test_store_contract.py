@@ -123,6 +123,22 @@ def test_watermarks_begin_once_and_only_rise(store: Store) -> None:
     assert store.watermarks([tp]) == {tp: 9}
 
 
+def test_a_watermark_keeps_the_leader_epoch_that_it_moved_with(store: Store) -> None:
+    tp, other = ("events", 0), ("events", 1)
+    assert store.watermark_epochs([]) == {}
+    store.begin({tp: 5, other: 5})
+    assert store.watermark_epochs([tp, other]) == {}
+    store.advance({tp: 9, other: 7}, {tp: 3})
+    assert store.watermark_epochs([tp, other]) == {tp: (9, 3)}
+    store.advance({tp: 8}, {tp: 2})  # the watermark does not move back, and nor does its epoch
+    assert store.watermark_epochs([tp]) == {tp: (9, 3)}
+    store.advance({tp: 12})
+    # Of the watermark of before, so that it says nothing about this one.
+    assert store.watermark_epochs([tp]) == {tp: (9, 3)}
+    store.advance({tp: 13}, {tp: 0})
+    assert store.watermark_epochs([tp]) == {tp: (13, 0)}
+
+
 def test_a_partition_that_begins_above_its_watermark_is_a_rewind(store: Store) -> None:
     """What lies between would never be read."""
     store.begin({("events", 0): 5})
