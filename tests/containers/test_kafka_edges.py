@@ -127,7 +127,7 @@ def test_nothing_lags_behind_the_end_of_a_transaction(
         if not source.lag()[name, 0]:
             break
     source.seek({(name, 0): 0})
-    assert source._ends == {}
+    assert source._lag.ends == {}
 
 
 def test_members_share_partitions_and_nothing_is_lost_when_they_come_and_go(

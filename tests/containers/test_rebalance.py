@@ -48,7 +48,7 @@ def test_a_suspended_member_spoils_nothing(make_rig: MakeRig, moment: str, deliv
     heir.wait_for_log(r"\[0\]: reading.*(?s:.*)\[5\]: reading", 30)
     rig.more_is_done(1500)
     zombie.thaw()
-    zombie.wait_for_log("lost, without a chance to commit|revoked", 30)
+    zombie.wait_for_log("lost before their offsets|revoked", 30)
     if moment == "stop-after-load":
         name = "stream_scorer_refused_writes"
         wait_until("its writes were refused", lambda: zombie.metric(name) > 0, 30)

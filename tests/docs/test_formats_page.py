@@ -209,11 +209,12 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         store.remember_file_start("FILE", 0)
         store.begin({("TOPIC", 7): 0})
         store.save(states(1, 1, 1, 1), np.arange(1))
-        store.advance({("TOPIC", 7): 1})
+        store.advance({("TOPIC", 7): 1}, {("TOPIC", 7): 3})
         found = {key.decode() for key in client.scan_iter()}
     as_said = {
         "NAMESPACE:c:a": "NAMESPACE:c:CUSTOMER_ID",
         "NAMESPACE:watermark:TOPIC:7": "NAMESPACE:watermark:TOPIC:PARTITION",
+        "NAMESPACE:epoch:TOPIC:7": "NAMESPACE:epoch:TOPIC:PARTITION",
         "NAMESPACE:start:TOPIC:7": "NAMESPACE:start:TOPIC:PARTITION",
     }
     shown = {as_said.get(key, re.sub(r"saved:[0-9a-f]{32}", "saved:OWNER", key)) for key in found}

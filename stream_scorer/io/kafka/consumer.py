@@ -25,6 +25,7 @@ from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import Rights, ask
 from stream_scorer.io.kafka.group_offsets import REQUEST_SECONDS, GroupOffsets
+from stream_scorer.io.kafka.lag import Lag
 from stream_scorer.io.kafka.leader_epochs import UNKNOWN_EPOCH, seek_with_epochs
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
@@ -83,8 +84,7 @@ class KafkaSource:
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._offsets = GroupOffsets(namespace)
-        # By partition, where the log ended when it was read up to there.
-        self._ends: dict[TopicPartition, int] = {}
+        self._lag = Lag()
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
         rights = Rights(
@@ -185,19 +185,9 @@ class KafkaSource:
         self._held = [m for m in self._held if partition_of(m) in self._next]
 
     def lag(self) -> dict[TopicPartition, int]:
-        """For each partition read from, how many records the log holds beyond the last one read.
-
-        Offsets without a record, as the end of a transaction leaves one, do not count where they
-        are the log's last.
-        """
-        found = {}
+        """For each partition read from, how many records the log holds beyond the last one read."""
         held = {partition_of(message) for message in self._held}
-        for tp, following in self._next.items():
-            # cached: as of the last fetch, so that asking costs no round trip for each partition.
-            _, end = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
-            reached = 0 if tp in held else self._ends.get(tp, 0)
-            found[tp] = max(end - max(following, reached), 0)
-        return found
+        return self._lag.of(self._consumer, self._next, held)
 
     def group_metadata(self) -> bytes:
         """What a transaction needs to commit offsets of what `poll` gave. Raises BusUnavailable."""
@@ -231,7 +221,7 @@ class KafkaSource:
             if trouble is None:
                 records.append(message)
             elif trouble.code() == KafkaError._PARTITION_EOF:
-                self._ends[partition_of(message)] = message.offset() or 0
+                self._lag.reached(message)
             else:
                 self._errors.on_message_error(message, trouble)
         return records
@@ -274,26 +264,13 @@ class KafkaSource:
         }
         self._positions.begin(starts)
         self._offsets.committed |= committed
-        self._commit_starts({tp: o for tp, o in starts.items() if tp not in committed})
-        self._read_from(starts)
-        self._pending.clear()
-
-    def _commit_starts(self, starts: dict[TopicPartition, int]) -> None:
-        """Commit a group's first offsets before anything is read.
-
-        A crash between the first save and the first commit would otherwise leave only the
-        watermark to start from, which lies past events whose propensities and dead letters
-        nobody has published.
-        """
-        self._offsets.add(starts)
+        new = {tp: o for tp, o in starts.items() if tp not in committed}
         # As in `_commit_waiting`: an evicted client may have joined again since the group was asked
         # which offsets it has, and by now it may have others.
-        if self._membership.is_current(self._consumer):
-            self._offsets.commit(self._consumer, list(starts))
-        if not set(self._offsets.waiting()).isdisjoint(starts):
-            raise BusUnavailable(
-                "the consumer group is rebalancing: its first offsets are not committed yet"
-            )
+        is_member = self._membership.is_current(self._consumer)
+        self._offsets.commit_starts(self._consumer, new, is_member=is_member)
+        self._read_from(starts)
+        self._pending.clear()
 
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
         partitions = [KafkaPartition(*tp, offset) for tp, offset in starts.items()]
@@ -308,8 +285,7 @@ class KafkaSource:
             self._pending |= starts.keys()
             raise
         self._next |= starts
-        for tp in starts:
-            self._ends.pop(tp, None)
+        self._lag.begin_anew(starts)
 
     def _log_range(self, tp: TopicPartition) -> tuple[int, int]:
         query = self._consumer.get_watermark_offsets
@@ -335,7 +311,11 @@ class KafkaSource:
 
     def _on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         self._give_up(consumer, [(p.topic, p.partition) for p in partitions])
-        log.warning("partitions lost, without a chance to commit: %s", _listing(partitions))
+        log.warning(
+            "partitions lost before their offsets were committed, so that the next owner reads "
+            "some events again: %s",
+            _listing(partitions),
+        )
 
     def _renew_membership(self, consumer: Consumer) -> None:
         if self._closed:  # leaving the group: nothing more will be read or committed
@@ -350,7 +330,8 @@ class KafkaSource:
             # have read and committed them meanwhile, so their start must be found anew.
             held = list(self._next)
             log.warning(
-                "the group had evicted this member: finding anew where to start %d partitions",
+                "the consumer group had evicted this member, and others may have read its "
+                "partitions: it looks up again where to start %d of them",
                 len(held),
             )
             self._give_up(consumer, held)

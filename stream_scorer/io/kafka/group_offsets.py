@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.errors import FRESH_START, InputError
+from stream_scorer.errors import FRESH_START, BusUnavailable, InputError
 from stream_scorer.io.kafka.errors import GROUP_IS_REBALANCING, ask, translate_error
 from stream_scorer.io.kafka.leader_epochs import LeaderEpochs
 
@@ -130,9 +130,30 @@ class GroupOffsets:
             self._committed(tp, self._waiting.pop(tp))
         for trouble in errors:
             if trouble.code() in GROUP_IS_REBALANCING:
-                log.info("the commit is left for later: %s", trouble.str())
+                log.info(
+                    "the group is rebalancing, so offsets are committed later: %s", trouble.str()
+                )
             else:
                 raise translate_error(trouble, "committing offsets")
+
+    def commit_starts(
+        self, consumer: Consumer, starts: Mapping[TopicPartition, int], *, is_member: bool
+    ) -> None:
+        """Commit a group's first offsets before anything is read, where the client `is_member`.
+
+        Raises BusUnavailable or Halt.
+
+        A crash between the first save and the first commit would otherwise leave only the
+        watermark to start from, which lies past events whose propensities and dead letters
+        nobody has published.
+        """
+        self.add(starts)
+        if is_member:
+            self.commit(consumer, list(starts))
+        if not set(self._waiting).isdisjoint(starts):
+            raise BusUnavailable(
+                "the consumer group is rebalancing: its first offsets are not committed yet"
+            )
 
     def for_commit(self, next_offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
         """These offsets for a commit, with the namespace and what is known of leader epochs."""

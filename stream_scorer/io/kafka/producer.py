@@ -111,7 +111,8 @@ class ConfirmedProducer:
             if time.monotonic() > deadline:
                 with self._connected.explained():
                     raise BusUnavailable(
-                        f"Kafka has taken no records for {topic} for {self._settle_seconds:g} s"
+                        f"Kafka has accepted no records for topic {topic} for "
+                        f"{self._settle_seconds:g} s"
                     )
 
     def settle(self) -> list[Oversized]:

@@ -37,6 +37,8 @@ MOST_ID = 2**31 - 1  # the registry's ids are Java's int
 # These are about the registry or the way to it, whoever speaks them.
 _TROUBLE = (401, 407, 408, 425, 429)
 
+_NO_REFERENCES = "the registry lists its references without a valid name, subject and version"
+
 
 class SchemaLookup:
     """Callable: schema key (frame prefix) -> writer schema as JSON text, or None where unknown.
@@ -197,7 +199,7 @@ def _references(schema: dict[str, Any]) -> list[tuple[str, str, int]]:
             if not 0 < version <= MOST_ID:
                 raise ValueError
     except (TypeError, KeyError, ValueError):
-        raise UnknownIdError("its references are not those of a registry") from None
+        raise UnknownIdError(_NO_REFERENCES) from None
     return found
 
 
@@ -216,7 +218,7 @@ def _remedy(answer: Answer) -> str:
     if 300 <= answer.status < 400:
         return "; it redirects: set schema_registry.url to the address that it redirects to"
     if answer.status < 500 and answer.status not in _TROUBLE:
-        return "; check that schema_registry.url is a schema registry"
+        return "; check that schema_registry.url is the address of a schema registry"
     return ""
 
 
@@ -251,7 +253,9 @@ def _with_definitions(schema: str, definitions: dict[str, str]) -> str:
     # Any JSON may stand where a schema should; RecursionError for what is nested too deep.
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise UnknownIdError(f"its references are no Avro schemas ({reason})") from None
+        raise UnknownIdError(
+            f"the schemas that it refers to are not valid Avro ({reason})"
+        ) from None
 
 
 def _inlined(schema: Any, namespace: str, definitions: dict[str, str]) -> Any:

@@ -155,7 +155,11 @@ class KafkaSink:
     def _smaller(self, item: _Item) -> _Item:
         """For propensities a dead letter, for a dead letter one with fewer original bytes."""
         if item.dead_letter is None:
-            log.warning("topic %s refuses a record of %d bytes", item.topic, len(item.value))
+            log.warning(
+                "topic %s refuses a record of %d bytes, which becomes a dead letter; raise its "
+                "max.message.bytes",
+                item.topic, len(item.value),
+            )  # fmt: skip
             return self._dead_letter_item(_as_dead_letter(item), 0)
         size = item.size + 1
         if size == len(self._kept_bytes):

@@ -55,7 +55,7 @@ from stream_scorer.errors import (
     StoreRewound,
     StoreUnavailable,
 )
-from stream_scorer.io.stores.redis_errors import not_an_offset
+from stream_scorer.io.stores.redis_errors import not_an_epoch, not_an_offset
 from stream_scorer.io.stores.redis_script import Call, Script
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
 from stream_scorer.io.stores.store import Epochs
@@ -238,9 +238,15 @@ class RedisStore:
         if not partitions:
             return {}
         keys = [self._epoch_key(tp) for tp in partitions]
-        found = zip(partitions, self._ask(lambda: self._client.mget(keys)), strict=True)
-        words = {tp: value.split() for tp, value in found if value is not None}
-        return {tp: (int(offset), int(epoch)) for tp, (offset, epoch) in words.items()}
+        epochs = {}
+        values = self._ask(lambda: self._client.mget(keys))
+        for tp, key, value in zip(partitions, keys, values, strict=True):
+            if value is not None:
+                words = value.split()
+                if len(words) != 2 or not all(word.isdigit() for word in words):
+                    raise not_an_epoch(key)
+                epochs[tp] = int(words[0]), int(words[1])
+        return epochs
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """From now on this owner reads these partitions; one that is new to the store starts at its

@@ -141,6 +141,15 @@ def not_an_offset(key: str) -> InputError:
     )  # fmt: skip
 
 
+def not_an_epoch(key: str) -> InputError:
+    """What to raise where the value of a key is no watermark with its leader epoch."""
+    return InputError(
+        "stored leader epoch", key,
+        "its value is not two whole numbers, so another program has written it; delete this key "
+        "and start again",
+    )  # fmt: skip
+
+
 def _not_let_in(text: str, login: Login) -> ConfigError:
     address = login.address
     if "without any password configured" in text or "no password is set" in text:

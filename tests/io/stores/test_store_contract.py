@@ -14,7 +14,13 @@ from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states, pack
 from stream_scorer.demo.embedded import EmbeddedRedis
-from stream_scorer.errors import FingerprintMismatch, Halt, StoreRewound, StoreUnavailable
+from stream_scorer.errors import (
+    FingerprintMismatch,
+    Halt,
+    InputError,
+    StoreRewound,
+    StoreUnavailable,
+)
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RECORDS_PER_SCRIPT, RedisStore
 from stream_scorer.live.consumer import clock_ms
@@ -137,6 +143,12 @@ def test_a_watermark_keeps_the_leader_epoch_that_it_moved_with(store: Store) -> 
     assert store.watermark_epochs([tp]) == {tp: (9, 3)}
     store.advance({tp: 13}, {tp: 0})
     assert store.watermark_epochs([tp]) == {tp: (13, 0)}
+
+
+def test_an_epoch_that_another_program_wrote_over_is_refused(client: Any) -> None:
+    client.set("test:epoch:events:0", "hello")
+    with pytest.raises(InputError, match=r"stored leader epoch: 'test:epoch:events:0'.*delete"):
+        RedisStore(client, "test", SPACE.fingerprint).watermark_epochs([("events", 0)])
 
 
 def test_a_partition_that_begins_above_its_watermark_is_a_rewind(store: Store) -> None:
