@@ -77,6 +77,79 @@ def test_twenty_million_events_of_one_customer_add_up(stream_of_one: Any) -> Non
     assert shown(states) == pytest.approx(expected, rel=1e-6)
 
 
+def bound(n: int, began: int) -> float:
+    """Relative error of n equal addends whose low part began with addition `began`; the bound of
+    fold_sums.py."""
+    plain = min(n, began)
+    return plain**2 / n * 2.0**-25 + n * 2.0**-49
+
+
+def whole_sums(states: CustomerStates, column: int) -> tuple[Any, Any]:
+    """Of each customer the sum as a double, with its low part, and whether it has one."""
+    arrays = states.arrays
+    sums, low = np.zeros(len(states.customer_ids)), np.zeros(len(states.customer_ids))
+    has_low = np.zeros(len(sums), np.bool_)
+    for c in range(len(sums)):
+        at = slice(arrays.sum_at[c], arrays.sum_at[c + 1])
+        (found,) = np.flatnonzero(arrays.sum_column[at] == column)
+        sums[c] = arrays.sum_value[at][found]
+        at = slice(arrays.low_at[c], arrays.low_at[c + 1])
+        for found in np.flatnonzero(arrays.low_column[at] == column):
+            low[c], has_low[c] = arrays.low_value[at][found], True
+    return sums + low, has_low
+
+
+def test_sums_of_equal_addends_stay_within_the_bound_that_is_stated(stream_of_one: Any) -> None:
+    customers, at_a_time, times = 60, 500, 60
+    draw = np.random.default_rng(11)
+    addends = np.round(draw.uniform(0.01, 500, customers), 2).astype(np.float32)
+    addends[:4] = 0.1, 1 / 3, 19.99, 1e-3
+    n = customers * at_a_time
+    batch = stream_of_one(np.repeat(addends, at_a_time), np.full(n, START))._replace(
+        customer=np.repeat(np.arange(customers, dtype=np.int32), at_a_time)
+    )
+    states = empty_states([str(c) for c in range(customers)])
+    began = np.full(customers, at_a_time * times)
+    largest = 0.0
+    for done in range(times):
+        offsets = np.arange(done * n, (done + 1) * n, dtype=np.int64)
+        states = fold.fold_stream(states, batch._replace(offset=offsets), SPACE).states
+        count = (done + 1) * at_a_time
+        sums, has_low = whole_sums(states, SPENT)
+        began[has_low] = np.minimum(began[has_low], count)
+        errors = np.abs(sums / (count * addends.astype(np.float64)) - 1)
+        largest = max(largest, float(errors.max()))
+        assert all(errors[c] <= bound(count, int(began[c])) for c in range(customers))
+    assert began.max() < at_a_time * times  # every low part has begun
+    assert began.min() > WIDE
+    assert largest > 1e-5  # of a few thousand events 1e-5 would not be true
+    assert bound(10**8, 40_354) < 1e-6
+
+
+def test_additions_beyond_a_hundred_million_events_are_off_by_next_to_nothing(
+    stream_of_one: Any,
+) -> None:
+    n, batches, before = 250_000, 4, 10**8
+    addend = np.float32(0.1)
+    heavy = stream_of_one(np.full(40_000, addend), np.full(40_000, START))
+    states = folded(empty_states(["guest"]), heavy)
+    exact = before * np.float64(addend)
+    (at,) = np.flatnonzero(states.arrays.sum_column == SPENT)
+    (low_at,) = np.flatnonzero(states.arrays.low_column == SPENT)
+    states.arrays.sum_value[at] = np.float32(exact)
+    states.arrays.low_value[low_at] = np.float32(exact - np.float64(np.float32(exact)))
+    start = float(whole_sums(states, SPENT)[0][0])
+    stream = stream_of_one(np.full(n, addend), np.full(n, START))
+    for number in range(batches):
+        offsets = np.arange(n, dtype=np.int64) + before + number * n
+        states = fold.fold_stream(states, stream._replace(offset=offsets), SPACE).states
+    added = n * batches
+    expected = start + added * float(addend)
+    found = float(whole_sums(states, SPENT)[0][0])
+    assert abs(found - expected) <= added * 2.0**-48 * expected
+    assert shown(states)["spent@inf"] == pytest.approx((before + added) * float(addend), rel=1e-7)
+
+
 def test_any_split_of_many_decaying_events_gives_the_same_record(stream_of_one: Any) -> None:
     draw = np.random.default_rng(5)
     n = 300_000
