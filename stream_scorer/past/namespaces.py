@@ -5,16 +5,20 @@ Watermarks move as they do live, so a build that broke off is taken up by repeat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.errors import Halt, InputError, StoreRewound
+from stream_scorer.errors import BusUnavailable, Halt, InputError, StoreRewound
+from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.past.sources import PastEvents
 from stream_scorer.past.vectors import PastFold
 from stream_scorer.settings.tree import Settings
+
+log = logging.getLogger(__name__)
 
 
 def build_namespace(
@@ -24,9 +28,12 @@ def build_namespace(
 
     Raises InputError where events between those of the namespace and those of `past` would be
     missing, and where a file of a directory begins elsewhere than it did before; Halt where Redis
-    lost writes meanwhile; and as `PastFold.run`.
+    lost writes meanwhile, or the topic was created again since the namespace was begun; and as
+    `PastFold.run`.
     """
     namespace = settings.store.namespace
+    if past.ranges:
+        _recognise_topic(settings, store)
     # A partition that starts at 5 must not look as if 0 to 4 were stored.
     _begin(store, namespace, {tp: first for tp, (first, _) in past.ranges.items()})
     noted = replace(past, batches=_with_files_noted(past, store))
@@ -41,6 +48,21 @@ def build_namespace(
             "again: it skips what is stored"
         ) from None
     return fold
+
+
+def _recognise_topic(settings: Settings, store: RedisStore) -> None:
+    """Raises Halt where the namespace was begun with an earlier topic of the same name: events at
+    the offsets of that one would be skipped, as if they were stored."""
+    topic = settings.kafka.input_topic
+    try:
+        identity = KafkaAdmin(settings.kafka.client_properties()).identity(topic)
+    except BusUnavailable as error:
+        log.info(
+            "whether topic %s was created again is left to `run` to find out: %s", topic, error
+        )
+        return
+    if identity:
+        store.recognise(topic, identity)
 
 
 def _begin(store: RedisStore, namespace: str, firsts: dict[TopicPartition, int]) -> None:

@@ -19,6 +19,7 @@ from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.errors import ConfigError, EventFileError, Halt, InputError
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.propensities import FILE, MANIFEST
+from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
@@ -165,6 +166,23 @@ def test_a_namespace_is_built_from_the_topic_with_its_watermarks(
     again = rebuild(settings, ["topic"], "version-2")
     assert (again.counts.applied, again.counts.duplicates) == (0, 900)
     assert records_of(named(settings, "version-2")) == built
+
+
+def test_a_namespace_of_a_topic_that_was_created_again_is_not_built_further(
+    settings: Settings, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new topic's events would be skipped, because the old one's had their offsets."""
+    topic, made = settings.kafka.input_topic, made_up_events()
+    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.send(topic, [e["customer_id"].encode() for e in made], encode_events(made))
+    assert producer.settle() == []
+    producer.close()
+    ids = iter(["first", "first", "second"])
+    monkeypatch.setattr(KafkaAdmin, "identity", lambda _admin, _topic: next(ids))
+    for _ in range(2):
+        rebuild(settings, ["topic"], "version-2")
+    with pytest.raises(Halt, match=f"{topic}: the topic was deleted and created again.*new names"):
+        rebuild(settings, ["topic"], "version-2")
 
 
 def test_a_replay_that_would_leave_a_hole_in_a_namespace_is_refused(
