@@ -28,7 +28,8 @@ from stream_scorer.core.features import csr
 from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from stream_scorer.errors import FingerprintMismatch
+from stream_scorer.errors import BusUnavailable, FingerprintMismatch, Halt
+from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
@@ -274,6 +275,29 @@ def test_evictions_while_it_runs_stop_it_or_are_counted(
     allowing = settings.model_copy(update={"redis": RedisSettings(**options)})
     metrics = run_here(settings=allowing)
     assert metrics.registry.get_sample_value("stream_scorer_redis_evicted_keys_total") == 7
+
+
+def test_a_topic_that_was_created_again_is_noticed_though_kafka_answered_late(
+    settings: Settings, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One question without an answer ended the check for as long as the process ran."""
+    kafka.create(settings.kafka.input_topic)
+    answers: Iterator[str | BusUnavailable] = iter(
+        [BusUnavailable("not yet"), "first", BusUnavailable("not now"), "second"]
+    )
+
+    def identity(_admin: object, _topic: str) -> str:
+        answer = next(answers)
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    monkeypatch.setattr(KafkaAdmin, "identity", identity)
+    with Parts(settings) as consumer:
+        for _ in range(3):
+            consumer.verify()
+        with pytest.raises(Halt, match="the topic was deleted and created again"):
+            consumer.verify()
 
 
 def test_a_member_without_partitions_claims_an_emptied_namespace_again(
