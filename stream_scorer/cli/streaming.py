@@ -79,7 +79,7 @@ def publish(
     from stream_scorer.jobs import publish as job
 
     done = job.publish(load_settings(config), events)
-    show(done, job.in_words(done), as_json, ok=not done.refused)
+    show(done, job.in_words(done), as_json, ok=not done.too_large)
 
 
 @topics_app.command(epilog="Example: stream-scorer topics create -c stream_scorer.toml")

@@ -281,8 +281,9 @@ def _refuse_older_store(out: Path, then: dict[str, int], now: dict[str, int]) ->
     for partition, offset in then.items():
         if now.get(partition, -1) < offset:
             remedy = (
-                f"an unfinished one is there whose partition {partition} stood at {offset}, now it "
-                f"stands at {now.get(partition)}: the store was restored or built anew since; "
+                f"an unfinished export is there, begun when the store had partition {partition} up "
+                f"to offset {offset}, and now it has it up to {now.get(partition)}: the store was "
+                "restored or built anew since; "
                 f"delete {out.parent / f'.{out.name}.unfinished'} to start over"
             )
             raise SnapshotError("snapshot", out, remedy)

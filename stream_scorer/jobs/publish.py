@@ -18,7 +18,7 @@ from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, schema_json
 from stream_scorer.core.events.batch import DeadLetter, EventBatch, Reason
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.refused import Refusal, RefusedRecord, refused_in_words
-from stream_scorer.errors import EventFileError, TooManyDeadLetters
+from stream_scorer.errors import BusUnavailable, EventFileError, TooManyDeadLetters
 from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
 from stream_scorer.past.sources import TOPIC, open_past, stopping, valid_batches
@@ -33,7 +33,8 @@ class Published(Result):
     """published: events that Kafka has confirmed. refused: records that are not in the topic.
 
     dead_letters: how many of them, by reason. refusals: by reason, with an example and the remedy.
-    refused_records: the first of them.
+    refused_records: the first of them. too_large: events that the broker refused though `replay`
+    and the consumer take them.
     """
 
     published: int
@@ -43,6 +44,7 @@ class Published(Result):
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     refused_records: tuple[RefusedRecord, ...] = ()
+    too_large: int = 0
 
 
 def publish(settings: Settings, paths: Sequence[Path]) -> Published:
@@ -55,7 +57,7 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     started = time.monotonic()
     prefix = _prefix(settings)
     producer = ConfirmedProducer(settings.kafka.sender_properties())
-    refused, published = stopping(settings), 0
+    refused, published, too_large = stopping(settings), 0, 0
     # As a path, so that a file named "topic" is a file here.
     names = [str(Path(path).absolute()) if str(path) == TOPIC else str(path) for path in paths]
     with open_past(settings, names, batch_records=BATCH_RECORDS) as past:
@@ -67,8 +69,18 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
                 large = producer.settle()
                 refused.add(0, _too_large(batch, values, large))
                 published += len(values) - len(large)
+                too_large += len(large)
         except TooManyDeadLetters as error:
             raise TooManyDeadLetters(f"{published:,} events are published; {error}") from None
+        except BusUnavailable as error:
+            # Of the last batch some may be in the topic, too.
+            raise type(error)(f"at least {published:,} events are published; {error}") from error
+        # A file that can't be read to its end: what was before it is in the topic.
+        except EventFileError as error:
+            if not published:
+                raise
+            remedy = f"{published:,} events were published before, which another run would repeat"
+            raise EventFileError(error.field, error.value, f"{error.remedy}; {remedy}") from error
         if not published:
             raise EventFileError("events", past.name, refused.nothing_left())
     return Published(
@@ -79,6 +91,7 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
         dead_letters=refused.by_reason(),
         refusals=refused.refusals(),
         refused_records=tuple(refused.first),
+        too_large=too_large,
     )
 
 

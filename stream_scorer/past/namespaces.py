@@ -76,7 +76,7 @@ def _begin(store: RedisStore, namespace: str, firsts: dict[TopicPartition, int])
             for (topic, partition), offset in sorted(gap.offsets.items())
         )
         remedy = (
-            f"it holds the topic up to before this replay's first event, and would lack {missing}"
+            f"what it holds of the topic ends before this replay begins, so it would lack {missing}"
         )
         raise InputError(
             "--into", namespace, f"{remedy}; begin the replay there, or name a new namespace"

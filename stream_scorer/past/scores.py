@@ -135,7 +135,7 @@ def _score_distinct(
     total = len(moments.as_of_ms)
     categories = len(next(iter(models.values())).columns)
     if total * categories * len(models) > MOST_SCORES:
-        remedy = f"would be {total:,} rows of {categories} categories; score less often"
+        remedy = f"that would be {total:,} rows of {categories} categories; score less often"
         raise InputError("--every", total, remedy)
     # Vectors depend on the declared features alone, so models of one declaration share them.
     spaces: dict[int, tuple[FeatureSpace, list[str]]] = {}

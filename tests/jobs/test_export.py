@@ -287,7 +287,7 @@ def test_a_store_that_goes_back_while_it_is_read_is_refused(
         return load(store, ids)
 
     monkeypatch.setattr(RedisStore, "load", going_back)
-    with pytest.raises(SnapshotError, match=r"stood at 2001, now it stands at 1500"):
+    with pytest.raises(SnapshotError, match=r"up to offset 2001, and now it has it up to 1500"):
         exported(settings, tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
@@ -298,7 +298,7 @@ def test_an_export_can_not_go_on_with_other_settings(
     failing.pages_left = 45
     with pytest.raises(StoreUnavailable, match="the same command goes on"):
         exported(settings, tmp_path / "s")
-    with pytest.raises(SnapshotError, match=r"as_of_ms None is there, now it is 17.*or delete"):
+    with pytest.raises(SnapshotError, match=r"as_of_ms None, and this one has 17.*or delete"):
         exported(settings, tmp_path / "s", START)
     other = settings.model_copy(
         update={"store": settings.store.model_copy(update={"namespace": "other"})}
@@ -306,14 +306,14 @@ def test_an_export_can_not_go_on_with_other_settings(
     shorter = settings.model_copy(
         update={"store": settings.store.model_copy(update={"time_to_live_seconds": 60})}
     )
-    with pytest.raises(SnapshotError, match=r"time_to_live_seconds \d+ is there, now it is 60"):
+    with pytest.raises(SnapshotError, match=r"time_to_live_seconds \d+, and this one has 60"):
         exported(shorter, tmp_path / "s")
     ignoring = settings.model_copy(
         update={"events": settings.events.model_copy(update={"ignored_customer_ids": ("guest",)})}
     )
-    with pytest.raises(SnapshotError, match=r"ignored_customer_ids \w+ is there, now it is \w+"):
+    with pytest.raises(SnapshotError, match=r"ignored_customer_ids \w+, and this one has \w+"):
         exported(ignoring, tmp_path / "s")
-    with pytest.raises(SnapshotError, match=r"namespace .* is there, now it is other"):
+    with pytest.raises(SnapshotError, match=r"namespace .*, and this one has other"):
         exported(other, tmp_path / "s")
 
 
@@ -326,7 +326,9 @@ def test_a_store_with_less_than_before_is_refused(
     mark = f"{settings.store.namespace}:watermark:{settings.kafka.input_topic}:1"
     open_store(settings, settings.feature_space())._client.set(mark, 1500)
     failing.pages_left = 10**9
-    with pytest.raises(SnapshotError, match=r"stood at 2001, now it stands at 1500.*delete"):
+    with pytest.raises(
+        SnapshotError, match=r"up to offset 2001, and now it has it up to 1500.*delete"
+    ):
         exported(settings, tmp_path / "s")
 
 

@@ -10,15 +10,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import stream_scorer as ss
+from stream_scorer import cli
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
+from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.snapshots import LeftOut, Snapshot
 from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.jobs.publish import in_words, publish
+from stream_scorer.jobs.publish import BATCH_RECORDS, in_words, publish
 from stream_scorer.jobs.replay import Window, replay
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.train import in_words as train_in_words
@@ -176,6 +179,41 @@ def test_publish_and_replay_report_the_same_reasons_at_the_same_positions(
     assert (published.published, published.refused) == (34, 6)
     assert topic_size(with_kafka) == 34
     assert all(any(r.remedy in line for line in in_words(published)) for r in published.refusals)
+
+
+def test_publish_and_replay_exit_alike_where_a_record_is_refused(
+    tmp_path: Path, with_kafka: Settings
+) -> None:
+    """As `run`, which goes on after a dead letter; `[dead_letters]` says when all of them stop."""
+    rows = [purchase(n) for n in range(40)]
+    rows[7]["event_type"] = "Purchase"
+    file = str(lines(tmp_path / "e.jsonl", rows))
+    config = ["-c", str(tmp_path / "with_kafka.toml"), "--json"]
+    cutoff = ["--cutoffs", "2026-01-03T00:00Z", "--out", str(tmp_path / "s")]
+    ran = [
+        CliRunner().invoke(cli.app, words)
+        for words in (["publish", file, *config], ["replay", file, *cutoff, *config])
+    ]
+    assert [one.exit_code for one in ran] == [0, 0]
+    published, replayed = (json.loads(one.stdout) for one in ran)
+    assert published["dead_letters"] == replayed["dead_letters"] == {"unknown_event_type": 1}
+    assert published["too_large"] == 0
+
+
+def test_publish_says_how_much_is_in_the_topic_where_a_file_breaks_off(
+    tmp_path: Path, with_kafka: Settings
+) -> None:
+    """Who starts it again would publish the first files twice."""
+    write_events(tmp_path / "a.avro", [purchase(n % 40) for n in range(BATCH_RECORDS)])
+    write_events(tmp_path / "b.avro", [purchase(n) for n in range(10)])
+    whole = (tmp_path / "b.avro").read_bytes()
+    (tmp_path / "b.avro").write_bytes(whole[:-20])
+    with pytest.raises(EventFileError) as caught:
+        publish(with_kafka, [tmp_path / "a.avro", tmp_path / "b.avro"])
+    assert "b.avro': corrupt or cut short after 0 records" in str(caught.value)
+    said = f"; {BATCH_RECORDS:,} events were published before, which another run would repeat"
+    assert str(caught.value).endswith(said)
+    assert topic_size(with_kafka) == BATCH_RECORDS
 
 
 @pytest.mark.parametrize("batch_records", [7, 50, 100_000])

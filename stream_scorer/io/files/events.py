@@ -51,7 +51,7 @@ from stream_scorer.io.files.json_events import (
     encoded_lines,
 )
 from stream_scorer.io.files.limits import DEFAULT_BLOCK_BYTES, ReadLimits
-from stream_scorer.io.files.parquet_events import OPTIONAL, REQUIRED, parquet_rows
+from stream_scorer.io.files.parquet_events import OPTIONAL, REQUIRED, check_file, parquet_rows
 
 Codec = Literal["null", "deflate", "snappy", "zstandard"]
 
@@ -156,7 +156,12 @@ def open_events(
     dead letter. max_block_bytes: as `ReadLimits` has it. Names in a directory that start with "."
     or "_" are left out. Raises EventFileError, also while iterating.
     """
-    return EventFiles(files_of(paths), ReadLimits(batch_records, max_record_bytes, max_block_bytes))
+    limits = ReadLimits(batch_records, max_record_bytes, max_block_bytes)
+    files = files_of(paths)
+    # Before the first event is given, so that a job does not end halfway for what is known now.
+    for path in files:
+        _check_header(path, limits)
+    return EventFiles(files, limits)
 
 
 def write_events(path: Path, rows: Iterable[Mapping[str, Any]], codec: Codec = "deflate") -> int:
@@ -235,7 +240,6 @@ def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator
             program = skip_program(blocks.schema)
         except UnusableSchemaError as error:
             raise EventFileError("events", path, f"its writer schema: {error}") from error
-        _check_partition_columns(path, blocks.schema)
         for block in blocks:
             if not block.records and not block.content:
                 continue
@@ -247,9 +251,27 @@ def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator
             position += max(min(block.records, len(block.content)), len(values))
 
 
+def _check_header(path: Path, limits: ReadLimits) -> None:
+    """Raises EventFileError where the columns of a file, or the start of a container, are unfit."""
+    found = format_of(path)
+    try:
+        if found == "parquet":
+            check_file(path)
+        elif found == "avro":
+            with path.open("rb") as stream:
+                header = AvroBlocks(path, stream, limits.max_block_bytes)
+            _check_partition_columns(path, header.schema)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
 def _check_partition_columns(path: Path, schema: str) -> None:
     """Raises EventFileError where only a directory of the path names a field."""
-    record = json.loads(schema)
+    try:
+        record = json.loads(schema)
+    # One that is no schema is refused with more words where the file is read.
+    except (ValueError, RecursionError):
+        return
     fields = record.get("fields", []) if isinstance(record, dict) else []
     names = {field.get("name") for field in fields if isinstance(field, dict)}
     for name, part in partition_columns(path, FIELDS).items():

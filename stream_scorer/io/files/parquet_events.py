@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def allocate_with_malloc() -> None:
 def parquet_rows(path: Path, limits: ReadLimits) -> Iterator[EventRows]:
     """The file's rows, at most `limits.batch_records` at a time. Raises EventFileError."""
     position = 0
-    try:
+    with _errors_in_one_line(path):
         # Opened twice: which columns to read as dictionaries must be said when a file is opened.
         with pq.ParquetFile(path) as file:
             schema = _with_int96_in_utc(file)
@@ -70,6 +71,18 @@ def parquet_rows(path: Path, limits: ReadLimits) -> Iterator[EventRows]:
                     if len(table):
                         yield from event_rows(table, str(path), position, limits)
                     position += len(table)
+
+
+def check_file(path: Path) -> None:
+    """Raises EventFileError where the columns of the file can't be read as fields of events."""
+    with _errors_in_one_line(path), pq.ParquetFile(path) as file:
+        check_schema(path, _with_int96_in_utc(file))
+
+
+@contextmanager
+def _errors_in_one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
     # pyarrow decodes the names of columns, which may be any bytes where a file is corrupt.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -59,6 +59,13 @@ class _Page(NamedTuple):
     content_at: int
 
 
+class _Group(NamedTuple):
+    """A row group: the metadata of its columns, and how many rows it has."""
+
+    columns: Any
+    rows: int
+
+
 class _Chunk(NamedTuple):
     """One column of a row group: where its pages are, and how they are compressed."""
 
@@ -87,6 +94,7 @@ def reading_plan(
     ]
     dictionaries = []
     most_rows = limits.batch_records
+    most_bytes = limits.max_block_bytes
     with closing(_Handle(path)) as handle:
         groups = _row_groups(path, handle)
         for number, leaf in leaves:
@@ -94,23 +102,36 @@ def reading_plan(
             wanted = is_text and leaf.path in repetitive
             longest = leaf.length if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
             delta = False
+            repeated = 0  # values of a map or list in one row group
             for group in groups:
-                chunk = _chunk(path, group, number)
+                chunk = _chunk(path, group.columns, number)
+                plain_bytes = values = 0
                 for page in _pages(path, handle, chunk):
                     _check(path, leaf, page, limits)
+                    if page.kind != _DICTIONARY_PAGE:
+                        plain_bytes += page.plain_bytes
+                        values += page.values
+                        # A row of a flat column is one value, so this many of any rows fit.
+                        if not leaf.max_repetition_level and page.plain_bytes:
+                            fitting = most_bytes * page.values // page.plain_bytes
+                            most_rows = min(most_rows, max(1, fitting))
                     delta |= page.encoding in (_DELTA_LENGTH_BYTE_ARRAY, _DELTA_BYTE_ARRAY)
                     # A value may repeat the start of the one before it.
                     if page.encoding == _DELTA_BYTE_ARRAY:
                         longest = max(longest, page.plain_bytes)
                     elif page.kind == _DICTIONARY_PAGE and is_text and not wanted:
-                        most = limits.max_block_bytes // limits.batch_records
+                        most = most_bytes // limits.batch_records
                         longest = max(longest, _longest_text(handle, chunk, page, most))
-            too_long = longest * limits.batch_records > limits.max_block_bytes
+                if leaf.max_repetition_level:
+                    repeated = max(repeated, values)
+                    if plain_bytes > most_bytes:
+                        most_rows = min(most_rows, max(1, group.rows * most_bytes // plain_bytes))
+            too_long = longest * max(limits.batch_records, repeated) > most_bytes
             # Arrow can't make a dictionary of these encodings.
             if is_text and not delta and (wanted or too_long):
                 dictionaries.append(leaf.path)
             elif too_long:
-                most_rows = min(most_rows, max(1, limits.max_block_bytes // longest))
+                most_rows = min(most_rows, max(1, most_bytes // longest))
     return ReadingPlan(dictionaries, most_rows)
 
 
@@ -144,17 +165,14 @@ class _Handle:
         os.close(self._handle)
 
 
-def _row_groups(path: Path, handle: _Handle) -> list[Any]:
-    """Of each row group that has rows, the metadata of its columns.
-
-    Those of a group without rows point at no pages.
-    """
+def _row_groups(path: Path, handle: _Handle) -> list[_Group]:
+    """Those that have rows: the columns of a group without rows point at no pages."""
     ending = handle.read(handle.size - _FOOTER_END_BYTES, _FOOTER_END_BYTES)
     length = int.from_bytes(ending[:4], "little")
     try:
         footer = handle.read(max(handle.size - _FOOTER_END_BYTES - length, 0), length)
         groups = _struct(footer, 0, 0)[0].get(4, [])
-        return [group[1] for group in groups if group.get(3)]
+        return [_Group(group[1], int(group[3])) for group in groups if group.get(3)]
     except (_UnreadableError, LookupError, TypeError) as error:
         raise _unreadable(path, "footer", error) from error
 

@@ -141,8 +141,9 @@ class UnfinishedSnapshot:
                 before, now = begun["asked"].get(name), asked.get(name)
                 if before != now:
                     remedy = (
-                        f"an unfinished one with {name} {before} is there, now it is {now}: give "
-                        f"the same again to finish it, or delete {self._folder} to start over"
+                        f"an unfinished export is there, begun with {name} {before}, and this one "
+                        f"has {now}: give the same again to finish it, or delete {self._folder} to "
+                        "start over"
                     )
                     raise SnapshotError("snapshot", self._path, remedy)
             return dict(begun["found"])

@@ -97,7 +97,7 @@ def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
     if not well_formed:
         raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
     if manifest["rows"] != sum(shard["rows"] for shard in manifest["shards"]):
-        remedy = f"its rows are not those of its shards; {WRITE_AGAIN}"
+        remedy = f"its number of rows is not that of its shards; {WRITE_AGAIN}"
         raise SnapshotError("snapshot", where, remedy)
     names = [shard["name"] for shard in manifest["shards"]]
     if len(set(names)) != len(names):

@@ -157,6 +157,23 @@ def test_a_column_that_only_the_name_of_a_directory_holds_is_refused(tmp_path: P
     assert [said in refused.detail for refused in read.refused] == [True]
 
 
+def test_columns_of_every_file_are_looked_at_before_the_first_event_is_given(
+    tmp_path: Path,
+) -> None:
+    """Else `publish` would put the first file into the topic, and again when it is repeated."""
+    lines(tmp_path / "a.jsonl")
+    unfit = pa.table({name: [value] for name, value in LINE.items()} | {"value": ["n/a"]})
+    pq.write_table(unfit, tmp_path / "b.parquet")
+    with pytest.raises(EventFileError, match=r"b\.parquet': value is string; give numbers"):
+        open_events([tmp_path], max_record_bytes=1000)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(EventFileError, match=r"b\.parquet': not readable as Parquet"):
+        open_events([tmp_path], max_record_bytes=1000)
+    (tmp_path / "b.parquet").write_bytes(b"Obj\1 and no more")
+    with pytest.raises(EventFileError, match="not a readable Avro container"):
+        open_events([tmp_path], max_record_bytes=1000)
+
+
 def test_directories_that_name_other_things_are_read(tmp_path: Path) -> None:
     path = lines(tmp_path / "day=2026-01-01" / "event_type=purchase" / "a.jsonl")
     read = join_batches(list(open_events([path], max_record_bytes=1000)))

@@ -16,6 +16,8 @@ from stream_scorer.core.events.batch import Reason
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.events import open_events
+from stream_scorer.io.files.limits import ReadLimits
+from stream_scorer.io.files.parquet_pages import ReadingPlan, reading_plan
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 MIB = 2**20
@@ -146,6 +148,41 @@ def test_texts_that_repeat_the_start_of_the_one_before_are_read_in_small_batches
     before = peak_bytes()
     assert counts(path, max_block_bytes=4 * MIB) == (0, 500)
     assert peak_bytes() - before < 60 * MIB
+
+
+def plan(path: Path, column: str) -> ReadingPlan:
+    """How one column is read in batches of 50,000 rows and blocks of 4 MiB."""
+    limits = ReadLimits(50_000, 100_000, 4 * MIB)
+    with pq.ParquetFile(path) as file:
+        return reading_plan(path, file, [column], [], limits)
+
+
+def test_texts_that_stand_in_many_pages_are_read_in_small_batches(tmp_path: Path) -> None:
+    """Each page is small, and 20 MB of texts compress to kilobytes."""
+    n = 20_000
+    texts = {"event_id": pa.array(["x" * 1000] * n)}
+    path = written(tmp_path, n, texts, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < MIB
+    assert 1000 < plan(path, "event_id").most_rows <= 4 * MIB // 1000
+    assert counts(path, batch_records=50_000, max_block_bytes=4 * MIB) == (n, 0)
+
+
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_maps_of_many_entries_are_not_in_memory_with_a_text_for_each(
+    tmp_path: Path, use_dictionary: bool
+) -> None:
+    """A row has 20 entries, so a text that is short enough for each row is not for each entry."""
+    n, size = 5000, 80
+    entries = pa.array([[(f"k{i}", "x" * size) for i in range(20)]] * n, MAP)
+    path = written(
+        tmp_path, n, {"attributes": entries}, compression="zstd", use_dictionary=use_dictionary
+    )
+    found = plan(path, "attributes")
+    if use_dictionary:
+        assert "attributes.key_value.value" in found.dictionaries
+    else:
+        assert 100 < found.most_rows <= 4 * MIB // (20 * size)
+    assert counts(path, batch_records=50_000, max_block_bytes=4 * MIB) == (n, 0)
 
 
 def test_a_page_of_more_values_than_may_be_is_one_line(tmp_path: Path) -> None:

@@ -189,7 +189,10 @@ def test_other_features_are_refused_with_the_remedy(snapshot):
         (lambda m: m["shards"][0].update(name="/etc/passwd"), "not a shard's file name"),
         (lambda m: m["shards"][0].update(bytes="many"), "not a snapshot's manifest"),
         (lambda m: m.update(shards=None), "not a snapshot's manifest"),
-        (lambda m: m["shards"][0].update(rows=1), "its rows are not those of its shards"),
+        (
+            lambda m: m["shards"][0].update(rows=1),
+            "its number of rows is not that",
+        ),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(snapshot, change, said):
