@@ -14,6 +14,7 @@ UNITS = (
     ("microseconds", 1, 1_000),
     ("nanoseconds", 1, 1_000_000),
     ("days", 86_400_000, 1),
+    ("milliseconds in a field of nanoseconds", 1_000_000, 1),
 )
 
 
