@@ -36,7 +36,7 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
         return
     except StreamScorerError as error:
         remedy = "check redis.url, and that the server is up and lets this user in"
-        yield Finding("redis", f"{where}: {error}", remedy)
+        yield Finding("redis", error.found, error.remedy or remedy)
         return
     yield _product(where, health)
     if health.cluster or health.role == "slave":
@@ -103,7 +103,8 @@ def _rehearsal(client: Any, namespace: str) -> Finding:
     except InputError as error:
         return Finding(check, f"{error.field}: {error.value}", error.remedy)
     except StreamScorerError as error:
-        return Finding(check, f"what `run` does was tried: {error}", "look at the server's log")
+        remedy = error.remedy or "look at the server's log"
+        return Finding(check, f"what `run` does was tried: {error.found}", remedy)
     if left:
         remedy = "allow the user DEL, which only `doctor` needs; the keys can be deleted by hand"
         return Finding(check, f"all work, but the keys of this trial stay: {left[0]}", remedy)

@@ -51,6 +51,11 @@ def clock_ms() -> int:
 def redis_client(settings: Settings) -> redis.Redis:
     """A client of the settings' Redis, not yet connected. Raises ConfigError."""
     url = settings.redis.url
+    shape = "unix:///PATH?db=DATABASE" if url.startswith("unix:") else "redis://HOST:PORT/DATABASE"
+    at = urlsplit(url)
+    if at.port == 0 or (url.startswith("unix:") and not at.path):
+        # The client would silently take its default port.
+        raise ConfigError("redis.url", settings.redis.shown_url, f"write {shape}")
     if not url.startswith("unix:") and not re.fullmatch(r"/?\d*", urlsplit(url).path):
         # The client would silently take database 0.
         remedy = "the database after the last slash is a whole number; write redis://HOST:PORT/0"
@@ -58,7 +63,7 @@ def redis_client(settings: Settings) -> redis.Redis:
     try:
         return redis.Redis.from_url(settings.redis.url, **settings.redis.client_options())
     except ValueError:  # its text may have a part of the password in it
-        remedy = "write redis://HOST:PORT/DATABASE, with %2F for / and so on in a password"
+        remedy = f"write {shape}, with %2F for / and so on in a password"
         raise ConfigError("redis.url", settings.redis.shown_url, remedy) from None
 
 

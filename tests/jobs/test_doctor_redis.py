@@ -140,3 +140,44 @@ def test_verbs_end_with_one_line_and_status_2(
     assert shown.startswith("stream-scorer: " + line.format(port=redis_server.port))
     assert SECRET not in ended.output
     assert "Traceback" not in ended.output
+
+
+@pytest.mark.parametrize("verb", ["run", "replay", "export", "verify"])
+@pytest.mark.parametrize(
+    ("url", "status", "remedy"),
+    [
+        ("redis://127.0.0.1:1/0", 1, "nothing listens there"),
+        ("redis://no-such-host.invalid:1/0", 2, "this host name is unknown here"),
+        ("redis://127.0.0.1:0/0", 2, "write redis://HOST:PORT/DATABASE"),
+        ("unix://", 2, "write unix:///PATH?db=DATABASE"),
+        ("unix:///tmp/none.sock?db=one", 2, "write unix:///PATH?db=DATABASE"),
+    ],
+    ids=["refused", "host", "port", "path", "database"],
+)
+def test_verbs_that_can_not_reach_redis_name_setting_value_and_remedy(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, url: str,
+    status: int, remedy: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("STREAM_SCORER__REDIS__URL", url)
+    (tmp_path / "events.jsonl").write_text("")
+    options = {
+        "export": ["--out", str(tmp_path / "out")],
+        "replay": [str(tmp_path / "events.jsonl"), "--into", "another"],
+    }
+    ended = CliRunner().invoke(cli.app, [verb, "-c", str(config), *options.get(verb, [])])
+    assert ended.exit_code == status
+    (line,) = [text for text in ended.stderr.splitlines() if text.startswith("stream-scorer: ")]
+    assert line.startswith(f"stream-scorer: redis.url: '{url.partition('?')[0]}")
+    assert remedy in line
+
+
+@pytest.mark.parametrize("verb", ["run", "replay"])
+def test_what_writes_vectors_refuses_a_replica(
+    config: Path, admin: Any, tmp_path: Path, verb: str
+) -> None:
+    admin.replicaof("127.0.0.1", 1)
+    (tmp_path / "events.jsonl").write_text("")
+    options = [str(tmp_path / "events.jsonl"), "--into", "another"] if verb == "replay" else []
+    ended = CliRunner().invoke(cli.app, [verb, "-c", str(config), *options])
+    assert ended.exit_code == 2
+    assert "this is a replica, which takes no writes; name the primary" in ended.stderr

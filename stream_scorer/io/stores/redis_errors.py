@@ -16,9 +16,9 @@ from stream_scorer.errors import (
     FingerprintMismatch,
     Halt,
     InputError,
-    StoreUnavailable,
     StreamScorerError,
 )
+from stream_scorer.io.stores.redis_unavailable import refused, unreached
 
 # What a user of Redis's access control list must be allowed, in scripts too. The page
 # docs/how-to/run-on-your-servers.md lists them, and tests take away one after the other.
@@ -43,11 +43,7 @@ _WORDS: dict[type[Exception], str] = {
     redis.exceptions.NoPermissionError: "NOPERM",
     redis.exceptions.InvalidResponse: "not understood:",
 }
-# A failover, a full disk, a server that starts: each may pass.
-_PASSING = re.compile(
-    r"\b(OOM|LOADING|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY)\b"
-)
-# For all others: how the text shows it, the setting to look at, and why and what to do. Redis 6.2
+# How the text shows it, the setting to look at, and why and what to do. Redis 6.2
 # reports a script's errors as text alone, Redis 7 with its words.
 _CAUSES = (
     (
@@ -99,14 +95,14 @@ class Login:
     has_password: bool
 
 
-def translated(error: Exception, login: Login) -> StreamScorerError:
-    """The error to raise instead of one of the client's."""
+def translated(error: Exception, login: Login, *, first: bool) -> StreamScorerError:
+    """The error to raise instead of one of the client's. first: nothing has answered there yet."""
     text = f"{error}".partition("\n")[0]
     if isinstance(error, redis.exceptions.AuthenticationError) or text.startswith("DENIED"):
         # Comes first: it is a ConnectionError as well, and waiting does not help.
         return _not_let_in(text, login)
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
-        return StoreUnavailable(f"Redis does not answer: {text}")
+        return unreached(text, login.address, first=first)
     if found := _raised_by_a_script(text):
         return found
     word = next((w for kind, w in _WORDS.items() if isinstance(error, kind)), "")
@@ -115,9 +111,8 @@ def translated(error: Exception, login: Login) -> StreamScorerError:
         if shows.search(said):
             value = login.user if field == "redis.username" else login.address
             return ConfigError(field, value, remedy.format(said=said))
-    if _PASSING.search(said):
-        return StoreUnavailable(f"Redis refuses writes: {said}")
-    return Halt(f"Redis at {login.address} answers: {said}")
+    for_now = refused(said, login.address)
+    return for_now or Halt(f"Redis at {login.address} answers: {said}")
 
 
 def _raised_by_a_script(text: str) -> InputError | None:
@@ -152,6 +147,9 @@ def not_an_epoch(key: str) -> InputError:
 
 def _not_let_in(text: str, login: Login) -> ConfigError:
     address = login.address
+    if "protected mode" in text:
+        remedy = f"{address} is in protected mode: give its user a password and set redis.password"
+        return ConfigError("redis.password", "(none)", f"{remedy}, or set protected-mode no there")
     if "without any password configured" in text or "no password is set" in text:
         remedy = f"{address} has no password for the default user; remove it"
         return ConfigError("redis.password", "(secret)", f"{remedy}, or set redis.username")

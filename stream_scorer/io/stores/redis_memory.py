@@ -44,6 +44,12 @@ class EvictionWatch:
                 "redis.url", self._server.address,
                 f"this is a node of a Redis Cluster, {NEEDS_ONE_SERVER}",
             )  # fmt: skip
+        if info.get("role") == "slave":
+            raise ConfigError(
+                "redis.url", self._server.address,
+                "this is a replica, which takes no writes; name the primary, or an address that "
+                "follows it",
+            )  # fmt: skip
         policy = info.get("maxmemory_policy", NO_EVICTION)
         if policy != NO_EVICTION:
             found = f"maxmemory-policy of {self._server.address} is {policy}: when its memory is "
@@ -86,7 +92,7 @@ class EvictionWatch:
         return grown
 
     def _info(self) -> dict[str, Any]:
-        return self._server.info("memory", "stats", "cluster")
+        return self._server.info("memory", "stats", "cluster", "replication")
 
 
 def _evicted(info: dict[str, Any]) -> int:

@@ -144,7 +144,7 @@ class RedisServer:
     def _translated(self, error: Exception) -> StreamScorerError:
         if isinstance(error, _OtherServer):
             return ServerChanged(f"{error}")
-        return translated(error, self._login)
+        return translated(error, self._login, first=self._run is None)
 
 
 def _address(pool: redis.ConnectionPool) -> str:
