@@ -19,7 +19,14 @@ from stream_scorer.core.features import csr
 from stream_scorer.core.features.state_codec import pack, unpack
 
 Position = tuple[int, int]  # partition, offset
-LOSES_WRITES = {"redis rewind", "redis failover", "redis flush", "redis evicts"}
+# A late command writes an old mark over a new one, which looks as if the new one were lost.
+LOSES_WRITES = {
+    "redis rewind",
+    "redis failover",
+    "redis flush",
+    "redis evicts",
+    "redis command late",
+}
 SAYS_WRITES_WERE_LOST = re.compile("the store lost|Redis (had )?lost")
 
 

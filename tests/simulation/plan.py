@@ -18,6 +18,7 @@ FAULTS = {
     "end of transaction lost": 4, "retention": 1,
 }  # fmt: skip
 MOST_FAULTS = 5
+MOST_MICRO_BATCH = 8
 LAST_CALL = 500  # faults come up to this call; events, too
 
 
@@ -39,6 +40,7 @@ class Plan:
     partitions: int
     customers: int
     events: int
+    micro_batch: int  # records
     # Whether the events of one customer stand in several partitions, as under another partitioner.
     split: bool
     backlog: int  # how many events are in the log before anybody reads
@@ -81,13 +83,15 @@ def plan_of(seed: int) -> Plan:
         Fault(draw.randrange(LAST_CALL), draw.choices(kinds, weights)[0], draw.randrange(1 << 30))
         for _ in range(draw.randint(1, MOST_FAULTS))
     ]
-    events, split = draw.randint(6, 30), draw.random() < 0.15
+    events, split = draw.randint(6, 30), draw.random() < 0.2
+    # Where customers are split, members take turns at one customer, in small steps.
     return Plan(
         seed,
-        members=draw.choice([1, 2, 2, 3]),
+        members=draw.choice([2, 2, 3] if split else [1, 2, 2, 3]),
         partitions=draw.choice([2, 3, 6, 7] if split else [1, 2, 2, 3]),
-        customers=draw.randint(1, 2) if split else draw.randint(2, 6),
+        customers=1 if split else draw.randint(2, 6),
         events=events,
+        micro_batch=draw.randint(1, 3) if split else MOST_MICRO_BATCH,
         split=split,
         backlog=draw.choice([0, 0, events // 2, events]),
         delivery=draw.choice(["at_least_once", "exactly_once", "exactly_once"]),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plan import Plan
+from plan import MOST_MICRO_BATCH, Plan
 from scheduler import EPOCH_SECONDS
 
 from stream_scorer.core.avro.decoder import Decoder
@@ -35,7 +35,6 @@ DAY_MS = 86_400_000
 FIRST_DAY = EPOCH_SECONDS // 86_400 - 20
 INPUT, OUTPUT, DEAD_LETTERS = "events", "propensities", "dead-letters"
 CATEGORIES = ("soup", "bread")
-MICRO_BATCH = 8
 REMEMBERED_IDS = 2
 CONFIG = f"""
 [kafka]
@@ -46,7 +45,7 @@ dead_letter_topic = "{DEAD_LETTERS}"
 namespace = "s"
 time_to_live_seconds = 0
 [batch]
-max_events = {MICRO_BATCH}
+max_events = {MOST_MICRO_BATCH}
 max_age_ms = 500
 [events]
 remember_event_ids = {REMEMBERED_IDS}
@@ -74,11 +73,14 @@ def folder() -> Path:
 
 
 @cache
-def settings_of(client_id: str, delivery: str) -> Settings:
+def settings_of(client_id: str, delivery: str, micro_batch: int = MOST_MICRO_BATCH) -> Settings:
     path = folder() / "settings.toml"
     if not path.exists():
         path.write_text(CONFIG, encoding="utf-8")
-    overrides = {"kafka": {"client_id": client_id, "delivery": delivery}}
+    overrides = {
+        "kafka": {"client_id": client_id, "delivery": delivery},
+        "batch": {"max_events": micro_batch},
+    }
     return Settings.load(path, overrides=overrides, environment={})
 
 
@@ -106,7 +108,7 @@ def model() -> artefact.Artefact:
 @cache
 def engine() -> NativeEngine:
     found = NativeEngine(model())
-    found.warm_up(MICRO_BATCH)
+    found.warm_up(MOST_MICRO_BATCH)
     return found
 
 

@@ -193,9 +193,9 @@ class SimulatedRedis:
         self._before(f"{name} answered")
         return reply
 
-    def pass_moment(self) -> None:
+    def pass_moment(self, command: str) -> None:
         """Between two commands that were sent together: others may run."""
-        self._before("first answered")
+        self._before(f"first {command} answered")
 
     def _quietly(self, name: str, *arguments: Any) -> None:
         try:
@@ -270,7 +270,7 @@ class SimulatedPipeline:
         replies: list[Any] = []
         for number, (command, *arguments) in enumerate(commands):
             if number:
-                self._client.pass_moment()
+                self._client.pass_moment(command.__name__)
             # One command's error does not keep the server from doing the next ones.
             try:
                 replies.append(command(*arguments))

@@ -37,8 +37,11 @@ MOMENTS = (
     "committed", "committed answered", "watermark offsets", "rebalance callback", "commit",
     "commit answered", "flush", "flush answered", "between two records", "send offsets",
     "send offsets answered", "commit transaction", "commit transaction answered",
-    "abort transaction", "init transactions", "first answered", "first answered",
-    "MGET", "MGET answered", "EVALSHA", "EVALSHA answered", "SCRIPT LOAD", "GET answered",
+    "abort transaction", "init transactions", "MGET", "MGET answered", "EVALSHA",
+    "EVALSHA answered", "first evalsha answered", "SCRIPT LOAD", "GET answered",
+)  # fmt: skip
+FAILOVER_MOMENTS = (
+    "first evalsha answered", "EVALSHA answered", "MGET answered", "committed answered",
 )  # fmt: skip
 # Warnings that say that vectors lack events, after which a consumer goes on.
 SAYS_WHAT_IS_MISSING = re.compile("events before it were deleted|Redis has evicted")
@@ -157,9 +160,10 @@ class World:
         calls, now = self.scheduler.calls, self.scheduler.now
         while self._faults and self._faults[0].at_call <= calls:
             fault = self._faults.pop(0)
-            moment = (fault.number >> 10) % (2 * len(MOMENTS))
-            if moment < len(MOMENTS):
-                self._waiting_for.setdefault(MOMENTS[moment], []).append(fault)
+            moments = FAILOVER_MOMENTS if fault.kind == "redis failover" else MOMENTS
+            moment = (fault.number >> 10) % (2 * len(moments))
+            if moment < len(moments):
+                self._waiting_for.setdefault(moments[moment], []).append(fault)
             else:
                 self._reached.append((fault, "at once", None))
         while self._reached:
@@ -207,7 +211,7 @@ class World:
 
     def _consume(self, slot: Slot) -> None:
         """The body of a member's process, as jobs/run.py."""
-        settings = settings_of(slot.client_id, self.plan.delivery)
+        settings = settings_of(slot.client_id, self.plan.delivery, self.plan.micro_batch)
         with live_consumer.Consumer(settings) as consumer:
             consumer.join()
             window = settings.dead_letter_window(live=True)
