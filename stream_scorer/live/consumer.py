@@ -27,6 +27,7 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.errors import BusUnavailable, ConfigError
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
+from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
 from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.memory import MemoryStore
@@ -135,7 +136,7 @@ class Consumer:
         self.source = KafkaSource(
             kafka.consumer_properties(), kafka.input_topic, self.store,
             max_events=batch.max_events, max_age_ms=batch.max_age_ms, commits=not exactly_once,
-            namespace=self.settings.store.namespace, on_error=self._on_kafka_error,
+            owner=self._owner(), on_error=self._on_kafka_error,
         )  # fmt: skip
         self._membership.callback(self.source.close)
         sink = KafkaSink(
@@ -179,6 +180,9 @@ class Consumer:
         self.engine.warm_up(self.settings.batch.max_events)
         rehearsal = _Rehearsal(self.settings.events.event_types[0])
         self._pipeline(rehearsal, MemoryStore(self.space.fingerprint), rehearsal).step()
+
+    def _owner(self) -> Owner:
+        return Owner(self.settings.store.namespace, self.store.identity)
 
     def _pipeline(self, source: Source, store: Store, sink: Sink) -> Pipeline:
         settings = self.settings

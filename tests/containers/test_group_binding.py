@@ -11,8 +11,15 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from harness.member import Member
 from harness.rig import Rig
+from servers import RedisServer
 
-from stream_scorer.io.kafka.group_offsets import namespace_in
+from stream_scorer.errors import InputError
+from stream_scorer.io.kafka.admin import KafkaAdmin
+from stream_scorer.io.kafka.group_offsets import Owner, owner_in
+from stream_scorer.live import group_binding
+from stream_scorer.live.consumer import open_store
+from stream_scorer.live.group_binding import bind_group
+from stream_scorer.settings.tree import Settings
 
 pytestmark = [
     pytest.mark.containers,
@@ -63,7 +70,7 @@ def committed(rig: Rig, metadata: str | None = None) -> set[str | None]:
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_one_group_in_two_namespaces_is_refused(make_rig: MakeRig, delivery: str) -> None:
     rig = rig_that_caught_up(make_rig, 21, {"kafka": {"delivery": delivery}})
-    assert {namespace_in(m) for m in committed(rig)} == {rig.name}
+    assert {owner_in(m).namespace for m in committed(rig)} == {rig.name}
     stray = rig.member(store={"namespace": f"{rig.name}-other"})
     line = refusal(stray)
     assert f"store.namespace: '{rig.name}-other'" in line
@@ -71,6 +78,39 @@ def test_one_group_in_two_namespaces_is_refused(make_rig: MakeRig, delivery: str
     found = f"reads for namespace {rig.name}, the config names {rig.name}-other"
     assert found in doctors_findings(stray)
     rig.members.remove(stray)
+    rig.publish(500)
+    rig.finish().assert_clean()
+
+
+def test_one_group_in_two_databases_is_refused(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = rig_that_caught_up(make_rig, 26)
+    monkeypatch.setattr(group_binding, "IDENTITY_SECONDS", 2.0)
+    stray = Settings.load(rig.member(redis={"url": f"{rig.redis_url[:-1]}3"}).config)
+    store = open_store(stray, stray.feature_space())
+    admin = KafkaAdmin(stray.kafka.client_properties())
+    with pytest.raises(InputError, match="in another Redis database"):
+        bind_group(admin, stray.kafka, stray.store.namespace, store)
+    assert not store.stored_identity()
+    rig.stop()
+    bind_group(admin, stray.kafka, stray.store.namespace, store)  # now it moves there
+    assert admin.owners(rig.name, rig.input) == {Owner(rig.name, store.stored_identity())}
+    store.close()
+
+
+def test_a_member_that_starts_in_an_emptied_store_waits_until_the_others_have_put_it_back(
+    make_rig: MakeRig, start_redis: Callable[..., RedisServer]
+) -> None:
+    server = start_redis()
+    rig = make_rig(redis_url=server.url)
+    rig.publish(1500)
+    rig.start()
+    rig.caught_up()
+    second = rig.member()
+    server.client.flushall()
+    second.start()
+    second.reading()
     rig.publish(500)
     rig.finish().assert_clean()
 
@@ -109,7 +149,7 @@ def test_a_group_moves_to_another_namespace_once_it_has_no_members(make_rig: Mak
     new = rig.member(store={"namespace": other}).start()
     new.wait_for_log("moves from namespace .* to")
     new.reading()
-    assert {namespace_in(m) for m in committed(rig)} == {other}
+    assert {owner_in(m).namespace for m in committed(rig)} == {other}
     assert "store.namespace" in refusal(old)
     assert new.running()
 
@@ -123,4 +163,4 @@ def test_offsets_that_an_older_version_committed_are_taken(make_rig: MakeRig) ->
     member.reading()
     rig.publish(1500)
     rig.finish().assert_clean()
-    assert rig.name in {namespace_in(m) for m in committed(rig)}
+    assert rig.name in {owner_in(m).namespace for m in committed(rig)}

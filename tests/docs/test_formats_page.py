@@ -204,6 +204,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
     with EmbeddedRedis() as server, redis.Redis(port=server.port) as client:
         store = RedisStore(client, "NAMESPACE", SPACE.fingerprint)
         store.claim("{}")
+        store.keep_identity()
         store.recognise("TOPIC", "id")
         store.group_of("TOPIC", "group")
         store.remember_file_start("FILE", 0)

@@ -19,6 +19,7 @@ from simulated_producer import NeverReturns, SimulatedProducer
 
 from stream_scorer.io.kafka import consumer as kafka_consumer
 from stream_scorer.io.kafka import producer as kafka_producer
+from stream_scorer.io.kafka.group_offsets import Owner, metadata_of, owner_in
 from stream_scorer.io.stores import redis as redis_store
 from stream_scorer.live import consumer as live_consumer
 from stream_scorer.model import artefact
@@ -71,10 +72,17 @@ class SimulatedAdmin:
     def identity(self, topic: str) -> str:
         return f"id of {topic}"
 
-    def namespaces(self, group: str, topic: str) -> set[str]:
+    def owners(self, group: str, topic: str) -> set[Owner]:
         self._world.client_call("admin")
-        metadata = (m for _, _, m in self._world.broker.committed.values())
-        return {name for m in metadata if (name := m.rpartition(" ")[2])}
+        owners = (owner_in(m) for _, _, m in self._world.broker.committed.values())
+        return {owner for owner in owners if owner.namespace}
+
+    def give_to(self, group: str, topic: str, owner: Owner) -> None:
+        self._world.client_call("admin")
+        committed = self._world.broker.committed
+        for tp, (offset, epoch, metadata) in list(committed.items()):
+            if owner_in(metadata).namespace:
+                committed[tp] = offset, epoch, metadata_of(owner)
 
     def members(self, group: str) -> int:
         self._world.client_call("admin")

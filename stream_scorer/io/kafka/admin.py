@@ -34,7 +34,7 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt, NotAllowed, StreamScorerError
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import NO_RIGHTS, Rights, ask, translate_error
-from stream_scorer.io.kafka.group_offsets import metadata_of, namespace_in
+from stream_scorer.io.kafka.group_offsets import Owner, metadata_of, owner_in
 from stream_scorer.io.kafka.messages import partition_of
 
 REQUEST_SECONDS = 10.0
@@ -209,7 +209,9 @@ class KafkaAdmin:
         partitions = [KafkaPartition(topic.name, p) for p in range(topic.partitions)]
         answer = self._group_offsets(group, partitions)
         committed = {
-            p.partition: (p.offset, namespace_in(p.metadata)) for p in answer if p.offset >= 0
+            p.partition: (p.offset, owner_in(p.metadata).namespace or None)
+            for p in answer
+            if p.offset >= 0
         }
         first = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         end = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
@@ -253,14 +255,14 @@ class KafkaAdmin:
         doing, rights = f"asking who is in group {group}", _rights_of_group(group)
         return len(self._answer(future[group], doing, rights=rights).members)
 
-    def namespaces(self, group: str, topic: str) -> set[str]:
-        """The namespaces that the group's committed offsets of `topic` name."""
-        return {name for p in self._named(group, topic) if (name := namespace_in(p.metadata))}
+    def owners(self, group: str, topic: str) -> set[Owner]:
+        """Whom the group's committed offsets of `topic` name."""
+        return {owner_in(p.metadata) for p in self._named(group, topic)}
 
-    def give_to(self, group: str, topic: str, namespace: str) -> None:
-        """Commit the group's offsets of `topic` anew, as `namespace`'s; it must have no members."""
+    def give_to(self, group: str, topic: str, owner: Owner) -> None:
+        """Commit the group's offsets of `topic` anew, as `owner`'s; it must have no members."""
         offsets = [
-            KafkaPartition(p.topic, p.partition, p.offset, metadata=metadata_of(namespace))
+            KafkaPartition(p.topic, p.partition, p.offset, metadata=metadata_of(owner))
             for p in self._named(group, topic)
         ]
         with self._consumer(group) as consumer:
@@ -272,7 +274,7 @@ class KafkaAdmin:
         found = self._metadata().topics.get(topic)
         partitions = [] if found is None else [KafkaPartition(topic, p) for p in found.partitions]
         offsets = self._group_offsets(group, partitions) if partitions else []
-        return [p for p in offsets if p.offset >= 0 and namespace_in(p.metadata)]
+        return [p for p in offsets if p.offset >= 0 and owner_in(p.metadata).namespace]
 
     def identity(self, topic: str) -> str:
         """Kafka's id of `topic`, which a topic created again under its name does not have.

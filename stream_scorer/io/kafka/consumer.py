@@ -24,7 +24,7 @@ from stream_scorer.errors import BusUnavailable, Halt
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import Rights, ask
-from stream_scorer.io.kafka.group_offsets import REQUEST_SECONDS, GroupOffsets
+from stream_scorer.io.kafka.group_offsets import NOBODY, REQUEST_SECONDS, GroupOffsets, Owner
 from stream_scorer.io.kafka.lag import Lag
 from stream_scorer.io.kafka.leader_epochs import UNKNOWN_EPOCH, seek_with_epochs
 from stream_scorer.io.kafka.membership import Membership
@@ -62,7 +62,7 @@ class KafkaSource:
     """Records of one topic's partitions that the group gives to this member.
 
     properties: librdkafka's, with group.id. commits False where a transaction carries the offsets.
-    namespace: as of GroupOffsets. on_error is called with each transient error's name, for
+    owner: as of GroupOffsets. on_error is called with each transient error's name, for
     counting.
     """
 
@@ -75,7 +75,7 @@ class KafkaSource:
         max_events: int,
         max_age_ms: int,
         commits: bool = True,
-        namespace: str = "",
+        owner: Owner = NOBODY,
         on_error: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._positions = positions
@@ -83,7 +83,7 @@ class KafkaSource:
         self._commits = commits
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
-        self._offsets = GroupOffsets(namespace)
+        self._offsets = GroupOffsets(owner)
         self._lag = Lag()
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()

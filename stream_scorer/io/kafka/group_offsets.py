@@ -2,14 +2,17 @@
 
 An offset says up to where the records of one namespace were brought and published. So each commit
 names its namespace in the offset's metadata, and a member that finds another one there is refused:
-with members of two namespaces in one group each namespace would get a part of the events. Offsets
-without such a name, as earlier versions and other tools commit them, are taken as they are.
+with members of two namespaces in one group each namespace would get a part of the events. The same
+name may be used in two databases of Redis, so a namespace's identity, which the store draws once,
+stands behind it. Offsets without a name or without an identity, as earlier versions and other tools
+commit them, are taken as they are.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -25,35 +28,60 @@ REQUEST_SECONDS = 10.0  # one question to a broker; well below max.poll.interval
 _MARK = "stream-scorer namespace "
 
 
-def metadata_of(namespace: str) -> str:
-    """What a committed offset of `namespace` has as its metadata; "" for no namespace."""
-    return _MARK + namespace if namespace else ""
+class Owner(NamedTuple):
+    """Whose an offset is: a namespace, "" for nobody's, and its identity, "" where unknown."""
+
+    namespace: str = ""
+    identity: str = ""
+
+    def agrees(self, other: Owner) -> bool:
+        """Whether both may be the same one."""
+        if not self.namespace or not other.namespace:
+            return True
+        unknown = not self.identity or not other.identity
+        return self.namespace == other.namespace and (unknown or self.identity == other.identity)
 
 
-def namespace_in(metadata: str | None) -> str | None:
-    """The namespace that an offset's metadata names, None where it names none."""
+NOBODY = Owner()
+
+
+def metadata_of(owner: Owner) -> str:
+    """What a committed offset of `owner` has as its metadata."""
+    return f"{_MARK}{' '.join(owner).rstrip()}" if owner.namespace else ""
+
+
+def owner_in(metadata: str | None) -> Owner:
+    """Whom an offset's metadata names."""
     text = metadata or ""
-    return text[len(_MARK) :] if text.startswith(_MARK) else None
+    namespace, _, identity = text[len(_MARK) :].partition(" ")
+    return Owner(namespace, identity) if text.startswith(_MARK) else NOBODY
 
 
-def other_namespace(mine: str, theirs: str | None) -> InputError:
-    """What to raise where the group's offsets belong to namespace `theirs`."""
+def other_owner(mine: Owner, theirs: Owner) -> InputError:
+    """What to raise where the group's offsets belong to `theirs`."""
+    if mine.namespace == theirs.namespace:
+        return InputError(
+            "store.namespace", mine.namespace,
+            "the consumer group reads for the namespace of this name in another Redis database, "
+            "and each of the two would get a part of the events; stop the group's other members "
+            f"first, or correct redis.url, or {FRESH_START}",
+        )  # fmt: skip
     return InputError(
-        "store.namespace", mine,
-        f"the consumer group reads for namespace {theirs}, and each of two namespaces would get a "
-        f"part of the events; stop the members of {theirs} first, or set store.namespace to "
-        f"{theirs}, or {FRESH_START}",
+        "store.namespace", mine.namespace,
+        f"the consumer group reads for namespace {theirs.namespace}, and each of two namespaces "
+        f"would get a part of the events; stop the members of {theirs.namespace} first, or set "
+        f"store.namespace to {theirs.namespace}, or {FRESH_START}",
     )  # fmt: skip
 
 
 class GroupOffsets:
     """Committed offsets of the partitions that one member reads, and those still to be committed.
 
-    namespace: "" where offsets belong to none.
+    owner: `NOBODY` where offsets belong to no namespace.
     """
 
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
         self.committed: dict[TopicPartition, int] = {}  # all below them is published
         self._waiting: dict[TopicPartition, int] = {}
         self.epochs = LeaderEpochs()
@@ -78,9 +106,17 @@ class GroupOffsets:
         return {(a.topic, a.partition): a.offset for a in found}
 
     def _check(self, answer: KafkaPartition) -> None:
-        theirs = namespace_in(answer.metadata)
-        if self._namespace and theirs not in (None, self._namespace):
-            raise other_namespace(self._namespace, theirs)
+        theirs = owner_in(answer.metadata)
+        if self._owner.agrees(theirs):
+            return
+        if self._owner.namespace != theirs.namespace:
+            raise other_owner(self._owner, theirs)
+        # No refusal: a transaction of before the store was emptied may have ended just now.
+        log.warning(
+            "%s[%d]: its offset was committed for namespace %s in another Redis database, or in "
+            "this one before it was emptied; if the group has members that use another, stop them",
+            answer.topic, answer.partition, theirs.namespace,
+        )  # fmt: skip
 
     def add(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """Commit these with the next `commit`; one below the committed offset is left out."""
@@ -157,7 +193,7 @@ class GroupOffsets:
 
     def for_commit(self, next_offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
         """These offsets for a commit, with the namespace and what is known of leader epochs."""
-        metadata = metadata_of(self._namespace)
+        metadata = metadata_of(self._owner)
         return [
             KafkaPartition(*tp, offset, metadata=metadata, leader_epoch=self.epochs.at(tp, offset))
             for tp, offset in next_offsets.items()

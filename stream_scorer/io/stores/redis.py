@@ -6,6 +6,7 @@ Keys, all under the namespace NS from the settings:
   NS:epoch:TOPIC:PARTITION      decimals, a watermark and Kafka's leader epoch before it: 120 3
   NS:start:TOPIC:PARTITION      decimal, the first watermark: no earlier event went in
   NS:fingerprint                16 hexadecimal digits, set once
+  NS:identity                   which namespace of this name it is, drawn when it is first read into
   NS:rules                      JSON: settings that say which events count, all values it was read
                                 with (live/counting_rules.py)
   NS:group:TOPIC                the consumer group that reads the topic into NS
@@ -97,7 +98,8 @@ class RedisStore:
         # no longer owns; -1 where it saw one that is gone.
         self._seen: dict[TopicPartition, int] = {}
         self._owned: set[TopicPartition] = set()
-        self.rules_key = f"{namespace}:rules"
+        self.rules_key, self._identity_key = f"{namespace}:rules", f"{namespace}:identity"
+        self.identity = ""  # of the namespace, once this process keeps it: see `keep_identity`
         self.mark_key = f"{namespace}:saved:{uuid.uuid4().hex}"
         self._calls = 0  # script calls that left a mark, which is its number
         self._unadvanced = ""  # mark of the last save that no watermark covers yet, "" for none
@@ -121,14 +123,29 @@ class RedisStore:
         wanted = {f"{self._namespace}:fingerprint": declared}
         if rules:
             wanted[self.rules_key] = rules
-        found, *others = self._set_all_once(wanted)
+        if self.identity:
+            wanted[self._identity_key] = self.identity
+        stored = dict(zip(wanted, self._set_all_once(wanted), strict=True))
+        found = stored[f"{self._namespace}:fingerprint"]
         if found != declared:
             raise FingerprintMismatch(
                 "store.namespace", self._namespace,
                 f"holds vectors of feature declaration {found}, the config declares {declared}; "
                 "set store.namespace to a new name and replay the events into it",
             )  # fmt: skip
-        return others[0] if others else ""
+        if stored.get(self._identity_key, self.identity) != self.identity:
+            # Redis was set back to before it was drawn, or another process has drawn one meanwhile.
+            self._ask(lambda: self._client.set(self._identity_key, self.identity))
+        return stored.get(self.rules_key, "")
+
+    def stored_identity(self) -> str:
+        """The namespace's identity, "" where it has none or lost it."""
+        found = self._ask(lambda: self._client.get(self._identity_key)) or b""
+        return str(found.decode(errors="replace"))
+
+    def keep_identity(self) -> None:
+        """Draw the namespace's identity, where it has none; from now on `claim` puts it back."""
+        self.identity = self._set_once(self._identity_key, uuid.uuid4().hex[:16])
 
     def rules(self) -> str:
         """The rules that the namespace is bound to, "" for none."""

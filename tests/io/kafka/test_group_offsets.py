@@ -9,9 +9,10 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.errors import InputError
-from stream_scorer.io.kafka.group_offsets import GroupOffsets, metadata_of, namespace_in
+from stream_scorer.io.kafka.group_offsets import GroupOffsets, Owner, metadata_of, owner_in
 
 TP = ("in", 0)
+MINE = Owner("mine", "1")
 
 
 class Group:
@@ -33,26 +34,36 @@ class Group:
         return [KafkaPartition(p.topic, p.partition, p.offset)]
 
 
-@pytest.mark.parametrize("metadata", ["", "of another tool", metadata_of("mine")])
+@pytest.mark.parametrize(
+    "metadata", ["", "of another tool", metadata_of(MINE), metadata_of(Owner("mine"))]
+)
 def test_offsets_of_this_namespace_or_of_none_are_taken(metadata: str) -> None:
-    assert GroupOffsets("mine").ask(Group(5, metadata), [TP]) == {TP: 5}  # type: ignore[arg-type]
+    assert GroupOffsets(MINE).ask(Group(5, metadata), [TP]) == {TP: 5}  # type: ignore[arg-type]
 
 
 def test_offsets_of_another_namespace_are_refused() -> None:
     with pytest.raises(InputError, match=r"store.namespace: 'mine'.*namespace theirs.*new names"):
-        GroupOffsets("mine").ask(Group(5, metadata_of("theirs")), [TP])  # type: ignore[arg-type]
+        GroupOffsets(MINE).ask(Group(5, metadata_of(Owner("theirs", "1"))), [TP])  # type: ignore[arg-type]
+
+
+def test_offsets_of_a_namespace_of_this_name_in_another_database_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    group: Any = Group(5, metadata_of(Owner("mine", "2")))
+    assert GroupOffsets(MINE).ask(group, [TP]) == {TP: 5}
+    assert "namespace mine in another Redis database" in caplog.text
 
 
 def test_each_commit_names_its_namespace() -> None:
-    group, offsets = Group(), GroupOffsets("mine")
+    group, offsets = Group(), GroupOffsets(MINE)
     offsets.add({TP: 7})
     offsets.commit(group, [TP])  # type: ignore[arg-type]
-    assert (group.offset, namespace_in(group.metadata)) == (7, "mine")
+    assert (group.offset, owner_in(group.metadata)) == (7, MINE)
     assert offsets.committed == {TP: 7}
 
 
 def test_an_offset_below_the_committed_one_is_not_committed() -> None:
-    offsets = GroupOffsets("mine")
+    offsets = GroupOffsets(MINE)
     offsets.committed = {TP: 9}
     offsets.add({TP: 7})
     offsets.note({TP: 8})
@@ -60,7 +71,7 @@ def test_an_offset_below_the_committed_one_is_not_committed() -> None:
 
 
 def test_an_offset_waits_while_the_group_is_changing() -> None:
-    group, offsets = Group(), GroupOffsets("mine")
+    group, offsets = Group(), GroupOffsets(MINE)
     offsets.add({TP: 7})
     group.refuses = True
     offsets.commit(group, [TP])  # type: ignore[arg-type]
@@ -71,7 +82,7 @@ def test_an_offset_waits_while_the_group_is_changing() -> None:
 
 
 def test_a_start_whose_commit_was_not_answered_is_not_committed_over_a_transaction() -> None:
-    group, offsets = Group(0), GroupOffsets("mine")
+    group, offsets = Group(0), GroupOffsets(MINE)
     offsets.add({TP: 0})
     group.refuses = True
     offsets.commit(group, [TP])  # type: ignore[arg-type]
