@@ -63,7 +63,7 @@ class StoreFold:
                 # All of them, also those whose events were applied already, by an attempt that
                 # ended in an error: if Redis has lost their records since they were loaded, this
                 # writes them again, and the watermark may move over their events.
-                refused = self._store.save(applied.states, rows)
+                refused = self._store.save(applied.states, rows, states)
             # Only what was written counts; the refused customers' events are folded again below.
             written = ~np.isin(stream.customer, refused)
             counted = written & (applied.outcome == APPLIED)

@@ -179,9 +179,9 @@ class NotedStore(MemoryStore):
         super().__init__(SPACE.fingerprint)
         self._story = story
 
-    def save(self, states: Any, rows: Any) -> Any:
+    def save(self, states: Any, rows: Any, made_from: Any = None) -> Any:
         self._story.append(f"save {len(rows)}")
-        return super().save(states, rows)
+        return super().save(states, rows, made_from)
 
     def advance(self, next_offsets: Any, epochs: Any = None) -> None:
         self._story.append(f"advance {next_offsets['events', 0]}")
@@ -202,7 +202,7 @@ def test_the_watermark_keeps_the_leader_epoch_of_its_last_record(engine: NativeE
 
 def test_a_save_that_failed_leaves_the_watermark_where_it_was(engine: NativeEngine) -> None:
     class Away(MemoryStore):
-        def save(self, states: Any, rows: Any) -> Any:
+        def save(self, states: Any, rows: Any, made_from: Any = None) -> Any:
             raise StoreUnavailable("no server")
 
     log, store = Log(batch(encode_events([event("ann")]))), Away(SPACE.fingerprint)
@@ -243,12 +243,12 @@ class Overtaken(MemoryStore):
         super().__init__(SPACE.fingerprint)
         self._theirs, self._times = theirs, times
 
-    def save(self, states: Any, rows: Any) -> Any:
+    def save(self, states: Any, rows: Any, made_from: Any = None) -> Any:
         if self._times:
             self._times -= 1
             for newer in self._theirs.scan():
                 super().save(newer, np.arange(len(newer)))
-        return super().save(states, rows)
+        return super().save(states, rows, made_from)
 
 
 def test_a_newer_record_of_another_owner_wins(engine: NativeEngine) -> None:
@@ -344,7 +344,7 @@ def test_an_event_of_another_partition_publishes_a_customer_whose_own_was_publis
 
 def test_a_store_that_refuses_every_save_is_reported_as_unavailable(engine: NativeEngine) -> None:
     class Refusing(MemoryStore):
-        def save(self, states: Any, rows: Any) -> Any:
+        def save(self, states: Any, rows: Any, made_from: Any = None) -> Any:
             return rows
 
     log = Log(batch(encode_events([event("ann")])))

@@ -13,7 +13,7 @@ from stream_scorer.core.features.fold import stream_of
 from stream_scorer.core.features.preparation import PreparedEvents
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates
-from stream_scorer.core.features.state_codec import pack
+from stream_scorer.core.features.state_codec import empty_states, pack
 from stream_scorer.errors import StoreUnavailable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.memory import MemoryStore
@@ -57,13 +57,15 @@ class OvertakenStore(MemoryStore):
         self._events, self._times = events, times
         self._other = MemoryStore(SPACE.fingerprint)
 
-    def save(self, states: CustomerStates, rows: Int64) -> Int64:
+    def save(
+        self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
+    ) -> Int64:
         if self._times:
             self._times -= 1
             folded(self._other, self._events)
             theirs = self._other.load(["a"])
             super().save(theirs, np.arange(1))
-        return super().save(states, rows)
+        return super().save(states, rows, made_from)
 
 
 class RefusingStore(MemoryStore):
@@ -71,9 +73,32 @@ class RefusingStore(MemoryStore):
 
     saves = 0
 
-    def save(self, states: CustomerStates, rows: Int64) -> Int64:
+    def save(
+        self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
+    ) -> Int64:
         self.saves += 1
         return rows
+
+
+class GoneWhileLoading(MemoryStore):
+    """What `load` finds first is an emptied store; then the records are back."""
+
+    loads = 0
+
+    def load(self, customer_ids: list[str]) -> CustomerStates:
+        self.loads += 1
+        return empty_states(customer_ids) if self.loads == 2 else super().load(customer_ids)
+
+
+def test_records_that_were_away_when_customers_were_loaded_lose_no_event(
+    make_events: MakeEvents,
+) -> None:
+    store, whole = GoneWhileLoading(SPACE.fingerprint), MemoryStore(SPACE.fingerprint)
+    for some in (LOG[:2], LOG[2:]):
+        for each in (store, whole):
+            folded(each, make_events(some))
+    assert store.loads > 2
+    assert records(store) == records(whole)
 
 
 def test_a_batch_that_is_folded_again_counts_nothing_twice(make_events: MakeEvents) -> None:

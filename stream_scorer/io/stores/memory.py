@@ -62,10 +62,16 @@ class MemoryStore:
         where = self._where(self._numbers(customer_ids))
         return unpack_words(customer_ids, self._words, *where, self._fingerprint)
 
-    def save(self, states: CustomerStates, rows: Int64) -> Int64:
-        """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones."""
+    def save(
+        self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
+    ) -> Int64:
+        """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones.
+
+        made_from: the same customers as they were loaded; None: as `states`.
+        """
         numbers = self._numbers([states.customer_ids[i] for i in rows.tolist()])
-        refused: Bool = rows_behind(states.arrays, rows, self._words, *self._where(numbers))
+        loaded = states if made_from is None else made_from
+        refused: Bool = rows_behind(loaded.arrays, rows, self._words, *self._where(numbers))
         self._write(take(states, rows[~refused]), numbers[~refused])
         return rows[refused]
 

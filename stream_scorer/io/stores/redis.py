@@ -15,9 +15,10 @@ Keys, all under the namespace NS from the settings:
   NS:saved:OWNER                the number of one consumer's last script call, for ten minutes
 
 Many customers are loaded in one round trip (MGET) and saved in one (a script). The script writes a
-record only where its offsets are not below those of the stored record. So a consumer that no longer
-owns a partition, and does not know it yet, can't overwrite what the new owner wrote. A record that
-is refused is loaded again, and the events that it lacks are applied to it.
+record only where the record that was loaded, and that it was made from, has all offsets of the
+stored one. So a consumer that no longer owns a partition, and does not know it yet, can't overwrite
+what the new owner wrote, nor can one that loaded from a server that lags. A record that is refused
+is loaded again, and the events that it lacks are applied to it.
 
 The watermark moves in a second round trip, after all records that it covers. Redis may go back at
 any moment: a crash under `appendfsync everysec`, a failover to a replica that lags, a restored
@@ -41,6 +42,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -208,14 +210,17 @@ class RedisStore:
         keys = [self._key(i) for i in customer_ids]
         return unpack(customer_ids, self._ask(lambda: self._client.mget(keys)), self._fingerprint)
 
-    def save(self, states: CustomerStates, rows: Int64) -> Int64:
+    def save(
+        self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
+    ) -> Int64:
         """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones.
 
-        Raises StoreRewound or StoreUnavailable, with some or none of the rows written, where the
-        store lost writes.
+        made_from: the same customers as they were loaded; None: as `states`. Raises StoreRewound or
+        StoreUnavailable, with some or none of the rows written, where the store lost writes.
         """
         chosen = take(states, rows)
         records = pack(chosen, self._fingerprint)
+        sources = _sources(chosen if made_from is None else take(made_from, rows))
         keys = [self._key(i) for i in chosen.customer_ids]
         partitions = sorted(self._owned)
         watermark_keys = [self._watermark_key(tp) for tp in partitions]
@@ -229,7 +234,7 @@ class RedisStore:
             chunk = slice(i, i + RECORDS_PER_SCRIPT)
             self._calls += 1
             mark = str(self._calls)
-            arguments = [*shared, before, mark, *records[chunk]]
+            arguments = [*shared, before, mark, *records[chunk], *sources[chunk]]
             calls.append(([*watermark_keys, self.mark_key, *keys[chunk]], arguments))
             before = mark
         refused: list[int] = []
@@ -436,6 +441,16 @@ class RedisStore:
 
     def _watermark_key(self, partition: TopicPartition) -> str:
         return f"{self._namespace}:watermark:{partition[0]}:{partition[1]}"
+
+
+def _sources(states: CustomerStates) -> list[bytes]:
+    """Of each customer the topics, partitions and offsets, as save_records.lua reads them."""
+    a = states.arrays
+    packed = np.empty(len(a.source_offset), "<u4, <u4, <i8")
+    packed["f0"], packed["f1"] = a.source_topic, a.source_partition
+    packed["f2"] = a.source_offset
+    data, at = packed.tobytes(), (16 * a.source_at).tolist()
+    return [data[start:end] for start, end in pairwise(at)]
 
 
 def _glob_escape(text: str) -> str:

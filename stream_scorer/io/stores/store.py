@@ -27,10 +27,13 @@ class Store(Protocol):
         """States of these customers: row i is customer_ids[i], empty for an unknown customer."""
         ...
 
-    def save(self, states: CustomerStates, rows: Int64) -> Int64:
+    def save(
+        self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
+    ) -> Int64:
         """Write `rows` (k,) int64 of states. Returns the rows that were refused, as int64.
 
-        The store holds newer records of these: load them, and apply what they lack.
+        made_from: the same customers as `load` gave them; None: as `states`. Where the store holds
+        an offset that these lack, the row is refused: load it again, and apply what it lacks.
         """
         ...
 

@@ -89,6 +89,20 @@ def test_an_older_record_is_refused_and_a_newer_one_is_not(store: Store, folded:
     assert pack(store.load(["a", "b"]), 1) == pack(newer, 1)
 
 
+def test_a_record_that_was_made_from_less_than_is_stored_is_refused(
+    store: Store, folded: Folded
+) -> None:
+    """As where Redis was set back when the customers were loaded, and is whole again: the new
+    record has the highest offset, and lacks events."""
+    stored = folded(["a", "b", "c"], 3)
+    store.save(stored, np.array([0, 2]))
+    loaded = empty_states(["a", "b", "c"])
+    newer = folded(["a", "b", "c"], 8, loaded)
+    assert store.save(newer, np.array([2, 1]), loaded).tolist() == [2]
+    assert pack(store.load(["c"]), 1) == pack(stored, 1)[2:]
+    assert store.save(folded(["a", "b", "c"], 8, stored), np.array([2]), stored).tolist() == []
+
+
 def test_a_record_that_lacks_a_stored_partition_is_refused(
     store: Store, folded: Folded, make_events: Any
 ) -> None:

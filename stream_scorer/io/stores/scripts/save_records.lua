@@ -1,8 +1,10 @@
--- Writes customers' records, each only where it is not older than what is stored.
+-- Writes customers' records, each only where it was made from all that is stored.
 -- KEYS: W watermark keys, the key of this owner's mark, then R record keys.
 -- ARGV: W, time to live in ms (0: none), how much longer a record is kept in ms, W least
 -- watermarks, the mark that the call before this one left ('': no call came before), the mark to
--- leave, R records.
+-- leave, R records, and for each the sources of the record that it was made from, in 16 bytes each:
+-- topic, partition, offset. The offsets of the new record say less: if Redis was set back when that
+-- record was loaded, and forward again since, they are the highest, though events are missing.
 -- Returns the 0-based positions of the records that were refused; or, with nothing written, a
 -- string where the store lost writes that were confirmed: REWOUND where a stored watermark is below
 -- the least one, UNSAVED where the mark of the call before is gone, and with it what that call
@@ -18,16 +20,15 @@ local mark_key = KEYS[watermarks + 1]
 local before, mark = ARGV[4 + watermarks], ARGV[5 + watermarks]
 if before ~= '' and redis.call('GET', mark_key) ~= before then return 'UNSAVED' end
 
-local function offset_in(record, topic, partition)
-  local sources = struct.unpack('<I4', record, 5)
-  for i = 0, sources - 1 do
-    local t, p, o = struct.unpack('<I4I4i8', record, 37 + 16 * i)
+local function offset_in(made_from, topic, partition)
+  for at = 1, #made_from, 16 do
+    local t, p, o = struct.unpack('<I4I4i8', made_from, at)
     if t == topic and p == partition then return o end
   end
   return -1
 end
 
-local function is_behind(record, key)
+local function is_behind(record, made_from, key)
   -- The header and four sources, as most records have no more; a second read gets the others.
   local stored = redis.call('GETRANGE', key, 0, 99)
   if stored == '' then return false end
@@ -38,7 +39,7 @@ local function is_behind(record, key)
   if sources > 4 then stored = redis.call('GETRANGE', key, 0, 35 + 16 * sources) end
   for i = 0, sources - 1 do
     local t, p, o = struct.unpack('<I4I4i8', stored, 37 + 16 * i)
-    if offset_in(record, t, p) < o then return true end
+    if offset_in(made_from, t, p) < o then return true end
   end
   return false
 end
@@ -53,10 +54,10 @@ local function left_ms(record)
   return string.format('%.0f', math.max(newest_ms + ttl_ms - now_ms, 0) + longer_ms)
 end
 
-local refused = {}
+local refused, records = {}, #KEYS - watermarks - 1
 for i = watermarks + 2, #KEYS do
   local record = ARGV[4 + i]
-  if is_behind(record, KEYS[i]) then
+  if is_behind(record, ARGV[4 + i + records], KEYS[i]) then
     refused[#refused + 1] = i - watermarks - 2
   elseif ttl_ms > 0 then
     redis.call('SET', KEYS[i], record, 'PX', left_ms(record))
