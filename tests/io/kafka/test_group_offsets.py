@@ -93,7 +93,7 @@ def test_a_start_whose_commit_was_not_answered_is_not_committed_over_a_transacti
 
 
 def test_a_committed_offset_keeps_the_leader_epoch_that_it_was_committed_with() -> None:
-    offsets = GroupOffsets("mine")
+    offsets = GroupOffsets(Owner("mine"))
     assert offsets.ask(Group(5, epoch=3), [TP]) == {TP: 5}  # type: ignore[arg-type]
     assert [p.leader_epoch for p in offsets.for_commit({TP: 5})] == [3]
     assert [p.leader_epoch for p in offsets.for_commit({TP: 6})] == [None]
@@ -101,7 +101,7 @@ def test_a_committed_offset_keeps_the_leader_epoch_that_it_was_committed_with() 
 
 def test_an_offset_that_waited_is_committed_with_its_own_epoch() -> None:
     """Not with that of a record which was read later: the log would look as if it had been cut."""
-    group, offsets = Group(), GroupOffsets("mine")
+    group, offsets = Group(), GroupOffsets(Owner("mine"))
     offsets.epochs.know(TP, 7, 3)
     offsets.add({TP: 7})
     group.refuses = True
@@ -116,7 +116,7 @@ def test_an_offset_that_waited_is_committed_with_its_own_epoch() -> None:
 
 
 def test_epochs_below_the_committed_offset_are_forgotten() -> None:
-    offsets = GroupOffsets("mine")
+    offsets = GroupOffsets(Owner("mine"))
     for offset in range(1, 100):
         offsets.epochs.know(TP, offset, 3)
         offsets.note({TP: offset})

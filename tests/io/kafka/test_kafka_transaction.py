@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
-from stream_scorer.io.kafka.group_offsets import GroupOffsets
+from stream_scorer.io.kafka.group_offsets import GroupOffsets, Owner
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.transaction import Transaction
 
@@ -115,7 +115,7 @@ def test_offsets_are_sent_in_the_form_that_the_source_gives_them() -> None:
         def send_offsets_to_transaction(self, offsets: Any, *_rest: object) -> None:
             sent.extend((p.offset, p.metadata, p.leader_epoch) for p in offsets)
 
-    offsets = GroupOffsets("mine")
+    offsets = GroupOffsets(Owner("mine"))
     offsets.epochs.know(("in", 0), 10, 3)
     transaction = Transaction(Sending(), lambda: b"generation 1", offsets.for_commit)  # type: ignore[arg-type]
     with transaction.begun():
