@@ -30,7 +30,12 @@ from stream_scorer.core.evaluation.backtest import (
 from stream_scorer.core.evaluation.outcomes import acted_within_horizon, rows_to_judge
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
 from stream_scorer.core.events.batch import Int64
-from stream_scorer.core.events.refused import ignored_events_in_words, refused_in_words
+from stream_scorer.core.events.moments import moment_text
+from stream_scorer.core.events.refused import (
+    ignored_events_in_words,
+    refused_as_cause,
+    refused_in_words,
+)
 from stream_scorer.core.features.ignored_values import (
     IgnoredValue,
     IgnoredValues,
@@ -84,7 +89,7 @@ def backtest(
     past = read_knowledge(settings, sources, by_arrival=by_arrival, missing_history=missing_history)
     moments = times.moments(past.known)
     rule = loaded["model"].loaded.manifest.labels
-    rows = _rows_to_judge(past.known, moments, rule, times.to_ms)
+    rows = _rows_to_judge(past, moments, rule, times.to_ms)
     judged_moments = Moments(moments.customer[rows], moments.as_of_ms[rows])
     older = older_moments(past.known, judged_moments)
     scores = score(loaded, past.known, moments, older)
@@ -136,11 +141,12 @@ def _late_events_in_words(found: Backtest, other: KnownTheOtherWay) -> list[str]
     ]
 
 
-def _rows_to_judge(known: KnownEvents, moments: Moments, rule: LabelRule, to_ms: int) -> Int64:
-    rows = rows_to_judge(known, moments, rule.horizon_ms)
+def _rows_to_judge(past: PastKnowledge, moments: Moments, rule: LabelRule, to_ms: int) -> Int64:
+    rows = rows_to_judge(past.known, moments, rule.horizon_ms)
     if not len(rows):
-        remedy = "no horizon is over by the end of the events; score earlier"
-        raise InputError("--to", np.datetime64(to_ms, "ms"), remedy)
+        cause = refused_as_cause(past.refused)
+        remedy = f"no horizon is over by the end of the events; score earlier{cause}"
+        raise InputError("--to", moment_text(to_ms), remedy)
     return rows
 
 

@@ -99,7 +99,7 @@ def replay(
         events = _read(settings, past, refused, ignored)
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
     cutoffs = sorted(set(cutoffs_ms))
-    refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms)
+    refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms, refused)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
     left_out = LeftOut.by(refused, ignored.found(space.vocabularies))

@@ -22,12 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
-from stream_scorer.core.events.refused import Refused
+from stream_scorer.core.events.moments import moment_text
+from stream_scorer.core.events.refused import Refused, refused_as_cause
 from stream_scorer.core.events.validation import judge
 from stream_scorer.core.labels.labels import latest_horizon_end_ms
 from stream_scorer.errors import InputError
@@ -166,11 +165,14 @@ def valid_batches(
         yield replace(batch, events=events)
 
 
-def refuse_unfinished(last_ms: int, last_cutoff_ms: int, horizon_ms: int) -> None:
-    """Raises InputError where events that end at last_ms make too few labels of a cut-off."""
+def refuse_unfinished(last_ms: int, last_cutoff_ms: int, horizon_ms: int, refused: Refused) -> None:
+    """Raises InputError where events that end at last_ms make too few labels of a cut-off.
+
+    refused: what else was read. The newest events may be among it, and so be the cause.
+    """
     if last_cutoff_ms + horizon_ms > latest_horizon_end_ms(last_ms):
         raise InputError(
-            "--cutoffs", np.datetime64(last_cutoff_ms, "ms"),
-            f"its horizon is not over: the events end at {np.datetime64(last_ms, 'ms')}Z; choose "
-            "an earlier one",
+            "--cutoffs", moment_text(last_cutoff_ms),
+            f"its horizon is not over: the events end at {moment_text(last_ms)}; choose an earlier "
+            f"one{refused_as_cause(refused)}",
         )  # fmt: skip

@@ -40,6 +40,9 @@ from stream_scorer.settings.connections import (
     existing_file,
 )
 
+# Blanks, marks of byte order, characters of no width and zero bytes, at both ends of a word.
+_UNSEEN = re.compile(r"^[\s\ufeff\u200b\u2060\0]+|[\s\ufeff\u200b\u2060\0]+$")
+
 
 def _existing_directory(path: Path) -> Path:
     if not path.is_dir():
@@ -57,8 +60,9 @@ def _words(value: object) -> object:
         raise ValueError(f"can't be read: {error}; check permissions") from None
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text; save it as UTF-8") from None
-    # A word with a blank that nobody sees would be no event's category, and count nothing.
-    words = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    # A word with a blank that nobody sees would be no event's category, and count nothing. A mark
+    # of UTF-8 stands within a file that was put together from several.
+    words = [_UNSEEN.sub("", line) for line in re.split(r"\r\n|\r|\n", text)]
     return [word for word in words if word]
 
 

@@ -105,7 +105,7 @@ def replay(
             refused, ignored = _together(reports.value, settings)
             if not count:
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
-            refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms)
+            refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms, refused)
             _write(events, count, settings, cutoffs, out)
             left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
             info = SnapshotInfo(space, rule.by, rule, left_out=left_out)

@@ -106,6 +106,23 @@ def test_times_in_another_unit_are_refused_and_not_a_customer_of_1970(
         replay(settings, [tmp_path / "all.jsonl"], tmp_path / "t", [START_MS])
 
 
+def test_newest_events_that_are_refused_are_named_where_the_horizon_is_not_over(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Else the error would say "choose an earlier one", and hide why the events end so early."""
+    rows = [purchase(n) for n in range(40)]
+    for row in rows[20:]:
+        row["event_type"] = "Purchase"
+    file = lines(tmp_path / "e.jsonl", rows)
+    with pytest.raises(InputError) as caught:
+        replay(settings, [file], tmp_path / "s", [START_MS + 2 * DAY_MS])
+    assert str(caught.value) == (
+        "--cutoffs: '2026-01-03T00:00:00Z': its horizon is not over: the events end at "
+        "2026-01-05T18:00:00Z; choose an earlier one; 20 of 40 records are refused, such as "
+        f"{file}[0] at 20: event_type 'Purchase' is not in events.event_types; is 'purchase' meant?"
+    )
+
+
 SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown_event_type": (
         {"event_type": "PURCHASE"}, "'PURCHASE' is not in events.event_types; is 'purchase' meant?"

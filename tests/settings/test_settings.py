@@ -218,6 +218,9 @@ def test_vocabulary_comes_from_a_file_beside_the_config(tmp_path: Path) -> None:
     "content",
     [
         b"\xef\xbb\xbfbread\nfine wine\n",
+        # As `cat` of two files with marks has it, and blanks that are not to be seen.
+        "\ufeffbread\n\ufefffine wine\u200b\n\u2060\ufeff\n".encode(),
+        "\u00a0bread\u00a0\n\u3000fine wine\0\0".encode(),
         b"bread\r\nfine wine\r\n",
         b"\xef\xbb\xbfbread\r\nfine wine",
         b"bread\rfine wine\r",

@@ -133,6 +133,18 @@ class Refused:
         return f"{words}: {'; '.join([*others, refused])}"
 
 
+def refused_as_cause(refused: Refused) -> str:
+    """What to append to an error that refused records may have caused; "" where there are none."""
+    found = refused.refusals()
+    if not found:
+        return ""
+    first = found[0].example
+    return (
+        f"; {refused.counts.total():,} of {refused.records:,} records are refused, such as "
+        f"{_where(first)}: {first.detail}"
+    )
+
+
 def refused_in_words(refusals: Sequence[Refusal], first: Sequence[RefusedRecord]) -> list[str]:
     """Counts by reason with remedies, then the first records, as lines of text."""
     lines = [f"{r.records:,} records left out: {r.reason}; {r.remedy}" for r in refusals]
