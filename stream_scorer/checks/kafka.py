@@ -1,4 +1,5 @@
-"""What `stream-scorer doctor` looks at in Kafka: topics, rights, the group, the topic's history.
+"""What `stream-scorer doctor` looks at in Kafka: topics, rights, the group, the topic's history and
+its newest records.
 
 Nothing is changed, but for a transactional id of doctor's own (kafka_rights.py).
 """
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.kafka_rights import remedy_of, rights_findings
+from stream_scorer.checks.record_sample import sample_findings
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import FRESH_START, Halt, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
@@ -45,6 +47,9 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
             yield from _bound(settings, positions)
             yield _group(settings.kafka.group_id, positions)
             yield _history(settings, positions)
+            if all(finding.ok for finding in rights if finding.check == f"topic {topic.name}"):
+                ranges = {tp: (at.first, at.end) for tp, at in positions.items()}
+                yield from sample_findings(settings, ranges)
     except StreamScorerError as error:
         yield Finding(
             "kafka", f"{settings.kafka.bootstrap_servers}: {error.found}", remedy_of(error)

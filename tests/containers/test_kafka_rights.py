@@ -159,7 +159,7 @@ def settings(guarded: KafkaServer, redis_server: RedisServer, tmp_path: Path) ->
 
 
 def about_kafka(settings: Settings) -> list[Finding]:
-    starts = ("kafka", "topic", "group", "history", "transactional")
+    starts = ("kafka", "topic", "group", "history", "records", "transactional")
     return [f for f in doctor(settings).findings if f.check.startswith(starts)]
 
 
