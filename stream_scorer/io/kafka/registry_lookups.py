@@ -4,7 +4,8 @@ A batch may name thousands of ids that nobody registered: six bytes each are eno
 after another they would hold the loop beyond the consumer's poll interval, the group would give the
 batch to the next member, and that would ask again. So threads of this module ask, and the loop
 waits for a moment at a time, polls Kafka, and comes again with the same batch; what was answered
-meanwhile is remembered. At most `MOST_UNKNOWN` unknown ids of one batch are asked for.
+meanwhile is remembered. At most `MOST_ASKED` ids of one batch are asked for, and of those that are
+unknown `MOST_UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ FIRST_IDS = 16
 RETRY_SECONDS = 0.5  # between two attempts within the time that one call may wait
 UNKNOWN_SECONDS = 60.0  # how long it is remembered that an id is unknown: it may be registered yet
 MOST_REMEMBERED = 65_536
-# Schemas kept, and how long their texts may be together. The decoder keeps the program of each, so
-# those beyond the limits are only asked for once more.
+MOST_ASKED = 1024
+# Schemas kept, and how long their texts may be together. Those that `ask` waits for are kept in any
+# case: else a batch of more would be asked for again without end. The decoder keeps the program of
+# each, so what is forgotten is seldom asked for once more.
 MOST_SCHEMAS = 1024
 MOST_TEXT_CHARACTERS = 2**26
 
@@ -51,6 +54,7 @@ class Lookups:
         self._changed = threading.Condition()
         self._schemas: OrderedDict[int, str] = OrderedDict()
         self._text_characters = 0
+        self._wanted: frozenset[int] = frozenset()
         self._unknown: OrderedDict[int, tuple[float, UnknownIdError]] = OrderedDict()
         self._waiting: deque[int] = deque()
         self._asking: set[int] = set()
@@ -70,8 +74,10 @@ class Lookups:
         with self._changed:
             self._trouble = None
             missing = [id_ for id_ in ids if self._answer(id_) is None]
+            given_up = set(missing[MOST_ASKED:])
+            del missing[MOST_ASKED:]
+            self._wanted = frozenset(ids) - given_up
             first = set(missing[:FIRST_IDS])
-            given_up: set[int] = set()
             self._waiting = deque(id_ for id_ in missing if id_ not in self._asking)
             while missing:
                 if sum(1 for id_ in ids if id_ in self._unknown) >= MOST_UNKNOWN:
@@ -125,11 +131,12 @@ class Lookups:
     def _keep(self, id_: int, schema: str) -> None:
         self._text_characters += len(schema) - len(self._schemas.pop(id_, ""))
         self._schemas[id_] = schema
-        # The newest one stays, since somebody waits for it.
-        while len(self._schemas) > 1 and (
-            len(self._schemas) > MOST_SCHEMAS or self._text_characters > MOST_TEXT_CHARACTERS
-        ):
-            self._text_characters -= len(self._schemas.popitem(last=False)[1])
+        for oldest in [id_ for id_ in self._schemas if id_ not in self._wanted]:
+            if len(self._schemas) <= MOST_SCHEMAS and (
+                self._text_characters <= MOST_TEXT_CHARACTERS
+            ):
+                break
+            self._text_characters -= len(self._schemas.pop(oldest))
 
     def _start_threads(self) -> None:
         while self._threads < min(THREADS, len(self._waiting) + len(self._asking)):

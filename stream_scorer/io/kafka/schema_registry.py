@@ -79,7 +79,7 @@ class SchemaLookup:
         if found is None:
             raise NoSchemaError(
                 "not asked for, because too many other ids of the same batch are unknown to the "
-                "registry; put it back with dead-letters replay",
+                "registry, or new; put it back with dead-letters replay",
                 only_now=True,
             )
         if isinstance(found, UnknownIdError):
@@ -147,6 +147,11 @@ def _fetcher(http: RegistryHttp) -> Callable[[int], Found]:
             kind = found.get("schemaType")
             if kind not in (None, "AVRO"):
                 return UnknownIdError(f"the registry has it as {str(kind)[:20]}, not as Avro")
+            if len(found["schema"]) > MOST_SCHEMA_CHARACTERS:
+                return UnknownIdError(
+                    f"its schema has {len(found['schema'])} characters, more than the "
+                    f"{MOST_SCHEMA_CHARACTERS} allowed"
+                )
             return _with_definitions(found["schema"], _definitions(found, schema_at))
         except UnknownIdError as error:
             # A new one: the frames of this one's traceback hold the registry's whole answer.

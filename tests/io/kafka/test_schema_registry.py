@@ -295,6 +295,7 @@ def test_a_refusal_of_one_id_is_a_dead_letter_and_the_others_are_decoded(
     ("schema", "says"),
     [
         ({"schema": "{", "references": []}, "not a valid Avro schema"),
+        ({"schema": " " * 2**20 + OURS}, "characters, more than the 1048576 allowed"),
         ({"schema": "syntax", "schemaType": "PROTOBUF"}, "the registry has it as PROTOBUF"),
         (
             {"schema": OURS, "references": 5},
@@ -420,7 +421,44 @@ def test_a_batch_of_more_known_ids_than_are_kept_is_decoded_whole(
     events, dead_letters = decoded(lookup, [*range(1, 101), 1, 5000])
     assert len(events) == 101
     assert [d.detail for d in dead_letters] == ["no schema is known for schema id 5000"]
-    assert len(registry[0].asked) <= 2 * 101
+    assert len(registry[0].asked) == 101
+
+
+def test_a_slow_registry_and_more_known_ids_than_are_kept_come_to_an_end(
+    registry: tuple[type[Registry], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one call had asked for was forgotten before the next one, so that the consumer waited
+    for ever."""
+    monkeypatch.setattr(registry_lookups, "MOST_SCHEMAS", 3)
+    registry[0].schemas |= {i: {"schema": OURS} for i in range(1, 41)}
+    registry[0].slow_seconds = 0.02
+    lookup = SchemaLookup(registry=settings(registry[1]), patience_seconds=0.05)
+    decoder = Decoder(lookup, max_record_bytes=1000, ahead=lookup.ahead)
+    records, calls = batch(range(1, 41)), 0
+    while calls < 100:
+        calls += 1
+        try:
+            events, dead_letters = decoder.decode(records)
+            break
+        except BusUnavailable:
+            continue
+    assert 1 < calls < 100
+    assert (len(events), dead_letters) == (40, [])
+    lookup.close()
+
+
+def test_of_very_many_new_ids_of_one_batch_the_most_frequent_are_asked_for(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_lookups, "MOST_ASKED", 20)
+    registry[0].schemas |= {i: {"schema": OURS} for i in range(1, 31)}
+    events, dead_letters = decoded(lookup, [*range(1, 31), *range(21, 31)])
+    assert len(registry[0].asked) == 20
+    assert len(events) == 30
+    assert [d.record for d in dead_letters] == list(range(10, 20))
+    assert "or new; put it back with dead-letters replay" in dead_letters[0].detail
+    # What was not asked for is asked for with the next batch.
+    assert len(decoded(lookup, range(1, 31))[0]) >= 20
 
 
 def test_the_id_that_most_records_name_is_asked_for_first(
