@@ -8,6 +8,7 @@ damaged ones, and noise.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from stream_scorer.core.avro.resolution import skip_program
 from stream_scorer.core.avro.schemas import confluent_prefix
 from stream_scorer.core.avro.writer_schema import UnusableSchemaError
 from stream_scorer.core.events.batch import Reason
+from stream_scorer.core.events.numbers_as_text import number_as_text
 
 KEY = confluent_prefix(1)
 NUMBERS = (
@@ -51,9 +53,27 @@ def spoilt_schemas(seed: int, count: int) -> Iterator[tuple[Any, Any]]:
     for number in range(count):
         original = deepcopy(draw.choice(originals))
         spoilt = deepcopy(original)
+        if number % 5 == 0:
+            _change_attributes(draw, original)
+            spoilt = deepcopy(original)
         for _ in range(draw.choice((1, 1, 2, 4)) if number % 8 else 0):
             spoilt = _spoil(draw, spoilt)
         yield original, spoilt
+
+
+def _change_attributes(draw: Random, schema: Any) -> None:
+    """Another type of the attributes' values, which resolves."""
+    decimal = {
+        "type": "bytes",
+        "logicalType": "decimal",
+        "precision": 9,
+        "scale": draw.randrange(4),
+    }
+    values = draw.choice(("long", "double", "boolean", "bytes", "string", decimal))
+    for field in schema["fields"] if isinstance(schema, dict) else ():
+        if field["name"] == "attributes":
+            optional = draw.random() < 0.5
+            field["type"] = {"type": "map", "values": ["null", values] if optional else values}
 
 
 def check(seed: int, count: int) -> Counter[str]:
@@ -101,6 +121,19 @@ def _agrees(ours: dict[str, Any], schema: Any, body: bytes, text: str) -> bool:
     for name in TEXTS:
         if isinstance(theirs.get(name), (str, int)):
             assert ours[name] == str(theirs[name]), (text, name)
+    attributes = theirs.get("attributes")
+    for key, value in attributes.items() if isinstance(attributes, dict) else ():
+        found = ours["attributes"].get(key)
+        if isinstance(value, (str, int, float)):
+            expected = value if isinstance(value, str) else number_as_text(value)
+            assert found == expected, (text, key)
+        elif value is None:
+            assert found is None, (text, key)
+        elif (
+            isinstance(value, bytes)
+            and '"values": {"type": "bytes", "logicalType": "decimal"' in text
+        ):
+            assert re.fullmatch(r"-?\d+(\.\d+)?(E-\d+)?", found), (text, key)
     if isinstance(theirs.get("value"), (int, float)):
         assert ours["value"] == float(theirs["value"]) or theirs["value"] != theirs["value"], text
     return True
