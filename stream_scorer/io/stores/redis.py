@@ -50,14 +50,8 @@ import numpy as np
 from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import pack, unpack
-from stream_scorer.errors import (
-    FRESH_START,
-    FingerprintMismatch,
-    Halt,
-    InputError,
-    StoreRewound,
-    StoreUnavailable,
-)
+from stream_scorer.errors import StoreRewound, StoreUnavailable
+from stream_scorer.io.stores.bound_namespace import BoundNamespace
 from stream_scorer.io.stores.redis_errors import not_an_epoch, not_an_offset
 from stream_scorer.io.stores.redis_script import Call, Script
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
@@ -81,7 +75,7 @@ def kept_longer_ms(time_to_live_ms: int) -> int:
     return min(max(time_to_live_ms, LEAST_KEPT_LONGER_MS), MOST_KEPT_LONGER_MS)
 
 
-class RedisStore:
+class RedisStore(BoundNamespace):
     """Records of one namespace. `client` says where the server is (RedisServer)."""
 
     def __init__(
@@ -91,22 +85,16 @@ class RedisStore:
         fingerprint: int,
         time_to_live_seconds: int | None = None,
     ) -> None:
-        self.server = RedisServer(client)
-        self._client = self.server.client
-        self._namespace = namespace
-        self._fingerprint = fingerprint
+        super().__init__(RedisServer(client), namespace, fingerprint)
         self._ttl_ms = 1000 * (time_to_live_seconds or 0)
         # The watermark that this process last saw stored of each partition, also of those that it
         # no longer owns; -1 where it saw one that is gone.
         self._seen: dict[TopicPartition, int] = {}
         self._owned: set[TopicPartition] = set()
-        self.rules_key, self._identity_key = f"{namespace}:rules", f"{namespace}:identity"
-        self.identity = ""  # of the namespace, once this process keeps it: see `keep_identity`
         self.mark_key = f"{namespace}:saved:{uuid.uuid4().hex}"
         self._calls = 0  # script calls that left a mark, which is its number
         self._unadvanced = ""  # mark of the last save that no watermark covers yet, "" for none
         self._reconnect_at = time.monotonic() + RECONNECT_SECONDS
-        self._set_once_script = Script(self._client, "set_once.lua")
         self._begin = Script(self._client, "begin_partitions.lua")
         self._save = Script(self._client, "save_records.lua")
         self._advance = Script(self._client, "advance_watermarks.lua")
@@ -114,94 +102,6 @@ class RedisStore:
     def close(self) -> None:
         """Close the connections."""
         self.server.close()
-
-    def claim(self, rules: str = "") -> str:
-        """Bind the namespace to this feature declaration, and to `rules`, where it is new.
-
-        Returns the rules that it is bound to, "" where none were given. Raises FingerprintMismatch
-        where it belongs to another declaration.
-        """
-        declared = f"{self._fingerprint:016x}"
-        wanted = {f"{self._namespace}:fingerprint": declared}
-        if rules:
-            wanted[self.rules_key] = rules
-        if self.identity:
-            wanted[self._identity_key] = self.identity
-        stored = dict(zip(wanted, self._set_all_once(wanted), strict=True))
-        found = stored[f"{self._namespace}:fingerprint"]
-        if found != declared:
-            raise FingerprintMismatch(
-                "store.namespace", self._namespace,
-                f"holds vectors of feature declaration {found}, the config declares {declared}; "
-                "set store.namespace to a new name and replay the events into it",
-            )  # fmt: skip
-        if stored.get(self._identity_key, self.identity) != self.identity:
-            # Redis was set back to before it was drawn, or another process has drawn one meanwhile.
-            self._ask(lambda: self._client.set(self._identity_key, self.identity))
-        return stored.get(self.rules_key, "")
-
-    def stored_identity(self) -> str:
-        """The namespace's identity, "" where it has none or lost it."""
-        found = self._ask(lambda: self._client.get(self._identity_key)) or b""
-        return str(found.decode(errors="replace"))
-
-    def keep_identity(self) -> None:
-        """Draw the namespace's identity, where it has none; from now on `claim` puts it back."""
-        self.identity = self._set_once(self._identity_key, uuid.uuid4().hex[:16])
-
-    def rules(self) -> str:
-        """The rules that the namespace is bound to, "" for none."""
-        found = self._ask(lambda: self._client.get(self.rules_key)) or b""
-        return str(found.decode(errors="replace"))
-
-    def change_rules(self, rules: str) -> None:
-        """From now on the namespace is bound to these."""
-        self._ask(lambda: self._client.set(self.rules_key, rules))
-
-    def group_of(self, topic: str, group: str) -> str:
-        """The consumer group that reads `topic` into the namespace: `group`, where it is new."""
-        return self._set_once(self._group_key(topic), group)
-
-    def give_to(self, topic: str, group: str) -> None:
-        """From now on `group` reads `topic` into the namespace."""
-        self._ask(lambda: self._client.set(self._group_key(topic), group))
-
-    def recognise(self, topic: str, identity: str) -> None:
-        """Bind the namespace to the topic with Kafka's id `identity`, where it is new.
-
-        Raises Halt where it belongs to an earlier topic of this name.
-        """
-        found = self._set_once(f"{self._namespace}:topic:{topic}", identity)
-        if found != identity:
-            raise Halt(
-                f"{topic}: the topic was deleted and created again, so that its offsets started "
-                f"over and the store can't tell which events it has; {FRESH_START}"
-            )
-
-    def remember_file_start(self, file: str, position: int) -> None:
-        """Remember at which position of its directory a file's events begin, where it is new.
-
-        Raises InputError where they began at another one: the positions in the stored records would
-        then be those of other events.
-        """
-        found = self._set_once(f"{self._namespace}:file:{file}", str(position))
-        if found != str(position):
-            raise InputError(
-                "events", file,
-                f"its events came at position {found} of their directory when this namespace was "
-                f"built, now at {position}: a file before it was added, removed or changed; give "
-                "new files later names, or replay all into a new namespace",
-            )  # fmt: skip
-
-    def _set_once(self, key: str, value: str) -> str:
-        (stored,) = self._set_all_once({key: value})
-        return stored
-
-    def _set_all_once(self, values: dict[str, str]) -> list[str]:
-        """Of each key the value that is stored, this one where it is new; one round trip."""
-        calls: list[Call] = [([key], [value]) for key, value in values.items()]
-        stored = self._ask(lambda: self._set_once_script.run(calls))
-        return [str(value.decode(errors="replace")) for value in stored]
 
     def load(self, customer_ids: list[str]) -> CustomerStates:
         """States of these customers, row i is customer_ids[i]; one round trip."""
@@ -426,9 +326,6 @@ class RedisStore:
                     raise not_an_offset(key)
                 offsets[tp] = int(value)
         return offsets
-
-    def _group_key(self, topic: str) -> str:
-        return f"{self._namespace}:group:{topic}"
 
     def _key(self, customer_id: str) -> str:
         return f"{self._namespace}:c:{customer_id}"
