@@ -95,7 +95,7 @@ def encoded_elements(
             try:
                 original = text.encode(errors="surrogateescape")
                 batch.add(position, _encoded(element, original, needed), len(text))
-            except (InputError, ValueError) as error:
+            except (InputError, ValueError, RecursionError) as error:
                 batch.add(
                     position, original, len(text), f"object {position + 1}: {_in_words(error)}"
                 )

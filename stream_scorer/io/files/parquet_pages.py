@@ -112,7 +112,8 @@ def reading_plan(
                         plain_bytes += page.plain_bytes
                         values += page.values
                         # A row of a flat column is one value, so this many of any rows fit.
-                        if not leaf.max_repetition_level and page.plain_bytes:
+                        flat = not leaf.max_repetition_level
+                        if flat and page.values and page.plain_bytes:
                             fitting = most_bytes * page.values // page.plain_bytes
                             most_rows = min(most_rows, max(1, fitting))
                     delta |= page.encoding in (_DELTA_LENGTH_BYTE_ARRAY, _DELTA_BYTE_ARRAY)

@@ -111,3 +111,15 @@ def test_a_container_cut_off_in_its_header_is_one_line(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(EventFileError, match="not a readable Avro container"):
             read(path)
+
+
+def test_an_id_in_32_bits_is_read_only_where_it_can_be_no_other(tmp_path: Path) -> None:
+    """16777217 becomes 16777216 in 32 bits, which would be another customer."""
+    path = tmp_path / "e.avro"
+    with path.open("wb") as stream:
+        ids = [5.0, 16777215.0, 16777217.0]
+        rows = [row(customer_id=one) for one in ids]
+        fastavro.writer(stream, schema(customer_id="float"), rows)
+    (events,), refused = read(path)
+    assert [events.customer_id[i] for i in range(len(events))] == ["5", "16777215"]
+    assert [(r.offset, r.detail.split(":")[0]) for r in refused] == [(2, "customer_id")]
