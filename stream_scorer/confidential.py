@@ -75,8 +75,9 @@ def shown_address(text: str) -> str:
     """
     scheme, found, _ = text.partition("://")
     if not found or not re.fullmatch(r"\w[\w+.-]*", scheme):
-        # Such as localhost:6379, which lacks its scheme.
-        return text if re.fullmatch(r"[\w.-]+(:\d+)?(/\w*)?", text) else HIDDEN
+        # Such as localhost:6379, which lacks its scheme. Without a port it may be a password in the
+        # place of an address.
+        return text if re.fullmatch(r"[A-Za-z0-9.-]+:\d{1,5}(/\d*)?", text) else HIDDEN
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -84,7 +85,10 @@ def shown_address(text: str) -> str:
         return f"{scheme}://{HIDDEN}"
     if _cut_within_user_info(parts):
         return f"{scheme}://{HIDDEN}"
-    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    path = parts.path
+    if scheme in ("redis", "rediss") and not re.fullmatch(r"/?\d*", path):
+        path = f"/{HIDDEN}"  # a database is a number, so this is something else
+    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{path}"
 
 
 def without_credentials(line: str) -> str:

@@ -1,7 +1,7 @@
 """The JSON of manifests, read strictly, and the checksum that they hold.
 
 The manifest of a model and that of a snapshot are read by two languages, which must not understand
-one text in two ways. So what readers of JSON disagree about is refused in both: a name
+one text in two ways. So what readers of JSON disagree about is refused here as in Json.java: a name
 twice in one object, bytes that are not UTF-8, deep nesting. A byte order mark before it, as some
 editors write, is skipped. NaN and Infinity are taken, as Python writes them.
 """

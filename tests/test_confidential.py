@@ -32,13 +32,19 @@ def test_user_and_password_are_decoded_and_leave_the_url() -> None:
 
 
 @pytest.mark.parametrize("secret", SECRETS)
+def test_what_stands_in_the_place_of_a_database_is_not_shown(secret: str) -> None:
+    assert "hunter2" not in shown_address(f"redis://h/{secret}".replace("@", "%40"))
+    assert shown_address("redis://h:1/3") == "redis://h:1/3"
+
+
+@pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize(
     "address",
     [
         "redis://me:{}@h:6379/0", "redis://:{}@h", "http://me:{}@h:80/x", "redis:/me:{}@h",
         "me:{}@h:6379", "redis//:{}@h", "redis://h?password={}", "http://me:{}@h:port",
         "http://me:{}@[h/", "unix://me:{}@/run/x", " redis://:{}@h", "redis://me:{}",
-        "redis://me:{}/0", "://me:{}@h", "{}@h", "redis :// me:{} @ h",
+        "redis://me:{}/0", "://me:{}@h", "{}@h", "redis :// me:{} @ h", "{}", "{}ü",
     ],
 )  # fmt: skip
 def test_no_address_shows_a_password(address: str, secret: str) -> None:

@@ -31,7 +31,7 @@ from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
 from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
 from stream_scorer.model import params_file, symbol_file
-from stream_scorer.model.spec import FORMAT, Layout, Manifest, NetworkSpec
+from stream_scorer.model.spec import FORMAT, TRAIN_AGAIN, Layout, Manifest, NetworkSpec
 
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"
@@ -188,18 +188,17 @@ def _layout(path: Path, manifest: Manifest) -> Layout:
             raise IndexError(f"category_index has {min(manifest.category_index)}")
         named = tuple(words[i] for i in manifest.category_index)
     except MALFORMED as error:
-        remedy = f"contradicts itself: {error}; train the model again"
+        remedy = f"contradicts itself: {error}; {TRAIN_AGAIN}"
         raise ArtefactError("model", path / MANIFEST_FILE, remedy) from None
     if manifest.classes != manifest.labels.classes:
-        remedy = f"its labels have {manifest.labels.classes} classes; train the model again"
-        raise ArtefactError("model classes", manifest.classes, remedy)
+        classes = f"classes is {manifest.classes}, its labels have {manifest.labels.classes}"
+        remedy = f"contradicts itself: {classes}; {TRAIN_AGAIN}"
+        raise ArtefactError("model", path / MANIFEST_FILE, remedy)
     if space.fingerprint_hex != manifest.fingerprint or named != manifest.categories:
-        remedy = (
-            "features, categories and fingerprint do not belong together; train the model again"
-        )
+        remedy = f"features, categories and fingerprint do not belong together; {TRAIN_AGAIN}"
         raise ArtefactError("model", path / MANIFEST_FILE, remedy)
     if not named or len(set(named)) != len(named):
-        remedy = "its categories are none, or one stands twice; train the model again"
+        remedy = f"its categories are none, or one stands twice; {TRAIN_AGAIN}"
         raise ArtefactError("model", path / MANIFEST_FILE, remedy)
     return layout
 
@@ -208,7 +207,7 @@ def _shapes(path: Path, manifest: Manifest, layout: Layout) -> dict[str, tuple[i
     try:
         return layout.shapes(manifest.network)
     except ConfigError as error:
-        remedy = f"contradicts itself: {error}; train the model again"
+        remedy = f"contradicts itself: {error}; {TRAIN_AGAIN}"
         raise ArtefactError("model", path / MANIFEST_FILE, remedy) from None
 
 
@@ -254,13 +253,13 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         raw = parse_json(_read(where, MAX_BYTES))
     except ValueError as error:
-        remedy = f"{error}; copy or train the model again"
+        remedy = f"{error}; {TRAIN_AGAIN}"
         raise ArtefactError("model", where, remedy) from None
     # Before the checksum: a newer format may compute it in another way, and its remedy is to
     # upgrade.
     manifest = Manifest.from_dict(raw, str(where))
     if raw.pop("checksum", None) != checksum(raw):
-        remedy = "was altered after it was written; copy or train the model again"
+        remedy = f"was altered after it was written; {TRAIN_AGAIN}"
         raise ArtefactError("model", where, remedy)
     return manifest
 
@@ -268,11 +267,11 @@ def _read_manifest(path: Path) -> Manifest:
 def _read_listed(path: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
     """A file's bytes, compared with the manifest's SHA-256."""
     if name not in manifest.files:
-        remedy = f"the manifest does not list {name}; copy or train the model again"
+        remedy = f"the manifest does not list {name}; {TRAIN_AGAIN}"
         raise ArtefactError("model", path / MANIFEST_FILE, remedy)
     content = _read(path / name, max_bytes)
     if _sha256(content) != manifest.files[name]:
-        remedy = "its SHA-256 is not the manifest's; copy or train the model again"
+        remedy = f"its SHA-256 is not the manifest's; {TRAIN_AGAIN}"
         raise ArtefactError("model", path / name, remedy)
     return content
 
@@ -281,9 +280,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
     try:
         return read_file(path, max_bytes)
     except ValueError as error:
-        raise ArtefactError("model", path, f"{error}; copy or train the model again") from None
+        raise ArtefactError("model", path, f"{error}; {TRAIN_AGAIN}") from None
     except FileNotFoundError:
-        raise ArtefactError("model", path, "is missing; copy or train the model again") from None
+        raise ArtefactError("model", path, f"is missing; {TRAIN_AGAIN}") from None
     except OSError as error:
         raise ArtefactError("model", path, f"can't be read: {error.strerror}") from None
 

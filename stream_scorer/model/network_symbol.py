@@ -3,7 +3,8 @@
 The nodes, their names and their order are MXNet's 1.9.1: names are numbered by operator as nodes
 are made, and a node stands after those that it uses, which are visited in their order from the
 output on. Saved symbols are compared with it (symbol_file.py), so that nothing but our own networks
-reaches MXNet. test_network_symbol.py compares it with what MXNet writes.
+reaches MXNet. test_network_symbol.py compares it with what MXNet writes; NetworkSymbol.java is the
+same in Java.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from stream_scorer.errors import ArtefactError, ConfigError
 
 FORMAT = 1
 MAX_LAYERS = 100
+TRAIN_AGAIN = "copy or train the model again"
 Range = tuple[int, int]
 
 
@@ -245,18 +246,12 @@ class Manifest:
     @classmethod
     def from_dict(cls, raw: object, where: str) -> Manifest:
         """The manifest that `to_dict` wrote; `where` names it in the ArtefactError."""
-        if not isinstance(raw, dict):
-            raise ArtefactError(
-                where, type(raw).__name__, "this is not a model's manifest; train the model again"
-            )
-        written = raw.get("format")
-        if type(written) is not int or written < 1:
-            raise ArtefactError(
-                f"{where}: format", written, "this is not a model's manifest; train the model again"
-            )
+        written = raw.get("format") if isinstance(raw, dict) else None
+        if not isinstance(raw, dict) or type(written) is not int or written < 1:
+            raise ArtefactError("model", where, f"not a model's manifest; {TRAIN_AGAIN}")
         if written > FORMAT:
-            remedy = f"this version reads formats up to {FORMAT}; upgrade stream-scorer"
-            raise ArtefactError(f"{where}: format", written, remedy)
+            remedy = f"format {written}; this program reads up to {FORMAT}: upgrade stream-scorer"
+            raise ArtefactError("model", where, remedy)
         kinds = {
             "model_version": str, "fingerprint": str, "features": dict, "categories": list,
             "category_index": list, "labels": dict, "classes": int, "network": dict,
@@ -265,15 +260,15 @@ class Manifest:
         }  # fmt: skip
         for name, kind in kinds.items():
             if type(raw.get(name)) is not kind:
-                remedy = f"it should be of type {kind.__name__}; train the model again"
-                raise ArtefactError(f"{where}: {name}", raw.get(name), remedy)
+                problem = f"has no {name}, or one of another type than stream-scorer writes"
+                raise ArtefactError("model", where, f"{problem}; {TRAIN_AGAIN}")
         values = {name: raw[name] for name in kinds}
         values["categories"] = tuple(values["categories"])
         values["category_index"] = tuple(values["category_index"])
         # A version names folders and files, and stands in log lines.
         if not _VERSION.fullmatch(values["model_version"]):
-            remedy = "is not 16 hexadecimal digits; train the model again"
-            raise ArtefactError(f"{where}: model_version", values["model_version"], remedy)
+            problem = "contradicts itself: model_version is not 16 hexadecimal digits"
+            raise ArtefactError("model", where, f"{problem}; {TRAIN_AGAIN}")
         try:
             _require(all(type(i) is int for i in values["category_index"]), "category_index")
             _require(all(type(name) is str for name in values["categories"]), "categories")
@@ -282,7 +277,7 @@ class Manifest:
             values["network"] = _network(values["network"])
         # ConfigError and whatever else comes of values of other types than `to_dict` writes.
         except (TypeError, KeyError, ValueError, AttributeError, ConfigError) as error:
-            remedy = f"contradicts itself: {error}; train the model again"
+            remedy = f"contradicts itself: {error}; {TRAIN_AGAIN}"
             raise ArtefactError("model", where, remedy) from None
         return cls(format=written, **values)
 
@@ -297,12 +292,11 @@ def _require(right: bool, name: str) -> None:
 
 def _label_rule(raw: Mapping[str, Any]) -> LabelRule:
     by, groups, horizon_ms = raw["by"], raw["actions"], raw["horizon_ms"]
-    _require(type(by) is str, "labels.by")
-    _require(type(horizon_ms) is int and horizon_ms < 2**63, "labels.horizon_ms")
+    _require(type(by) is str and type(horizon_ms) is int and horizon_ms < 2**63, "labels")
     well_formed = isinstance(groups, list) and all(
         isinstance(group, list) and all(type(name) is str for name in group) for group in groups
     )
-    _require(well_formed, "labels.actions")
+    _require(well_formed, "labels")
     return LabelRule(by, tuple(tuple(group) for group in groups), horizon_ms)
 
 
@@ -310,8 +304,7 @@ def _network(raw: Mapping[str, Any]) -> NetworkSpec:
     for name in ("hidden", "pooled"):
         sizes = raw.get(name)
         right = isinstance(sizes, list) and all(type(size) is int for size in sizes)
-        _require(right, f"network.{name}")
-    _require(type(raw.get("dropout")) in (int, float), "network.dropout")
-    _require(type(raw.get("own_path")) is bool, "network.own_path")
-    _require(len(raw) == 4, "network")
+        _require(right, "network")
+    right = type(raw.get("dropout")) in (int, float) and type(raw.get("own_path")) is bool
+    _require(right and len(raw) == 4, "network")
     return NetworkSpec(tuple(raw["hidden"]), raw["dropout"], raw["own_path"], tuple(raw["pooled"]))

@@ -59,6 +59,19 @@ class HadoopFiles:
         # its size.
         system.rename(work, where)
 
+    def missing_parents(self, path: str) -> list[str]:
+        """The directories above it that are not there, the deepest first."""
+        _, where = self._at(path)
+        missing = []
+        while (where := where.getParent()) is not None and not self.exists(where.toString()):
+            missing.append(str(where.toString()))
+        return missing
+
+    def delete_empty(self, path: str) -> None:
+        """Delete a directory without anything in it; raises Py4JError for others."""
+        system, where = self._at(path)
+        system.delete(where, False)
+
     def delete(self, path: str) -> None:
         """With everything in it; nothing where it is not there."""
         system, where = self._at(path)

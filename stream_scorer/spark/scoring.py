@@ -29,15 +29,16 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from stream_scorer.errors import Halt, SnapshotError
+from stream_scorer.errors import Halt, InputError, SnapshotError
 from stream_scorer.io.files.scores import described, scored
-from stream_scorer.io.files.snapshot_tables import vectors
+from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
+from stream_scorer.io.files.snapshot_tables import customers, vectors
 from stream_scorer.jobs.score import SparkScores
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship
 from stream_scorer.spark.snapshots import open_snapshot
-from stream_scorer.spark.writing import nothing_left, write_parquet
+from stream_scorer.spark.writing import TargetTaken, nothing_left, write_parquet
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -78,13 +79,18 @@ def score(
     checked = open_snapshot(spark, snapshot, shipped.fingerprint)
     begun = time.monotonic()
     tally = spark.sparkContext.accumulator({}, TallyParam())
-    with nothing_left(files, out), errors_in_one_line("scores", out):
-        write(scores(checked.frame(spark), shipped, tally), out)
-        written = spark.read.parquet(out).count()
-        # Counted from what is stored: a reader of the scores would not notice that rows are
-        # missing.
-        if written != checked.rows:
-            raise Halt(f"scores {out}: {written} rows of {checked.rows}; all of it was deleted")
+    try:
+        with nothing_left(files, out), errors_in_one_line("scores", out):
+            write(scores(checked.frame(spark), shipped, tally), out)
+            written = spark.read.parquet(out).count()
+            # Counted from what is stored: a reader of the scores would not notice that rows are
+            # missing.
+            if written != checked.rows:
+                raise Halt(f"scores {out}: {written} rows of {checked.rows}; all of it was deleted")
+    except TargetTaken:
+        raise
+    except (InputError, Halt) as error:
+        raise checked.fault(spark) or error from None
     ended = time.monotonic()
     workers = dict(tally.value)
     peak_memory_bytes = int(workers.pop(PEAK_MEMORY, 0))
@@ -148,13 +154,11 @@ def _score_batches(
             began = time.perf_counter()
             piece = batch.slice(first, PIECE_ROWS)
             try:
-                if piece.column("customer_id").null_count or piece.column("as_of").null_count:
-                    raise ValueError("has nulls")
+                customers(piece)
                 matrix = vectors(piece, model.columns)
             except ValueError as error:
-                name = piece.column("customer_id")[0].as_py()
-                remedy = f"in the rows from customer {name!r} on: {error}; write it again"
-                raise SnapshotError("snapshot", "shard", remedy) from None
+                # Of a snapshot, `CheckedSnapshot.fault` names the shard.
+                raise SnapshotError("snapshot", "rows", f"{error}; {WRITE_AGAIN}") from None
             converted = time.perf_counter()
             found = engine.score(matrix)
             modelled = time.perf_counter()

@@ -87,7 +87,9 @@ def errors_in_one_line(what: str, path: object) -> Iterator[None]:
         # counts.
         ours = re.findall(r"^(?:.*: )?stream_scorer\.errors\.\w+: (.+)$", text, re.M)
         if ours:
-            raise InputError(what, path, ours[-1]) from None
+            refused = InputError(what, path, ours[-1])
+            refused.args = (ours[-1],)  # which names field, value and remedy already
+            raise refused from None
         # Spark names the file only in the text.
         unread = re.search(r"FAILED_READ_FILE.*?file\s+(\S+?)\.?\s", text)
         if unread:

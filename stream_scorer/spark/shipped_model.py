@@ -51,7 +51,10 @@ def ship(spark: SparkSession, model: str, engine: str = "native") -> ShippedMode
     ArtefactError, and InputError where there is no such engine.
     """
     chosen = engine_name(engine)
-    loaded = artefact.load(_fetched(spark, model) if "://" in model else Path(model))
+    # A path of the driver's own is read as it is: a pipe in place of a file would be copied without
+    # end.
+    here = model.removeprefix("file://") if model.startswith(("file:///", "/")) else model
+    loaded = artefact.load(_fetched(spark, here) if "://" in here else Path(here))
     name = f"model-{loaded.manifest.model_version}"
     archive = f"{_packed(loaded.path, name)}#{name}"
     if not any(added.endswith(f"{name}.zip") for added in spark.sparkContext.listArchives):

@@ -9,18 +9,41 @@ reads a part can't check the whole.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import functions as sql
+from pyspark.sql.types import (
+    ArrayType,
+    ByteType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    StructType,
+    TimestampType,
+)
 
-from stream_scorer.errors import SnapshotError
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.errors import Halt, InputError, SnapshotError
 from stream_scorer.io.files.snapshot_manifest import (
     MANIFEST_FILE,
     OLD_MANIFEST_FILE,
     parse_manifest,
     without_manifest,
+)
+from stream_scorer.io.files.snapshot_shards import UNREADABLE, WRITE_AGAIN
+from stream_scorer.io.files.snapshot_tables import (
+    SCORED,
+    no_column,
+    problems,
+    wrong_kind,
 )
 from stream_scorer.io.files.snapshots import check_fingerprint, info_of
 from stream_scorer.spark.hadoop_files import HadoopFiles
@@ -28,8 +51,6 @@ from stream_scorer.spark.session import errors_in_one_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-WRITE_AGAIN = "copy or write the snapshot again"
 
 
 class Digest(NamedTuple):
@@ -53,8 +74,23 @@ class CheckedSnapshot:
 
     def frame(self, spark: SparkSession) -> DataFrame:
         """Its rows."""
-        names = [shard["name"] for shard in self.manifest["shards"]]
-        return spark.read.parquet(*(f"{self.path}/{name}" for name in names))
+        return spark.read.parquet(*self._files())
+
+    def fault(self, spark: SparkSession) -> SnapshotError | None:
+        """What is wrong with the first shard that is not what the format promises.
+
+        A job that reads all shards at once can't say which of them its row was in, so this is asked
+        when one has failed.
+        """
+        width = FeatureSpace.from_declaration(self.manifest["features"]).width
+        for file, shard in zip(self._files(), self.manifest["shards"], strict=True):
+            problem = _problem(spark, file, shard["rows"], width)
+            if problem is not None:
+                return SnapshotError("snapshot", file, f"{problem}; {WRITE_AGAIN}")
+        return None
+
+    def _files(self) -> list[str]:
+        return [f"{self.path}/{shard['name']}" for shard in self.manifest["shards"]]
 
 
 def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSnapshot:
@@ -64,6 +100,7 @@ def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSn
     other features than `fingerprint`.
     """
     path = path.rstrip("/")
+    _refuse_pipes(path)
     with errors_in_one_line("snapshot", path):
         files = HadoopFiles(spark)
         where = manifest_path(files, path)
@@ -80,14 +117,66 @@ def open_snapshot(spark: SparkSession, path: str, fingerprint: int) -> CheckedSn
         if found[name] != recorded:
             remedy = f"its SHA-256 is not the manifest's; {WRITE_AGAIN}"
             raise SnapshotError("snapshot", f"{path}/{name}", remedy)
+    if not manifest["shards"]:
+        raise SnapshotError("snapshot", where, f"lists no shard; {WRITE_AGAIN}")
     checked = CheckedSnapshot(path, manifest)
-    with errors_in_one_line("snapshot", path):
-        # Spark counts from the footers of the files.
-        rows = checked.frame(spark).count() if manifest["shards"] else 0
+    try:
+        with errors_in_one_line("snapshot", path):
+            # Spark counts from the footers of the files.
+            rows = checked.frame(spark).count()
+    except (InputError, Halt) as error:
+        raise checked.fault(spark) or error from None
     if rows != checked.rows:
         remedy = f"has {rows} rows, its manifest says {checked.rows}; {WRITE_AGAIN}"
-        raise SnapshotError("snapshot", path, remedy)
+        raise checked.fault(spark) or SnapshotError("snapshot", path, remedy)
     return checked
+
+
+def _refuse_pipes(path: str) -> None:
+    """Raises SnapshotError where a file of a local directory is none: Spark would wait."""
+    folder = Path(path.removeprefix("file:"))
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if file.suffix in (".parquet", ".json") and file.exists() and not file.is_file():
+            raise SnapshotError("snapshot", f"{path}/{file.name}", f"is not a file; {WRITE_AGAIN}")
+
+
+def _problem(spark: SparkSession, file: str, rows: int, width: int) -> str | None:
+    """What is wrong with a shard, in the words of snapshot_tables; None where nothing is."""
+    try:
+        frame = spark.read.parquet(file)
+        wrong = _wrong_column(frame.schema)
+        if wrong is not None:
+            return wrong
+        needed = frame.select(*SCORED)
+        found = needed.mapInArrow(partial(_problems, width=width), "problem string").take(1)
+        if found:
+            return str(found[0]["problem"])
+        count = frame.count()
+    except (PySparkException, Py4JError):
+        return UNREADABLE
+    return None if count == rows else f"has {count} rows, its manifest says {rows}"
+
+
+def _problems(batches: Iterator[Any], width: int) -> Iterator[Any]:
+    """In a Python worker: what is wrong with each batch."""
+    return (problems(batch, width) for batch in batches)
+
+
+def _wrong_column(schema: StructType) -> str | None:
+    """As snapshot_tables.check_schema, of Spark's types."""
+    whole = (ByteType, ShortType, IntegerType, LongType)
+    fits: dict[str, Callable[[Any], bool]] = {
+        "customer_id": lambda kind: isinstance(kind, StringType),
+        "as_of": lambda kind: isinstance(kind, TimestampType),
+        "columns": lambda k: isinstance(k, ArrayType) and isinstance(k.elementType, whole),
+        "values": lambda k: isinstance(k, ArrayType) and isinstance(k.elementType, FloatType),
+    }
+    for name, is_right in fits.items():
+        if schema.names.count(name) != 1:
+            return no_column(name)
+        if not is_right(schema[name].dataType):
+            return wrong_kind(name)
+    return None
 
 
 def manifest_path(files: HadoopFiles, path: str) -> str:

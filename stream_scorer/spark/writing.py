@@ -42,7 +42,10 @@ def write_parquet(frame: DataFrame, out: str, **options: str) -> None:
 
 @contextmanager
 def nothing_left(files: HadoopFiles, out: str) -> Iterator[None]:
-    """Leaving this by an error deletes `out`, unless it is another job's."""
+    """Leaving this by an error deletes `out`, unless it is another job's, and the directories above
+    it that were not there before.
+    """
+    missing = files.missing_parents(out)
     try:
         yield
     except TargetTaken:
@@ -50,4 +53,6 @@ def nothing_left(files: HadoopFiles, out: str) -> Iterator[None]:
     except BaseException:
         with suppress(Py4JError, OSError):  # Spark may be gone, and the error says so
             files.delete(out)
+            for parent in missing:
+                files.delete_empty(parent)
         raise

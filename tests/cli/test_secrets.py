@@ -24,6 +24,7 @@ SECRET = "hunter2"
 URLS = [
         "http://u:{}@h", "redis:/u:{}@h", "u:{}@h", "redis://u:{}/x@h", "redis://u:{}#x@h/0",
         "redis://u:{}?x@h", "redis://u:{}@h:port/0", "redis://:12/{}@h", "redis://h:x?password={}",
+        "{}", "{}/x", "redis://h/{} x",
 ]  # fmt: skip
 REGISTRIES = ["ftp://u:{}@h", "u:{}@h", "http://u:{}/x@h", "http://u:{}#@h", "http://u:{}@h:port",
               "https://a,http://u:{}?@h", "http://u:{}@"]  # fmt: skip

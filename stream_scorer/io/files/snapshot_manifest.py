@@ -20,6 +20,10 @@ FORMAT = 1
 MANIFEST_FILE = "_manifest.json"
 OLD_MANIFEST_FILE = "manifest.json"
 SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}\.parquet")
+_FIELDS = {
+    "rows": int, "fingerprint": str, "features": dict, "categories": list, "label_field": str,
+    "source_offsets": dict,
+}  # fmt: skip
 _SHARD_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
 
 
@@ -85,8 +89,8 @@ def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
     shards = manifest.get("shards")
     well_formed = (
         isinstance(shards, list)
-        and type(manifest.get("rows")) is int
-        and isinstance(manifest.get("fingerprint"), str)
+        and all(type(manifest.get(name)) is kind for name, kind in _FIELDS.items())
+        and type(manifest.get("labels", "")) in (dict, type(None))
         and all(
             isinstance(s, dict)
             and all(type(s.get(k)) is kind for k, kind in _SHARD_FIELDS.items())

@@ -105,13 +105,34 @@ def check_schema(schema: pa.Schema) -> None:
 
     The same types are taken by the JVM's readers (SnapshotReader.java, SparkScore.java).
     """
-    for name, (fits, kind) in _KINDS.items():
+    for name, (fits, _) in _KINDS.items():
         if name == "labels" and name not in schema.names:
             continue
         if schema.names.count(name) != 1:
-            raise ValueError(f"has no column {name}, or two")
+            raise ValueError(no_column(name))
         if not fits(schema.field(name).type):
-            raise ValueError(f"its column {name} is not {kind}")
+            raise ValueError(wrong_kind(name))
+
+
+def problems(batch: pa.RecordBatch, width: int) -> pa.RecordBatch:
+    """A batch `problem` of what is wrong with the rows: one, or none where nothing is."""
+    found = []
+    try:
+        customers(batch)
+        vectors(batch, width)
+    except ValueError as error:
+        found.append(str(error))
+    return pa.RecordBatch.from_arrays([pa.array(found, pa.string())], ["problem"])
+
+
+def no_column(name: str) -> str:
+    """The problem of a shard that does not have one column of this name."""
+    return f"has no column {name}, or two"
+
+
+def wrong_kind(name: str) -> str:
+    """The problem of a shard whose column of this name has another type."""
+    return f"its column {name} is not {_KINDS[name][1]}"
 
 
 def _is_text(kind: pa.DataType) -> bool:

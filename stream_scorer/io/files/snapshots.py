@@ -357,7 +357,7 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
         )  # fmt: skip
         agrees = info.categories == tuple(manifest["categories"])
     except MALFORMED as error:
-        reason = f"contradicts itself ({error}); {WRITE_AGAIN}"
+        reason = f"contradicts itself: {error}; {WRITE_AGAIN}"
         raise SnapshotError("snapshot", where, reason) from None
     if not agrees or space.fingerprint_hex != manifest["fingerprint"]:
         remedy = f"features, categories and fingerprint do not belong together; {WRITE_AGAIN}"

@@ -4,13 +4,11 @@ import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * A model artefact whose every byte agrees with its manifest.
@@ -31,10 +29,8 @@ public record Artefact(
         int columns) {
     static final String KIND = "model";
 
-    private static final String SYMBOL = "model-symbol.json";
-
     /** The manifest, and the files whose checksums it holds. */
-    static final List<String> FILES = List.of("manifest.json", SYMBOL, "model-0000.params");
+    static final List<String> FILES = List.of("manifest.json", "model-symbol.json", "model-0000.params");
 
     /**
      * Reads the manifest and checks all files against it.
@@ -43,49 +39,144 @@ public record Artefact(
      */
     public static Artefact load(Path directory) {
         Path file = directory.resolve(FILES.get(0));
-        Manifest manifest = Manifest.parse(KIND, file.toString(), read(file));
+        Manifest manifest = Manifest.parse(KIND, file.toString(), InputFile.read(KIND, file, Manifest.MAX_BYTES));
+        requireKinds(manifest);
+        manifest.requireUnaltered();
+        Network network;
         try {
-            JsonObject sums = manifest.get("files").getAsJsonObject();
-            for (String name : FILES.subList(1, FILES.size())) {
-                byte[] content = checked(directory.resolve(name), sums.get(name), manifest);
-                if (name.equals(SYMBOL)) {
-                    SymbolFile.check(directory.resolve(name), content);
-                }
-            }
-            JsonObject features = manifest.get("features").getAsJsonObject();
-            List<String> categories = strings(manifest.get("categories").getAsJsonArray());
-            JsonObject labels = manifest.get("labels").getAsJsonObject();
-            String by = labels.get("by").getAsString();
-            int classes = manifest.get("classes").getAsInt();
-            if (classes != labels.getAsJsonArray("actions").size() + 1) {
-                throw manifest.contradiction("classes " + classes);
-            }
-            List<String> words = strings(features.getAsJsonObject("vocabularies").getAsJsonArray(by));
-            List<String> named = new ArrayList<>();
-            for (JsonElement index : manifest.get("category_index").getAsJsonArray()) {
-                named.add(words.get(index.getAsInt()));
-            }
-            if (!named.equals(categories)) {
-                throw manifest.contradiction("categories");
-            }
-            return new Artefact(
-                    directory,
-                    manifest.get("model_version").getAsString(),
-                    manifest.fingerprint(),
-                    categories,
-                    classes,
-                    FeatureColumns.count(features));
+            network = network(manifest);
         } catch (IllegalStateException | NullPointerException | IndexOutOfBoundsException
                 | NumberFormatException | UnsupportedOperationException | ClassCastException
                 | ArithmeticException error) {
-            throw manifest.contradiction(error.toString());
+            throw manifest.contradiction(error.getMessage());
         }
+        byte[] symbol = checked(directory.resolve(FILES.get(1)), manifest, SymbolFile.MAX_BYTES);
+        byte[] parameters =
+                checked(directory.resolve(FILES.get(2)), manifest, ParamsFile.mostBytes(network.shapes()));
+        refuse(directory.resolve(FILES.get(2)), ParamsFile.problem(parameters, network));
+        refuse(directory.resolve(FILES.get(1)), SymbolFile.problem(symbol, network));
+        return new Artefact(
+                directory,
+                manifest.get("model_version").getAsString(),
+                manifest.fingerprint(),
+                strings(manifest.get("categories").getAsJsonArray()),
+                network.classes(),
+                network.columns());
+    }
+
+    private static void refuse(Path file, String problem) {
+        if (problem != null) {
+            throw new BadInput(KIND, file, problem + "; train the model again");
+        }
+    }
+
+    /** Refuses members of other types than the Python package writes. */
+    private static void requireKinds(Manifest manifest) {
+        for (String name : List.of("model_version", "fingerprint")) {
+            if (!Json.isText(manifest.get(name))) {
+                throw manifest.wrong(name);
+            }
+        }
+        for (String name : List.of("features", "labels", "network", "training", "versions", "metrics",
+                "calibration", "files")) {
+            if (!manifest.get(name).isJsonObject()) {
+                throw manifest.wrong(name);
+            }
+        }
+        for (String name : List.of("categories", "category_index")) {
+            if (!manifest.get(name).isJsonArray()) {
+                throw manifest.wrong(name);
+            }
+        }
+        if (!Json.isWhole(manifest.get("classes"))) {
+            throw manifest.wrong("classes");
+        }
+        // It names folders and files, and stands in log lines.
+        if (!manifest.get("model_version").getAsString().matches("[0-9a-f]{16}")) {
+            throw manifest.contradiction("model_version is not 16 hexadecimal digits");
+        }
+    }
+
+    /** What the network is, by members that agree with each other. */
+    private static Network network(Manifest manifest) {
+        JsonObject labels = manifest.get("labels").getAsJsonObject();
+        JsonObject spec = manifest.get("network").getAsJsonObject();
+        List<Integer> hidden = Network.sizes(spec, "hidden");
+        List<Integer> pooled = Network.sizes(spec, "pooled");
+        JsonElement ownPath = spec.get("own_path");
+        boolean isOwnPath = ownPath != null && ownPath.isJsonPrimitive() && ownPath.getAsJsonPrimitive().isBoolean();
+        if (hidden == null || pooled == null || !isOwnPath || spec.size() != 4 || !isShare(spec.get("dropout"))) {
+            throw manifest.contradiction("network has a value of another type than stream-scorer writes");
+        }
+        if (!isRule(labels)) {
+            throw manifest.contradiction("labels has a value of another type than stream-scorer writes");
+        }
+        long classes = manifest.get("classes").getAsLong();
+        if (classes != labels.getAsJsonArray("actions").size() + 1) {
+            throw manifest.contradiction("classes is " + classes + ", its labels have "
+                    + (labels.getAsJsonArray("actions").size() + 1));
+        }
+        JsonObject features = manifest.get("features").getAsJsonObject();
+        JsonArray vocabulary =
+                features.getAsJsonObject("vocabularies").getAsJsonArray(labels.get("by").getAsString());
+        if (vocabulary == null) {
+            throw manifest.contradiction("features has no vocabulary of " + labels.get("by").getAsString());
+        }
+        List<Integer> index = new ArrayList<>();
+        List<String> named = new ArrayList<>();
+        for (JsonElement entry : manifest.get("category_index").getAsJsonArray()) {
+            if (!Json.isWhole(entry) || entry.getAsLong() < 0 || entry.getAsLong() >= vocabulary.size()) {
+                throw manifest.contradiction("category_index has " + entry);
+            }
+            index.add((int) entry.getAsLong());
+            named.add(vocabulary.get((int) entry.getAsLong()).getAsString());
+        }
+        if (!named.equals(strings(manifest.get("categories").getAsJsonArray()))) {
+            throw manifest.unfit(Manifest.APART);
+        }
+        manifest.fingerprint();
+        if (named.isEmpty() || Set.copyOf(named).size() != named.size()) {
+            throw manifest.unfit("its categories are none, or one stands twice");
+        }
+        FeatureColumns columns = FeatureColumns.of(features);
+        Network network = new Network(
+                columns.count(), vocabulary.size(), List.copyOf(index), (int) classes,
+                columns.own(labels.get("by").getAsString()), columns.customer(), hidden,
+                ownPath.getAsBoolean(), pooled);
+        if (network.contextWidth() == 0) {
+            throw manifest.contradiction("a network without hidden layers needs customer-wide features");
+        }
+        return network;
+    }
+
+    private static boolean isShare(JsonElement dropout) {
+        return dropout != null && dropout.isJsonPrimitive() && dropout.getAsJsonPrimitive().isNumber()
+                && dropout.getAsDouble() >= 0 && dropout.getAsDouble() < 1;
+    }
+
+    private static boolean isRule(JsonObject labels) {
+        if (!Json.isText(labels.get("by")) || !Json.isWhole(labels.get("horizon_ms"))
+                || labels.get("horizon_ms").getAsLong() <= 0
+                || !(labels.get("actions") instanceof JsonArray actions) || actions.isEmpty()) {
+            return false;
+        }
+        for (JsonElement group : actions) {
+            if (!group.isJsonArray() || group.getAsJsonArray().isEmpty()) {
+                return false;
+            }
+            for (JsonElement name : group.getAsJsonArray()) {
+                if (!Json.isText(name)) {
+                    return false;
+                }
+            }
+        }
+        return true;
     }
 
     /** Refuses a snapshot of other features. */
     public void requireFeaturesOf(Snapshot snapshot) {
         if (!snapshot.fingerprint().equals(fingerprint)) {
-            String remedy = "the model's features have '%s': replay or export again with them, or train on these";
+            String remedy = "the model's or configuration's features have %s: replay or export again";
             throw new BadInput("snapshot " + snapshot.directory() + ": fingerprint",
                     snapshot.fingerprint(), remedy.formatted(fingerprint));
         }
@@ -105,34 +196,26 @@ public record Artefact(
     }
 
     /** A file's bytes, compared with the manifest's SHA-256. */
-    private static byte[] checked(Path file, JsonElement sum, Manifest manifest) {
+    private static byte[] checked(Path file, Manifest manifest, long maxBytes) {
+        JsonElement sum = manifest.get("files").getAsJsonObject().get(file.getFileName().toString());
         if (sum == null) {
-            throw manifest.contradiction("does not list " + file.getFileName());
+            throw manifest.unfit("the manifest does not list " + file.getFileName());
         }
-        byte[] content = read(file);
-        if (!Manifest.sha256(content).equals(sum.getAsString())) {
+        byte[] content = InputFile.read(KIND, file, maxBytes);
+        if (!Json.isText(sum) || !Manifest.sha256(content).equals(sum.getAsString())) {
             throw new BadInput(KIND, file, "its SHA-256 is not the manifest's; " + Manifest.again(KIND));
         }
         return content;
     }
 
-    private static byte[] read(Path file) {
-        try {
-            // A pipe or a device of that name would be read for ever.
-            if (Files.exists(file) && !Files.isRegularFile(file)) {
-                throw new BadInput(KIND, file, "is not a file; " + Manifest.again(KIND));
-            }
-            return Files.readAllBytes(file);
-        } catch (NoSuchFileException error) {
-            throw new BadInput(KIND, file, "is missing; " + Manifest.again(KIND));
-        } catch (IOException error) {
-            throw new BadInput(KIND, file, "can't be read: " + error.getMessage());
-        }
-    }
-
     private static List<String> strings(JsonArray array) {
         List<String> strings = new ArrayList<>(array.size());
-        array.forEach(element -> strings.add(element.getAsString()));
+        for (JsonElement element : array) {
+            if (!Json.isText(element)) {
+                throw new IllegalStateException("categories has a value of another type than stream-scorer writes");
+            }
+            strings.add(element.getAsString());
+        }
         return List.copyOf(strings);
     }
 }

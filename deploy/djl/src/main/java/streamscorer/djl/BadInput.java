@@ -7,9 +7,19 @@ package streamscorer.djl;
 public final class BadInput extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
+    private static final int MAX_SHOWN = 200;
+
     /** {@code field: 'value': remedy}. */
     public BadInput(String field, Object value, String remedy) {
-        this(field + ": '" + value + "': " + remedy);
+        this(field + ": '" + shown(String.valueOf(value), MAX_SHOWN) + "': " + remedy);
+    }
+
+    /** At most so many characters, without those that would end a line or move a terminal's cursor. */
+    static String shown(String text, int most) {
+        String start = text.length() > most ? text.substring(0, most) + "..." : text;
+        StringBuilder kept = new StringBuilder();
+        start.chars().forEach(c -> kept.append(c < ' ' || c == 127 ? "\\x%02x".formatted(c) : Character.toString(c)));
+        return kept.toString();
     }
 
     /** An error whose message is complete already. */

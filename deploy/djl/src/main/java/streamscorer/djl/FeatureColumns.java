@@ -1,30 +1,81 @@
 package streamscorer.djl;
 
+import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 
 /**
- * The number of columns that a feature declaration makes. stream_scorer/core/features/space.py lays
- * them out and says what each one is.
+ * The columns that a feature declaration makes. stream_scorer/core/features/space.py lays them out and says
+ * what each one is.
+ *
+ * @param blocks one for each half-life of a feature, in the order of the columns
  */
-final class FeatureColumns {
+record FeatureColumns(List<Block> blocks) {
     private static final Map<String, Integer> CALENDAR = Map.of("hour_of_day", 24, "day_of_week", 7);
 
-    private FeatureColumns() {}
+    /** Columns from start up to, but not including, stop. */
+    record Range(int start, int stop) {}
 
-    /**
-     * F of a manifest's {@code features}: for each half-life of a feature, its number of buckets, or
-     * without buckets the number of combinations of its fields' values.
-     */
-    static int count(JsonObject declaration) {
-        long columns = 0;
+    /** @param fields whose values are the columns, none for one column of the customer */
+    record Block(Range range, List<String> fields, boolean hashed, boolean calendar) {}
+
+    /** Lays out a manifest's {@code features}; throws what Gson throws where they are not as Python writes them. */
+    static FeatureColumns of(JsonObject declaration) {
+        JsonObject vocabularies = declaration.getAsJsonObject("vocabularies");
+        List<Block> blocks = new ArrayList<>();
+        int start = 0;
         for (JsonElement element : declaration.getAsJsonArray("features")) {
             JsonObject feature = element.getAsJsonObject();
-            columns += width(feature, declaration.getAsJsonObject("vocabularies"))
-                    * feature.getAsJsonArray("half_lives").size();
+            long width = width(feature, vocabularies);
+            boolean calendar = isCalendar(feature);
+            List<String> fields = new ArrayList<>();
+            feature.getAsJsonArray("by").forEach(field -> fields.add(field.getAsString()));
+            boolean hashed = feature.get("buckets").getAsLong() > 0;
+            int halfLives = feature.getAsJsonArray("half_lives").size();
+            for (int i = 0; i < halfLives; i++) {
+                int stop = Math.toIntExact(start + width);
+                blocks.add(new Block(new Range(start, stop), List.copyOf(fields), hashed, calendar));
+                start = stop;
+            }
         }
-        return Math.toIntExact(columns);
+        return new FeatureColumns(List.copyOf(blocks));
+    }
+
+    /** F. */
+    int count() {
+        return blocks.isEmpty() ? 0 : blocks.get(blocks.size() - 1).range().stop();
+    }
+
+    /** The ranges in which column i is that of value i of this field alone; a hashed one is no value's own. */
+    List<Range> own(String field) {
+        return blocks.stream()
+                .filter(block -> block.fields().equals(List.of(field)) && !block.hashed())
+                .map(Block::range)
+                .toList();
+    }
+
+    /** The ranges of customer-wide columns, totals and calendars; adjoining ones merged. */
+    List<Range> customer() {
+        List<Range> ranges = new ArrayList<>();
+        for (Block block : blocks) {
+            if (!block.fields().isEmpty() && !block.calendar()) {
+                continue;
+            }
+            int last = ranges.size() - 1;
+            if (last >= 0 && ranges.get(last).stop() == block.range().start()) {
+                ranges.set(last, new Range(ranges.get(last).start(), block.range().stop()));
+            } else {
+                ranges.add(block.range());
+            }
+        }
+        return List.copyOf(ranges);
+    }
+
+    private static boolean isCalendar(JsonObject feature) {
+        return feature.get("kind").getAsString().equals("calendar");
     }
 
     private static long width(JsonObject feature, JsonObject vocabularies) {
@@ -32,11 +83,12 @@ final class FeatureColumns {
         if (buckets > 0) {
             return buckets;
         }
-        boolean calendar = feature.get("kind").getAsString().equals("calendar");
+        boolean calendar = isCalendar(feature);
         long width = 1;
         for (JsonElement field : feature.getAsJsonArray("by")) {
             String name = field.getAsString();
-            width *= calendar ? CALENDAR.get(name) : vocabularies.getAsJsonArray(name).size();
+            JsonArray words = vocabularies.getAsJsonArray(name);
+            width = Math.multiplyExact(width, calendar ? CALENDAR.get(name) : words.size());
         }
         return width;
     }

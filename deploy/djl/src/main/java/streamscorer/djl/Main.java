@@ -34,7 +34,9 @@ public final class Main {
         } catch (BadInput error) {
             return failed(error.getMessage(), 2);
         } catch (IOException | InterruptedException | RuntimeException error) {
-            return failed(error.toString(), 1);
+            return failed(String.valueOf(error.getMessage()).lines().findFirst().orElse(error.toString()), 1);
+        } catch (OutOfMemoryError error) {
+            return failed("there is not enough memory: give Java more by -Xmx", 1);
         }
     }
 

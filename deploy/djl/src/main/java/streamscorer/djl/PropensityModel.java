@@ -64,16 +64,10 @@ public final class PropensityModel implements AutoCloseable {
 
     /** Scores a customer without any entry: whether the network runs shows only then. */
     private void tryOnce() throws MalformedModelException {
-        Probabilities found;
         try {
-            found = predictor.predict(SparseVectors.of(new long[0], new float[0]));
+            requireNumbers(predictor.predict(SparseVectors.of(new long[0], new float[0])).values());
         } catch (TranslateException error) {
             throw new MalformedModelException(rootMessage(error), error);
-        }
-        for (float probability : found.values()) {
-            if (!(probability >= 0 && probability <= 1)) {
-                throw new MalformedModelException("its network answers " + probability);
-            }
         }
     }
 
@@ -81,6 +75,7 @@ public final class PropensityModel implements AutoCloseable {
      * Scores B customers; B may be 0.
      *
      * @throws IllegalArgumentException where a column is not one of the model's
+     * @throws BadInput where an answer is not a probability
      */
     public synchronized Probabilities score(SparseVectors vectors) {
         vectors.requireBelow(artefact.columns());
@@ -88,9 +83,24 @@ public final class PropensityModel implements AutoCloseable {
             return new Probabilities(artefact.categories(), artefact.classes(), new float[0]);
         }
         try {
-            return predictor.predict(vectors);
+            Probabilities found = predictor.predict(vectors);
+            requireNumbers(found.values());
+            return found;
         } catch (TranslateException error) {
             throw new IllegalStateException("MXNet failed: " + rootMessage(error), error);
+        }
+    }
+
+    /**
+     * Refuses what is no probability. Finite weights and values may overflow to infinity inside the
+     * network, and two infinities make NaN.
+     */
+    private void requireNumbers(float[] probabilities) {
+        for (float probability : probabilities) {
+            if (!(probability >= 0 && probability <= 1)) {
+                throw new BadInput("model", artefact.version(), "answers with numbers that are not probabilities,"
+                        + " since its weights or the customers' values are too large; train the model again");
+            }
         }
     }
 

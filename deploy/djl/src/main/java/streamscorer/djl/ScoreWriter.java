@@ -3,6 +3,7 @@ package streamscorer.djl;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -47,6 +48,7 @@ public final class ScoreWriter implements AutoCloseable {
 
     private final Path file;
     private final Path work;
+    private final List<Path> made = new ArrayList<>();
     private final Map<String, String> metadata;
     private final CompressionCodecFactory codecs =
             new CodecFactory(new PlainParquetConfiguration(), PROPERTIES.getPageSizeThreshold());
@@ -61,11 +63,15 @@ public final class ScoreWriter implements AutoCloseable {
      */
     public ScoreWriter(Path file, Artefact artefact) {
         this.file = file.toAbsolutePath();
-        work = this.file.resolveSibling("." + file.getFileName() + ".part");
+        // With the process's number, so that two that write the same file do not write into each other's.
+        work = this.file.resolveSibling("." + file.getFileName() + "." + ProcessHandle.current().pid() + ".part");
         metadata = new HashMap<>(artefact.described());
         metadata.put("ARROW:schema", ArrowSchema.ofScores(artefact.scoresPerCustomer(), artefact.described()));
         if (Files.exists(file)) {
             throw new BadInput("scores", file, "already exists; choose another path or delete it");
+        }
+        for (Path parent = this.file.getParent(); !Files.exists(parent); parent = parent.getParent()) {
+            made.add(parent);
         }
         try {
             Files.createDirectories(this.file.getParent());
@@ -73,6 +79,7 @@ public final class ScoreWriter implements AutoCloseable {
                     ParquetFileWriter.Mode.OVERWRITE, 0, 0, null, PROPERTIES);
             parquet.start();
         } catch (IOException error) {
+            removeWork();
             throw unwritable(error);
         }
         startGroup();
@@ -106,11 +113,26 @@ public final class ScoreWriter implements AutoCloseable {
 
     @Override
     public void close() throws IOException {
-        store.close();
-        pages.close();
-        parquet.close();
-        codecs.release();
-        Files.deleteIfExists(work);
+        try {
+            store.close();
+            pages.close();
+            parquet.close();
+            codecs.release();
+        } finally {
+            removeWork();
+        }
+    }
+
+    /** Deletes what was written, and the directories that were made as long as they are empty. */
+    private void removeWork() {
+        try {
+            Files.deleteIfExists(work);
+            for (Path parent : made) {
+                Files.delete(parent);
+            }
+        } catch (IOException error) {
+            return; // one is not empty, or the disk refuses, which is why this is called
+        }
     }
 
     private void startGroup() {
@@ -143,6 +165,6 @@ public final class ScoreWriter implements AutoCloseable {
     }
 
     private BadInput unwritable(IOException error) {
-        return new BadInput("scores", file, "can't be written: " + error.getMessage());
+        return new BadInput("scores", file, "can't be written: " + InputFile.reason(error));
     }
 }

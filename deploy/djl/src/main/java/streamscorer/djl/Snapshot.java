@@ -1,5 +1,6 @@
 package streamscorer.djl;
 
+import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.io.IOException;
@@ -7,8 +8,10 @@ import java.io.InputStream;
 import java.io.Serializable;
 import java.security.MessageDigest;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Set;
 import java.util.regex.Pattern;
 
 /**
@@ -33,10 +36,11 @@ public record Snapshot(
         public void check(String file, InputStream content) throws IOException {
             MessageDigest digest = Manifest.sha256();
             byte[] block = new byte[1 << 20];
-            for (int length; (length = content.read(block)) >= 0; ) {
+            long read = 0;
+            for (int length; read <= bytes && (length = content.read(block)) >= 0; read += length) {
                 digest.update(block, 0, length);
             }
-            if (!HexFormat.of().formatHex(digest.digest()).equals(sha256)) {
+            if (read != bytes || !HexFormat.of().formatHex(digest.digest()).equals(sha256)) {
                 String remedy = "its SHA-256 is not the manifest's; ";
                 throw new BadInput(KIND, file, remedy + Manifest.again(KIND));
             }
@@ -70,28 +74,76 @@ public record Snapshot(
     public static Snapshot parse(String directory, String name, byte[] content) {
         String file = directory + "/" + name;
         Manifest manifest = Manifest.parse(KIND, file, content);
+        manifest.requireUnaltered();
         try {
-            List<Shard> shards = new ArrayList<>();
-            for (JsonElement element : manifest.get("shards").getAsJsonArray()) {
-                JsonObject shard = element.getAsJsonObject();
-                if (!SHARD_NAME.matcher(shard.get("name").getAsString()).matches()) {
-                    throw manifest.contradiction(shard.get("name") + " is not a shard's file name");
-                }
-                shards.add(new Shard(
-                        shard.get("name").getAsString(),
-                        shard.get("rows").getAsLong(),
-                        shard.get("bytes").getAsLong(),
-                        shard.get("sha256").getAsString()));
+            List<Shard> shards = shards(manifest);
+            JsonObject features = manifest.get("features").getAsJsonObject();
+            String field = manifest.get("label_field").getAsString();
+            JsonElement vocabulary = features.getAsJsonObject("vocabularies").get(field);
+            if (vocabulary == null) {
+                throw manifest.contradiction("'" + field + "'");
+            }
+            if (!vocabulary.equals(manifest.get("categories"))) {
+                throw manifest.unfit(Manifest.APART);
             }
             return new Snapshot(
                     directory,
                     manifest.fingerprint(),
-                    FeatureColumns.count(manifest.get("features").getAsJsonObject()),
+                    FeatureColumns.of(features).count(),
                     manifest.get("rows").getAsLong(),
-                    List.copyOf(shards));
+                    shards);
         } catch (IllegalStateException | NullPointerException | NumberFormatException
                 | UnsupportedOperationException | ClassCastException | ArithmeticException error) {
-            throw manifest.contradiction(error.toString());
+            throw manifest.contradiction(error.getMessage());
         }
+    }
+
+    /** The shards that it lists as the Python package does. */
+    private static List<Shard> shards(Manifest manifest) {
+        List<Shard> shards = new ArrayList<>();
+        Set<String> names = new HashSet<>();
+        long rows = 0;
+        boolean wellFormed = manifest.has("shards", JsonElement::isJsonArray)
+                && manifest.has("rows", Json::isWhole)
+                && manifest.has("fingerprint", Json::isText)
+                && manifest.has("features", JsonElement::isJsonObject)
+                && manifest.has("categories", JsonElement::isJsonArray)
+                && manifest.has("label_field", Json::isText)
+                && manifest.has("labels", found -> found.isJsonObject() || found.isJsonNull())
+                && manifest.has("source_offsets", JsonElement::isJsonObject);
+        JsonArray listed = wellFormed ? manifest.get("shards").getAsJsonArray() : new JsonArray();
+        for (JsonElement element : listed) {
+            JsonObject shard = element.isJsonObject() ? element.getAsJsonObject() : new JsonObject();
+            if (!Json.isText(shard.get("name")) || !Json.isText(shard.get("sha256"))
+                    || !Json.isWhole(shard.get("rows")) || !Json.isWhole(shard.get("bytes"))
+                    || shard.get("rows").getAsLong() < 0) {
+                wellFormed = false;
+                break;
+            }
+            rows = Math.addExact(rows, shard.get("rows").getAsLong());
+            shards.add(new Shard(
+                    shard.get("name").getAsString(),
+                    shard.get("rows").getAsLong(),
+                    shard.get("bytes").getAsLong(),
+                    shard.get("sha256").getAsString()));
+        }
+        if (!wellFormed) {
+            throw manifest.unfit("not a snapshot's manifest");
+        }
+        if (rows != manifest.get("rows").getAsLong()) {
+            throw manifest.unfit("its rows are not those of its shards");
+        }
+        for (Shard shard : shards) {
+            if (!names.add(shard.name())) {
+                throw manifest.unfit("lists a shard twice");
+            }
+        }
+        for (Shard shard : shards) {
+            if (!SHARD_NAME.matcher(shard.name()).matches()) {
+                throw manifest.unfit(
+                        "lists a shard '" + BadInput.shown(shard.name(), 200) + "', which is not a shard's file name");
+            }
+        }
+        return List.copyOf(shards);
     }
 }

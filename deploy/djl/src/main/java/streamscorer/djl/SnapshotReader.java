@@ -7,6 +7,9 @@ import static org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName.INT64;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -14,7 +17,6 @@ import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
 import org.apache.parquet.ParquetReadOptions;
-import org.apache.parquet.ParquetRuntimeException;
 import org.apache.parquet.column.ColumnDescriptor;
 import org.apache.parquet.column.ColumnReader;
 import org.apache.parquet.column.impl.ColumnReadStoreImpl;
@@ -26,6 +28,9 @@ import org.apache.parquet.io.api.Converter;
 import org.apache.parquet.io.api.GroupConverter;
 import org.apache.parquet.io.api.PrimitiveConverter;
 import org.apache.parquet.schema.LogicalTypeAnnotation;
+import org.apache.parquet.schema.LogicalTypeAnnotation.IntLogicalTypeAnnotation;
+import org.apache.parquet.schema.LogicalTypeAnnotation.StringLogicalTypeAnnotation;
+import org.apache.parquet.schema.LogicalTypeAnnotation.TimeUnit;
 import org.apache.parquet.schema.LogicalTypeAnnotation.TimestampLogicalTypeAnnotation;
 import org.apache.parquet.schema.MessageType;
 import org.apache.parquet.schema.PrimitiveType.PrimitiveTypeName;
@@ -36,11 +41,21 @@ import org.apache.parquet.schema.Type;
  * in our own files) and one batch. Columns are read as columns, so that no number is boxed.
  */
 public final class SnapshotReader implements AutoCloseable {
-    private static final List<String> COLUMNS = List.of("customer_id", "as_of", "columns", "values");
+    static final List<String> COLUMNS = List.of("customer_id", "as_of", "columns", "values");
+
+    /** What they have to be, in the words of the Python package. */
+    static final List<String> KINDS = List.of(
+            "text", "a timestamp with a time zone, in milliseconds or microseconds",
+            "lists of whole numbers of at most 64 bits", "lists of numbers of 32 bits");
+
+
+    static final String UNREADABLE = "is not readable as Parquet";
 
     private final Snapshot snapshot;
     private final VectorBuilder builder;
     private final Iterator<Snapshot.Shard> shards;
+    private Snapshot.Shard shard;
+    private long rowsOfShard;
     private Path file;
     private ParquetFileReader parquet;
     private MessageType schema;
@@ -67,21 +82,25 @@ public final class SnapshotReader implements AutoCloseable {
         Path file = directory.resolve(name);
         byte[] content;
         try {
+            InputFile.require(Snapshot.KIND, file, Manifest.MAX_BYTES);
             content = Files.readAllBytes(file);
         } catch (NoSuchFileException error) {
             throw Snapshot.withoutManifest(directory.toString());
         } catch (IOException error) {
-            throw new BadInput(Snapshot.KIND, file, "can't be read: " + error.getMessage());
+            throw new BadInput(Snapshot.KIND, file, "can't be read: " + InputFile.reason(error));
         }
         Snapshot snapshot = Snapshot.parse(directory.toString(), name, content);
         for (Snapshot.Shard shard : snapshot.shards()) {
             Path path = directory.resolve(shard.name());
-            try (InputStream stream = Files.newInputStream(path)) {
-                shard.check(path.toString(), stream);
+            try {
+                InputFile.require(Snapshot.KIND, path, Long.MAX_VALUE);
+                try (InputStream stream = Files.newInputStream(path)) {
+                    shard.check(path.toString(), stream);
+                }
             } catch (NoSuchFileException error) {
                 throw new BadInput(Snapshot.KIND, path, "is missing; " + Manifest.again(Snapshot.KIND));
             } catch (IOException error) {
-                throw new BadInput(Snapshot.KIND, path, "can't be read: " + error.getMessage());
+                throw new BadInput(Snapshot.KIND, path, "can't be read: " + InputFile.reason(error));
             }
         }
         return snapshot;
@@ -97,8 +116,10 @@ public final class SnapshotReader implements AutoCloseable {
             while (!builder.isFull() && (group != null && group.left > 0 || nextGroup())) {
                 group.addRow(builder);
             }
-        } catch (IOException | ParquetRuntimeException | IllegalArgumentException error) {
+        } catch (Unfit error) {
             throw new BadInput(Snapshot.KIND, file, error.getMessage() + "; " + Manifest.again(Snapshot.KIND));
+        } catch (IOException | RuntimeException error) { // Parquet's reader throws many kinds
+            throw new BadInput(Snapshot.KIND, file, UNREADABLE + "; " + Manifest.again(Snapshot.KIND));
         }
         return builder.isEmpty() ? null : builder.take();
     }
@@ -114,15 +135,21 @@ public final class SnapshotReader implements AutoCloseable {
         while (true) {
             PageReadStore pages = parquet == null ? null : parquet.readNextRowGroup();
             if (pages != null) {
+                rowsOfShard += pages.getRowCount();
                 group = new Group(pages, schema, parquet.getFileMetaData().getCreatedBy());
                 return true;
             }
             close();
             parquet = null;
+            if (shard != null && rowsOfShard != shard.rows()) {
+                throw new Unfit("has " + rowsOfShard + " rows, its manifest says " + shard.rows());
+            }
             if (!shards.hasNext()) {
                 return false;
             }
-            file = Path.of(snapshot.directory()).resolve(shards.next().name());
+            shard = shards.next();
+            rowsOfShard = 0;
+            file = Path.of(snapshot.directory()).resolve(shard.name());
             var options = ParquetReadOptions.builder(new PlainParquetConfiguration()).build();
             parquet = ParquetFileReader.open(new LocalInputFile(file), options);
             schema = wanted(parquet.getFileMetaData().getSchema());
@@ -136,16 +163,43 @@ public final class SnapshotReader implements AutoCloseable {
                 List.of(List.of(BINARY), List.of(INT64), List.of(INT32, INT64), List.of(FLOAT));
         List<Type> fields = new ArrayList<>();
         for (int i = 0; i < COLUMNS.size(); i++) {
-            Type field = found.containsField(COLUMNS.get(i)) ? found.getType(COLUMNS.get(i)) : null;
+            String name = COLUMNS.get(i);
+            long times = found.getFields().stream().filter(one -> one.getName().equals(name)).count();
+            Type field = times == 1 ? found.getType(name) : null;
             MessageType alone = new MessageType("schema", field == null ? List.of() : List.of(field));
             if (alone.getColumns().size() != 1
                     || alone.getColumns().get(0).getMaxRepetitionLevel() != i / 2 // the last two are lists
-                    || !kinds.get(i).contains(alone.getColumns().get(0).getPrimitiveType().getPrimitiveTypeName())) {
-                throw new IllegalArgumentException("its columns are " + found.getFields());
+                    || !kinds.get(i).contains(alone.getColumns().get(0).getPrimitiveType().getPrimitiveTypeName())
+                    || !isKind(i, alone.getColumns().get(0).getPrimitiveType().getLogicalTypeAnnotation())) {
+                throw new Unfit(field == null
+                        ? "has no column " + COLUMNS.get(i) + ", or two"
+                        : "its column " + COLUMNS.get(i) + " is not " + KINDS.get(i));
             }
             fields.add(field);
         }
         return new MessageType("schema", fields);
+    }
+
+    /** Whether a type's annotation says text, a moment in milliseconds or microseconds, or a signed or small number. */
+    private static boolean isKind(int column, LogicalTypeAnnotation said) {
+        if (column == 0) {
+            return said instanceof StringLogicalTypeAnnotation;
+        }
+        if (column == 1) {
+            return said instanceof TimestampLogicalTypeAnnotation time && time.isAdjustedToUTC()
+                    && time.getUnit() != TimeUnit.NANOS;
+        }
+        return said == null || said instanceof IntLogicalTypeAnnotation whole
+                && (whole.isSigned() || whole.getBitWidth() < 64);
+    }
+
+    /** A shard is not what the format promises; the message says why. */
+    static final class Unfit extends IllegalArgumentException {
+        private static final long serialVersionUID = 1L;
+
+        Unfit(String message) {
+            super(message);
+        }
     }
 
     /** The rows of one row group. */
@@ -157,6 +211,7 @@ public final class SnapshotReader implements AutoCloseable {
         private final int emptyColumns;
         private final int emptyValues;
         private final boolean wideColumns;
+        private final boolean unsignedColumns;
         private final long unitsPerMs;
         private long left;
 
@@ -171,6 +226,8 @@ public final class SnapshotReader implements AutoCloseable {
             emptyColumns = schema.getMaxDefinitionLevel("columns");
             emptyValues = schema.getMaxDefinitionLevel("values");
             wideColumns = descriptors.get(2).getPrimitiveType().getPrimitiveTypeName() == INT64;
+            unsignedColumns = descriptors.get(2).getPrimitiveType().getLogicalTypeAnnotation()
+                    instanceof IntLogicalTypeAnnotation whole && !whole.isSigned();
             unitsPerMs = unitsPerMs(descriptors.get(1).getPrimitiveType().getLogicalTypeAnnotation());
             left = pages.getRowCount();
         }
@@ -180,24 +237,54 @@ public final class SnapshotReader implements AutoCloseable {
             do {
                 boolean entry = isEntry(columns, emptyColumns);
                 if (entry != isEntry(values, emptyValues)) {
-                    throw new IllegalArgumentException("columns and values differ in length");
+                    throw new Unfit("columns and values differ in length");
                 }
                 if (entry) {
-                    long column = wideColumns ? columns.getLong() : Integer.toUnsignedLong(columns.getInteger());
-                    builder.entry(column, values.getFloat());
+                    add(builder);
                 }
                 columns.consume();
                 values.consume();
                 if (columns.getCurrentRepetitionLevel() != values.getCurrentRepetitionLevel()) {
-                    throw new IllegalArgumentException("columns and values differ in length");
+                    throw new Unfit("columns and values differ in length");
                 }
             } while (columns.getCurrentRepetitionLevel() > 0);
             if (isNull(id) || isNull(asOf)) {
-                throw new IllegalArgumentException("has nulls");
+                throw new Unfit("has nulls");
             }
-            builder.endRow(id.getBinary().toStringUsingUTF8(), Math.floorDiv(asOf.getLong(), unitsPerMs));
+            if (asOf.getLong() % unitsPerMs != 0) {
+                throw new Unfit("as_of is not in whole milliseconds");
+            }
+            builder.endRow(text(id.getBinary().toByteBuffer()), asOf.getLong() / unitsPerMs);
             id.consume();
             asOf.consume();
+        }
+
+        private void add(VectorBuilder builder) {
+            long column;
+            if (wideColumns) {
+                column = columns.getLong();
+            } else {
+                int narrow = columns.getInteger();
+                column = unsignedColumns ? Integer.toUnsignedLong(narrow) : narrow;
+            }
+            try {
+                builder.entry(column, values.getFloat());
+            } catch (IllegalArgumentException error) {
+                throw new Unfit(error.getMessage());
+            }
+        }
+
+        /** A customer's id; Java would put another character for bytes that are not UTF-8. */
+        private static String text(ByteBuffer bytes) {
+            try {
+                String id = StandardCharsets.UTF_8.newDecoder().decode(bytes).toString();
+                if (id.isEmpty()) {
+                    throw new Unfit("a customer_id is empty");
+                }
+                return id;
+            } catch (CharacterCodingException error) {
+                throw new Unfit("a customer_id is not UTF-8");
+            }
         }
 
         /** Whether the list has an entry here; else it is empty. */
@@ -206,7 +293,7 @@ public final class SnapshotReader implements AutoCloseable {
                 return true;
             }
             if (list.getCurrentDefinitionLevel() != empty) {
-                throw new IllegalArgumentException("has nulls");
+                throw new Unfit("has nulls");
             }
             return false;
         }
@@ -226,7 +313,7 @@ public final class SnapshotReader implements AutoCloseable {
                         return 1_000_000;
                 }
             }
-            throw new IllegalArgumentException("as_of is " + kind);
+            throw new Unfit("as_of is " + kind);
         }
     }
 

@@ -5,6 +5,8 @@ import static org.apache.spark.sql.functions.expr;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.file.Files;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.Iterator;
 import java.util.List;
@@ -32,57 +34,11 @@ import org.apache.spark.util.SerializableConfiguration;
  * Before that, every shard is compared with its SHA-256, a task for each.
  */
 public final class SparkScore {
-    /**
-     * A null inside an array is an error of Spark's own that names no customer, so both lists become null,
-     * which is refused with the customer's id.
-     */
-    private static final String WITHOUT_NULLS =
-            "if(exists(columns, c -> c is null) or exists(values, v -> v is null), null, %s)";
+    private static final int MAX_FILE_BYTES = 1 << 30; // a broadcast holds all of a model's files
 
     private static final Pattern BAD_INPUT = Pattern.compile("BadInput: (.+)");
 
     private SparkScore() {}
-
-    /** A customer as read: columns as in {@link SparseVectors}. */
-    public static final class Customer {
-        private String id;
-        // Null in a row whose as_of is null, which a long would turn into 1970.
-        private Long asOfMs;
-        private long[] columns;
-        private float[] values;
-
-        public String getId() {
-            return id;
-        }
-
-        public void setId(String id) {
-            this.id = id;
-        }
-
-        public Long getAsOfMs() {
-            return asOfMs;
-        }
-
-        public void setAsOfMs(Long asOfMs) {
-            this.asOfMs = asOfMs;
-        }
-
-        public long[] getColumns() {
-            return columns;
-        }
-
-        public void setColumns(long[] columns) {
-            this.columns = columns;
-        }
-
-        public float[] getValues() {
-            return values;
-        }
-
-        public void setValues(float[] values) {
-            this.values = values;
-        }
-    }
 
     /** A customer's scores, as {@link Probabilities#ofCustomer} has them. */
     public static final class Scored {
@@ -146,6 +102,11 @@ public final class SparkScore {
     private static void write(SparkSession spark, String model, String snapshot, org.apache.hadoop.fs.Path out)
             throws Exception {
         Prepared prepared = prepared(spark, model, snapshot);
+        FileSystem files = out.getFileSystem(spark.sparkContext().hadoopConfiguration());
+        List<org.apache.hadoop.fs.Path> missing = new ArrayList<>();
+        for (var parent = out.getParent(); parent != null && !files.exists(parent); parent = parent.getParent()) {
+            missing.add(parent);
+        }
         // Milliseconds, as in all our files; Spark's default is INT96, which Parquet has deprecated.
         spark.conf().set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MILLIS");
         try {
@@ -156,16 +117,22 @@ public final class SparkScore {
                     .parquet(out.toString());
             // Counted from what is stored: a reader would not notice that rows are missing.
             long written = spark.read().parquet(out.toString()).count();
-            if (written != prepared.rows()) {
-                throw new IllegalStateException("scores " + out + ": " + written + " rows of " + prepared.rows()
+            if (written != prepared.snapshot().rows()) {
+                throw new IllegalStateException("scores " + out + ": " + written + " rows of " + prepared.snapshot().rows()
                         + "; all of it was deleted");
             }
         } catch (Exception error) {
             // Another job may have made it meanwhile: it is that one's.
-            if (!String.valueOf(error.getMessage()).contains("PATH_ALREADY_EXISTS")) {
-                out.getFileSystem(spark.sparkContext().hadoopConfiguration()).delete(out, true);
+            if (String.valueOf(error.getMessage()).contains("PATH_ALREADY_EXISTS")) {
+                throw new BadInput("scores", out, "another job writes it; choose another path");
             }
-            throw error;
+            files.delete(out, true);
+            for (org.apache.hadoop.fs.Path parent : missing) {
+                if (files.exists(parent) && files.listStatus(parent).length == 0) {
+                    files.delete(parent, false);
+                }
+            }
+            throw SparkShards.faultOr(spark, prepared.snapshot(), snapshot, error);
         }
     }
 
@@ -201,8 +168,8 @@ public final class SparkScore {
         return prepared(spark, model, snapshot).scores();
     }
 
-    /** @param rows how many customers the snapshot has */
-    private record Prepared(Dataset<Row> scores, long rows) {}
+    /** @param snapshot that they are of */
+    private record Prepared(Dataset<Row> scores, Snapshot snapshot) {}
 
     private static Prepared prepared(SparkSession spark, String model, String snapshot) throws IOException {
         JavaSparkContext context = JavaSparkContext.fromSparkContext(spark.sparkContext());
@@ -210,7 +177,9 @@ public final class SparkScore {
         Map<String, byte[]> modelFiles = new HashMap<>();
         for (String name : Artefact.FILES) {
             try (InputStream stream = open(Artefact.KIND, model + "/" + name, settings)) {
-                modelFiles.put(name, stream.readAllBytes());
+                byte[] content = stream.readNBytes(MAX_FILE_BYTES + 1);
+                InputFile.requireLength(Artefact.KIND, model + "/" + name, content.length, MAX_FILE_BYTES);
+                modelFiles.put(name, content);
             }
         }
         Artefact artefact = ShippedModel.check(modelFiles, model);
@@ -222,22 +191,27 @@ public final class SparkScore {
         String[] shards = opened.shards().stream()
                 .map(shard -> snapshot + "/" + shard.name())
                 .toArray(String[]::new);
-        // Spark counts from the footers of the files.
-        long found = shards.length == 0 ? 0 : spark.read().parquet(shards).count();
-        if (found != opened.rows()) {
-            throw new BadInput(Snapshot.KIND, snapshot, "has " + found + " rows, its manifest says " + opened.rows()
-                    + "; " + Manifest.again(Snapshot.KIND));
+        if (shards.length == 0) {
+            throw new BadInput(Snapshot.KIND, snapshot, "lists no shard; " + Manifest.again(Snapshot.KIND));
         }
-        Dataset<Row> scores = spark.read().parquet(shards)
-                .select(col("customer_id").as("id"), expr("unix_millis(as_of)").as("asOfMs"),
-                        expr(WITHOUT_NULLS.formatted("columns")).as("columns"),
-                        expr(WITHOUT_NULLS.formatted("values")).as("values"))
-                .as(Encoders.bean(Customer.class))
-                .mapPartitions((MapPartitionsFunction<Customer, Scored>) rows -> new Scoring(shipped.loaded(), rows),
+        Dataset<Row> rows;
+        long found;
+        try {
+            rows = spark.read().parquet(shards);
+            found = rows.count(); // from the footers of the files
+        } catch (Exception error) { // Spark throws checked exceptions that it does not declare
+            throw SparkShards.faultOr(spark, opened, snapshot, error);
+        }
+        if (found != opened.rows()) {
+            throw SparkShards.faultOr(spark, opened, snapshot, new BadInput(Snapshot.KIND, snapshot, "has " + found
+                    + " rows, its manifest says " + opened.rows() + "; " + Manifest.again(Snapshot.KIND)));
+        }
+        Dataset<Row> scores = SparkShards.customers(rows)
+                .mapPartitions((MapPartitionsFunction<SparkShards.Customer, Scored>) part -> new Scoring(shipped.loaded(), part),
                         Encoders.bean(Scored.class))
                 .select(col("id").as("customer_id"), expr("timestamp_millis(asOfMs)").as("as_of"),
                         col("probabilities").as("probabilities", about.build()));
-        return new Prepared(scores, opened.rows());
+        return new Prepared(scores, opened);
     }
 
     /** Reads the manifest, and has the executors compare every shard with it. */
@@ -287,19 +261,25 @@ public final class SparkScore {
         if (!files.exists(path)) {
             throw new BadInput(kind, file, "is missing; " + Manifest.again(kind));
         }
+        // Of a local file system Hadoop takes a pipe for a file, and waits for it.
+        java.nio.file.Path local = java.nio.file.Path.of(path.toUri().getPath());
+        boolean isLocal = files.getScheme().equals("file");
+        if (!files.getFileStatus(path).isFile() || isLocal && !Files.isRegularFile(local)) {
+            throw new BadInput(kind, file, "is not a file; " + Manifest.again(kind));
+        }
         return files.open(path);
     }
 
     /** One partition: a batch is scored when the first of its customers is asked for. */
     private static final class Scoring implements Iterator<Scored> {
         private final PropensityModel model;
-        private final Iterator<Customer> customers;
+        private final Iterator<SparkShards.Customer> customers;
         private final VectorBuilder builder;
         private CustomerBatch batch;
         private Probabilities probabilities;
         private int row;
 
-        Scoring(PropensityModel model, Iterator<Customer> customers) {
+        Scoring(PropensityModel model, Iterator<SparkShards.Customer> customers) {
             this.model = model;
             builder = new VectorBuilder(model.artefact().columns(), Main.BATCH_ROWS);
             this.customers = customers;
@@ -317,7 +297,10 @@ public final class SparkScore {
             }
             if (batch == null || row == batch.rows()) {
                 while (!builder.isFull() && customers.hasNext()) {
-                    add(customers.next());
+                    String problem = SparkShards.add(customers.next(), builder);
+                    if (problem != null) { // faultOr names the shard
+                        throw new BadInput(Snapshot.KIND, "rows", problem + "; " + Manifest.again(Snapshot.KIND));
+                    }
                 }
                 batch = builder.take();
                 probabilities = model.score(batch.vectors());
@@ -328,29 +311,6 @@ public final class SparkScore {
             scored.setAsOfMs(batch.asOfMs()[row]);
             scored.setProbabilities(probabilities.ofCustomer(row++));
             return scored;
-        }
-
-        private void add(Customer customer) {
-            long[] columns = customer.getColumns();
-            float[] values = customer.getValues();
-            if (customer.getId() == null || customer.getAsOfMs() == null || columns == null || values == null) {
-                throw unfit(customer, "has nulls");
-            }
-            if (columns.length != values.length) {
-                throw unfit(customer, "columns and values differ in length");
-            }
-            try {
-                for (int i = 0; i < columns.length; i++) {
-                    builder.entry(columns[i], values[i]);
-                }
-            } catch (IllegalArgumentException error) {
-                throw unfit(customer, error.getMessage());
-            }
-            builder.endRow(customer.getId(), customer.getAsOfMs());
-        }
-
-        private static BadInput unfit(Customer customer, String why) {
-            return new BadInput("customer", customer.getId(), why + "; " + Manifest.again(Snapshot.KIND));
         }
     }
 }

@@ -21,13 +21,13 @@ public record SparseVectors(long[] indptr, long[] columns, float[] values) {
             }
             for (int i = (int) indptr[row - 1]; i < indptr[row]; i++) {
                 if (columns[i] < 0) {
-                    throw new IllegalArgumentException("column " + columns[i] + " is below 0");
+                    throw new IllegalArgumentException("column " + columns[i] + ", there is none below 0");
                 }
                 if (i > indptr[row - 1] && columns[i] <= columns[i - 1]) {
                     throw new IllegalArgumentException("columns do not ascend");
                 }
                 if (!Float.isFinite(values[i])) {
-                    throw new IllegalArgumentException("column " + columns[i] + " has the value " + values[i]);
+                    throw new IllegalArgumentException(VectorBuilder.notFinite(columns[i]));
                 }
             }
         }
@@ -44,7 +44,7 @@ public record SparseVectors(long[] indptr, long[] columns, float[] values) {
             // Columns ascend, so the last one of a row is its largest.
             if (indptr[row + 1] > indptr[row] && columns[(int) indptr[row + 1] - 1] >= width) {
                 throw new IllegalArgumentException(
-                        "column " + columns[(int) indptr[row + 1] - 1] + " of " + width);
+                        VectorBuilder.noColumn(columns[(int) indptr[row + 1] - 1], width));
             }
         }
     }

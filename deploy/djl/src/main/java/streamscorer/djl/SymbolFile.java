@@ -3,102 +3,100 @@ package streamscorer.djl;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParseException;
-import com.google.gson.JsonParser;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Path;
+import java.util.List;
 import java.util.Set;
+import java.util.TreeSet;
 
 /**
- * What a saved symbol may contain, checked before MXNet reads it.
+ * A saved symbol is compared with the one that the manifest's network has, before MXNet reads it.
  *
- * <p>MXNet's own reader trusts a symbol: an operator that it does not know ends in a C++ stack trace, and
- * deep nesting may end the JVM. A right checksum says only that the file was not damaged.
- * stream_scorer/model/symbol_file.py does the same checks.
+ * <p>MXNet's own reader trusts a symbol: an operator that it does not know ends in a C++ stack trace, deep
+ * nesting may end the JVM, and a symbol whose outputs have another order scores without a word. A right
+ * checksum says only that the file was not damaged. stream_scorer/model/symbol_file.py does the same.
  */
 final class SymbolFile {
-    /** Those that stream_scorer/model/network.py uses for inference. */
-    private static final Set<String> OPERATORS = Set.of(
-            "Concat", "FullyConnected", "Reshape", "_rminus_scalar", "batch_dot", "broadcast_add",
-            "broadcast_mul", "broadcast_sub", "broadcast_to", "cast_storage", "dot", "elemwise_add",
-            "null", "relu", "sigmoid", "slice", "slice_axis", "softmax", "stack", "take", "transpose",
-            "zeros_like");
+    static final int MAX_BYTES = 1 << 20;
 
-    private static final int MAX_NODES = 10_000;
+    private static final int MAX_SHOWN = 60;
 
     private SymbolFile() {}
 
-    /**
-     * Checks a symbol.
-     *
-     * @param file where it stands, for messages
-     * @throws BadInput where it is not one of this project's
-     */
-    static void check(Path file, byte[] content) {
-        String problem;
+    /** What is wrong with a symbol for a network; null where nothing is. */
+    static String problem(byte[] content, Network network) {
+        JsonElement graph;
         try {
-            problem = problem(JsonParser.parseString(new String(content, StandardCharsets.UTF_8)));
-        } catch (JsonParseException error) {
-            problem = "it is not JSON";
-        } catch (IllegalStateException | NullPointerException | NumberFormatException | ClassCastException
-                | UnsupportedOperationException error) {
-            problem = "it is not a symbol of MXNet's format";
+            graph = Json.parse(content);
+        } catch (Json.BadJson error) {
+            return error.getMessage();
         }
-        if (problem != null) {
-            throw new BadInput(Artefact.KIND, file, problem + "; train the model again");
+        if (!graph.isJsonObject() || !(graph.getAsJsonObject().get("nodes") instanceof JsonArray nodes)) {
+            return "it has no list of nodes";
         }
+        if (content[0] != '{') {
+            return "it does not begin with {";
+        }
+        String difference = difference(graph.getAsJsonObject(), nodes, NetworkSymbol.of(network));
+        return difference == null ? null : "it is not the symbol of the manifest's network: " + difference;
     }
 
-    /** What is wrong with it; null where nothing is. */
-    private static String problem(JsonElement graph) {
-        JsonArray nodes = graph.getAsJsonObject().getAsJsonArray("nodes");
-        if (nodes.isEmpty() || nodes.size() > MAX_NODES) {
-            return "it has " + nodes.size() + " nodes, from 1 to " + MAX_NODES + " are read";
-        }
-        JsonArray arguments = new JsonArray();
-        int inputs = 0;
-        for (int number = 0; number < nodes.size(); number++) {
-            JsonObject node = nodes.get(number).getAsJsonObject();
-            String operator = node.get("op").getAsString();
-            if (!OPERATORS.contains(operator)) {
-                return "node " + number + " has the unknown operator '" + operator + "'";
-            }
-            JsonArray references = node.getAsJsonArray("inputs");
-            if (operator.equals("null") != references.isEmpty()) {
-                return "node " + number + " (" + operator + ") has the inputs " + references;
-            }
-            for (JsonElement reference : references) {
-                if (!isOutputBefore(reference.getAsJsonArray(), number)) {
-                    return "node " + number + " (" + operator + ") refers to " + reference
-                            + ", which is no output of a node before it";
-                }
-            }
-            if (operator.equals("null")) {
-                arguments.add(number);
-                inputs += node.get("name").getAsString().equals("data") ? 1 : 0;
+    private static String difference(JsonObject graph, JsonArray nodes, JsonObject wanted) {
+        JsonArray right = wanted.getAsJsonArray("nodes");
+        for (int i = 0; i < Math.min(nodes.size(), right.size()); i++) {
+            if (!same(withoutEmptyAttributes(nodes.get(i)), right.get(i))) {
+                return "its node " + i + " is another";
             }
         }
-        JsonArray last = new JsonArray();
-        last.add(nodes.size() - 1);
-        last.add(0);
-        last.add(0);
-        JsonArray heads = new JsonArray();
-        heads.add(last);
-        if (!heads.equals(graph.getAsJsonObject().get("heads"))) {
-            return "its heads are not its last node";
+        if (nodes.size() != right.size()) {
+            return "it has " + nodes.size() + " nodes, not " + right.size();
         }
-        if (!arguments.equals(graph.getAsJsonObject().get("arg_nodes"))) {
-            return "its arg_nodes are not the nodes that have no operator";
+        for (String name : List.of("arg_nodes", "node_row_ptr", "heads")) {
+            JsonElement found = graph.get(name);
+            if (found == null || !same(found, wanted.get(name))) {
+                return "its " + name + " are others";
+            }
         }
-        return inputs == 1 ? null : "it has " + inputs + " inputs named data";
+        Set<String> odd = new TreeSet<>(graph.keySet());
+        odd.removeAll(wanted.keySet());
+        odd.remove("attrs");
+        if (!odd.isEmpty()) {
+            return "it has a member '" + BadInput.shown(odd.iterator().next(), MAX_SHOWN) + "'";
+        }
+        JsonElement attributes = graph.get("attrs");
+        return attributes == null || isVersion(attributes) ? null : "its attrs are others";
     }
 
-    /** Whether it refers to the only output of a node before this one, so that there is no circle. */
-    private static boolean isOutputBefore(JsonArray reference, int number) {
-        if (reference.size() != 3 || reference.get(1).getAsInt() != 0 || reference.get(2).getAsInt() != 0) {
+    /** Equality by their texts, since 1 is not 1.0. */
+    private static boolean same(JsonElement found, JsonElement right) {
+        return Json.compact(found).equals(Json.compact(right));
+    }
+
+    /** MXNet writes empty attributes as none. */
+    private static JsonElement withoutEmptyAttributes(JsonElement node) {
+        if (node.isJsonObject() && node.getAsJsonObject().get("attrs") instanceof JsonObject attributes
+                && attributes.size() == 0) {
+            JsonObject without = node.getAsJsonObject().deepCopy();
+            without.remove("attrs");
+            return without;
+        }
+        return node;
+    }
+
+    /** Which MXNet wrote it. */
+    private static boolean isVersion(JsonElement attributes) {
+        if (!attributes.isJsonObject()) {
             return false;
         }
-        double node = reference.get(0).getAsDouble();
-        return node >= 0 && node < number && node == Math.rint(node);
+        JsonObject found = attributes.getAsJsonObject();
+        if (found.size() == 0) {
+            return true;
+        }
+        return found.size() == 1
+                && found.get("mxnet_version") instanceof JsonArray version
+                && version.size() == 2
+                && Json.isText(version.get(0))
+                && version.get(0).getAsString().equals("int")
+                && Json.isWhole(version.get(1))
+                && version.get(1).getAsLong() >= 0
+                && version.get(1).getAsLong() <= Integer.MAX_VALUE;
     }
 }

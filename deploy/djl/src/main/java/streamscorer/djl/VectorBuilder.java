@@ -42,10 +42,10 @@ public final class VectorBuilder {
      */
     public void entry(long column, float value) {
         if (column >= features || column < 0) {
-            throw new IllegalArgumentException("column " + column + " of " + features);
+            throw new IllegalArgumentException(noColumn(column, features));
         }
         if (!Float.isFinite(value)) {
-            throw new IllegalArgumentException("column " + column + " has the value " + value);
+            throw new IllegalArgumentException(notFinite(column));
         }
         if (entries > indptr[rows] && column <= columns[entries - 1]) {
             throw new IllegalArgumentException("columns do not ascend");
@@ -56,6 +56,15 @@ public final class VectorBuilder {
         }
         columns[entries] = column;
         values[entries++] = value;
+    }
+
+    /** The problem of a column that F columns do not have. */
+    static String noColumn(long column, int features) {
+        return "column " + column + ", there are only the columns 0 to " + (features - 1);
+    }
+
+    static String notFinite(long column) {
+        return "a value of column " + column + " is not a finite number";
     }
 
     /** Ends the current row. */

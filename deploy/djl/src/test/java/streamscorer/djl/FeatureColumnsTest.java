@@ -18,6 +18,6 @@ class FeatureColumnsTest {
                  "vocabularies": {"category_id": ["a", "b", "c", "d"], "event_type": ["x", "y"]}}
                 """;
         assertEquals(2 + 3 * 4 + 4 * 2 + 50 + 24 * 7,
-                FeatureColumns.count(JsonParser.parseString(declaration).getAsJsonObject()));
+                FeatureColumns.of(JsonParser.parseString(declaration).getAsJsonObject()).count());
     }
 }

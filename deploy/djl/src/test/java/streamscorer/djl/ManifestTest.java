@@ -30,7 +30,9 @@ class ManifestTest {
     private static final String FINGERPRINT = "ae7b1df5fdc5295d";
 
     private static Manifest parse(String content) {
-        return Manifest.parse("model", "m/manifest.json", content.getBytes(StandardCharsets.UTF_8));
+        Manifest manifest = Manifest.parse("model", "m/manifest.json", content.getBytes(StandardCharsets.UTF_8));
+        manifest.requireUnaltered();
+        return manifest;
     }
 
     private static String refusal(String content) {

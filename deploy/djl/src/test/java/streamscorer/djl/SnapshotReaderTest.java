@@ -29,7 +29,7 @@ class SnapshotReaderTest {
     @Test
     void anOldNameIsRead(@TempDir Path directory) throws IOException {
         write(directory.resolve("manifest.json"), "{");
-        assertTrue(refusal(directory).contains("/manifest.json': not JSON"), refusal(directory));
+        assertTrue(refusal(directory).contains("/manifest.json': it is not JSON"), refusal(directory));
     }
 
     @Test

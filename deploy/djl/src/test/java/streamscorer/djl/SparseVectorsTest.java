@@ -15,7 +15,7 @@ class SparseVectorsTest {
 
     @Test
     void aColumnBelowZeroIsRefused() {
-        assertEquals("column -1 is below 0", refusal(new long[] {0, 1}, new long[] {-1}, 1f));
+        assertEquals("column -1, there is none below 0", refusal(new long[] {0, 1}, new long[] {-1}, 1f));
     }
 
     @Test
@@ -23,7 +23,7 @@ class SparseVectorsTest {
         SparseVectors vectors = new SparseVectors(new long[] {0, 0, 2}, new long[] {1, 6}, new float[] {1f, 1f});
         assertDoesNotThrow(() -> vectors.requireBelow(7));
         String message = assertThrows(IllegalArgumentException.class, () -> vectors.requireBelow(6)).getMessage();
-        assertEquals("column 6 of 6", message);
+        assertEquals("column 6, there are only the columns 0 to 5", message);
     }
 
     @Test
@@ -35,8 +35,8 @@ class SparseVectorsTest {
 
     @Test
     void valuesThatAreNotFiniteAreRefused() {
-        assertEquals("column 1 has the value NaN", refusal(new long[] {0, 1}, new long[] {1}, Float.NaN));
-        assertEquals("column 1 has the value Infinity",
+        assertEquals("a value of column 1 is not a finite number", refusal(new long[] {0, 1}, new long[] {1}, Float.NaN));
+        assertEquals("a value of column 1 is not a finite number",
                 refusal(new long[] {0, 1}, new long[] {1}, Float.POSITIVE_INFINITY));
     }
 

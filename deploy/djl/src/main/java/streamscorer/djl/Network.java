@@ -1,0 +1,124 @@
+package streamscorer.djl;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Which network a manifest has: where its inputs stand among the F columns, what it answers, and the shape
+ * of each parameter. stream_scorer/model/spec.py says what they are (Layout and NetworkSpec).
+ *
+ * @param columns F
+ * @param vocabulary entries of the label field's vocabulary
+ * @param categoryIndex the N categories as indices into it
+ * @param classes C
+ * @param own ranges in which column i belongs to vocabulary entry i
+ * @param customer ranges of customer-wide columns, adjoining ones merged
+ * @param hidden sizes of the deep path
+ * @param ownPath whether a category has weights for its own columns
+ * @param pooled sizes of the network that categories share
+ */
+record Network(
+        int columns,
+        int vocabulary,
+        List<Integer> categoryIndex,
+        int classes,
+        List<FeatureColumns.Range> own,
+        List<FeatureColumns.Range> customer,
+        List<Integer> hidden,
+        boolean ownPath,
+        List<Integer> pooled) {
+    private static final int MAX_LAYERS = 100;
+
+    /** {@code hidden} or {@code pooled} of a manifest's {@code network}; null where it is not one. */
+    static List<Integer> sizes(JsonObject network, String name) {
+        JsonElement given = network.get(name);
+        if (given == null || !given.isJsonArray() || given.getAsJsonArray().size() > MAX_LAYERS) {
+            return null;
+        }
+        List<Integer> sizes = new ArrayList<>();
+        for (JsonElement size : given.getAsJsonArray()) {
+            if (!Json.isWhole(size) || size.getAsLong() < 1 || size.getAsLong() > Integer.MAX_VALUE) {
+                return null;
+            }
+            sizes.add((int) size.getAsLong());
+        }
+        return sizes;
+    }
+
+    int categories() {
+        return categoryIndex.size();
+    }
+
+    /** M: logits for each category. */
+    int actions() {
+        return classes - 1;
+    }
+
+    boolean wholeVocabulary() {
+        for (int i = 0; i < categories(); i++) {
+            if (categoryIndex.get(i) != i) {
+                return false;
+            }
+        }
+        return categories() == vocabulary;
+    }
+
+    int customerColumns() {
+        return customer.stream().mapToInt(range -> range.stop() - range.start()).sum();
+    }
+
+    /** X: the customer-wide columns and the last hidden layer. */
+    int contextWidth() {
+        return customerColumns() + (hidden.isEmpty() ? 0 : hidden.get(hidden.size() - 1));
+    }
+
+    /** The shape of each parameter by name. */
+    Map<String, long[]> shapes() {
+        long n = categories();
+        long m = actions();
+        long k = own.size();
+        long x = contextWidth();
+        Map<String, long[]> shapes = new LinkedHashMap<>();
+        for (int i = 0; i < hidden.size(); i++) {
+            long size = hidden.get(i);
+            if (i == 0) {
+                shapes.put("input_weight", new long[] {columns, size});
+                shapes.put("input_bias", new long[] {1, size});
+            } else {
+                shapes.put("hidden" + i + "_weight", new long[] {size, hidden.get(i - 1)});
+                shapes.put("hidden" + i + "_bias", new long[] {size});
+            }
+        }
+        if (!customer.isEmpty()) {
+            shapes.put("customer_mean", new long[] {1, customerColumns()});
+            shapes.put("customer_scale", new long[] {1, customerColumns()});
+        }
+        shapes.put("head_weight", new long[] {n * m, x});
+        shapes.put("head_bias", new long[] {n * m});
+        boolean ofCategories = !own.isEmpty() && (ownPath || !pooled.isEmpty());
+        if (ofCategories && !wholeVocabulary()) {
+            shapes.put("category_index", new long[] {n});
+        }
+        if (ofCategories && ownPath) {
+            shapes.put("own_weight", new long[] {n, k, m});
+        }
+        if (ofCategories && !pooled.isEmpty()) {
+            long first = pooled.get(0);
+            shapes.put("pooled_own_weight", new long[] {first, k});
+            shapes.put("pooled_context_weight", new long[] {1, first, x});
+            shapes.put("pooled_category_bias", new long[] {n * first});
+            for (int i = 1; i < pooled.size(); i++) {
+                shapes.put("pooled" + i + "_weight", new long[] {pooled.get(i), pooled.get(i - 1)});
+                shapes.put("pooled" + i + "_bias", new long[] {pooled.get(i)});
+            }
+            shapes.put("pooled_out_weight", new long[] {m, pooled.get(pooled.size() - 1)});
+        }
+        shapes.put("calibration_scale", new long[] {1, n, 1});
+        shapes.put("calibration_shift", new long[] {1, n, m});
+        return shapes;
+    }
+}
