@@ -128,6 +128,27 @@ def test_log_that_lost_records_while_nobody_read_it_and_grew_again_is_refused(
     assert "Traceback" not in member.log()
 
 
+def test_log_that_lost_records_while_it_was_read_is_refused(
+    make_rig: MakeRig, start_kafka: Callable[..., KafkaServer]
+) -> None:
+    kafka = start_kafka()
+    rig = make_rig(kafka, seed=13, partitions=1)
+    rig.publish(500)
+    kafka.stop()
+    older = kafka.copy_of_log(rig.input, 0)
+    kafka.start()
+    rig.publish(500)
+    (member,) = rig.start()
+    rig.caught_up()
+    kafka.stop()
+    kafka.restore_log(rig.input, 0, older)
+    kafka.start()
+    kafka.produce(rig.input, rig.stream.take(1500))
+    assert member.ended(60) == 1
+    last = member.log().splitlines()[-1]
+    assert f"{rig.input}[0]: Kafka lost its records from offset 500 on" in last
+
+
 @pytest.mark.parametrize("records", [200, 3000])
 def test_input_topic_that_was_created_again_is_refused(make_rig: MakeRig, records: int) -> None:
     """With fewer records than before, and with more, where every old offset still exists."""

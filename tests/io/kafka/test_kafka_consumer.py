@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt, HistoryGone, StoreUnavailable
+from stream_scorer.io.kafka import consumer as kafka_consumer
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.membership import Membership
 
@@ -137,6 +138,7 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("same-log", committed=7, mark=7, epoch=0)
     start("another-log", committed=7, mark=7, mark_epoch=5)  # the mock cluster's only epoch is 0
     start("another-log-below", committed=2, mark=7, mark_epoch=5)
+    start("not-asked", committed=7, mark=7, epoch=0)
     start("newer-records", committed=4, mark=8)
     yield started
     for scenario in started.values():
@@ -204,6 +206,31 @@ def test_log_that_has_the_epoch_of_the_committed_offset_is_read_on(
     stored = probe.committed([KafkaPartition("same-log", 0)], 10)[0]
     probe.close()
     assert (stored.offset, stored.leader_epoch) == (10, 0)
+
+
+def test_nothing_is_read_until_the_broker_was_asked_about_the_log(
+    scenarios: dict[str, Scenario], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when a partition is assigned nor when it is read again from an earlier offset."""
+    scenario = scenarios["not-asked"]
+
+    def refuse(*_arguments: object) -> None:
+        raise BusUnavailable("not now")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(kafka_consumer, "seek_with_epochs", refuse)
+        for _ in range(2):
+            with pytest.raises(BusUnavailable, match="not now"):
+                scenario.first_batch()
+        assert scenario.source.lag() == {}
+    batch = scenario.read(3)
+    assert batch.offsets.tolist()[-1] == 9
+    with monkeypatch.context() as refusing:
+        refusing.setattr(kafka_consumer, "seek_with_epochs", refuse)
+        with pytest.raises(BusUnavailable, match="not now"):
+            scenario.source.seek({("not-asked", 0): 8})
+        assert ("not-asked", 0) not in scenario.source.lag()
+    assert scenario.first_batch().offsets.tolist()[0] == 7  # the start is found anew
 
 
 def test_log_without_the_epoch_of_the_watermark_is_refused(

@@ -211,6 +211,31 @@ def test_a_save_lost_before_the_watermark_moved_is_noticed(client: Any, folded: 
     assert store.watermarks(list(MARK)) == {("events", 0): 11}
 
 
+def test_a_save_that_was_given_up_on_and_comes_late_changes_nothing(
+    client: Any, folded: Folded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its mark the save that was made in its place looked as if Redis had lost it."""
+    store = RedisStore(client, "test", SPACE.fingerprint)
+    store.begin(MARK)
+    run, made = store._save.run, list[Any]()
+
+    def noted(calls: Any) -> Any:
+        made.append(calls)
+        return run(calls)
+
+    monkeypatch.setattr(store._save, "run", noted)
+    for _ in range(2):
+        states = folded(["a"], 10)
+        store.save(states, rows(states))
+        store._unadvanced = ""  # as after a time-out
+    stored = client.get("test:c:a")
+    states = folded(["a"], 10)
+    store.save(states, rows(states))
+    assert run(made[0]) == [b"UNSAVED"]
+    store.advance({("events", 0): 11})
+    assert client.get("test:c:a") == stored
+
+
 def test_lost_writes_are_noticed_without_writing(client: Any) -> None:
     store = RedisStore(client, "test", SPACE.fingerprint)
     store.begin(MARK)

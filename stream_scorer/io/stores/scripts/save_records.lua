@@ -8,7 +8,7 @@
 -- Returns the 0-based positions of the records that were refused; or, with nothing written, a
 -- string where the store lost writes that were confirmed: REWOUND where a stored watermark is below
 -- the least one, UNSAVED where the mark of the call before is gone, and with it what that call
--- wrote.
+-- wrote, or where this call comes late.
 -- A record's layout: stream_scorer/core/features/state_codec.py. Its offsets start at byte 37,
 -- counted from 1.
 local watermarks, ttl_ms, longer_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -18,7 +18,11 @@ for i = 1, watermarks do
 end
 local mark_key = KEYS[watermarks + 1]
 local before, mark = ARGV[4 + watermarks], ARGV[5 + watermarks]
-if before ~= '' and redis.call('GET', mark_key) ~= before then return 'UNSAVED' end
+local left = redis.call('GET', mark_key)
+if before ~= '' and left ~= before then return 'UNSAVED' end
+-- Numbers ascend: this call was given up on, and is late. With its mark the ones that were made in
+-- its place would look as if they were lost.
+if left and tonumber(left) >= tonumber(mark) then return 'UNSAVED' end
 
 local function offset_in(made_from, topic, partition)
   for at = 1, #made_from, 16 do
