@@ -95,7 +95,7 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Finding("redis", "away", "start it"), ["check", "ok", "found", "remedy"]),
     (Verification(True, 1, 0, 0, 0, 9, 0, 0, 7, (), 0.1),
      ["ok", "checked", "different", "absent", "unverifiable", "events", "foreign_keys",
-      "split_customers", "seed", "differences", "seconds"]),
+      "split_customers", "seed", "differences", "seconds", "changed_rules"]),
     (Difference("c", "bought", 1.5, 2.5), ["customer_id", "what", "stored", "recomputed"]),
     (DeadLetterList("d", 1, 1, 0, {"undecodable": 1}, (DEAD_LETTER,)),
      ["topic", "matched", "replayed", "unreadable", "reasons", "dead_letters"]),
