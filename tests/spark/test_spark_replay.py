@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_scorer.errors import EventFileError, InputError
+from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.replay import replay
@@ -169,3 +169,31 @@ def test_topic_and_files_without_events_are_refused(
         on_spark.replay(
             spark, settings, [str(tmp_path / "none.jsonl")], str(tmp_path / "out"), CUTOFFS
         )
+
+
+def test_too_many_refused_records_stop_it_as_on_one_machine(spark: Any, tmp_path: Path) -> None:
+    """The records of one window lie in two files, which two tasks read."""
+    from stream_scorer.spark import replay as on_spark
+
+    limits = "[dead_letters]\nmax_share = 0.4\nwindow_records = 100\n"
+    (tmp_path / "shop.toml").write_text(limits + CONFIG)
+    settings = Settings.load(tmp_path / "shop.toml", environment={})
+    right: dict[str, object] = {
+        "event_id": "e", "customer_id": "c", "event_type": "view", "category_id": "soup",
+        "product_id": None, "value": None, "attributes": {}, "occurred_at": START + 90 * DAY,
+    }  # fmt: skip
+    events = tmp_path / "events"
+    events.mkdir()
+    for number, refused in enumerate((30, 20)):
+        rows = [json.dumps({**right, "event_id": f"{number}-{i}"}) for i in range(50 - refused)]
+        bad = ['{"event_id": "broken"}'] * refused
+        (events / f"{number}.jsonl").write_text("\n".join(rows + bad) + "\n")
+    said = "50 of the last 100 records are refused"
+    out = tmp_path / "new" / "out"
+    with pytest.raises(TooManyDeadLetters, match=said) as here:
+        replay(settings, [events], out, CUTOFFS)
+    assert not out.parent.exists()
+    with pytest.raises(TooManyDeadLetters, match=said) as there:
+        on_spark.replay(spark, settings, [str(events)], str(out), CUTOFFS)
+    assert not out.parent.exists()
+    assert str(there.value) == str(here.value)
