@@ -80,6 +80,7 @@ _UNREACHED = (
         r"connection refused",
         "nothing listens there: check host and port, or the path of the socket, and that it runs",
     ),
+    _kind(r"loading the dataset", "it still loads its data from disk: wait until it has"),
     _kind(r"max number of clients", "raise maxclients of the server, or end some of its clients"),
 )  # fmt: skip
 _OF_PLAIN = (

@@ -104,6 +104,11 @@ def reads_on(near: socket.socket) -> None:
         pass
 
 
+def loads(near: socket.socket) -> None:
+    near.recv(1000)
+    near.sendall(b"-LOADING Redis is loading the dataset in memory\r\n" * 5)
+
+
 def answers_plain(near: socket.socket) -> None:
     near.recv(1000)
     near.sendall(b"-ERR unknown command, in plain words\r\n")
@@ -117,10 +122,11 @@ def answers_plain(near: socket.socket) -> None:
         ("unix:///none.sock?db=0", None, StoreUnavailable, "there is no such socket"),
         ("redis://127.0.0.1:{}/0", closes, StoreUnavailable, "write rediss:// in place of redis"),
         ("redis://127.0.0.1:{}/0", reads_on, StoreUnavailable, "that a Redis server runs there"),
+        ("redis://127.0.0.1:{}/0", loads, StoreUnavailable, "wait until it has"),
         ("rediss://127.0.0.1:{}/0", answers_plain, ConfigError, "does not speak TLS"),
         ("rediss://127.0.0.1:{}/0", reads_on, StoreUnavailable, "does not speak TLS, write redis:"),
     ],
-    ids=["refused", "host", "socket", "closed", "silent", "plain", "silent-tls"],
+    ids=["refused", "host", "socket", "closed", "silent", "loading", "plain", "silent-tls"],
 )  # fmt: skip
 def test_each_way_of_not_reaching_a_server_has_its_remedy(
     listen: Listen, url: str, serve: Serve | None, kind: type[StreamScorerError], remedy: str
