@@ -67,7 +67,7 @@ def test_a_snapshot_of_other_features_is_refused(java, model, out, tmp_path):
     line = refusal(
         java("score", model, write_snapshot(tmp_path / "other", other), "--out", out), out
     )
-    assert f"fingerprint: '{other.fingerprint_hex}': the model's features have" in line
+    assert f"fingerprint: '{other.fingerprint_hex}': the model's or configuration's" in line
 
 
 def test_a_corrupt_shard_is_named(java, model, rows, out):
