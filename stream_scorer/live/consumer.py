@@ -133,9 +133,14 @@ class Consumer:
         self.leave()
         kafka, batch = self.settings.kafka, self.settings.batch
         exactly_once = kafka.delivery == "exactly_once"
+
+        def commit_alone(offsets: dict[TopicPartition, int]) -> None:
+            sink.commit_alone(offsets)  # the sink is made from the source
+
         self.source = KafkaSource(
             kafka.consumer_properties(), kafka.input_topic, self.store,
-            max_events=batch.max_events, max_age_ms=batch.max_age_ms, commits=not exactly_once,
+            max_events=batch.max_events, max_age_ms=batch.max_age_ms,
+            in_transaction=commit_alone if exactly_once else None,
             owner=self._owner(), on_error=self._on_kafka_error,
         )  # fmt: skip
         self._membership.callback(self.source.close)

@@ -240,6 +240,10 @@ def test_an_offset_that_the_cut_did_not_reach_or_without_an_epoch_is_read_on_fro
         assert read(source, 180 - committed) == {name: 180}
 
 
+def leave_start(_offsets: dict[TopicPartition, int]) -> None:
+    """The group's start is of no interest."""
+
+
 def commit(
     kafka: KafkaServer, group: str, partition: TopicPartition, offset: int, epoch: int
 ) -> None:
@@ -256,7 +260,7 @@ def test_transaction_holds_records_and_offsets_together(
 ) -> None:
     events, output, dead = topic(), topic(), topic()
     kafka.produce(events, [(b"k", b"v")] * 10)
-    source = member(events, unique, commits=False)
+    source = member(events, unique, in_transaction=leave_start)
     made = sink(output, dead, source, unique)
     offsets = read(source, 10)
     made.deliver([b"a"], [b"1"], [], offsets)
@@ -270,16 +274,18 @@ def test_transaction_of_a_member_that_lost_its_group_leaves_no_trace(
 ) -> None:
     events, output, dead = topic(), topic(), topic()
     kafka.produce(events, [(b"k", b"v")] * 10)
-    zombie = member(events, unique, commits=False)
+    zombie = member(events, unique, in_transaction=leave_start)
     offsets = read(zombie, 10)
     metadata = zombie.group_metadata()
     made = sink(output, dead, zombie, unique)
     made._transaction._group_metadata = lambda: metadata
     zombie.close()
-    read(member(events, unique, commits=False), 10)
+    read(member(events, unique, in_transaction=leave_start), 10)
     with pytest.raises(BusUnavailable):
         made.deliver([b"a"], [b"stale"], [], offsets)
-    assert kafka.committed(unique, events) == {0: 0}  # the start
+    with pytest.raises(BusUnavailable):
+        made.commit_alone({(events, 0): 0})  # the start
+    assert kafka.committed(unique, events) == {}
     assert kafka.read_topic(output) == []
 
 
@@ -288,7 +294,7 @@ def test_older_producer_of_a_transactional_id_is_fenced(
 ) -> None:
     events, output, dead = topic(), topic(), topic()
     kafka.produce(events, [(b"k", b"v")] * 10)
-    source = member(events, unique, commits=False)
+    source = member(events, unique, in_transaction=leave_start)
     offsets = read(source, 10)
     older = sink(output, dead, source, unique)
     newer = sink(output, dead, source, unique)
@@ -304,7 +310,7 @@ def test_transaction_that_was_open_for_too_long_takes_a_new_client(
     """As where the process was suspended while it delivered: no other member is at fault."""
     events, output, dead = topic(), topic(), topic()
     kafka.produce(events, [(b"k", b"v")] * 10)
-    source = member(events, unique, commits=False)
+    source = member(events, unique, in_transaction=leave_start)
     offsets = read(source, 10)
     short = {"transaction.timeout.ms": 1000, "delivery.timeout.ms": 1000}
     slow = sink(output, dead, source, unique, **short)
@@ -328,7 +334,7 @@ def test_record_that_the_broker_finds_too_large_becomes_a_dead_letter(
 ) -> None:
     events, output, dead = topic(), topic(config={"max.message.bytes": 2000}), topic()
     kafka.produce(events, [(b"k", b"v")] * 10)
-    source = member(events, unique, commits=not transactional)
+    source = member(events, unique, in_transaction=leave_start if transactional else None)
     offsets = read(source, 10)
     made = sink(output, dead, source if transactional else None, unique)
     noise = Random(1).randbytes(5000)

@@ -46,7 +46,7 @@ def test_late_commit_does_not_publish_half_of_the_next_transaction(
     with ExitStack() as closing:
         source = KafkaSource(
             {"bootstrap.servers": kafka.bootstrap, "group.id": "g"}, "in", MemoryStore(1),
-            max_events=1, max_age_ms=50, commits=False,
+            max_events=1, max_age_ms=50, in_transaction=lambda _start: None,
         )  # fmt: skip
         closing.callback(source.close)
 

@@ -61,9 +61,9 @@ class Positions(Protocol):
 class KafkaSource:
     """Records of one topic's partitions that the group gives to this member.
 
-    properties: librdkafka's, with group.id. commits False where a transaction carries the offsets.
-    owner: as of GroupOffsets. on_error is called with each transient error's name, for
-    counting.
+    properties: librdkafka's, with group.id. in_transaction: where transactions carry the offsets,
+    commits such offsets in one of its own. owner: as of GroupOffsets. on_error is called with each
+    transient error's name, for counting.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class KafkaSource:
         *,
         max_events: int,
         max_age_ms: int,
-        commits: bool = True,
+        in_transaction: Callable[[dict[TopicPartition, int]], None] | None = None,
         owner: Owner = NOBODY,
         on_error: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._positions = positions
         self._max_events, self._max_age_seconds = max_events, max_age_ms / 1000
-        self._commits = commits
+        self._in_transaction = in_transaction
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._offsets = GroupOffsets(owner)
@@ -149,7 +149,7 @@ class KafkaSource:
         committed one is left out. Where a transaction has committed them, they are only remembered.
         """
         mine = {tp: o for tp, o in next_offsets.items() if tp in self._next}
-        if not self._commits:
+        if self._in_transaction is not None:
             self._offsets.note(mine)
             return
         self._offsets.add(mine)
@@ -265,12 +265,27 @@ class KafkaSource:
         self._positions.begin(starts)
         self._offsets.committed |= committed
         new = {tp: o for tp, o in starts.items() if tp not in committed}
-        # As in `_commit_waiting`: an evicted client may have joined again since the group was asked
-        # which offsets it has, and by now it may have others.
-        is_member = self._membership.is_current(self._consumer)
-        self._offsets.commit_starts(self._consumer, new, is_member=is_member)
+        self._commit_starts(new)
         self._read_from(starts)
         self._pending.clear()
+
+    def _commit_starts(self, starts: dict[TopicPartition, int]) -> None:
+        """Commit the group's first offsets before anything is read.
+
+        A crash between the first save and the first commit would otherwise leave only the
+        watermark to start from, which lies past events whose propensities and dead letters
+        nobody has published.
+        """
+        if self._in_transaction is None:
+            # As in `_commit_waiting`: an evicted client may have joined again since the group was
+            # asked which offsets it has, and by now it may have others.
+            is_member = self._membership.is_current(self._consumer)
+            self._offsets.commit_starts(self._consumer, starts, is_member=is_member)
+        elif starts:
+            # Also a member that is evicted right now must not take later offsets back, and only
+            # offsets of a transaction are bound to the membership of the last rebalance.
+            self._in_transaction(starts)
+            self._offsets.note(starts)
 
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
         partitions = [KafkaPartition(*tp, offset) for tp, offset in starts.items()]

@@ -175,13 +175,9 @@ class GroupOffsets:
     def commit_starts(
         self, consumer: Consumer, starts: Mapping[TopicPartition, int], *, is_member: bool
     ) -> None:
-        """Commit a group's first offsets before anything is read, where the client `is_member`.
+        """Commit a group's first offsets, where the client `is_member`.
 
-        Raises BusUnavailable or Halt.
-
-        A crash between the first save and the first commit would otherwise leave only the
-        watermark to start from, which lies past events whose propensities and dead letters
-        nobody has published.
+        Raises BusUnavailable, also where they are not committed yet, or Halt.
         """
         self.add(starts)
         if is_member:

@@ -83,6 +83,13 @@ class KafkaSink:
             items = self._next_attempt(items, refused)
             refused = self._attempt_again(items, next_offsets)
 
+    def commit_alone(self, next_offsets: dict[TopicPartition, int]) -> None:
+        """Commit offsets in a transaction without records. Raises as `deliver` does."""
+        if self._transaction is None:
+            raise ValueError("a sink without transactional.id commits no offsets")
+        with self._transaction.begun():
+            self._transaction.commit(next_offsets)
+
     def close(self) -> None:
         """Stop. What `deliver` did not finish is not delivered."""
         if self._transaction is not None:

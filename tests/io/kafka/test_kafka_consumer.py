@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_INVALID, Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
@@ -47,6 +47,18 @@ class Marks:
     def release(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
             self.begun.pop(tp, None)
+
+
+@dataclass
+class Starts:
+    """Commits starts in a transaction, if asked again."""
+
+    asked: list[dict[TopicPartition, int]] = field(default_factory=list)
+
+    def __call__(self, offsets: dict[TopicPartition, int]) -> None:
+        self.asked.append(offsets)
+        if len(self.asked) == 1:
+            raise BusUnavailable("the group is rebalancing")
 
 
 @dataclass
@@ -93,8 +105,8 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
 
     def start(
         topic: str, *, values: int = 10, committed: int | None = None, mark: int | None = None,
-        value_bytes: int = 1, failures: int = 0, commits: bool = True, epoch: int = -1,
-        mark_epoch: int | None = None,
+        value_bytes: int = 1, failures: int = 0, epoch: int = -1,
+        mark_epoch: int | None = None, in_transaction: Starts | None = None,
     ) -> None:  # fmt: skip
         for _ in range(values):
             producer.produce(topic, value=b"v" * value_bytes, key=b"k", partition=0)
@@ -109,7 +121,7 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
             marks.epochs = {(topic, 0): (mark, mark_epoch)}
         properties = {"bootstrap.servers": mock_kafka, "group.id": topic}
         source = KafkaSource(
-            properties, topic, marks, max_events=1000, max_age_ms=100, commits=commits
+            properties, topic, marks, max_events=1000, max_age_ms=100, in_transaction=in_transaction
         )
         source.join()
         started[topic] = Scenario(topic, mock_kafka, marks, source)
@@ -125,7 +137,7 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("store-away", failures=1)
     start("commit")
     start("commit-later")
-    start("transactional", commits=False)
+    start("transactional", in_transaction=Starts())
     start("seek")
     start("seek-gone", values=12, value_bytes=900_000)
     start("wait")
@@ -269,12 +281,18 @@ def test_only_commit_commits_more_than_the_start(scenarios: dict[str, Scenario])
     assert scenario.source.lag()[("commit", 0)] == 0
 
 
-def test_source_of_a_transactional_sink_leaves_offsets_alone(
+def test_source_of_a_transactional_sink_commits_only_a_start_and_that_in_a_transaction(
     scenarios: dict[str, Scenario],
 ) -> None:
     scenario = scenarios["transactional"]
+    starts = scenario.source._in_transaction
+    assert isinstance(starts, Starts)
+    with pytest.raises(BusUnavailable, match="rebalancing"):
+        scenario.first_batch()  # nothing is read before the start is committed
     scenario.source.commit(scenario.read(10).next_offsets())
-    assert scenario.committed() == 0
+    assert starts.asked == [{("transactional", p): 0 for p in range(4)}] * 2
+    assert scenario.committed() == OFFSET_INVALID
+    assert scenario.source.committed()["transactional", 0] == 10
 
 
 def test_seek_reads_again_and_ignores_partitions_of_others(scenarios: dict[str, Scenario]) -> None:
