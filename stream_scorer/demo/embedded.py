@@ -62,10 +62,18 @@ class EmbeddedRedis:
     def __init__(self, *options: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="stream-scorer-redis-")
         self._options = options
-        self.port = _free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        for attempts_left in (2, 1, 0):
+            self.port = _free_port()
+            try:
+                self.start()
+                break
+            except Halt:  # another program may have taken the port meanwhile
+                self.kill()
+                if not attempts_left:
+                    self._folder.cleanup()
+                    raise
+        self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it, on the same data and port as before. Raises Halt if it does not come up."""

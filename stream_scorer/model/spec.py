@@ -292,11 +292,12 @@ def _require(right: bool, name: str) -> None:
 
 def _label_rule(raw: Mapping[str, Any]) -> LabelRule:
     by, groups, horizon_ms = raw["by"], raw["actions"], raw["horizon_ms"]
-    _require(type(by) is str and type(horizon_ms) is int and horizon_ms < 2**63, "labels")
+    _require(type(by) is str, "labels.by")
+    _require(type(horizon_ms) is int and horizon_ms < 2**63, "labels.horizon_ms")
     well_formed = isinstance(groups, list) and all(
         isinstance(group, list) and all(type(name) is str for name in group) for group in groups
     )
-    _require(well_formed, "labels")
+    _require(well_formed, "labels.actions")
     return LabelRule(by, tuple(tuple(group) for group in groups), horizon_ms)
 
 
@@ -304,7 +305,8 @@ def _network(raw: Mapping[str, Any]) -> NetworkSpec:
     for name in ("hidden", "pooled"):
         sizes = raw.get(name)
         right = isinstance(sizes, list) and all(type(size) is int for size in sizes)
-        _require(right, "network")
-    right = type(raw.get("dropout")) in (int, float) and type(raw.get("own_path")) is bool
-    _require(right and len(raw) == 4, "network")
+        _require(right, f"network.{name}")
+    _require(type(raw.get("dropout")) in (int, float), "network.dropout")
+    _require(type(raw.get("own_path")) is bool, "network.own_path")
+    _require(len(raw) == 4, "network")
     return NetworkSpec(tuple(raw["hidden"]), raw["dropout"], raw["own_path"], tuple(raw["pooled"]))

@@ -44,19 +44,27 @@ PARAMETERS: dict[str, Change] = {
     "one missing": lambda p: p.pop("head_bias"),
     "another shape": lambda p: p.update(head_weight=p["head_weight"].T),
 }
+MANIFESTS: dict[str, Change] = {
+    "layers that are not whole numbers": lambda m: m["network"].update(hidden=[9.0, 5]),
+    "a switch that is text": lambda m: m["network"].update(own_path="no"),
+    "actions that are not groups": lambda m: m["labels"].update(actions=["ab"]),
+    "classes that its labels do not have": lambda m: m.update(classes=-3),
+}
 
 
-@pytest.mark.parametrize("name", [*SYMBOLS, *PARAMETERS])
+@pytest.mark.parametrize("name", [*SYMBOLS, *PARAMETERS, *MANIFESTS])
 def test_java_refuses_a_model_in_python_s_words(name, java, models, snapshot, tmp_path):
     model = Path(shutil.copytree(models("default"), tmp_path / "model"))
-    if name in SYMBOLS:
-        file, content = artefact.SYMBOL_FILE, (model / artefact.SYMBOL_FILE).read_bytes()
-        (model / file).write_bytes(spoilt_symbol(content, SYMBOLS[name]))
-    else:
-        file, content = artefact.PARAMS_FILE, (model / artefact.PARAMS_FILE).read_bytes()
-        (model / file).write_bytes(spoilt_parameters(content, PARAMETERS[name]))
+    symbol, parameters = model / artefact.SYMBOL_FILE, model / artefact.PARAMS_FILE
     manifest = json.loads((model / artefact.MANIFEST_FILE).read_text())
-    manifest["files"][file] = hashlib.sha256((model / file).read_bytes()).hexdigest()
+    if name in SYMBOLS:
+        symbol.write_bytes(spoilt_symbol(symbol.read_bytes(), SYMBOLS[name]))
+    elif name in PARAMETERS:
+        parameters.write_bytes(spoilt_parameters(parameters.read_bytes(), PARAMETERS[name]))
+    else:
+        MANIFESTS[name](manifest)
+    for file in (symbol, parameters):
+        manifest["files"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     del manifest["checksum"]
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     manifest["checksum"] = hashlib.sha256(text.encode()).hexdigest()

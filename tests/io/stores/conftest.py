@@ -31,18 +31,24 @@ def client(embedded: EmbeddedRedis) -> Iterator[Any]:
 @pytest.fixture
 def cluster_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedRedis]:
     """Without slots of its own."""
-    # Cluster nodes talk to each other on a port that is 10,000 higher.
-    monkeypatch.setattr("stream_scorer.demo.embedded._free_port", _free_low_port)
+    monkeypatch.setattr("stream_scorer.demo.embedded._free_port", _free_cluster_port)
     with EmbeddedRedis("--cluster-enabled", "yes") as node:
         yield node
 
 
-def _free_low_port() -> int:
+def _free_cluster_port() -> int:
+    """A free port; so is the one that is 10,000 higher, where nodes talk to each other."""
     while True:
-        port = random.SystemRandom().randint(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        # Both below the ports that Linux gives to outgoing connections, 32768 to 60999.
+        port = random.SystemRandom().randint(11_000, 22_000)
+        if _is_free(port) and _is_free(port + 10_000):
             return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -105,12 +105,14 @@ public record Artefact(
         List<Integer> pooled = Network.sizes(spec, "pooled");
         JsonElement ownPath = spec.get("own_path");
         boolean isOwnPath = ownPath != null && ownPath.isJsonPrimitive() && ownPath.getAsJsonPrimitive().isBoolean();
-        if (hidden == null || pooled == null || !isOwnPath || spec.size() != 4 || !isShare(spec.get("dropout"))) {
-            throw manifest.contradiction("network has a value of another type than stream-scorer writes");
-        }
-        if (!isRule(labels)) {
-            throw manifest.contradiction("labels has a value of another type than stream-scorer writes");
-        }
+        require(manifest, Json.isText(labels.get("by")), "labels.by");
+        require(manifest, isHorizon(labels.get("horizon_ms")), "labels.horizon_ms");
+        require(manifest, areActions(labels.get("actions")), "labels.actions");
+        require(manifest, hidden != null, "network.hidden");
+        require(manifest, pooled != null, "network.pooled");
+        require(manifest, isShare(spec.get("dropout")), "network.dropout");
+        require(manifest, isOwnPath, "network.own_path");
+        require(manifest, spec.size() == 4, "network");
         long classes = manifest.get("classes").getAsLong();
         if (classes != labels.getAsJsonArray("actions").size() + 1) {
             throw manifest.contradiction("classes is " + classes + ", its labels have "
@@ -154,10 +156,18 @@ public record Artefact(
                 && dropout.getAsDouble() >= 0 && dropout.getAsDouble() < 1;
     }
 
-    private static boolean isRule(JsonObject labels) {
-        if (!Json.isText(labels.get("by")) || !Json.isWhole(labels.get("horizon_ms"))
-                || labels.get("horizon_ms").getAsLong() <= 0
-                || !(labels.get("actions") instanceof JsonArray actions) || actions.isEmpty()) {
+    private static void require(Manifest manifest, boolean right, String name) {
+        if (!right) {
+            throw manifest.contradiction(name + " has a value of another type than stream-scorer writes");
+        }
+    }
+
+    private static boolean isHorizon(JsonElement horizon) {
+        return Json.isWhole(horizon) && horizon.getAsLong() > 0;
+    }
+
+    private static boolean areActions(JsonElement element) {
+        if (!(element instanceof JsonArray actions) || actions.isEmpty()) {
             return false;
         }
         for (JsonElement group : actions) {
