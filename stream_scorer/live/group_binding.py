@@ -69,15 +69,20 @@ def _others(
 ) -> list[Owner]:
     """To whom the group's offsets belong, where that is another, and the group has no members."""
     topic, group = kafka.input_topic, kafka.group_id
-    until = time.monotonic() + IDENTITY_SECONDS
+    until, members_before = 0.0, 0
     waits = False
     while True:
         owners = sorted(admin.owners(group, topic))
         mine = Owner(namespace, store.stored_identity() if owners else "")
         # Without an identity of its own the namespace is new, or was emptied.
         others = [o for o in owners if not mine.agrees(o) or (o.identity and not mine.identity)]
-        if not others or not admin.members(group):
+        members = admin.members(group) if others else 0
+        if not members:
             return others
+        # As long as one after the other goes, the rest may be members that were killed later.
+        if not waits or members < members_before:
+            until = time.monotonic() + IDENTITY_SECONDS
+        members_before = members
         # Members that run have committed for this one: the rest is from before it was emptied.
         if mine in owners and all(o.namespace == namespace for o in others):
             return []
