@@ -61,7 +61,8 @@ class HadoopFiles:
 
     def missing_parents(self, path: str) -> list[str]:
         """The directories above it that are not there, the deepest first."""
-        _, where = self._at(path)
+        system, where = self._at(path)
+        where = system.makeQualified(where)  # a relative path's last parent has no name
         missing = []
         while (where := where.getParent()) is not None and not self.exists(where.toString()):
             missing.append(str(where.toString()))
