@@ -70,8 +70,5 @@ for i = watermarks + 2, #KEYS do
   end
 end
 -- Written last: where the mark is still there, so is everything that was written before it.
--- Not over a higher one: a call that was given up on may be done late, after others.
-if tonumber(redis.call('GET', mark_key) or '0') < tonumber(mark) then
-  redis.call('SET', mark_key, mark, 'PX', 600000)
-end
+redis.call('SET', mark_key, mark, 'PX', 600000)
 return refused
