@@ -93,7 +93,8 @@ def _others(
             waits = True
             log.warning(
                 "group %s has members that read for namespace %s, which this Redis database does "
-                "not know: waiting up to %.0f s until they have written there, or are gone",
+                "not know: waiting until they have written there or are gone, for up to %.0f s "
+                "each time that one of them goes",
                 group, namespace, IDENTITY_SECONDS,
             )  # fmt: skip
         time.sleep(LOOK_AGAIN_SECONDS)
