@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import Event
 
 import pytest
-from harness.member import wait_until
+from harness.member import Member, wait_until
 from harness.rig import Rig
 from servers import KafkaServer
 
@@ -99,6 +99,18 @@ def published_to(rig: Rig, partition: int) -> bool:
     return rig.kafka.end_offsets(rig.input)[partition] > 0
 
 
+def read_beyond_a_copy(rig: Rig, kafka: KafkaServer) -> tuple[Member, bytes]:
+    """A member that has read 1,000 records, and the log as it was with the first 500."""
+    rig.publish(500)
+    kafka.stop()
+    older = kafka.copy_of_log(rig.input, 0)
+    kafka.start()
+    rig.publish(500)
+    (member,) = rig.start()
+    rig.caught_up()
+    return member, older
+
+
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_log_that_lost_records_while_nobody_read_it_and_grew_again_is_refused(
     make_rig: MakeRig, start_kafka: Callable[..., KafkaServer], delivery: str
@@ -107,13 +119,7 @@ def test_log_that_lost_records_while_nobody_read_it_and_grew_again_is_refused(
     are never read."""
     kafka = start_kafka()
     rig = make_rig(kafka, seed=12, partitions=1, settings={"kafka": {"delivery": delivery}})
-    rig.publish(500)
-    kafka.stop()
-    older = kafka.copy_of_log(rig.input, 0)
-    kafka.start()
-    rig.publish(500)
-    (member,) = rig.start()
-    rig.caught_up()
+    member, older = read_beyond_a_copy(rig, kafka)
     rig.stop()
     kafka.stop()
     kafka.restore_log(rig.input, 0, older)
@@ -133,13 +139,7 @@ def test_log_that_lost_records_while_it_was_read_is_refused(
 ) -> None:
     kafka = start_kafka()
     rig = make_rig(kafka, seed=13, partitions=1)
-    rig.publish(500)
-    kafka.stop()
-    older = kafka.copy_of_log(rig.input, 0)
-    kafka.start()
-    rig.publish(500)
-    (member,) = rig.start()
-    rig.caught_up()
+    member, older = read_beyond_a_copy(rig, kafka)
     kafka.stop()
     kafka.restore_log(rig.input, 0, older)
     kafka.start()

@@ -145,15 +145,21 @@ def test_the_live_namespace_is_refused(settings: Settings, events: list[Path]) -
     assert records_of(settings) == {}
 
 
+def filled_topic(settings: Settings, kafka: EmbeddedKafka, *junk: bytes) -> str:
+    """The input topic, with made-up events keyed by customer, and what is none."""
+    topic, made = settings.kafka.input_topic, made_up_events()
+    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
+    keys = [e["customer_id"].encode() for e in made] + [b"x"] * len(junk)
+    producer.send(topic, keys, [*encode_events(made), *junk])
+    assert producer.settle() == []
+    producer.close()
+    return topic
+
+
 def test_a_namespace_is_built_from_the_topic_with_its_watermarks(
     settings: Settings, kafka: EmbeddedKafka
 ) -> None:
-    topic, made = settings.kafka.input_topic, made_up_events()
-    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
-    keys = [e["customer_id"].encode() for e in made]
-    producer.send(topic, [*keys, b"x"], [*encode_events(made), b"junk"])
-    assert producer.settle() == []
-    producer.close()
+    topic = filled_topic(settings, kafka, b"junk")
     report = rebuild(settings, ["topic"], "version-2")
     assert (report.counts.applied, report.dead_letters) == (900, {"undecodable": 1})
     assert records_of(settings) == {}
@@ -172,11 +178,7 @@ def test_a_namespace_of_a_topic_that_was_created_again_is_not_built_further(
     settings: Settings, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new topic's events would be skipped, because the old one's had their offsets."""
-    topic, made = settings.kafka.input_topic, made_up_events()
-    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
-    producer.send(topic, [e["customer_id"].encode() for e in made], encode_events(made))
-    assert producer.settle() == []
-    producer.close()
+    topic = filled_topic(settings, kafka)
     ids = iter(["first", "first", "second"])
     monkeypatch.setattr(KafkaAdmin, "identity", lambda _admin, _topic: next(ids))
     for _ in range(2):
@@ -189,11 +191,7 @@ def test_a_replay_that_would_leave_a_hole_in_a_namespace_is_refused(
     settings: Settings, kafka: EmbeddedKafka
 ) -> None:
     """The namespace was built up to an offset, and the topic no longer begins there."""
-    topic, made = settings.kafka.input_topic, made_up_events()
-    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
-    producer.send(topic, [e["customer_id"].encode() for e in made], encode_events(made))
-    assert producer.settle() == []
-    producer.close()
+    topic = filled_topic(settings, kafka)
     rebuild(settings, ["topic"], "version-2")
     store = open_store(named(settings, "version-2"), settings.feature_space())
     marks = store.watermarks([(topic, p) for p in range(4)])
