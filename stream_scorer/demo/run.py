@@ -182,5 +182,5 @@ def _stream(
         prior=prior_quality,
         propensities_judged=judged,
         training=training_cost,
-        customers=examples_of(published, consumer.engine.categories),
+        customers=examples_of(published, consumer.scoring.engine.categories),
     )

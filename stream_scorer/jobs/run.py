@@ -50,7 +50,7 @@ def _run(settings: Settings, stop: Stop) -> Totals:
             stop.started(give_up)
             log.info(
                 "model %s, %d categories, %s columns; joining group %s",
-                consumer.engine.model_version, len(consumer.engine.categories),
+                consumer.scoring.engine.model_version, len(consumer.scoring.engine.categories),
                 f"{consumer.space.width:,}", settings.kafka.group_id,
             )  # fmt: skip
             try:

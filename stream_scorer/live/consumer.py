@@ -20,7 +20,6 @@ import redis
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
-from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, RecordBatch, TopicPartition
 from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.core.features.space import FeatureSpace
@@ -37,6 +36,7 @@ from stream_scorer.io.stores.store import Store
 from stream_scorer.live.counting_rules import bind_rules, rules_text
 from stream_scorer.live.group_binding import bind_group, check_binding
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
+from stream_scorer.live.scoring import Scoring
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.settings.tree import Settings
@@ -92,7 +92,7 @@ def lookup_of(settings: Settings, patience_seconds: float = PATIENCE_SECONDS) ->
 
 
 class Consumer:
-    """Source, store, engine, sink and the pipeline that joins them; a context manager.
+    """Source, store, scoring, sink and the pipeline that joins them; a context manager.
 
     Building it checks what can be checked without joining the group: the declaration, the model and
     its fingerprint, Redis and the namespace. Raises InputError or Unavailable. on_kafka_error is
@@ -105,7 +105,10 @@ class Consumer:
         self.settings, self._on_kafka_error = settings, on_kafka_error
         self.space = settings.feature_space()
         self.model = artefact.load(settings.model.path, self.space.fingerprint)
-        self.engine = open_engine(self.model, settings.model.engine)
+        self.scoring = Scoring(
+            open_engine(self.model, settings.model.engine), self.space, settings.publish_policy(),
+            clock_ms,
+        )  # fmt: skip
         self.store = open_store(settings, self.space)
         self._closing, self._membership = ExitStack(), ExitStack()
         admin = KafkaAdmin(settings.kafka.client_properties())
@@ -182,7 +185,7 @@ class Consumer:
     def warm_up(self) -> None:
         """Process one made-up event, so that no partition waits while kernels are compiled and the
         model is bound."""
-        self.engine.warm_up(self.settings.batch.max_events)
+        self.scoring.engine.warm_up(self.settings.batch.max_events)
         rehearsal = _Rehearsal(self.settings.events.event_types[0])
         self._pipeline(rehearsal, MemoryStore(self.space.fingerprint), rehearsal).step()
 
@@ -192,17 +195,13 @@ class Consumer:
     def _pipeline(self, source: Source, store: Store, sink: Sink) -> Pipeline:
         settings = self.settings
         return Pipeline(
-            source, store, self.engine, sink,
+            source, store, self.scoring, sink,
             decoder=Decoder(
                 self.lookup, max_record_bytes=settings.events.max_record_bytes,
                 ahead=self.lookup.ahead,
             ),
             preparation=Preparation(settings.event_rules(), self.space, settings.memory()),
-            encoder=PropensityEncoder(
-                self.engine.categories, self.engine.classes, self.engine.model_version,
-                self.space.fingerprint_hex,
-            ),
-            publish=settings.publish_policy(), clock_ms=clock_ms, rates=settings.customer_rates(),
+            clock_ms=clock_ms, rates=settings.customer_rates(),
         )  # fmt: skip
 
     def __enter__(self) -> Consumer:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stream_scorer.backoff import delays
@@ -67,13 +67,22 @@ class Totals(Result):
 
 
 class Loop:
-    """Steps of one consumer until it is asked to stop."""
+    """Steps of one consumer until it is asked to stop.
+
+    between: called in turn between two micro-batches, each with a few milliseconds of work; what
+    they raise is treated as if a step had raised it.
+    """
 
     def __init__(
-        self, consumer: Consumer, window: DeadLetterWindow, metrics: Metrics, stop: Stop
+        self,
+        consumer: Consumer,
+        window: DeadLetterWindow,
+        metrics: Metrics,
+        stop: Stop,
+        between: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._consumer, self._metrics, self._stop = consumer, metrics, stop
-        self._window = window
+        self._window, self._between = window, between
         self._read_again: dict[TopicPartition, int] = {}
         self._delays = _retry_delays()
         self._next_lag = self._next_report = self._next_verify = 0.0
@@ -99,6 +108,8 @@ class Loop:
             try:
                 self._verify()
                 self._step()
+                for work in self._between:
+                    work()
                 # A step has succeeded, so the next failure waits briefly again.
                 self._delays = _retry_delays()
             except StoreRewound as rewound:

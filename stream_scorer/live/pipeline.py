@@ -1,6 +1,6 @@
 """The path of one event: poll, decode, load, apply, save, csr, score, encode, publish, commit.
 
-`Pipeline.step` is that list. Source, store, engine and sink are arguments, so this module knows no
+`Pipeline.step` is that list. Source, store, scoring and sink are arguments, so this module knows no
 server and no file format.
 
 Why the order is safe: records are saved before the watermark moves, propensities are confirmed
@@ -19,26 +19,22 @@ from typing import Protocol
 import numpy as np
 
 from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.events.batch import Bool, DeadLetter, RecordBatch, TopicPartition
 from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.record_keys import foreign_keys
-from stream_scorer.core.features import csr
 from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import (
     CustomerStates,
-    Float32,
     source_positions,
     split_customers,
     take,
     topic_hash,
 )
-from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
+from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.store_fold import StoreFold
-from stream_scorer.model.engines.engine import Engine
 
 
 class Source(Protocol):
@@ -72,19 +68,16 @@ class Pipeline:
         self,
         source: Source,
         store: Store,
-        engine: Engine,
+        scoring: Scoring,
         sink: Sink,
         *,
         decoder: Decoder,
         preparation: Preparation,
-        encoder: PropensityEncoder,
-        publish: PublishPolicy,
         clock_ms: Callable[[], int],
         rates: CustomerRates | None = None,
     ) -> None:
-        self._source, self._store, self._engine, self._sink = source, store, engine, sink
-        self._decoder, self._preparation, self._encoder = decoder, preparation, encoder
-        self._publish, self._clock_ms = publish, clock_ms
+        self._source, self._store, self._scoring, self._sink = source, store, scoring, sink
+        self._decoder, self._preparation, self._clock_ms = decoder, preparation, clock_ms
         self._fold = StoreFold(store, preparation.space, rates=rates)
         self._unfinished: RecordBatch | None = None
 
@@ -118,14 +111,10 @@ class Pipeline:
             # After all records: the watermark promises that everything before it is stored.
             epochs = self._source.leader_epochs(report.next_offsets)
             self._store.advance(report.next_offsets, epochs)
-        with report.stage("csr"):
-            # As of each customer's own newest event, not of now, so a replay publishes the same
-            # bits.
-            matrix = csr.build(states, self._preparation.space, states.arrays.newest_ms)
-        with report.stage("score"):
-            scores = self._engine.score(matrix)
-        with report.stage("encode"):
-            keys, values = self._encoded(states, scores, records.partitions)
+        # As of each customer's own newest event, not of now, so a replay publishes the same bits.
+        keys, values = self._scoring.records(
+            states, states.arrays.newest_ms, records.partitions, report
+        )
         # Never back: after a crash what lies between would be published once more.
         commits = {tp: max(o, published.get(tp, 0)) for tp, o in report.next_offsets.items()}
         with report.stage("publish"):
@@ -148,17 +137,6 @@ class Pipeline:
         report.applied, self._fold.applied = self._fold.applied, 0
         report.too_old, self._fold.too_old = self._fold.too_old, 0
         report.refused_writes, self._fold.refused_writes = self._fold.refused_writes, 0
-
-    def _encoded(
-        self, states: CustomerStates, scores: Float32, partitions: list[TopicPartition]
-    ) -> tuple[list[bytes], list[bytes]]:
-        """Keys and values of the output records, one for each customer."""
-        index, offsets = source_positions(states, partitions)
-        keys = [customer_id.encode() for customer_id in states.customer_ids]
-        head = (keys, states.arrays.newest_ms, self._clock_ms(), partitions, index, offsets)
-        if self._publish.mode == "all":
-            return keys, self._encoder.encode_all(*head, published_in_full(scores))
-        return keys, self._encoder.encode_entries(*head, *select(scores, self._publish))
 
 
 def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) -> Bool:

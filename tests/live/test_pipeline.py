@@ -12,7 +12,6 @@ import pytest
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.propensity_encoder import (
-    PropensityEncoder,
     PublishedPropensities,
     decode_propensities,
 )
@@ -26,6 +25,7 @@ from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.errors import BusUnavailable, StoreUnavailable
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.live.pipeline import Pipeline
+from stream_scorer.live.scoring import Scoring
 from stream_scorer.model import artefact, network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
@@ -114,11 +114,9 @@ class Log:
 
 def pipeline(log: Log, store: Any, engine: NativeEngine, mode: Any = "all") -> Pipeline:
     return Pipeline(
-        log, store, engine, log,
+        log, store, Scoring(engine, SPACE, PublishPolicy(mode, top_k=2), lambda: NOW_MS), log,
         decoder=Decoder(lambda _key: None, max_record_bytes=1000),
-        preparation=Preparation(RULES, SPACE),
-        encoder=PropensityEncoder(engine.categories, 2, engine.model_version, "f" * 16),
-        publish=PublishPolicy(mode, top_k=2), clock_ms=lambda: NOW_MS,
+        preparation=Preparation(RULES, SPACE), clock_ms=lambda: NOW_MS,
     )  # fmt: skip
 
 

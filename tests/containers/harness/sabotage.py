@@ -67,8 +67,8 @@ def commit_before_delivery() -> None:
             time.sleep(WINDOW_SECONDS)
             self._sink.deliver(keys, values, dead_letters, next_offsets)
 
-    def wrongly(self: Any, source: Any, store: Any, engine: Any, sink: Any, **rest: Any) -> None:
-        rightly(self, source, store, engine, Hasty(source, sink), **rest)
+    def wrongly(self: Any, source: Any, store: Any, scoring: Any, sink: Any, **rest: Any) -> None:
+        rightly(self, source, store, scoring, Hasty(source, sink), **rest)
 
     pipeline.Pipeline.__init__ = wrongly  # type: ignore[method-assign]
 
