@@ -45,6 +45,7 @@ from stream_scorer.past.replayed import (
     ReplayedPropensities,
 )
 from stream_scorer.result import Result
+from stream_scorer.rollout.namespaces import DroppedNamespace, NamespaceList
 from stream_scorer.settings.tree import Settings
 
 DOCS = Path(__file__).parent
@@ -68,6 +69,8 @@ RESULTS: dict[str, type[Result]] = {
     "models activate, models rollback": Activated,
     "models list": ModelList,
     "models verify": ModelSummary,
+    "namespaces drop": DroppedNamespace,
+    "namespaces list": NamespaceList,
     "publish": Published,
     "replay, with --cutoffs": LabelledSnapshot,
     "replay, with --into": RebuiltNamespace,

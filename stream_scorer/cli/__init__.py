@@ -13,7 +13,13 @@ from __future__ import annotations
 
 import sys
 
-from stream_scorer.cli import models, past, starter, streaming  # noqa: F401 - each adds verbs
+from stream_scorer.cli import (  # noqa: F401 - each adds verbs
+    models,
+    operations,
+    past,
+    starter,
+    streaming,
+)
 from stream_scorer.cli.application import app, spread
 
 __all__ = ["app", "main", "spread"]

@@ -38,6 +38,13 @@ from stream_scorer.past.replayed import (
 )
 from stream_scorer.past.vectors import FoldCounts
 from stream_scorer.result import Result
+from stream_scorer.rollout.namespaces import (
+    DroppedNamespace,
+    ListedNamespace,
+    NamespaceList,
+    NamespacePartition,
+    NamespaceTopic,
+)
 from stream_scorer.settings.topics import Problem
 
 SUMMARY = ModelSummary("m", "v", "f", 3, 2, None, "2026-11-24T08:00:00+00:00")
@@ -109,6 +116,14 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Machine("a processor", 2, 9, {}), ["processor", "cores", "memory_bytes", "versions"]),
     (Measurement.of("decode", "ours", "events/s", [1.0, 2.0]),
      ["stage", "case", "unit", "median", "min", "max", "runs"]),
+    (NamespaceList("r", (), (), 0.1), ["redis", "namespaces", "unknown", "seconds"]),
+    (ListedNamespace("n", True, "f", "i", False, 1, None, None, 0, ()),
+     ["namespace", "configured", "fingerprint", "identity", "being_dropped", "customers", "bytes",
+      "shares_group_with", "files", "topics"]),
+    (NamespaceTopic("in", "g", 1, True, 3, ()),
+     ["topic", "group", "members", "served", "behind", "partitions"]),
+    (NamespacePartition(0, 7, None), ["partition", "watermark", "behind"]),
+    (DroppedNamespace("n", 7, 0.1), ["namespace", "keys", "seconds"]),
     (Totals(), ["records", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
                 "propensities", "batches", "seconds"]),
 ]  # fmt: skip
@@ -147,7 +162,7 @@ def job_modules() -> list[ModuleType]:
 def verbs() -> Iterator[tuple[str, Any]]:
     """Functions that are named as their module's verb, with what they return."""
     others = {"listing", "activate", "rollback", "create", "check", "rebuild", "propensities",
-              "replay", "verify"}  # fmt: skip
+              "replay", "verify", "dropped"}  # fmt: skip
     for module in job_modules():
         own = [f for _, f in getmembers(module, isfunction) if f.__module__ == module.__name__]
         for function in own:

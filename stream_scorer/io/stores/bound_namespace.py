@@ -17,6 +17,8 @@ from stream_scorer.io.stores.redis_server import RedisServer
 
 Answer = TypeVar("Answer")
 
+BEING_DROPPED = "being-dropped"  # in place of a fingerprint: see namespaces.py
+
 
 class BoundNamespace:
     """The keys of one namespace that say to what it belongs; RedisStore adds its records."""
@@ -42,6 +44,12 @@ class BoundNamespace:
             wanted[self._identity_key] = self.identity
         stored = dict(zip(wanted, self._set_all_once(wanted), strict=True))
         found = stored[f"{self._namespace}:fingerprint"]
+        if found == BEING_DROPPED:
+            raise FingerprintMismatch(
+                "store.namespace", self._namespace,
+                "is being deleted by `namespaces drop`; run that to its end, or set "
+                "store.namespace to a new name",
+            )  # fmt: skip
         if found != declared:
             raise FingerprintMismatch(
                 "store.namespace", self._namespace,
