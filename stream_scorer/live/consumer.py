@@ -144,7 +144,8 @@ class Consumer:
             kafka.consumer_properties(), kafka.input_topic, self.store,
             max_events=batch.max_events, max_age_ms=batch.max_age_ms,
             in_transaction=commit_alone if exactly_once else None,
-            owner=self._owner(), on_error=self._on_kafka_error,
+            owner=self._owner(), partner=lambda: Owner(*self.store.shares_group_with()),
+            on_error=self._on_kafka_error,
         )  # fmt: skip
         self._membership.callback(self.source.close)
         sink = KafkaSink(

@@ -5,6 +5,7 @@ events. Two groups in one namespace publish everything twice. Neither can be see
 both are refused: the namespace names its group, and the group's committed offsets name their
 namespace and its identity (group_offsets.py). Either may change hands while the other side has no
 members: that is how a consumer moves to a namespace that was built by a replay, or to a new group.
+While `rollout` moves members one by one, two namespaces may share a group: each names the other.
 
 A Redis that was emptied has lost the identity, and looks like another database. Members that run
 put it back within seconds (`Consumer.claim`), so whoever starts meanwhile waits for them, until
@@ -76,6 +77,9 @@ def _others(
         mine = Owner(namespace, store.stored_identity() if owners else "")
         # Without an identity of its own the namespace is new, or was emptied.
         others = [o for o in owners if not mine.agrees(o) or (o.identity and not mine.identity)]
+        if others:
+            partner = Owner(*store.shares_group_with())
+            others = [o for o in others if o != partner]
         members = admin.members(group) if others else 0
         if not members:
             return others

@@ -62,8 +62,8 @@ class KafkaSource:
     """Records of one topic's partitions that the group gives to this member.
 
     properties: librdkafka's, with group.id. in_transaction: where transactions carry the offsets,
-    commits such offsets in one of its own. owner: as of GroupOffsets. on_error is called with each
-    transient error's name, for counting.
+    commits such offsets in one of its own. owner, partner: as of GroupOffsets. on_error is called
+    with each transient error's name, for counting.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class KafkaSource:
         max_age_ms: int,
         in_transaction: Callable[[dict[TopicPartition, int]], None] | None = None,
         owner: Owner = NOBODY,
+        partner: Callable[[], Owner] = lambda: NOBODY,
         on_error: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._positions = positions
@@ -83,7 +84,7 @@ class KafkaSource:
         self._in_transaction = in_transaction
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
-        self._offsets = GroupOffsets(owner)
+        self._offsets = GroupOffsets(owner, partner)
         self._lag = Lag()
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
         self._membership = Membership()
@@ -263,8 +264,9 @@ class KafkaSource:
             for tp in partitions
         }
         self._positions.begin(starts)
-        self._offsets.committed |= committed
-        new = {tp: o for tp, o in starts.items() if tp not in committed}
+        own = {tp: o for tp, o in committed.items() if tp not in self._offsets.partners}
+        self._offsets.committed |= own
+        new = {tp: committed.get(tp, o) for tp, o in starts.items() if tp not in own}
         self._commit_starts(new)
         self._read_from(starts)
         self._pending.clear()

@@ -6,12 +6,18 @@ with members of two namespaces in one group each namespace would get a part of t
 name may be used in two databases of Redis, so a namespace's identity, which the store draws once,
 stands behind it. Offsets without a name or without an identity, as earlier versions and other tools
 commit them, are taken as they are.
+
+While a roll-out moves members to a new namespace, two namespaces share the group on purpose (the
+store names the `partner`). Each partition has one reader at a time, and its committed offset says
+up to where either has published, so nothing is left out or repeated; and whoever gets a partition
+brings its own namespace's records up to that offset first. The new reader commits the offset that
+it finds anew, under its own name, so that the metadata always say who reads.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException
@@ -77,12 +83,15 @@ def other_owner(mine: Owner, theirs: Owner) -> InputError:
 class GroupOffsets:
     """Committed offsets of the partitions that one member reads, and those still to be committed.
 
-    owner: `NOBODY` where offsets belong to no namespace.
+    owner: `NOBODY` where offsets belong to no namespace. partner: asked for the other namespace
+    of a roll-out, where an offset names another one; `NOBODY` for none.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, owner: Owner, partner: Callable[[], Owner] = lambda: NOBODY) -> None:
+        self._owner, self._partner = owner, partner
         self.committed: dict[TopicPartition, int] = {}  # all below them is published
+        # Of the partitions that `ask` was last asked for, those that the partner read.
+        self.partners: set[TopicPartition] = set()
         self._waiting: dict[TopicPartition, int] = {}
         self.epochs = LeaderEpochs()
 
@@ -100,6 +109,7 @@ class GroupOffsets:
             if answer.error is not None:
                 raise translate_error(answer.error, doing)
         found = [a for a in answers if a.offset >= 0]
+        self.partners = set()
         for answer in found:
             self._check(answer)
             self.epochs.know((answer.topic, answer.partition), answer.offset, answer.leader_epoch)
@@ -110,7 +120,10 @@ class GroupOffsets:
         if self._owner.agrees(theirs):
             return
         if self._owner.namespace != theirs.namespace:
-            raise other_owner(self._owner, theirs)
+            if theirs != self._partner():
+                raise other_owner(self._owner, theirs)
+            self.partners.add((answer.topic, answer.partition))
+            return
         # No refusal: a transaction of before the store was emptied may have ended just now.
         log.warning(
             "%s[%d]: its offset was committed for namespace %s in another Redis database, or in "

@@ -27,6 +27,7 @@ class BoundNamespace:
         self.server, self._client = server, server.client
         self._namespace, self._fingerprint = namespace, fingerprint
         self.rules_key, self._identity_key = f"{namespace}:rules", f"{namespace}:identity"
+        self._shares_key = f"{namespace}:shares_group_with"
         self.identity = ""  # once this process keeps it: see `keep_identity`
         self._set_once_script = Script(self._client, "set_once.lua")
 
@@ -86,6 +87,20 @@ class BoundNamespace:
     def give_to(self, topic: str, group: str) -> None:
         """From now on `group` reads `topic` into the namespace."""
         self._ask(lambda: self._client.set(self._group_key(topic), group))
+
+    def share_group_with(self, namespace: str, identity: str) -> None:
+        """From now on members of that namespace may be in this one's consumer group: a roll-out."""
+        self._ask(lambda: self._client.set(self._shares_key, f"{namespace} {identity}"))
+
+    def end_sharing(self) -> None:
+        """From now on no other namespace's members may be in this one's consumer group."""
+        self._ask(lambda: self._client.delete(self._shares_key))
+
+    def shares_group_with(self) -> tuple[str, str]:
+        """The namespace whose members may be in the same group, and its identity; "" for none."""
+        found = self._ask(lambda: self._client.get(self._shares_key)) or b""
+        namespace, _, identity = found.decode(errors="replace").partition(" ")
+        return str(namespace), str(identity)
 
     def recognise(self, topic: str, identity: str) -> None:
         """Bind the namespace to the topic with Kafka's id `identity`, where it is new.

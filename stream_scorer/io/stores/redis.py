@@ -10,6 +10,7 @@ Keys, all under the namespace NS from the settings:
   NS:rules                      JSON: settings that say which events count, all values it was read
                                 with (live/counting_rules.py)
   NS:group:TOPIC                the consumer group that reads the topic into NS
+  NS:shares_group_with          another namespace and its identity, while a roll-out lasts
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
   NS:saved:OWNER                the number of one consumer's last script call, for ten minutes

@@ -54,6 +54,26 @@ def test_offsets_of_a_namespace_of_this_name_in_another_database_are_reported(
     assert "namespace mine in another Redis database" in caplog.text
 
 
+PARTNER = Owner("next", "2")
+
+
+def test_offsets_of_the_other_namespace_of_a_roll_out_are_taken_and_noted() -> None:
+    group: Any = Group(5, metadata_of(PARTNER))
+    offsets = GroupOffsets(MINE, lambda: PARTNER)
+    assert offsets.ask(group, [TP]) == {TP: 5}
+    assert offsets.partners == {TP}
+    group.metadata = metadata_of(MINE)  # by now this member has committed it under its own name
+    offsets.ask(group, [TP])
+    assert offsets.partners == set()
+
+
+@pytest.mark.parametrize("theirs", [Owner("next", "3"), Owner("next"), Owner("third", "2")])
+def test_during_a_roll_out_a_third_namespace_is_refused(theirs: Owner) -> None:
+    group: Any = Group(5, metadata_of(theirs))
+    with pytest.raises(InputError, match=f"reads for namespace {theirs.namespace}"):
+        GroupOffsets(MINE, lambda: PARTNER).ask(group, [TP])
+
+
 def test_each_commit_names_its_namespace() -> None:
     group, offsets = Group(), GroupOffsets(MINE)
     offsets.add({TP: 7})

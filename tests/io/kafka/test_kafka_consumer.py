@@ -16,6 +16,7 @@ from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt, HistoryGone, StoreUnavailable
 from stream_scorer.io.kafka import consumer as kafka_consumer
 from stream_scorer.io.kafka.consumer import KafkaSource
+from stream_scorer.io.kafka.group_offsets import NOBODY, Owner, metadata_of, owner_in
 from stream_scorer.io.kafka.membership import Membership
 
 MOST_POLLS = 200  # of 100 ms each: an answer that takes longer than this is a failure
@@ -47,6 +48,9 @@ class Marks:
     def release(self, partitions: list[TopicPartition]) -> None:
         for tp in partitions:
             self.begun.pop(tp, None)
+
+
+MINE = Owner("mine", "1")
 
 
 @dataclass
@@ -90,10 +94,14 @@ class Scenario:
         assert producer.flush(10) == 0
 
     def committed(self) -> int:
+        return self.committed_as()[0]
+
+    def committed_as(self) -> tuple[int, Owner]:
+        """The committed offset, and whom its metadata names."""
         probe = Consumer({"bootstrap.servers": self.address, "group.id": self.topic})
-        offset = probe.committed([KafkaPartition(self.topic, 0)], 10)[0].offset
+        found = probe.committed([KafkaPartition(self.topic, 0)], 10)[0]
         probe.close()
-        return offset
+        return found.offset, owner_in(found.metadata)
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +115,16 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
         topic: str, *, values: int = 10, committed: int | None = None, mark: int | None = None,
         value_bytes: int = 1, failures: int = 0, epoch: int = -1,
         mark_epoch: int | None = None, in_transaction: Starts | None = None,
+        partner: Owner = NOBODY,
     ) -> None:  # fmt: skip
         for _ in range(values):
             producer.produce(topic, value=b"v" * value_bytes, key=b"k", partition=0)
         assert producer.flush(20) == 0
         if committed is not None:
             probe = Consumer({"bootstrap.servers": mock_kafka, "group.id": topic})
-            offset = KafkaPartition(topic, 0, committed, leader_epoch=epoch)
+            offset = KafkaPartition(
+                topic, 0, committed, metadata=metadata_of(partner), leader_epoch=epoch
+            )
             probe.commit(offsets=[offset], asynchronous=False)
             probe.close()
         marks = Marks({} if mark is None else {(topic, 0): mark}, failures)
@@ -121,8 +132,9 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
             marks.epochs = {(topic, 0): (mark, mark_epoch)}
         properties = {"bootstrap.servers": mock_kafka, "group.id": topic}
         source = KafkaSource(
-            properties, topic, marks, max_events=1000, max_age_ms=100, in_transaction=in_transaction
-        )
+            properties, topic, marks, max_events=1000, max_age_ms=100,
+            in_transaction=in_transaction, owner=MINE, partner=lambda: partner,
+        )  # fmt: skip
         source.join()
         started[topic] = Scenario(topic, mock_kafka, marks, source)
 
@@ -152,6 +164,8 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("another-log-below", committed=2, mark=7, mark_epoch=5)
     start("not-asked", committed=7, mark=7, epoch=0)
     start("newer-records", committed=4, mark=8)
+    start("partner", committed=6, mark=4, partner=Owner("old", "1"))
+    start("partner-ahead", committed=3, mark=8, partner=Owner("old", "1"))
     yield started
     for scenario in started.values():
         scenario.source.close()
@@ -420,6 +434,17 @@ def test_group_metadata_is_of_the_rebalance_that_was_handled_not_the_client_s_ne
     source._on_assign(source._consumer, [])
     assert source.group_metadata() == b"generation 9 of joined again meanwhile"
     source._consumer = client
+
+
+@pytest.mark.parametrize(("name", "offset", "start"), [("partner", 6, 4), ("partner-ahead", 3, 3)])
+def test_a_partition_of_the_other_namespace_of_a_roll_out_is_taken_over_at_its_committed_offset(
+    scenarios: dict[str, Scenario], name: str, offset: int, start: int
+) -> None:
+    scenario = scenarios[name]
+    assert scenario.first_batch().offsets.tolist()[0] == start
+    # What is below it is published; the name says who reads from now on.
+    assert scenario.source.committed()[name, 0] == offset
+    assert scenario.committed_as() == (offset, MINE)
 
 
 def test_seek_drops_what_was_held_while_waiting(scenarios: dict[str, Scenario]) -> None:
