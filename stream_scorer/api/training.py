@@ -17,6 +17,7 @@ from stream_scorer.errors import ArtefactError, InputError
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import train as train_job
 from stream_scorer.model import artefact
+from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.settings.tree import Settings
 
 SnapshotPaths = str | Path | Sequence[str | Path]
@@ -124,7 +125,8 @@ def _train_rows(
     later = None if validation is None else [validation]
     model = training.train([rows], later, space, rule, settings.training)
     prior = train_job.prior([rows], model.category_index).tolist()
-    artefact.save(model, out, {"prior": prior})
+    golden = golden_batch_of(model, [rows] if later is None else later)
+    artefact.save(model, out, {"prior": prior}, golden)
 
 
 def _paths(given: SnapshotPaths) -> list[Path]:

@@ -30,6 +30,7 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Totals
 from stream_scorer.model import artefact, training
+from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.progress import progress
 
 LEAD_BATCHES = 3  # how many micro-batches the publisher may be ahead of the consumer
@@ -112,7 +113,7 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
             progress=report,
         )  # fmt: skip
         meter.at(1, 1)  # training may stop early
-    artefact.save(model, path)
+    artefact.save(model, path, golden=golden_batch_of(model, validation))
     acted = [dense_labels(part, model.category_index) > 0 for part in rows]
     cost = TrainingCost(float(sum(len(part) for part in rows)), time.monotonic() - started)
     console.print(

@@ -1,9 +1,9 @@
 """`stream-scorer models`: is an artefact whole, and which of several is the active one.
 
-An artefact is checked as the consumer checks it when it starts, and scored once by every engine
-that is installed. In a folder of models the active one is a relative symbolic link, `active`;
-`model.path` may name that link. Changing it renames a new link over the old, so a reader sees one
-or the other; `previous` keeps what was active before, for a rollback.
+An artefact is checked as the consumer checks it when it starts, and every engine that is installed
+scores its golden batch as training did. In a folder of models the active one is a relative symbolic
+link, `active`; `model.path` may name that link. Changing it renames a new link over the old, so a
+reader sees one or the other; `previous` keeps what was active before, for a rollback.
 """
 
 from __future__ import annotations
@@ -18,15 +18,22 @@ from stream_scorer import atomic
 from stream_scorer.errors import ArtefactError, StreamScorerError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import engines_here, open_engine
+from stream_scorer.model.engines.golden import check_golden_batch
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
 ACTIVE, PREVIOUS = "active", "previous"
+NO_GOLDEN_BATCH = (
+    "it has no golden batch, since an earlier release or a program of your own made it: whether it "
+    "is scored here as where it was trained was not checked; `train` stores one"
+)
 
 
 @dataclass(frozen=True)
 class ModelSummary(Result):
-    """What a whole artefact is. written: ISO 8601 in UTC, when its manifest was written."""
+    """What a whole artefact is. written: ISO 8601 in UTC, when its manifest was written.
+    golden_batch: whether it has rows with the scores that training gave them.
+    """
 
     model: str
     model_version: str
@@ -35,6 +42,7 @@ class ModelSummary(Result):
     classes: int
     validation_log_loss: float | None
     written: str
+    golden_batch: bool
 
 
 @dataclass(frozen=True)
@@ -66,10 +74,13 @@ class ModelList(Result):
 
 @dataclass(frozen=True)
 class Activated(Result):
-    """Names of the models that are and were active; None where none was."""
+    """Names of the models that are and were active; None where none was. golden_batch: whether
+    scores of this machine were compared with those that training stored.
+    """
 
     active: str
     previous: str | None
+    golden_batch: bool
 
 
 def verify(model: Path, settings: Settings | None) -> ModelSummary:
@@ -82,8 +93,7 @@ def verify(model: Path, settings: Settings | None) -> ModelSummary:
     if settings is not None and settings.label_rule() != loaded.manifest.labels:
         remedy = "it learnt other labels than [labels] in the config; train again, or change them"
         raise ArtefactError("model", model, remedy)
-    for engine in engines_here():
-        open_engine(loaded, engine).warm_up(1)
+    _check_scores(loaded)
     return _summary(loaded, model)
 
 
@@ -93,7 +103,8 @@ def in_words(found: ModelSummary) -> list[str]:
     return [
         f"{found.model}: whole; version {found.model_version}, fingerprint "
         f"{found.fingerprint}, {found.categories:,} categories, {found.classes} classes"
-        + (f", validation log loss {loss:.4f}" if loss is not None else "")
+        + (f", validation log loss {loss:.4f}" if loss is not None else ""),
+        *([] if found.golden_batch else [NO_GOLDEN_BATCH]),
     ]
 
 
@@ -131,24 +142,25 @@ def listing_in_words(found: ModelList) -> list[str]:
 def activate(model: Path) -> Activated:
     """Make a model of a folder the active one.
 
-    Raises ArtefactError where it is not whole.
+    Raises ArtefactError where it is not whole, or this machine scores it differently than training.
     """
     if model.is_symlink():
         raise ArtefactError("model", model, "is a link; name the model itself")
-    artefact.load(model)
+    golden_batch = _check_scores(artefact.load(model))
     folder, before = model.parent, _target(model.parent / ACTIVE)
     # Activating the active one again must not make it its own `previous`.
     if before == model.name:
-        return Activated(model.name, _target(folder / PREVIOUS))
+        return Activated(model.name, _target(folder / PREVIOUS), golden_batch)
     if before is not None:
         _point(folder / PREVIOUS, before)
     _point(folder / ACTIVE, model.name)
-    return Activated(model.name, before)
+    return Activated(model.name, before, golden_batch)
 
 
 def activated_in_words(found: Activated) -> list[str]:
     """What is active now, for people."""
-    return [f"active: {found.active}, before: {found.previous}"]
+    lines = [f"active: {found.active}, before: {found.previous}"]
+    return lines if found.golden_batch else [*lines, f"{found.active}: {NO_GOLDEN_BATCH}"]
 
 
 def rollback(folder: Path) -> Activated:
@@ -157,6 +169,19 @@ def rollback(folder: Path) -> Activated:
     if before is None:
         raise ArtefactError("models", folder, "no model was active before; use `models activate`")
     return activate(folder / before)
+
+
+def _check_scores(loaded: artefact.Artefact) -> bool:
+    """Whether there is a golden batch, which every engine that is here scores as training did.
+
+    Raises ArtefactError where one does not.
+    """
+    checked = False
+    for name in engines_here():
+        engine = open_engine(loaded, name)
+        engine.warm_up(1)
+        checked = check_golden_batch(engine, loaded)
+    return checked
 
 
 def _summary(loaded: artefact.Artefact, path: Path) -> ModelSummary:
@@ -170,6 +195,7 @@ def _summary(loaded: artefact.Artefact, path: Path) -> ModelSummary:
         classes=manifest.classes,
         validation_log_loss=manifest.metrics.get("validation_log_loss"),
         written=datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds"),
+        golden_batch=artefact.GOLDEN_FILE in manifest.files,
     )
 
 

@@ -2,7 +2,8 @@
 
 Snapshots are checked byte by byte and against the config before training starts; they are then read
 a shard at a time. The share of rows that acted on each category, the prior, goes into the manifest:
-`evaluate` measures the model against it.
+`evaluate` measures the model against it. A few rows and their scores go into the artefact's golden
+batch: whoever is about to serve the model compares them with scores of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from stream_scorer.errors import ArtefactError
 from stream_scorer.io.files.labelled_snapshots import open_labelled
 from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.model import artefact
+from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -77,7 +79,9 @@ def train(
         "validation_snapshots": [str(path.resolve()) for path in validation],
         "prior": prior(shards, model.category_index).tolist(),
     }
-    manifest = artefact.save(model, out, about)
+    # Of validation where there is any: rows that the parameters were not fitted to.
+    golden = golden_batch_of(model, held_out or shards)
+    manifest = artefact.save(model, out, about, golden)
     loss = model.metrics.get("validation_log_loss")
     return Trained(
         model=str(out),

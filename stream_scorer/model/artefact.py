@@ -2,12 +2,16 @@
 
     model-symbol.json   the network, in MXNet's format: input `data` (B, F), output (B, N, C)
     model-0000.params   its parameters, in MXNet's format (params_file.py)
-    manifest.json       what they are for (spec.Manifest), and the SHA-256 of the other two
+    golden-batch.params a few rows and their scores (golden_batch.py), where training stored them
+    manifest.json       what they are for (spec.Manifest), and the SHA-256 of the others
 
 A directory appears under its name whole or not at all (atomic.py). Loading checks every byte
 against the manifest before anything is used, and then what the parts say against each other: right
 checksums are no proof that they belong together. Nothing is pickled, so loading runs no code of the
 artefact. MXNet is not needed to read or write one.
+
+The golden batch changes no score, so it is no part of the model's version, and whoever only scores
+needs it not: `load` leaves it alone, `golden_batch` reads it.
 """
 
 from __future__ import annotations
@@ -30,12 +34,15 @@ from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
 from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
+from stream_scorer.model import golden_batch as golden_batches
 from stream_scorer.model import params_file, symbol_file
 from stream_scorer.model.spec import FORMAT, TRAIN_AGAIN, Layout, Manifest, NetworkSpec
 
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"
+GOLDEN_FILE = "golden-batch.params"
 MANIFEST_FILE = "manifest.json"
+# Those that scoring needs.
 FILES = (MANIFEST_FILE, SYMBOL_FILE, PARAMS_FILE)
 VERSION_DIGITS = 16
 
@@ -75,11 +82,27 @@ class Artefact:
         return FeatureSpace.from_declaration(self.manifest.features)
 
 
-def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = None) -> Manifest:
+def unsaved(model: TrainedModel) -> Artefact:
+    """`model` as an engine takes it, before it is saved. It has no path and no checksums."""
+    layout = Layout.of(model.space, model.labels, model.category_index)
+    parameters = {
+        name: np.asarray(model.parameters[name], np.float32)
+        for name in layout.shapes(model.network)
+    }
+    manifest = _manifest(model, {}, {})
+    return Artefact(Path("(not saved)"), manifest, layout, parameters, model.symbol_json)
+
+
+def save(
+    model: TrainedModel,
+    path: Path,
+    training: Mapping[str, Any] | None = None,
+    golden: golden_batches.GoldenBatch | None = None,
+) -> Manifest:
     """Write `model` to the new directory `path`, whole or not at all; its manifest.
 
-    training: more facts about the training data, for people. Raises ArtefactError where `path`
-    exists or can't be written.
+    training: more facts about the training data, for people. golden: rows, and their scores by this
+    model. Raises ArtefactError where `path` exists or can't be written.
     """
     if path.exists():
         raise ArtefactError("model", path, "already exists; choose another path or delete it")
@@ -90,6 +113,8 @@ def save(model: TrainedModel, path: Path, training: Mapping[str, Any] | None = N
         SYMBOL_FILE: model.symbol_json.encode(),
         PARAMS_FILE: params_file.write(ordered),
     }
+    if golden is not None:
+        contents[GOLDEN_FILE] = golden_batches.to_bytes(golden)
     manifest = _manifest(model, {n: _sha256(c) for n, c in contents.items()}, training or {})
     raw = manifest.to_dict()
     # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
@@ -135,6 +160,31 @@ def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
     return Artefact(path, manifest, layout, parameters, symbol.decode())
 
 
+def golden_batch(loaded: Artefact) -> golden_batches.GoldenBatch | None:
+    """The artefact's golden batch; None where it was made without one.
+
+    Raises ArtefactError where the file is missing, altered, or of another model.
+    """
+    manifest, path = loaded.manifest, loaded.path
+    if GOLDEN_FILE not in manifest.files:
+        return None
+    shape = loaded.layout.columns, len(manifest.categories), manifest.classes
+    most_bytes = golden_batches.most_bytes(shape[0], shape[1] * shape[2])
+    content = _read_listed(path, manifest, GOLDEN_FILE, most_bytes)
+    try:
+        return golden_batches.from_bytes(content, *shape)
+    except params_file.ParamsFileError as error:
+        raise ArtefactError("model", path / GOLDEN_FILE, f"{error}; {TRAIN_AGAIN}") from None
+
+
+def manifest_sha256(path: Path) -> str:
+    """SHA-256 of the manifest's bytes in `path`, which hold those of all other files.
+
+    Raises ArtefactError.
+    """
+    return _sha256(_read(path / MANIFEST_FILE, MAX_BYTES))
+
+
 def _manifest(model: TrainedModel, files: dict[str, str], training: Mapping[str, Any]) -> Manifest:
     words = model.space.vocabularies[model.labels.by]
     unnamed = Manifest(
@@ -160,7 +210,9 @@ def _version(manifest: Manifest) -> str:
     """A hash of all that changes a score or its meaning."""
     raw = manifest.to_dict()
     names = ("format", "fingerprint", "categories", "category_index", "labels", "network", "files")
-    text = json.dumps({name: raw[name] for name in names}, sort_keys=True)
+    meaning = {name: raw[name] for name in names}
+    meaning["files"] = {name: sha for name, sha in manifest.files.items() if name != GOLDEN_FILE}
+    text = json.dumps(meaning, sort_keys=True)
     return _sha256(text.encode())[:VERSION_DIGITS]
 
 

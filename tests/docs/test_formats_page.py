@@ -42,7 +42,9 @@ from stream_scorer.io.files import (
 )
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.model import artefact
+from stream_scorer.model import artefact, params_file
+from stream_scorer.model.engines.golden import TOLERANCE
+from stream_scorer.model.golden_batch import MOST_ROWS, GoldenBatch
 from stream_scorer.model.spec import FORMAT, Layout, NetworkSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "formats.md"
@@ -311,7 +313,11 @@ def test_the_artefact(tmp_path: Path) -> None:
     shapes = Layout.of(SPACE, RULE, index).shapes(network)
     parameters = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     model = artefact.TrainedModel(SPACE, RULE, index, network, parameters, "{}")
-    artefact.save(model, tmp_path / "model")
+    golden = GoldenBatch(
+        sparse.csr_matrix(np.ones((1, SPACE.width), np.float32)),
+        np.full((1, len(CATEGORIES), 2), 0.5, np.float32),
+    )
+    artefact.save(model, tmp_path / "model", golden=golden)
     assert [name for name, _ in files] == sorted(
         (file.name for file in (tmp_path / "model").iterdir()), key=[n for n, _ in files].index
     )
@@ -319,3 +325,9 @@ def test_the_artefact(tmp_path: Path) -> None:
     assert {key for key, _ in keys} == set(manifest)
     assert dict(pairs(keys))["format"] == str(manifest["format"]) == str(FORMAT)
     assert set(manifest["files"]) == {name for name, _ in files} - {"manifest.json"}
+    stored = params_file.read((tmp_path / "model" / artefact.GOLDEN_FILE).read_bytes())
+    assert all(f"`{name}`" in section("The artefact") for name in stored)
+    assert f"at most {MOST_ROWS} rows" in dict(pairs(files))[artefact.GOLDEN_FILE]
+    assert f"more\nthan {np.format_float_scientific(TOLERANCE, trim='-', exp_digits=1)}" in section(
+        "The artefact"
+    )

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 from typer.testing import CliRunner
 
 from stream_scorer import cli
 from stream_scorer.core.features.space import Feature, FeatureSpace
-from stream_scorer.core.labels.labels import LabelRule
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.model import artefact, network
+from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.spec import Layout, NetworkSpec
 
 CONFIG = """
@@ -32,19 +34,26 @@ name = "total"
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """A folder with the models a, b and c."""
+    """A folder with the models a and b, and c, which has no golden batch."""
     features = [Feature("bought", by=("category_id",), half_lives=("14d",)), Feature("total")]
     space = FeatureSpace.compile(features, {"category_id": ("soup", "bread")})
     rule = LabelRule("category_id", (("purchase",),), 7 * 86_400_000)
     spec, index = NetworkSpec((3,)), np.arange(2)
     layout = Layout.of(space, rule, index)
     symbol = network.inference_symbol(layout, spec).tojson()
+    none = np.zeros(0)
+    rows = LabelledRows(
+        ["1", "2"], np.zeros(2, np.int64),
+        sparse.csr_matrix(np.arange(6, dtype=np.float32).reshape(2, 3)), np.zeros(3, np.int64),
+        none.astype(np.uint32), none.astype(np.uint8),
+    )  # fmt: skip
     for seed, name in enumerate("abc"):
         parameters = network.initial_parameters(
             layout, spec, head_bias=np.zeros(2, np.float32), entries_per_row=2, seed=seed
         )
         trained = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
-        artefact.save(trained, tmp_path / "models" / name)
+        golden = golden_batch_of(trained, [rows]) if name != "c" else None
+        artefact.save(trained, tmp_path / "models" / name, golden=golden)
     (tmp_path / "c.toml").write_text(CONFIG)
     return tmp_path / "models"
 
@@ -79,6 +88,8 @@ def from_the_future(model: Path) -> None:
     [
         (lambda m: flip(m / artefact.PARAMS_FILE), "SHA-256"),
         (lambda m: flip(m / artefact.SYMBOL_FILE), "SHA-256"),
+        (lambda m: flip(m / artefact.GOLDEN_FILE), "SHA-256"),
+        (lambda m: (m / artefact.GOLDEN_FILE).unlink(), "is missing"),
         (lambda m: (m / artefact.PARAMS_FILE).unlink(), "is missing"),
         (lambda m: (m / artefact.SYMBOL_FILE).unlink(), "is missing"),
         (lambda m: (m / artefact.MANIFEST_FILE).unlink(), "is missing"),
@@ -128,3 +139,13 @@ def test_spoilt_model_is_listed_and_never_activated(models: Path) -> None:
     assert [line[:4] for line in said.splitlines()] == ["* a:", "  b:", "  c:"]
     assert "SHA-256" in said.splitlines()[1]
     assert call("list", models.parent / "nowhere")[0] == 2
+
+
+def test_a_model_without_golden_batch_is_activated_and_this_is_said_once(models: Path) -> None:
+    status, said = call("activate", models / "c")
+    assert status == 0
+    assert [line for line in said.splitlines() if "golden" in line] == [
+        "c: it has no golden batch, since an earlier release or a program of your own made it: "
+        "whether it is scored here as where it was trained was not checked; `train` stores one"
+    ]
+    assert "golden" not in call("activate", models / "a")[1]

@@ -47,7 +47,7 @@ from stream_scorer.rollout.namespaces import (
 )
 from stream_scorer.settings.topics import Problem
 
-SUMMARY = ModelSummary("m", "v", "f", 3, 2, None, "2026-11-24T08:00:00+00:00")
+SUMMARY = ModelSummary("m", "v", "f", 3, 2, None, "2026-11-24T08:00:00+00:00", True)
 COUNTS = FoldCounts(7, 5, 3, 1, 1, 1)
 REFUSED = RefusedRecord("a.jsonl", 0, 7, "undecodable", "no JSON")
 DEAD_LETTER = ListedDeadLetter("in", 0, 1, None, "t", "undecodable", "d", None, 9, False, True)
@@ -91,13 +91,13 @@ KEYS: list[tuple[Result, list[str]]] = [
      ["rows", "categories", "model_version", "model_engine", "out", "seconds",
       "customers_per_second", "stages", "peak_memory_bytes"]),
     (SUMMARY, ["model", "model_version", "fingerprint", "categories", "classes",
-               "validation_log_loss", "written"]),
+               "validation_log_loss", "written", "golden_batch"]),
     (ModelList(()), ["models"]),
     (ListedModel("m", True, None, SUMMARY),
      ["name", "active", "problem", "model", "model_version", "fingerprint", "categories", "classes",
-      "validation_log_loss", "written"]),
+      "validation_log_loss", "written", "golden_batch"]),
     (ListedModel("m", False, "a file is missing", None), ["name", "active", "problem"]),
-    (Activated("m", None), ["active", "previous"]),
+    (Activated("m", None, True), ["active", "previous", "golden_batch"]),
     (Diagnosis(True, (Finding("redis", "there"),)), ["ok", "findings"]),
     (Finding("redis", "away", "start it"), ["check", "ok", "found", "remedy"]),
     (Verification(True, 1, 0, 0, 0, 9, 0, 0, 7, (), 0.1),

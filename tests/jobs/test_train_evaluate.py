@@ -24,6 +24,7 @@ from stream_scorer.jobs.train import in_words as training_in_words
 from stream_scorer.jobs.train import train
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.model.engines.golden import check_golden_batch
 from stream_scorer.model.spec import TrainingOptions
 from stream_scorer.settings.tree import Settings
 from tests.jobs.result_keys import EVALUATION, keys_of
@@ -119,6 +120,19 @@ def test_model_of_past_events_beats_the_prior(model: Path, snapshots: dict[str, 
     assert prior.macro_auc == 0.5
     assert defined(found.intervals["prior"].log_loss.high) < 0
     assert any(line.startswith("log_loss") for line in evaluation_in_words(found))
+
+
+def test_trained_model_has_rows_of_validation_with_their_scores(
+    model: Path, snapshots: dict[str, Path]
+) -> None:
+    loaded = artefact.load(model)
+    batch = artefact.golden_batch(loaded)
+    assert batch is not None
+    validation = Snapshot.open(snapshots["validation"]).shards()[0].matrix.toarray().tolist()
+    rows = batch.matrix.toarray().tolist()
+    assert len(rows) > 10
+    assert all(row in validation for row in rows)
+    assert check_golden_batch(open_engine(loaded, "native"), loaded)
 
 
 def test_evaluation_prints_the_keys_that_others_read(

@@ -12,6 +12,8 @@ from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
+from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.model.golden_batch import GoldenBatch
 from stream_scorer.model.spec import Layout, NetworkSpec
 
 ROWS = 4_000
@@ -56,7 +58,11 @@ def write_model(path: Path, name: str) -> Path:
     if "category_index" in parameters:
         parameters["category_index"] = index.astype(np.float32)
     symbol = network.inference_symbol(layout, spec).tojson()
-    artefact.save(TrainedModel(SPACE, rule, index, spec, parameters, symbol), path)
+    trained = TrainedModel(SPACE, rule, index, spec, parameters, symbol)
+    # With a golden batch, as `train` writes it; the JVM has no use for it.
+    rows = sparse.random(3, SPACE.width, 0.02, "csr", np.float32, draw)
+    scores = open_engine(artefact.unsaved(trained), "native").score(rows)
+    artefact.save(trained, path, golden=GoldenBatch(rows, scores))
     return path
 
 

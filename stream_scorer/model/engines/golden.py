@@ -1,0 +1,51 @@
+"""An engine's scores of an artefact's golden batch: stored by training, compared before serving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.errors import ArtefactError
+from stream_scorer.model import artefact
+from stream_scorer.model.engines.engine import Engine, engines_here, open_engine
+from stream_scorer.model.golden_batch import GoldenBatch, rows_of
+
+TOLERANCE = 1e-5  # of a probability: so closely do the engines agree with each other
+
+
+def golden_batch_of(
+    model: artefact.TrainedModel, shards: Sequence[LabelledRows]
+) -> GoldenBatch | None:
+    """A few rows of `shards` with the model's scores, by the reference engine where it is here.
+
+    None where no row has an entry, or the model has more columns than the file can hold.
+    """
+    whole = artefact.unsaved(model)
+    manifest = whole.manifest
+    rows = rows_of(shards, len(manifest.categories) * manifest.classes)
+    if rows is None:
+        return None
+    engine = open_engine(whole, engines_here()[0])
+    return GoldenBatch(rows, engine.score(rows))
+
+
+def check_golden_batch(engine: Engine, loaded: artefact.Artefact) -> bool:
+    """Whether there is a golden batch; if so, the engine's scores of it are those of training.
+
+    Raises ArtefactError where they are not, or where the file is missing or altered.
+    """
+    batch = artefact.golden_batch(loaded)
+    if batch is None:
+        return False
+    scores = engine.score(batch.matrix)
+    worst = float(np.abs(scores - batch.scores).max(initial=0.0))
+    if not worst <= TOLERANCE:
+        raise ArtefactError(
+            "model", loaded.path / artefact.GOLDEN_FILE,
+            f"this machine scores its rows differently than training did, by up to {worst:.2g} "
+            f"(allowed: {TOLERANCE:g}); copy or train the model again, or use the other "
+            "model.engine",
+        )  # fmt: skip
+    return True
