@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos simulate mutants quality bench docs images lint clean
+.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos simulate mutants quality bench bench-peers docs images lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
@@ -66,6 +66,13 @@ quality: $(READY) ## how good the model is on the public data and on a generated
 
 bench: $(READY) ## how fast each stage is, with its baseline
 	$(BIN)/stream-scorer bench
+
+PEERS := .venv-peers
+bench-peers: $(READY) ## beside Quix Streams and Bytewax, on a real broker; needs Java 17 and Maven
+	test -d $(PEERS) || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q -r stream_scorer/bench/peers/requirements.txt
+	tests/images/build jars >/dev/null
+	$(BIN)/stream-scorer bench peers --peers-python $(PEERS)/bin/python
 
 ##@ Develop
 

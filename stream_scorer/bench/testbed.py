@@ -42,7 +42,7 @@ class Testbed:
 
     scene: Scenario
     files: tuple[Path, Path]
-    kafka: EmbeddedKafka
+    bootstrap_servers: str
     client: Any
     runs: int = 0
 
@@ -53,7 +53,7 @@ class Testbed:
 
     def store(self) -> RedisStore:
         """An empty one: nothing is in Redis but what is written from now on."""
-        self.client.flushall()
+        self.client.flushdb()
         self.runs += 1
         return RedisStore(self.client, "bench", self.scene.space.fingerprint)
 
@@ -66,7 +66,7 @@ class Testbed:
 
     def fill(self, events: int) -> int:
         """Put the first events of the stream into the topic; how many."""
-        producer = ConfirmedProducer({"bootstrap.servers": self.kafka.bootstrap_servers})
+        producer = ConfirmedProducer({"bootstrap.servers": self.bootstrap_servers})
         chosen = self.scene.encoded[:events]
         for first in range(0, len(chosen), EVENTS_PER_SEND):
             some = chosen[first : first + EVENTS_PER_SEND]
@@ -91,7 +91,7 @@ def open_testbed(sizes: Sizes, findings: Findings, stage: str) -> Iterator[Testb
                 kafka.create(topics.input_topic, topics.output_topic, topics.dead_letter_topic)
                 files = folder / "past.parquet", folder / "stream.parquet"
                 with redis.Redis(port=server.port) as client:
-                    yield Testbed(scene, files, kafka, client)
+                    yield Testbed(scene, files, kafka.bootstrap_servers, client)
         except InputError as error:
             if error.field != "extra":
                 raise

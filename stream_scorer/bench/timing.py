@@ -71,6 +71,11 @@ def rates(work: Callable[[], object], amount: int, runs: int) -> list[float]:
     return found
 
 
+def ratio_of_turns(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Of rates that were measured in turns: the median of their quotients."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
 def machine() -> Machine:
     """The machine that this process runs on."""
     versions = {"python": platform.python_version()}

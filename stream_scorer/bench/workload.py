@@ -25,8 +25,9 @@ PLAIN = NetworkSpec(hidden=HIDDEN, dropout=0.0, own_path=False, pooled=())
 @dataclass(frozen=True)
 class Sizes:
     """columns: F; categories: N; entries: of a row; positives: labels of a row; rows: of training;
-    events: to decode; runs: of each case; households: of the public data, all if None;
-    topic_events: in a topic that is read; customers: of a snapshot that is scored in bulk."""
+    events: to decode; runs: of each case; peer_runs: the same of the stage peers; households: of
+    the public data, all if None; topic_events: in a topic that is read; customers: of a snapshot
+    that is scored in bulk."""
 
     columns: int = 300_000
     categories: int = 2_000
@@ -36,6 +37,7 @@ class Sizes:
     rows: int = 20_480
     events: int = 100_000
     runs: int = 5
+    peer_runs: int = 3
     households: int | None = None
     topic_events: int = 100_000
     customers: int = 100_000

@@ -170,11 +170,30 @@ def bench(
     customers: Annotated[
         int, typer.Option(min=1, help="Of the snapshot that the stage bulk scores.")
     ] = 100_000,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each case.")] = 5,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Timed runs of each case; 5, of the stage peers 3.")
+    ] = None,
+    bootstrap_servers: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT,...", help="A broker for peers; else one is started."),
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="An empty Redis for peers; else one is started."),
+    ] = None,
+    kafka_jars: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Jars of the broker that peers starts, with Java 17."),
+    ] = None,
+    peers_python: Annotated[
+        str | None,
+        typer.Option(metavar="PYTHON", help="An interpreter with Quix Streams and Bytewax."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """How fast the stages are on this machine; without a STAGE all of them."""
+    """How fast the stages are on this machine; without a STAGE all but peers."""
     from stream_scorer.jobs import bench as job
 
-    found = job.bench(stages or [], job.sized(customers, runs))
+    setup = job.peer_setup(bootstrap_servers, redis, kafka_jars, peers_python)
+    found = job.bench(stages or [], job.sized(customers, runs), setup)
     show(found, job.in_words(found), as_json)

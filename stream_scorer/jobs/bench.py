@@ -7,9 +7,21 @@ run of the command, since ratios hold better from machine to machine than figure
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from stream_scorer.bench import bulk, decoding, end_to_end, limits, replaying, scoring, training
+from stream_scorer.bench import (
+    bulk,
+    decoding,
+    end_to_end,
+    limits,
+    peer_comparison,
+    replaying,
+    scoring,
+    training,
+)
+from stream_scorer.bench.peer_comparison import PeerSetup
+from stream_scorer.bench.real_servers import ServerAddresses
 from stream_scorer.bench.timing import Findings, Machine, Measurement, machine
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.errors import InputError
@@ -38,24 +50,42 @@ class Benchmark(Result):
     notes: tuple[str, ...]
 
 
-def bench(stages: Sequence[str] = (), sizes: Sizes | None = None) -> Benchmark:
-    """Measure these stages, or all if none is named. Raises InputError for an unknown stage."""
+def bench(
+    stages: Sequence[str] = (), sizes: Sizes | None = None, setup: PeerSetup | None = None
+) -> Benchmark:
+    """Measure these stages, or if none is named all but `peers`, which needs a broker and an
+    environment with the peers (`setup`). Raises InputError for an unknown stage, and Halt."""
+    known = [*STAGES, peer_comparison.STAGE]
     for stage in stages:
-        if stage not in STAGES:
-            raise InputError("STAGE", stage, f"choose from {', '.join(STAGES)}")
+        if stage not in known:
+            raise InputError("STAGE", stage, f"choose from {', '.join(known)}")
     findings = Findings()
-    wanted = [s for s in STAGES if s in stages or not stages]
+    wanted = [s for s in known if s in stages] if stages else list(STAGES)
     with progress("stages", len(wanted)) as meter:
         for stage in wanted:
-            STAGES[stage](sizes or Sizes(), findings)
+            if stage == peer_comparison.STAGE:
+                peer_comparison.measure(sizes or Sizes(), findings, setup or PeerSetup())
+            else:
+                STAGES[stage](sizes or Sizes(), findings)
             meter.advance(1)
     results, notes = tuple(findings.results), tuple(findings.notes)
     return Benchmark(results, findings.ratios, machine(), notes)
 
 
-def sized(customers: int, runs: int) -> Sizes:
-    """The usual sizes, with so many customers of the stage bulk and runs of each case."""
-    return Sizes(customers=customers, runs=runs)
+def sized(customers: int, runs: int | None) -> Sizes:
+    """The usual sizes, with so many customers of the stage bulk and, where given, runs."""
+    sizes = Sizes(customers=customers)
+    return sizes if runs is None else replace(sizes, runs=runs, peer_runs=runs)
+
+
+def peer_setup(
+    bootstrap_servers: str | None,
+    redis_url: str | None,
+    kafka_jars: Path | None,
+    python: str | None,
+) -> PeerSetup:
+    """Servers and interpreter of the stage peers, as the command line names them."""
+    return PeerSetup(ServerAddresses(bootstrap_servers, redis_url, kafka_jars), python)
 
 
 def in_words(found: Benchmark) -> list[str]:
