@@ -50,7 +50,7 @@ chaos: $(READY) ## break for longer: COUNT=1000000 simulated schedules, then 50 
 	STREAM_SCORER_CHAOS_KILLS=50 $(BIN)/python -m pytest -m containers -s tests/containers/test_crashes.py \
 	  tests/containers/test_rebalance.py tests/containers/test_redis_faults.py \
 	  tests/containers/test_kafka_faults.py tests/containers/test_back_pressure.py \
-	  tests/containers/test_graceful_stop.py
+	  tests/containers/test_graceful_stop.py tests/containers/test_rollout.py
 
 mutants: $(READY) ## faults put into the code by hand: each must be caught; NAME=words chooses
 	$(BIN)/python tests/mutants/run_mutants.py $(NAME)

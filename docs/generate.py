@@ -35,6 +35,7 @@ from stream_scorer.jobs.features import FeatureColumns
 from stream_scorer.jobs.init import Starter
 from stream_scorer.jobs.models import Activated, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published
+from stream_scorer.jobs.rollout import CalledOff, RolledOut
 from stream_scorer.jobs.score import BulkScores, SparkScores
 from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
 from stream_scorer.jobs.train import Trained
@@ -75,6 +76,9 @@ RESULTS: dict[str, type[Result]] = {
     "replay, with --cutoffs": LabelledSnapshot,
     "replay, with --into": RebuiltNamespace,
     "replay, without either": ReplayedPropensities,
+    "rollout": RolledOut,
+    "rollout, with --cancel": CalledOff,
+    "rollout, with --drop-old": DroppedNamespace,
     "score": BulkScores,
     "score, with Spark": SparkScores,
     "topics check": CheckedTopics,

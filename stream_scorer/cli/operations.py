@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from stream_scorer.cli.application import Config, Json, app, load_settings, show, verb
+from stream_scorer.cli.application import Config, Json, app, load_settings, moment_ms, show, verb
+from stream_scorer.errors import InputError
 
 namespaces_app = typer.Typer(help="The namespaces of the Redis database.", no_args_is_help=True)
 app.add_typer(namespaces_app, name="namespaces")
@@ -44,3 +45,65 @@ def namespaces_drop(
 
     done = job.dropped(load_settings(config), name, agreed=yes, force=force)
     show(done, job.dropped_in_words(done), as_json)
+
+
+@app.command(epilog="Example: stream-scorer rollout -c new.toml")
+@verb
+def rollout(
+    events: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EVENTS...", help="Event files for what the topic no longer holds."),
+    ] = None,
+    config: Config = None,
+    topic_from: Annotated[
+        str | None,
+        typer.Option(
+            "--topic-from",
+            metavar="TIME",
+            help="Events before it are of the files, records from it on of the topic.",
+        ),
+    ] = None,
+    accept_missing_history: Annotated[
+        bool,
+        typer.Option(
+            "--accept-missing-history", help="Take what the topic still holds as if it were all."
+        ),
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="End where somebody has to do something first.")
+    ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Say how far it is, and change nothing.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Call it off; members of the old namespace go on.")
+    ] = False,
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="When it is done: delete the old namespace.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """A changed declaration, step by step, no gap; exit status 1 until it is done."""
+    from stream_scorer.jobs import namespaces as namespaces_job
+    from stream_scorer.jobs import rollout as job
+
+    if sum((status, cancel, drop_old)) > 1:
+        raise InputError("--status", status, "choose one of --status, --cancel and --drop-old")
+    settings = load_settings(config)
+    if cancel:
+        called_off = job.cancel(settings)
+        show(called_off, job.called_off_in_words(called_off), as_json)
+    elif drop_old:
+        dropped = job.dropped_old(settings)
+        show(dropped, namespaces_job.dropped_in_words(dropped), as_json)
+    else:
+        found = (
+            job.status(settings)
+            if status
+            else job.rollout(
+                settings, events or (), moment_ms("--topic-from", topic_from),
+                accept_missing=accept_missing_history, wait=not no_wait,
+                say=lambda line: typer.echo(f"stream-scorer: {line}", err=True),
+            )
+        )  # fmt: skip
+        show(found, job.in_words(found), as_json, ok=found.done)

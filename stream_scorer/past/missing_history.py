@@ -25,6 +25,21 @@ log = logging.getLogger(__name__)
 SHOWN_PARTITIONS = 4
 CONFIG_SECONDS = 2.0  # short, because an embedded cluster never answers this question
 
+
+class HistoryMissingError(InputError):
+    """The topic lacks `missing`. complete_from: since when it has all, in words, or ""."""
+
+    def __init__(self, topic: str, missing: str, complete_from: str) -> None:
+        super().__init__(
+            "topic", topic,
+            f"{missing}. Vectors of the rest would lack what came before. Give the event files "
+            "instead; or `replay EVENTS --to TIME --into NAMESPACE` first and then the topic with "
+            f"--from TIME{complete_from}; or take the rest as if it were all, with "
+            "--accept-missing-history",
+        )  # fmt: skip
+        self.missing, self.complete_from = missing, complete_from
+
+
 # Of the partitions that have lost their first records, the time of the oldest that is left; None
 # where none is left, or where it has no time.
 BeginsMs = Mapping[TopicPartition, int | None]
@@ -33,7 +48,7 @@ BeginsMs = Mapping[TopicPartition, int | None]
 def check_history(
     kafka: KafkaSettings, reader: TopicReader, from_ms: int | None, *, accepted: bool
 ) -> None:
-    """Raises InputError where the input topic lacks events from from_ms (None: its start) on.
+    """Raises HistoryMissingError where the topic lacks events from from_ms (None: its start) on.
 
     Where `accepted` it is a warning instead.
     """
@@ -49,13 +64,7 @@ def check_history(
     if accepted:
         log.warning("topic %s: %s; what is left is taken as all", kafka.input_topic, missing)
         return
-    raise InputError(
-        "topic", kafka.input_topic,
-        f"{missing}. Vectors of the rest would lack what came before. Give the event files "
-        "instead; or `replay EVENTS --to TIME --into NAMESPACE` first and then the topic with "
-        f"--from TIME{_complete_from(begins_ms)}; or take the rest as if it were all, with "
-        "--accept-missing-history",
-    )  # fmt: skip
+    raise HistoryMissingError(kafka.input_topic, missing, _complete_from(begins_ms))
 
 
 def _compacted(kafka: KafkaSettings) -> str:

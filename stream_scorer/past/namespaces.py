@@ -22,9 +22,17 @@ log = logging.getLogger(__name__)
 
 
 def build_namespace(
-    settings: Settings, past: PastEvents, store: RedisStore, threads: int
+    settings: Settings,
+    past: PastEvents,
+    store: RedisStore,
+    threads: int,
+    *,
+    quiet: bool = False,
+    goes_on: bool = False,
 ) -> PastFold:
     """All events of `past` into `store`, which is that of the namespace that `settings` name.
+
+    quiet, goes_on: as of PastFold.
 
     Raises InputError where events between those of the namespace and those of `past` would be
     missing, and where a file of a directory begins elsewhere than it did before; Halt where Redis
@@ -37,7 +45,7 @@ def build_namespace(
     # A partition that starts at 5 must not look as if 0 to 4 were stored.
     _begin(store, namespace, {tp: first for tp, (first, _) in past.ranges.items()})
     noted = replace(past, batches=_with_files_noted(past, store))
-    fold = PastFold(settings, noted, store, threads)
+    fold = PastFold(settings, noted, store, threads, quiet=quiet, goes_on=goes_on)
     try:
         fold.run()
         # The ends, though the last offsets may hold no record (compaction, transactions).

@@ -16,7 +16,7 @@ group nor its offsets are touched. Files and topic come in the same order at eac
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,12 +76,13 @@ def open_past(
     to_ms: int | None = None,
     now_ms: int | None = None,
     missing_history: MissingHistory = "refuse",
+    from_offsets: Mapping[TopicPartition, int | None] | None = None,
 ) -> Iterator[PastEvents]:
     """Event files and directories, or [`TOPIC`]; only from from_ms inclusive to to_ms exclusive.
 
     now_ms: against which times are judged, for work that several processes share; None: the clock.
-    missing_history: what to do where the topic no longer holds its oldest events. Raises
-    InputError, BusUnavailable, Halt; so does iteration.
+    missing_history: what to do where the topic no longer holds its oldest events. from_offsets:
+    of the topic, as of TopicReader. Raises InputError, BusUnavailable, Halt; so does iteration.
     """
     now = clock_ms() if now_ms is None else now_ms
     if list(sources) != [TOPIC]:
@@ -94,7 +95,7 @@ def open_past(
         closing(lookup_of(settings, REGISTRY_PATIENCE_SECONDS)) as lookup,
         TopicReader(
             kafka.consumer_properties(), kafka.input_topic,
-            batch_records=batch_records, from_ms=from_ms, to_ms=to_ms,
+            batch_records=batch_records, from_ms=from_ms, to_ms=to_ms, from_offsets=from_offsets,
         ) as reader,
     ):  # fmt: skip
         if missing_history != "ignore":

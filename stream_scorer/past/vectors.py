@@ -59,17 +59,19 @@ class PastFold:
     """All events of `past` into `store`. After `run`, what was refused and counted.
 
     threads: 1 does everything in turn. quiet: without a progress bar. seconds: by stage; those of
-    "poll" are spent waiting for the next prepared batch.
+    "poll" are spent waiting for the next prepared batch. goes_on: with what was read before, so
+    that there may be no events any more.
     """
 
     def __init__(
         self, settings: Settings, past: PastEvents, store: Store, threads: int,
-        *, quiet: bool = False,
+        *, quiet: bool = False, goes_on: bool = False,
     ) -> None:  # fmt: skip
         space = settings.feature_space()
         self._preparation = Preparation(settings.event_rules(), space, settings.memory())
         self._fold = StoreFold(store, space, threads=threads, rates=settings.customer_rates())
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
+        self._goes_on = goes_on
         self.refused, self.ignored = stopping(settings), IgnoredValues()
         self.refused.outside_window = past.outside_window
         self.next_offsets: dict[TopicPartition, int] = {}
@@ -94,7 +96,7 @@ class PastFold:
                 self._add(batch)
                 meter.advance(batch.records)
         # An empty result is nearly always a wrong window or config, and must not look like success.
-        if not self.counts().events:
+        if not self.counts().events and not self._goes_on:
             raise EventFileError("events", self._past.name, self.refused.nothing_left())
 
     def _prepared(self, batches: Iterable[DecodedBatch]) -> Iterator[_Prepared]:

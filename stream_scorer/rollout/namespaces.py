@@ -204,15 +204,17 @@ def _topic(
     members = served = None
     ends: dict[int, int] = {}
     try:
-        found: Topic | None = admin.topics([topic]).get(topic)
-        if found is None:
-            unknown.append(f"topic {topic} does not exist")
-        else:
-            positions = admin.positions(group or f"{namespace.name}-nobody", found)
+        count = admin.partitions(topic)
+        if count:
+            # For the log's ends; whose offsets are committed is another question.
+            asked = Topic(topic, count, None)
+            positions = admin.positions(group or f"{namespace.name}-nobody", asked)
             ends = {partition: p.end for (_, partition), p in positions.items()}
+        else:
+            unknown.append(f"topic {topic} does not exist")
         if group is not None:
             members = admin.members(group)
-            served = found is not None and is_served(admin, namespace, group, topic)
+            served = bool(count) and is_served(admin, namespace, group, topic)
     except StreamScorerError as error:
         unknown.append(f"topic {topic}: {error}")
     partitions = tuple(

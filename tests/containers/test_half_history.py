@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from servers import KafkaServer, RedisServer
 
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.events import write_events
+from stream_scorer.io.kafka.group_offsets import Owner, metadata_of
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.kafka.topic_reader import TopicReader
 from stream_scorer.jobs import topics
 from stream_scorer.jobs.doctor import doctor
 from stream_scorer.jobs.replay import Window, rebuild
+from stream_scorer.jobs.rollout import rollout
 from stream_scorer.live.consumer import open_store
 from stream_scorer.settings.tree import Settings
 
@@ -117,6 +119,34 @@ def test_a_log_without_its_oldest_events_is_refused_until_the_files_were_replaye
 
     accepted = Window(missing_history="accept")
     assert rebuild(settings, ["topic"], f"{unique}-rest", accepted).counts.applied == 35
+
+
+def test_a_roll_out_takes_from_files_what_the_log_lost(
+    kafka: KafkaServer, settings: Settings, unique: str, tmp_path: Path
+) -> None:
+    topics.create(settings)
+    made = events()
+    published(kafka, settings, made)
+    rebuild(settings, ["topic"], f"{unique}-whole")
+    delete_up_to(kafka, settings.kafka.input_topic, 25)
+    old = open_store(settings, settings.feature_space())
+    old.claim()
+    old.keep_identity()
+    old.close()
+    group = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": unique})
+    metadata = metadata_of(Owner(unique, old.identity))
+    offset = TopicPartition(settings.kafka.input_topic, 0, 50, metadata)
+    group.commit(offsets=[offset], asynchronous=False)
+    group.close()
+    store = settings.store.model_copy(update={"namespace": f"{unique}-new"})
+    new = settings.model_copy(update={"store": store})
+    with pytest.raises(InputError, match=r"--topic-from TIME.*at the earliest 2023-11-14T22:13:45"):
+        rollout(new, wait=False)
+
+    write_events(tmp_path / "all.avro", made)
+    found = rollout(new, [str(tmp_path / "all.avro")], START + 25_000, wait=False)
+    assert (found.step, found.behind, found.moved) == ("model", 0, 0)
+    assert sums_of(settings, f"{unique}-new") == sums_of(settings, f"{unique}-whole")
 
 
 def test_a_log_of_which_nothing_is_left_is_refused_too(

@@ -26,6 +26,7 @@ from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.export import Exported
 from stream_scorer.jobs.models import Activated, ListedModel, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published
+from stream_scorer.jobs.rollout import CalledOff, RolledOut
 from stream_scorer.jobs.score import BulkScores
 from stream_scorer.jobs.topics import CheckedTopic, CheckedTopics, CreatedTopic, CreatedTopics
 from stream_scorer.jobs.train import Trained
@@ -123,6 +124,10 @@ KEYS: list[tuple[Result, list[str]]] = [
     (NamespaceTopic("in", "g", 1, True, 3, ()),
      ["topic", "group", "members", "served", "behind", "partitions"]),
     (NamespacePartition(0, 7, None), ["partition", "watermark", "behind"]),
+    (RolledOut("n", "o", "f", "switch", False, 1, 2, 6, (), 0.1),
+     ["namespace", "replaces", "fingerprint", "step", "done", "behind", "moved", "partitions",
+      "to_do", "seconds"]),
+    (CalledOff("n", "o"), ["namespace", "replaces"]),
     (DroppedNamespace("n", 7, 0.1), ["namespace", "keys", "seconds"]),
     (Totals(), ["records", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
                 "propensities", "batches", "seconds"]),
@@ -162,7 +167,7 @@ def job_modules() -> list[ModuleType]:
 def verbs() -> Iterator[tuple[str, Any]]:
     """Functions that are named as their module's verb, with what they return."""
     others = {"listing", "activate", "rollback", "create", "check", "rebuild", "propensities",
-              "replay", "verify", "dropped"}  # fmt: skip
+              "replay", "verify", "dropped", "status", "cancel", "dropped_old"}  # fmt: skip
     for module in job_modules():
         own = [f for _, f in getmembers(module, isfunction) if f.__module__ == module.__name__]
         for function in own:

@@ -47,9 +47,9 @@ class Brokers:
         if self.away:
             raise BusUnavailable("Kafka is away")
 
-    def topics(self, names: list[str]) -> dict[str, Topic]:
+    def partitions(self, _topic: str) -> int:
         self._answering()
-        return {name: Topic(name, 2, {}) for name in names}
+        return 2
 
     def positions(self, _group: str, topic: Topic) -> dict[tuple[str, int], GroupPosition]:
         return {(topic.name, 0): GroupPosition(0, 20), (topic.name, 1): GroupPosition(0, 9)}

@@ -117,6 +117,10 @@ class KafkaAdmin:
         answers = {r.name: self._config(f, seconds) for r, f in configs.items()}
         return {name: Topic(name, known[name], answers[name]) for name in known}
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has, 0 where there is none of this name."""
+        return self._partitions([topic]).get(topic, 0)
+
     def _partitions(self, names: Iterable[str]) -> dict[str, int]:
         """How many partitions those of `names` have that exist."""
         found = self._metadata().topics

@@ -21,6 +21,7 @@ from stream_scorer.errors import BusUnavailable, ClientLost, Halt, HistoryGone, 
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import Rights, ask, translate_error
 from stream_scorer.io.kafka.messages import record_batch
+from stream_scorer.io.kafka.start_offset import check_in_log
 
 REQUEST_SECONDS = 10.0
 # `consume` waits this long for a full batch even where it has reached the end of a partition, so a
@@ -49,8 +50,10 @@ class TopicReader:
     manager; each iteration reads everything again. properties: librdkafka's, with a group.id, which
     the client insists on but which is not used. batch_records: records of a batch,
     fewer in the last. from_ms, to_ms: each partition from its first record of that time or later,
-    and up to it; record times, which need not ascend. Raises InputError where there is no such
-    topic, BusUnavailable, Halt; so does iteration.
+    and up to it; record times, which need not ascend. from_offsets: only these partitions, each
+    from its offset on, None for where it would begin otherwise. Raises InputError where there is no
+    such topic, BusUnavailable, Halt, HistoryGone where the log no longer has such an offset; so
+    does iteration.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class TopicReader:
         batch_records: int,
         from_ms: int | None = None,
         to_ms: int | None = None,
+        from_offsets: Mapping[TopicPartition, int | None] | None = None,
     ) -> None:
         self._topic, self._batch_records = topic, batch_records
         self._rights = Rights(topic=f"Read on topic {topic}")
@@ -72,6 +76,8 @@ class TopicReader:
             with self._connected.explained():
                 self.log = self._log_ranges()
                 self.ranges = self._ranges(from_ms, to_ms)
+                if from_offsets is not None:
+                    self.ranges = self._from_offsets(from_offsets)
         # A constructor that raises gives its caller nothing to close.
         except BaseException:
             self.close()
@@ -184,6 +190,18 @@ class TopicReader:
             )
             for tp, (low, high) in self.log.items()
         }
+
+    def _from_offsets(
+        self, from_offsets: Mapping[TopicPartition, int | None]
+    ) -> dict[TopicPartition, Range]:
+        ranges = {}
+        for tp in self.ranges.keys() & from_offsets.keys():
+            (first, end), offset = self.ranges[tp], from_offsets[tp]
+            if offset is not None:
+                check_in_log(tp, offset, self.log[tp])
+                first = offset
+            ranges[tp] = first, max(first, end)
+        return dict(sorted(ranges.items()))
 
     def _offsets_at(
         self, partitions: list[TopicPartition], moment_ms: int | None

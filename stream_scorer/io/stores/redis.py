@@ -11,6 +11,7 @@ Keys, all under the namespace NS from the settings:
                                 with (live/counting_rules.py)
   NS:group:TOPIC                the consumer group that reads the topic into NS
   NS:shares_group_with          another namespace and its identity, while a roll-out lasts
+  NS:rollout                    JSON: how far a roll-out into NS is (rollout_record.py)
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
   NS:saved:OWNER                the number of one consumer's last script call, for ten minutes

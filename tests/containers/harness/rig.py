@@ -300,7 +300,7 @@ class Rig:
             "redis": {"url": self.redis_url, "timeout_seconds": 2.0},
             "store": {"namespace": self.name},
             "events": {"event_types": EVENT_TYPES},
-            "vocabularies": VOCABULARIES,
+            "vocabularies": dict(VOCABULARIES),
             "batch": {"max_events": 25, "max_age_ms": 20},
             "publish": {"mode": "all"},
             "model": {"path": str(self._model), "engine": "native"},

@@ -1,0 +1,280 @@
+"""A roll-out step by step: what it refuses, builds, waits for, and where it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+from typer.testing import CliRunner
+
+from stream_scorer import cli
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.features.state_codec import pack
+from stream_scorer.demo.embedded import EmbeddedKafka
+from stream_scorer.errors import FingerprintMismatch, InputError, StoreUnavailable
+from stream_scorer.io.files.events import write_events
+from stream_scorer.io.kafka.admin import KafkaAdmin
+from stream_scorer.io.kafka.group_offsets import Owner, metadata_of
+from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.jobs import rollout as job
+from stream_scorer.jobs.replay import rebuild
+from stream_scorer.live.consumer import open_store
+from stream_scorer.past import missing_history
+from stream_scorer.past.sources import open_past
+from stream_scorer.rollout import build, rollout
+from stream_scorer.settings.tree import Settings
+
+PARTITIONS = 4  # of a topic of the mock cluster
+
+
+def made_up_events(count: int = 600) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(5)
+    return [
+        {
+            "event_id": str(i), "customer_id": f"c{draw.integers(40)}", "event_type": "purchase",
+            "category_id": ("soup", "bread", "milk", "tea")[draw.integers(4)],
+            "occurred_at": 1_700_000_000_000 + 1000 * i,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def settings(config: Path) -> Settings:
+    """Those of the new namespace."""
+    loaded = Settings.load(config, environment={})
+    store = loaded.store.model_copy(update={"namespace": "new"})
+    return loaded.model_copy(update={"store": store})
+
+
+@pytest.fixture
+def events(settings: Settings) -> list[dict[str, Any]]:
+    made = made_up_events()
+    publish(settings, made)
+    return made
+
+
+def publish(settings: Settings, events: list[dict[str, Any]]) -> None:
+    producer = ConfirmedProducer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    keys = [event["customer_id"].encode() for event in events]
+    producer.send(settings.kafka.input_topic, keys, encode_events(events))
+    assert producer.settle() == []
+    producer.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Any]:
+    with redis.Redis.from_url(settings.redis.url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def commit(settings: Settings) -> Callable[..., None]:
+    """commit(owner, partitions=all): the group's offsets, as a member of that namespace."""
+
+    def committed(owner: Owner, partitions: range = range(PARTITIONS)) -> None:
+        kafka = settings.kafka
+        probe = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": kafka.group_id})
+        metadata = metadata_of(owner)
+        offsets = [KafkaPartition(kafka.input_topic, p, 3, metadata) for p in partitions]
+        probe.commit(offsets=offsets, asynchronous=False)
+        probe.close()
+
+    return committed
+
+
+@pytest.fixture
+def old(client: Any, commit: Callable[..., None], events: list[dict[str, Any]]) -> Owner:
+    """The namespace that the group reads for, of another declaration."""
+    store = RedisStore(client, "old", 0xABC)
+    store.claim()
+    store.keep_identity()
+    owner = Owner("old", store.identity)
+    commit(owner)
+    return owner
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(rollout, "LOOK_AGAIN_SECONDS", 0.01)
+    # The mock cluster says nothing of members.
+    monkeypatch.setattr(KafkaAdmin, "members", lambda _self, _group: 1)
+    # Nor of a topic's settings, for which it would be waited.
+    monkeypatch.setattr(missing_history, "_compacted", lambda _kafka: "")
+
+
+def records(settings: Settings, namespace: str) -> dict[str, bytes]:
+    store = settings.store.model_copy(update={"namespace": namespace})
+    space = settings.feature_space()
+    opened = open_store(settings.model_copy(update={"store": store}), space)
+    found: dict[str, bytes] = {}
+    for states in opened.scan():
+        found |= dict(zip(states.customer_ids, pack(states, space.fingerprint), strict=True))
+    opened.close()
+    return found
+
+
+def without_model(settings: Settings) -> Settings:
+    model = settings.model.model_copy(update={"path": Path("no-such-model")})
+    return settings.model_copy(update={"model": model})
+
+
+def test_it_goes_from_the_log_to_the_end_and_drops_the_old_namespace_when_told(
+    settings: Settings, old: Owner, client: Any, commit: Callable[..., None]
+) -> None:
+    said: list[str] = []
+    waiting = job.rollout(without_model(settings), wait=False, say=said.append)
+    assert (waiting.step, waiting.done, waiting.behind, waiting.moved) == ("model", False, 0, 0)
+    assert "no-such-model" in said[-1]
+    rebuild(settings, ["topic"], "again")
+    assert records(settings, "new") == records(settings, "again")
+
+    publish(settings, made_up_events(50))  # while it waits the new namespace is kept up
+    switching = job.rollout(settings, wait=False, say=said.append)
+    assert (switching.step, switching.behind) == ("switch", 0)
+    new = Owner("new", RedisStore(client, "new", 0).stored_identity())
+    assert RedisStore(client, "old", 0).shares_group_with() == new
+    assert RedisStore(client, "new", 0).shares_group_with() == old
+
+    commit(new, range(2))
+    assert job.rollout(settings, wait=False, say=said.append).moved == 2
+    assert said[-1].startswith("2 of 4 partitions are read for new")
+    with pytest.raises(InputError, match="is not replaced yet"):
+        job.dropped_old(settings)
+    with pytest.raises(InputError, match="2 partitions are read for it"):
+        job.cancel(settings)
+    commit(new)
+    done = job.rollout(settings, say=said.append)
+    assert (done.step, done.done, done.moved) == ("done", True, 4)
+    assert RedisStore(client, "old", 0).shares_group_with() == ("", "")
+    assert RedisStore(client, "new", 0).shares_group_with() == ("", "")
+    with pytest.raises(InputError, match="its roll-out has ended"):
+        job.cancel(settings)
+
+    assert job.dropped_old(settings).namespace == "old"
+    assert client.keys("old:*") == []
+    with pytest.raises(InputError, match="is gone already"):
+        job.dropped_old(settings)
+    assert job.status(settings).step == "dropped"
+
+
+def test_a_build_that_broke_off_is_gone_on_with_from_its_watermarks(
+    settings: Settings, old: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "BATCH_RECORDS", 50)
+    advance, calls = RedisStore.advance, 0
+
+    def breaks(store: RedisStore, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise StoreUnavailable("gone")
+        advance(store, *arguments)
+
+    monkeypatch.setattr(RedisStore, "advance", breaks)
+    with pytest.raises(StoreUnavailable, match="gone"):
+        job.rollout(settings, wait=False)
+    half = job.status(settings)
+    assert half.step == "topic"
+    assert 0 < half.behind < 600
+    read: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        read.append(sum(options["from_offsets"].values()))
+        return open_past(*arguments, **options)
+
+    monkeypatch.setattr(build, "open_past", counted)
+    assert job.rollout(settings, wait=False).step == "switch"
+    assert read[0] == 600 - half.behind
+    rebuild(settings, ["topic"], "again")
+    assert records(settings, "new") == records(settings, "again")
+
+
+def test_what_the_topic_lost_comes_from_files_or_is_refused(
+    settings: Settings, old: Owner, events: list[dict[str, Any]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(missing_history, "_compacted", lambda _kafka: "compacted")
+    with pytest.raises(InputError, match=r"compacted.*--topic-from TIME.*--accept-missing-history"):
+        job.rollout(settings, wait=False)
+    with pytest.raises(InputError, match="no roll-out to it was begun"):
+        job.status(settings)
+    assert records(settings, "new") == {}
+    write_events(tmp_path / "all.avro", events)
+    file = str(tmp_path / "all.avro")
+    with pytest.raises(InputError, match="with event files give --topic-from TIME"):
+        job.rollout(settings, [file], wait=False)
+    with pytest.raises(InputError, match="name the files"):
+        job.rollout(settings, [], 1, wait=False)
+
+
+def test_what_is_not_to_be_replaced_is_refused_and_nothing_is_begun(
+    settings: Settings, kafka: EmbeddedKafka, client: Any, commit: Callable[..., None]
+) -> None:
+    kafka.create(settings.kafka.input_topic)
+    with pytest.raises(InputError, match="so there is nothing to replace"):
+        job.rollout(settings, wait=False)
+    commit(Owner("elsewhere", "1"))
+    with pytest.raises(InputError, match="does not hold the namespace elsewhere"):
+        job.rollout(settings, wait=False)
+    commit(Owner("new", "1"))
+    with pytest.raises(InputError, match="reads for it already"):
+        job.rollout(settings, wait=False)
+    commit(Owner("a", "1"), range(2))
+    commit(Owner("b", "1"), range(2, 4))
+    with pytest.raises(InputError, match="reads for a, b: which is to be replaced"):
+        job.rollout(settings, wait=False)
+    assert client.keys() == []
+
+
+def test_a_namespace_of_another_declaration_is_refused(
+    settings: Settings, old: Owner, client: Any
+) -> None:
+    RedisStore(client, "new", 0xDEF).claim()
+    with pytest.raises(FingerprintMismatch, match=r"set store\.namespace to a new name"):
+        job.rollout(settings, wait=False)
+    with pytest.raises(InputError, match="no roll-out to it was begun"):
+        job.status(settings)
+
+
+def test_it_is_called_off_and_can_be_begun_again(
+    settings: Settings, old: Owner, client: Any
+) -> None:
+    assert job.rollout(settings, wait=False).step == "switch"
+    assert job.cancel(settings) == job.CalledOff("new", "old")
+    assert RedisStore(client, "old", 0).shares_group_with() == ("", "")
+    with pytest.raises(InputError, match="no roll-out to it was begun"):
+        job.status(settings)
+    assert job.rollout(settings, wait=False).step == "switch"
+
+
+def test_a_record_that_another_program_wrote_is_one_line(
+    settings: Settings, old: Owner, client: Any
+) -> None:
+    client.set("new:rollout", "{}")
+    with pytest.raises(InputError, match="not what this release writes"):
+        job.status(settings)
+
+
+def test_the_command_line_ends_with_1_until_it_is_done(config: Path, old: Owner) -> None:
+    text = config.read_text() + '[store]\nnamespace = "new"\n'
+    new = config.with_name("new.toml")
+    new.write_text(text)
+    ran = CliRunner().invoke(cli.app, ["rollout", "-c", str(new), "--no-wait", "--json"])
+    assert ran.exit_code == 1, ran.output
+    assert json.loads(ran.stdout)["step"] == "switch"
+    both = CliRunner().invoke(cli.app, ["rollout", "-c", str(new), "--status", "--cancel"])
+    assert both.exit_code == 2
+    words = CliRunner().invoke(cli.app, ["rollout", "-c", str(new), "--status"])
+    assert words.exit_code == 1
+    assert "in place of old: next step: switch" in words.stdout
+    assert "restart each member" in words.stdout
