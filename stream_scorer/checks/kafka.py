@@ -14,6 +14,9 @@ from stream_scorer.checks.record_sample import sample_findings
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import FRESH_START, Halt, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
+from stream_scorer.io.stores.bound_namespace import BoundNamespace
+from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.live.consumer import redis_client
 from stream_scorer.settings.topics import (
     TopicPlan,
     retention_in_words,
@@ -109,11 +112,32 @@ def _bound(
     """Whether the group's offsets are another namespace's."""
     group, namespace = settings.kafka.group_id, settings.store.namespace
     others = {p.namespace for p in positions.values() if p.namespace} - {namespace}
-    if others:
+    partner = _partner(settings) if others else ""
+    if others == {partner}:
+        theirs = sum(p.namespace == partner for p in positions.values())
+        yield Finding(
+            f"roll-out of {group}",
+            f"{namespace} and {partner} share the group until it ends: {theirs} of "
+            f"{len(positions)} partitions are read for {partner}",
+        )
+    elif others:
         names = ", ".join(sorted(others))
         remedy = f"stop the members of {names}; then `run` moves the group to {namespace}"
         found = f"reads for namespace {names}, the config names {namespace}"
         yield Finding(f"group {group}", found, f"{remedy}; or {FRESH_START}")
+
+
+def _partner(settings: Settings) -> str:
+    """The namespace that this one shares its group with while a roll-out lasts, "" for none."""
+    try:
+        server = RedisServer(redis_client(settings))
+        try:
+            namespace = settings.store.namespace
+            return BoundNamespace(server, namespace, 0).shares_group_with()[0]
+        finally:
+            server.close()
+    except StreamScorerError:
+        return ""  # said by the checks of Redis
 
 
 def _group(group: str, positions: Mapping[TopicPartition, GroupPosition]) -> Finding:

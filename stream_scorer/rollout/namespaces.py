@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.errors import ConfigError, InputError, StreamScorerError
 from stream_scorer.io.kafka.admin import KafkaAdmin, Topic
 from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.stores.namespaces import (
@@ -19,6 +19,7 @@ from stream_scorer.io.stores.namespaces import (
     newest_offsets,
     stored_namespaces,
 )
+from stream_scorer.io.stores.redis_errors import NEEDS_ONE_SERVER
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.live.consumer import redis_client
 from stream_scorer.progress import progress
@@ -187,6 +188,11 @@ def is_served(admin: KafkaAdmin, namespace: StoredNamespace, group: str, topic: 
 
 
 def _scanned(server: RedisServer) -> dict[str, StoredNamespace]:
+    if server.info("cluster").get("cluster_enabled"):
+        # It has a part of the keys only: half of a namespace would be listed, or deleted.
+        raise ConfigError(
+            "redis.url", server.address, f"this is a node of a Redis Cluster, {NEEDS_ONE_SERVER}"
+        )
     keys = int(server.ask(server.client.dbsize))
     with progress("looking at keys", keys) as meter:
         return stored_namespaces(server, _counted(meter.advance))

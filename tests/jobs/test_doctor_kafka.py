@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from stream_scorer.checks.finding import Finding
-from stream_scorer.checks.kafka import kafka_findings
+from stream_scorer.checks.kafka import _bound, kafka_findings
 from stream_scorer.checks.record_sample import sample_findings
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.events.partitioners import partition_of_key
-from stream_scorer.demo.embedded import EmbeddedKafka
+from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.io.kafka import newest_records
+from stream_scorer.io.kafka.admin import GroupPosition
 from stream_scorer.io.kafka.producer import BY_KEY, ConfirmedProducer
 from stream_scorer.io.kafka.topic_reader import TopicReader
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.settings.tree import Settings
 
 
@@ -183,4 +186,22 @@ def test_brokers_that_accept_and_never_answer_are_one_line(settings: Settings) -
         servers = f"127.0.0.1:{listener.getsockname()[1]}"
         (found,) = kafka_findings(with_kafka(settings, bootstrap_servers=servers))
     assert servers in found.found
+    assert not found.ok
+
+
+def test_a_roll_out_that_lasts_is_no_problem_and_a_third_namespace_is(
+    settings: Settings, redis_server: EmbeddedRedis
+) -> None:
+    topic = settings.kafka.input_topic
+    named = {
+        (topic, p): GroupPosition(0, 9, 9, name) for p, name in enumerate(("next", "stream-scorer"))
+    }
+    (found,) = _bound(settings, named)
+    assert "stop the members of next" in str(found.remedy)
+    with redis.Redis(port=redis_server.port) as client:
+        RedisStore(client, settings.store.namespace, 0).share_group_with("next", "1")
+    (found,) = _bound(settings, named)
+    assert found.ok
+    assert found.found.endswith("1 of 2 partitions are read for next")
+    (found,) = _bound(settings, {**named, (topic, 2): GroupPosition(0, 9, 9, "third")})
     assert not found.ok

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from stream_scorer import cli
 from stream_scorer.demo.embedded import EmbeddedRedis
-from stream_scorer.errors import BusUnavailable, InputError
+from stream_scorer.errors import BusUnavailable, ConfigError, InputError
 from stream_scorer.io.kafka.admin import GroupPosition, Topic
 from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.rollout import namespaces as job
 from stream_scorer.settings.tree import Settings
 
@@ -175,3 +176,12 @@ def test_the_configs_own_namespace_is_refused(
     RedisStore(redis.Redis.from_url(settings.redis.url), "new", 0xABC).claim()
     with pytest.raises(InputError, match="of this config, which `run` reads into"):
         drop("new")
+
+
+def test_a_node_of_a_cluster_is_refused_because_it_has_a_part_of_the_keys(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.load(config, environment={})
+    monkeypatch.setattr(RedisServer, "info", lambda _self, _section: {"cluster_enabled": 1})
+    with pytest.raises(ConfigError, match="this is a node of a Redis Cluster"):
+        job.list_namespaces(settings)
