@@ -2,7 +2,10 @@
 
 `background` is its own thread: it sends heartbeats, joins again when the group changes and leaves
 when the application has not polled for too long, while the application is busy. Callbacks wait
-until the application polls.
+until the application polls. A commit that is not waited for is sent by that thread as well: with
+the member id and generation of that moment, behind a request to join that the coordinator holds
+open, and later where the coordinator is out of reach. Its answer, too, waits until the application
+polls.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from simulated_log import COMMITTED, OPEN, Broker, TopicPartition, failure
 if TYPE_CHECKING:
     from world import World
 
+COMMIT_SENT_AT_ONCE = 0.7  # how often, before the application goes on
 HANDED_OUT_PAUSED = 0.3  # how often
 EVICTED_MEANWHILE = 0.2
 COMMIT_SECONDS = 10.0  # after which a commit gives up
+DEFERRED_SECONDS = 45.0  # so long a commit waits for the coordinator to come back
 Callback = Callable[[Any, list[KafkaPartition]], None]
 
 
@@ -67,6 +72,17 @@ class SimulatedMessage:
         return None
 
 
+@dataclass
+class Commit:
+    """One that is on its way, until `answer` says how it ended."""
+
+    offsets: dict[TopicPartition, tuple[int, int, str]]
+    sent_at: float
+    lost: str | None  # as of World.client_call
+    member: tuple[str, int] | None = None  # once it is sent: whose it is
+    answer: KafkaError | None = None
+
+
 class SimulatedConsumer:
     """The methods that the product uses."""
 
@@ -84,6 +100,9 @@ class SimulatedConsumer:
         self._waiting: list[tuple[str, list[TopicPartition]]] = []  # callbacks to come
         self._messages: list[SimulatedMessage] = []  # errors to come
         self._rejoin = False
+        self._on_commit = config.get("on_commit", lambda *_: None)
+        self._commits: list[Commit] = []  # in the order in which they reach the coordinator
+        self._answered: list[Commit] = []  # callbacks to come
         self._polled_at = world.scheduler.now
         self.cut_off_until = 0.0  # from the group's coordinator
         world.clients.append(self)
@@ -111,6 +130,7 @@ class SimulatedConsumer:
         found: list[SimulatedMessage] = []
         while True:
             self._polled_at, self._left = clock.now, False
+            self._serve_commits()
             self._serve_callbacks()
             found += self._messages
             self._messages = []
@@ -184,21 +204,17 @@ class SimulatedConsumer:
         log = self._broker.logs[partition.topic, partition.partition]
         return log.first, log.stable_end
 
-    def commit(
-        self, *, offsets: Sequence[KafkaPartition], asynchronous: bool = True
-    ) -> list[KafkaPartition] | None:
+    def commit(self, *, offsets: Sequence[KafkaPartition], asynchronous: bool = True) -> None:
         """Fails as a whole: the group does not know the member, or its generation is over."""
-        member = self._member_id, self._generation
         named = {(p.topic, p.partition): (p.offset, _epoch(p), p.metadata or "") for p in offsets}
         lost = self._call("commit")
-        if lost == "before" or self.is_cut_off():
-            self._world.scheduler.sleep(COMMIT_SECONDS)
-            raise failure(KafkaError._TIMED_OUT, retriable=True)
-        self._group.commit(named, *member)
-        if lost == "after":
-            raise failure(KafkaError._TIMED_OUT, retriable=True)
-        self._call("commit answered")
-        return None if asynchronous else list(offsets)
+        commit = Commit(named, self._world.scheduler.now, lost)
+        self._commits.append(commit)
+        if not asynchronous:
+            self._world.misused("a commit was waited for")
+        if self._world.random.random() < COMMIT_SENT_AT_ONCE:
+            self.send_commits()
+        self._call("commit sent")
 
     def memberid(self) -> str:
         found = self._member_id
@@ -211,8 +227,13 @@ class SimulatedConsumer:
 
     def close(self) -> None:
         self._call("close")
+        self._serve_commits()
         if self._in_group:
             self._callbacks["revoke"](self, self._partitions(self._in_group))
+        while self._commits:  # it waits for their answers
+            self.send_commits()
+            if self._commits:
+                self._world.scheduler.sleep(0.2)
         self._closed = True
         self._group.leave(self._member_id, self._world.scheduler.now)
 
@@ -223,7 +244,10 @@ class SimulatedConsumer:
         alive = process is None or not (process.ended or process.dead)
         if not alive or self._closed or not self._subscribed:
             return
-        if (process is not None and process.suspended_until > now) or self.is_cut_off():
+        if process is not None and process.suspended_until > now:
+            return
+        self.send_commits()
+        if self.is_cut_off():
             return
         try:
             self._keep_membership(now)
@@ -237,6 +261,40 @@ class SimulatedConsumer:
             # librdkafka finds out by a heartbeat, or by joining: then nobody is called back.
             if self._in_group and self._world.random.random() < 0.5:
                 self._lose()
+
+    def send_commits(self) -> None:
+        """Bring the commits that are due to the coordinator, each after the ones before it."""
+        while self._commits:
+            commit, now = self._commits[0], self._world.scheduler.now
+            away = self.is_cut_off() or commit.lost == "before"
+            if away and commit.member is None and now < commit.sent_at + DEFERRED_SECONDS:
+                if commit.lost != "before":
+                    return  # not sent yet: it will be that of the member of then
+                if now < commit.sent_at + COMMIT_SECONDS:
+                    return
+            if away:
+                commit.answer = KafkaError(KafkaError._TIMED_OUT)
+            else:
+                if commit.member is None:
+                    commit.member = self._member_id, self._generation
+                if self._group.holds_open(commit.member[0]):
+                    return  # the broker answers a connection's requests one after the other
+                try:
+                    self._group.commit(commit.offsets, *commit.member)
+                    if commit.lost == "after":
+                        commit.answer = KafkaError(KafkaError._TIMED_OUT)
+                except KafkaException as error:
+                    commit.answer = error.args[0]
+            self._answered.append(self._commits.pop(0))
+
+    def _serve_commits(self) -> None:
+        while self._answered:
+            commit = self._answered.pop(0)
+            offsets = [
+                KafkaPartition(topic, number, offset, leader_epoch=epoch, metadata=metadata)
+                for (topic, number), (offset, epoch, metadata) in commit.offsets.items()
+            ]
+            self._on_commit(commit.answer, offsets)
 
     def is_cut_off(self) -> bool:
         return self.cut_off_until > self._world.scheduler.now
@@ -254,7 +312,8 @@ class SimulatedConsumer:
             return
         if self._member_id:
             self._group.heartbeat(self._member_id, self._generation, now)
-        if not self._waiting and (self._rejoin or not self._member_id):
+        # What it gave up it lets go only when its commits were answered.
+        if not self._waiting and not self._commits and (self._rejoin or not self._member_id):
             self._join(now)
         if self._waiting or not self._member_id:
             return

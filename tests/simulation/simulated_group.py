@@ -61,6 +61,11 @@ class Group:
         elif member.generation not in (generation, self.generation):
             raise failure(KafkaError.ILLEGAL_GENERATION)
 
+    def holds_open(self, member_id: str) -> bool:
+        """Whether this member's request to join is not answered yet: others are waited for."""
+        member = self.members.get(member_id)
+        return self.rebalancing and member is not None and member.joined
+
     def assignment(self, member_id: str) -> tuple[int, set[TopicPartition]] | None:
         """Generation and partitions, None while a rebalance goes on."""
         if self.rebalancing:

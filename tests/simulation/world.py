@@ -35,7 +35,7 @@ QUIET_SECONDS = 12.0  # in which an idle consumer looks at Redis at least twice
 # Where faults do most harm: half of them come just before the next call of one of these names.
 MOMENTS = (
     "committed", "committed answered", "watermark offsets", "rebalance callback", "commit",
-    "commit answered", "flush", "flush answered", "between two records", "send offsets",
+    "commit sent", "flush", "flush answered", "between two records", "send offsets",
     "send offsets answered", "commit transaction", "commit transaction answered",
     "abort transaction", "init transactions", "MGET", "MGET answered", "EVALSHA",
     "EVALSHA answered", "first evalsha answered", "SCRIPT LOAD", "GET answered",

@@ -1,11 +1,13 @@
 """Events from Kafka: group membership, where to start, and offsets.
 
 A rebalance callback only notes which partitions came and went. Partitions that came are read once
-`poll` has found where to start (start_offset.py): outside the callback an error can be raised and
-the attempt repeated. `auto.offset.reset` is "error", so nothing is skipped silently. Offsets are
-committed by `commit`, which the pipeline calls last, after everything is saved and published; a
-commit that a rebalance interrupted is tried again before its partition is given up. Where the group
-has no offset yet, the start itself is committed before anything is read.
+`poll` has found where to start (start_lookup.py, start_offset.py): outside the callback an error
+can be raised and the attempt repeated, and the others are read on meanwhile. `auto.offset.reset` is
+"error", so nothing is skipped silently. Offsets are committed by `commit`, which the pipeline calls
+last, after everything is saved and published. It does not wait for the answer, since the group's
+coordinator may hold it back for as long as the group rebalances. The client itself waits for the
+answers that are still to come before it lets a partition go or leaves the group. Where the group
+has no offset yet, the start itself is committed, and the answer awaited, before anything is read.
 """
 
 from __future__ import annotations
@@ -20,20 +22,25 @@ from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
-from stream_scorer.errors import BusUnavailable, Halt
+from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import Rights, ask
-from stream_scorer.io.kafka.group_offsets import NOBODY, REQUEST_SECONDS, GroupOffsets, Owner
+from stream_scorer.io.kafka.group_offsets import NOBODY, GroupOffsets, Owner
 from stream_scorer.io.kafka.lag import Lag
 from stream_scorer.io.kafka.leader_epochs import UNKNOWN_EPOCH, seek_with_epochs
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
+from stream_scorer.io.kafka.start_lookup import StartLookup, log_range
 from stream_scorer.io.kafka.start_offset import check_in_log, logged_start
 
 log = logging.getLogger(__name__)
 
 WAIT_SLICE_SECONDS = 0.1  # a waiting member serves rebalances this often
+# A coordinator in good health answers sooner, and what else is read may wait so long.
+LOOKUP_SECONDS = 0.1
+LOOKUP_AGAIN_SECONDS = 0.5  # after a lookup that failed
+CLOSE_SECONDS = 12.0  # a lookup ends before, by its own time limits
 
 FIXED_PROPERTIES: dict[str, str | int] = {
     # An offset may be committed only when the store has the events and the topic the scores.
@@ -84,6 +91,10 @@ class KafkaSource:
         self._in_transaction = in_transaction
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
+        self._lookup: StartLookup | None = None  # of some of them
+        self._next_lookup = 0.0
+        # Of those, where the start is known and the group does not have it yet.
+        self._first: dict[TopicPartition, int] = {}
         self._offsets = GroupOffsets(owner, partner)
         self._lag = Lag()
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
@@ -93,7 +104,7 @@ class KafkaSource:
         )
         self._errors = ConsumerErrors(on_error, rights)
         self._closed = False
-        config = {**properties, **FIXED_PROPERTIES}
+        config = {**properties, **FIXED_PROPERTIES, "on_commit": self._offsets.answered}
         self._topic, self._joined = topic, False
         self._consumer = Connected(Consumer, config, self._errors.on_client_error).client
 
@@ -115,14 +126,15 @@ class KafkaSource:
         StoreUnavailable (call again), HistoryGone, Halt.
         """
         self.join()
+        self._offsets.raise_failure()
         self._start_pending()
         held, self._held = self._held, []
         messages = held + self._consume(self._max_events - len(held), self._max_age_seconds)
         self._errors.raise_failure()
-        if not messages:
-            # What a rebalance refused; with the next event it might wait for hours, and all that
-            # time the group would seem to lag, and a successor would read it again.
-            self._commit_waiting()
+        # What a rebalance refused, or what came while another commit was on its way; with the next
+        # event it might wait for hours, and all that time the group would seem to lag, and a
+        # successor would read it again.
+        self._commit_waiting()
         return self._batch(messages)
 
     def owned(self, records: RecordBatch) -> RecordBatch:
@@ -139,15 +151,17 @@ class KafkaSource:
         return records.take(np.flatnonzero(rows))
 
     def committed(self) -> Mapping[TopicPartition, int]:
-        """The committed offset of each partition that is read: all below it is published."""
-        return self._offsets.committed
+        """For each partition that is read the offset below which all is published: committed, or
+        given to `commit`."""
+        return self._offsets.published
 
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
-        """Commit, and wait for the answer; only partitions still held. Raises BusUnavailable.
+        """All below these is published: send them; only partitions still held.
 
-        Where the group is changing the offsets are kept, and committed with the next ones, by a
-        `poll` that finds no records, or when their partition is given up. An offset below the
-        committed one is left out. Where a transaction has committed them, they are only remembered.
+        The answer comes with a later `poll`, which raises what a commit failed with. While another
+        commit is on its way, and where the group is changing, the offsets are kept: a later `poll`
+        sends them, or they are committed when their partition is given up. An offset below an
+        earlier one is left out. Where a transaction has committed them, they are only remembered.
         """
         mine = {tp: o for tp, o in next_offsets.items() if tp in self._next}
         if self._in_transaction is not None:
@@ -159,16 +173,15 @@ class KafkaSource:
     def _commit_waiting(self) -> None:
         # A client that was evicted joins again on a thread of its own, and commits as the new
         # member: the group would accept offsets of partitions that another has read on from.
-        if self._membership.is_current(self._consumer):
-            self._offsets.commit(self._consumer, self._offsets.waiting())
+        if self._offsets.waiting() and self._membership.is_current(self._consumer):
+            self._offsets.send(self._consumer)
 
     def seek(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Read on from `next_offsets`; partitions not held are ignored. Raises HistoryGone."""
         mine = {tp: o for tp, o in next_offsets.items() if tp in self._next}
         for tp, offset in mine.items():
-            check_in_log(tp, offset, self._log_range(tp))
+            check_in_log(tp, offset, log_range(self._consumer, tp))
         self._held = [m for m in self._held if partition_of(m) not in mine]
-        self._offsets.withdraw(mine)
         # Not by the client's own seek: assigning anew also drops what was fetched already.
         ask("seeking", self._consumer.incremental_unassign, [KafkaPartition(*tp) for tp in mine])
         self._read_from(mine)
@@ -208,6 +221,12 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group. Only what was passed to `commit` is committed."""
         if not self._closed:
+            if self._lookup is not None:
+                # The client may not be closed while it is asked something.
+                self._lookup.finished(CLOSE_SECONDS)
+            if self._membership.is_current(self._consumer):
+                self._send_last(self._offsets.waiting())
+            self._offsets.withdraw(self._offsets.waiting())
             self._closed = True
             self._consumer.close()
 
@@ -250,44 +269,68 @@ class KafkaSource:
         return batch
 
     def _start_pending(self) -> None:
-        """Find where to start the newly assigned partitions, and read from there."""
-        partitions = sorted(self._pending)
+        """Find where to start the newly assigned partitions, and read from there.
+
+        Never waits for longer than `LOOKUP_SECONDS`, as long as others are read.
+        """
+        unknown = self._pending - self._first.keys()
+        if unknown and self._lookup is None and time.monotonic() >= self._next_lookup:
+            self._lookup = StartLookup(self._consumer, unknown)
+            self._lookup.finished(LOOKUP_SECONDS)
+        if self._lookup is not None and self._lookup.finished():
+            lookup, self._lookup = self._lookup, None
+            try:
+                self._start_found(lookup)
+            except BusUnavailable as error:
+                self._next_lookup = time.monotonic() + LOOKUP_AGAIN_SECONDS
+                # Where nothing else is read, the loop waits and tries again.
+                if not self._next or isinstance(error, ClientLost):
+                    raise
+                log.warning("%s; partitions that came are not read yet", error)
+        self._start_committed()
+
+    def _start_found(self, lookup: StartLookup) -> None:
+        partitions = lookup.partitions
+        answers, ranges = lookup.answers()
         if not partitions:
             return
         marks = self._positions.watermarks(partitions)
         for tp, (offset, epoch) in self._positions.watermark_epochs(partitions).items():
             if marks.get(tp) == offset:
                 self._offsets.epochs.know(tp, offset, epoch)
-        committed = self._offsets.ask(self._consumer, partitions)
+        committed = self._offsets.known(answers)
         starts = {
-            tp: logged_start(tp, committed.get(tp), marks.get(tp), self._log_range(tp))
-            for tp in partitions
+            tp: logged_start(tp, committed.get(tp), marks.get(tp), ranges[tp]) for tp in partitions
         }
         self._positions.begin(starts)
         own = {tp: o for tp, o in committed.items() if tp not in self._offsets.partners}
-        self._offsets.committed |= own
+        self._offsets.begin(own)
         new = {tp: committed.get(tp, o) for tp, o in starts.items() if tp not in own}
-        self._commit_starts(new)
-        self._read_from(starts)
-        self._pending.clear()
-
-    def _commit_starts(self, starts: dict[TopicPartition, int]) -> None:
-        """Commit the group's first offsets before anything is read.
-
-        A crash between the first save and the first commit would otherwise leave only the
-        watermark to start from, which lies past events whose propensities and dead letters
-        nobody has published.
-        """
         if self._in_transaction is None:
-            # As in `_commit_waiting`: an evicted client may have joined again since the group was
-            # asked which offsets it has, and by now it may have others.
-            is_member = self._membership.is_current(self._consumer)
-            self._offsets.commit_starts(self._consumer, starts, is_member=is_member)
-        elif starts:
+            # Before anything is read: a crash between the first save and the first commit would
+            # otherwise leave only the watermark to start from, which lies past events whose
+            # propensities and dead letters nobody has published.
+            self._offsets.add_starts(new)
+            self._first |= {tp: starts[tp] for tp in new}
+        elif new:
             # Also a member that is evicted right now must not take later offsets back, and only
             # offsets of a transaction are bound to the membership of the last rebalance.
-            self._in_transaction(starts)
-            self._offsets.note(starts)
+            self._in_transaction(new)
+            self._offsets.note(new)
+        ready = {tp: o for tp, o in starts.items() if tp not in self._first}
+        self._pending -= ready.keys()
+        if ready:
+            self._read_from(ready)
+        self._commit_waiting()
+
+    def _start_committed(self) -> None:
+        """Read the partitions whose first offset the group has by now."""
+        ready = {tp: o for tp, o in self._first.items() if tp in self._offsets.committed}
+        for tp in ready:
+            del self._first[tp]
+        self._pending -= ready.keys()
+        if ready:
+            self._read_from(ready)
 
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
         partitions = [KafkaPartition(*tp, offset) for tp, offset in starts.items()]
@@ -304,11 +347,6 @@ class KafkaSource:
         self._next |= starts
         self._lag.begin_anew(starts)
 
-    def _log_range(self, tp: TopicPartition) -> tuple[int, int]:
-        query = self._consumer.get_watermark_offsets
-        low, high = ask("reading a log's range", query, KafkaPartition(*tp), REQUEST_SECONDS)
-        return low, high
-
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         # An empty assignment ends the rebalance; `_start_pending` adds the real ones.
         consumer.incremental_assign([])
@@ -319,10 +357,7 @@ class KafkaSource:
     def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         self._renew_membership(consumer)
         mine = [(p.topic, p.partition) for p in partitions]
-        try:
-            self._offsets.commit(consumer, mine)
-        except (BusUnavailable, Halt) as error:
-            log.warning("the next owner will read some events again: %s", error)
+        self._send_last(mine)
         self._give_up(consumer, mine)
         log.info("partitions revoked: %s", _listing(partitions))
 
@@ -334,6 +369,13 @@ class KafkaSource:
             _listing(partitions),
         )
 
+    def _send_last(self, partitions: list[TopicPartition]) -> None:
+        """Commit what is still to be committed of partitions that are given up."""
+        try:
+            self._offsets.send_last(self._consumer, partitions)
+        except (BusUnavailable, Halt) as error:
+            log.warning("the next owner will read some events again: %s", error)
+
     def _renew_membership(self, consumer: Consumer) -> None:
         if self._closed:  # leaving the group: nothing more will be read or committed
             return
@@ -342,6 +384,9 @@ class KafkaSource:
         # Another member may have read and committed meanwhile. What still waits, also the start of
         # a partition that is not read yet, would take the group's offsets back.
         self._offsets.withdraw(self._offsets.waiting())
+        self._first.clear()
+        if self._lookup is not None:
+            self._lookup.discard(self._pending)
         if self._next:
             # The group assigned the same partitions again without a revocation. Another member may
             # have read and committed them meanwhile, so their start must be found anew.
@@ -359,6 +404,9 @@ class KafkaSource:
         for tp in partitions:
             self._pending.discard(tp)
             self._next.pop(tp, None)
+            self._first.pop(tp, None)
+        if self._lookup is not None:
+            self._lookup.discard(partitions)
         self._offsets.forget(partitions)
         left = [KafkaPartition(*tp) for tp in reading]
         try:

@@ -417,8 +417,7 @@ def test_start_is_not_committed_by_a_client_that_joined_again_by_itself(
     scenario = scenarios["start-later"]
     with monkeypatch.context() as evicted:
         evicted.setattr(Membership, "is_current", lambda *_: False)
-        with pytest.raises(BusUnavailable, match="first offsets are not committed yet"):
-            scenario.read(10)
+        assert sum(len(scenario.source.poll()) for _ in range(20)) == 0
         assert scenario.committed() < 0
     assert len(scenario.read(10)) == 10
 
