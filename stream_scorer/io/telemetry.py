@@ -117,6 +117,45 @@ class Metrics:
             ["error"],
             registry=r,
         )
+        self.challenger_on = Gauge(
+            "stream_scorer_challenger_on",
+            "Whether the challenger works: 0 where it failed or is the active model now",
+            ["model_version", "mode"],
+            registry=r,
+        )
+        self.challenger_customers = Counter(
+            "stream_scorer_challenger_customers",
+            "Customers, by what the challenger did with them: compared or skipped by a shadow, "
+            "served by a canary",
+            ["outcome"],
+            registry=r,
+        )
+        self.challenger_failures = Counter(
+            "stream_scorer_challenger_failures",
+            "Times that the challenger failed and was switched off until the next start",
+            registry=r,
+        )
+        self.challenger_agreement = Gauge(
+            "stream_scorer_challenger_agreement",
+            "Of the last report of a shadow: the mean share of the top k that both models chose "
+            "(overlap), and the share of customers with the same top k in the same order "
+            "(same_order)",
+            ["measure"],
+            registry=r,
+        )
+        self.challenger_difference = Gauge(
+            "stream_scorer_challenger_difference",
+            "Of the last report of a shadow: the challenger's probabilities minus the active "
+            "model's; all measures but mean are of the absolute difference",
+            ["measure"],
+            registry=r,
+        )
+        self.challenger_seconds = Gauge(
+            "stream_scorer_challenger_seconds_per_customer",
+            "Of the last report: time that each model's engine took to score one customer",
+            ["model"],
+            registry=r,
+        )
         self.last_batch = Gauge(
             "stream_scorer_last_batch_timestamp_seconds",
             "When the last micro-batch was finished",

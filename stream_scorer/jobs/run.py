@@ -6,6 +6,7 @@ import logging
 
 from stream_scorer.io.metrics_endpoint import MetricsEndpoint
 from stream_scorer.io.telemetry import Metrics
+from stream_scorer.live.challenger_report import challenger_reports
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Loop, Totals
 from stream_scorer.live.stop import Stop
@@ -56,8 +57,13 @@ def _run(settings: Settings, stop: Stop) -> Totals:
             try:
                 consumer.join()
                 window = settings.dead_letter_window(live=True)
-                loop = Loop(consumer, window, metrics, stop)
-                loop.run()
+                reports = challenger_reports(consumer.scoring.challenger, metrics)
+                loop = Loop(consumer, window, metrics, stop, reports)
+                try:
+                    loop.run()
+                finally:
+                    for report in reports:
+                        report.finish()
             finally:
                 consumer.leave()  # here, as it may take long
         totals = loop.totals

@@ -33,6 +33,7 @@ from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.store import Store
+from stream_scorer.live.challenger import open_challenger
 from stream_scorer.live.counting_rules import bind_rules, rules_text
 from stream_scorer.live.group_binding import bind_group, check_binding
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
@@ -107,7 +108,7 @@ class Consumer:
         self.model = artefact.load(settings.model.path, self.space.fingerprint)
         self.scoring = Scoring(
             open_engine(self.model, settings.model.engine), self.space, settings.publish_policy(),
-            clock_ms,
+            clock_ms, open_challenger(settings, self.space, self.model),
         )  # fmt: skip
         self.store = open_store(settings, self.space)
         self._closing, self._membership = ExitStack(), ExitStack()
@@ -186,9 +187,14 @@ class Consumer:
     def warm_up(self) -> None:
         """Process one made-up event, so that no partition waits while kernels are compiled and the
         model is bound."""
+        challenger = self.scoring.challenger
         self.scoring.engine.warm_up(self.settings.batch.max_events)
+        if challenger is not None:
+            challenger.engine.warm_up(self.settings.batch.max_events)
         rehearsal = _Rehearsal(self.settings.events.event_types[0])
         self._pipeline(rehearsal, MemoryStore(self.space.fingerprint), rehearsal).step()
+        if challenger is not None:
+            challenger.start_measuring()  # without the made-up event
 
     def _owner(self) -> Owner:
         return Owner(self.settings.store.namespace, self.store.identity)

@@ -124,6 +124,8 @@ class Pipeline:
             # exactly_once the transaction of `deliver` has committed already, and this does
             # nothing.
             self._source.commit(commits)
+        # Nobody waits for a challenger in the shadow.
+        self._scoring.compare(report)
         report.customers, report.propensities = len(states), len(values)
         self._count_all_attempts(report)
         self._unfinished = None

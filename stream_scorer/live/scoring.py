@@ -1,28 +1,56 @@
 """From customers' states to output records: CSR matrix, engine, selection, Avro.
 
 A micro-batch and a refresh share this code, so a customer's propensities do not depend on what led
-to their being computed. The engine can be replaced between two micro-batches.
+to their being computed. The engine can be replaced between two micro-batches. A challenger, where
+there is one, scores beside it (challenger.py).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
 
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
-from stream_scorer.core.events.batch import Int64, TopicPartition
+from stream_scorer.core.events.batch import Int32, Int64, TopicPartition
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.space import FeatureSpace
-from stream_scorer.core.features.state import CustomerStates, source_positions
+from stream_scorer.core.features.state import CustomerStates, Float32, source_positions
 from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
 from stream_scorer.io.batch_report import BatchReport
+from stream_scorer.live.challenger import Challenger
 from stream_scorer.model.engines.engine import Engine
+
+
+class _Heads(NamedTuple):
+    """What records hold beside propensities, as the encoder takes it."""
+
+    keys: list[bytes]
+    as_of_ms: Int64
+    scored_at_ms: int
+    partitions: list[TopicPartition]
+    partition_index: Int32
+    offsets: Int64
+
+    def take(self, rows: Int64) -> _Heads:
+        """Only those of `rows` (k,)."""
+        return self._replace(
+            keys=[self.keys[row] for row in rows.tolist()],
+            as_of_ms=self.as_of_ms[rows],
+            partition_index=self.partition_index[rows],
+            offsets=self.offsets[rows],
+        )
 
 
 class Scoring:
     """Scores states with one engine at a time. Not thread-safe.
 
     publish: what of a customer's propensities becomes part of the record. clock_ms: now, in ms
-    since 1970 UTC, the moment of scoring that records carry.
+    since 1970 UTC, the moment of scoring that records carry. challenger: a second model of the same
+    declaration.
     """
 
     def __init__(
@@ -31,16 +59,20 @@ class Scoring:
         space: FeatureSpace,
         publish: PublishPolicy,
         clock_ms: Callable[[], int],
+        challenger: Challenger | None = None,
     ) -> None:
         self._space, self._publish, self._clock_ms = space, publish, clock_ms
+        self.challenger = challenger
+        if challenger is not None:
+            self._challengers_encoder = self._encoder_of(challenger.engine)
         self.serve(engine)
 
     def serve(self, engine: Engine) -> None:
         """Score with `engine`, which is of the same declaration, from now on."""
         self.engine = engine
-        self._encoder = PropensityEncoder(
-            engine.categories, engine.classes, engine.model_version, self._space.fingerprint_hex
-        )
+        self._encoder = self._encoder_of(engine)
+        if self.challenger is not None:
+            self.challenger.beside(engine)
 
     def records(
         self,
@@ -49,19 +81,64 @@ class Scoring:
         partitions: list[TopicPartition],
         report: BatchReport,
     ) -> tuple[list[bytes], list[bytes]]:
-        """Keys and values of the output records, one for each of the B customers.
+        """Keys and values of the output records, one for each of the B customers, in their order.
 
         as_of_ms: (B,) int64, the moment that customer i is scored as of. partitions: those that a
         record's source may be of. Adds to report's seconds.
         """
         with report.stage("csr"):
             matrix = csr.build(states, self._space, as_of_ms)
+        canary, theirs = self._canary(states.customer_ids, matrix, report)
         with report.stage("score"):
-            scores = self.engine.score(matrix)
+            others = np.delete(np.arange(len(states)), canary)
+            ours = matrix[others] if len(canary) else matrix
+            started = time.perf_counter()
+            scores = self.engine.score(ours)
+            if self.challenger is not None:
+                self.challenger.keep(ours, scores, time.perf_counter() - started)
         with report.stage("encode"):
             index, offsets = source_positions(states, partitions)
             keys = [customer_id.encode() for customer_id in states.customer_ids]
-            head = (keys, as_of_ms, self._clock_ms(), partitions, index, offsets)
-            if self._publish.mode == "all":
-                return keys, self._encoder.encode_all(*head, published_in_full(scores))
-            return keys, self._encoder.encode_entries(*head, *select(scores, self._publish))
+            heads = _Heads(keys, as_of_ms, self._clock_ms(), partitions, index, offsets)
+            if theirs is None:
+                return keys, self._values(self._encoder, heads, scores)
+            values = [b""] * len(keys)
+            for rows, encoder, of_model in (
+                (others, self._encoder, scores), (canary, self._challengers_encoder, theirs),
+            ):  # fmt: skip
+                found = self._values(encoder, heads.take(rows), of_model)
+                for row, value in zip(rows.tolist(), found, strict=True):
+                    values[row] = value
+            return keys, values
+
+    def compare(self, report: BatchReport) -> None:
+        """Let a challenger in the shadow score the customers of the last call of `records`.
+
+        For after they are published and committed, so that no event waits for it.
+        """
+        if self.challenger is not None and self.challenger.mode == "shadow":
+            with report.stage("challenger"):
+                self.challenger.compare()
+
+    def _canary(
+        self, customer_ids: list[str], matrix: csr_matrix, report: BatchReport
+    ) -> tuple[Int64, Float32 | None]:
+        """The rows (k,) that the challenger serves and its scores (k, N, C); none and None where
+        there is no canary, or it failed."""
+        nobody = np.zeros(0, np.int64)
+        if self.challenger is None or self.challenger.mode != "canary":
+            return nobody, None
+        with report.stage("challenger"):
+            rows = self.challenger.canary_rows(customer_ids)
+            scores = self.challenger.serve(matrix[rows]) if len(rows) else None
+        return (nobody, None) if scores is None else (rows, scores)
+
+    def _values(self, encoder: PropensityEncoder, heads: _Heads, scores: Float32) -> list[bytes]:
+        if self._publish.mode == "all":
+            return encoder.encode_all(*heads, published_in_full(scores))
+        return encoder.encode_entries(*heads, *select(scores, self._publish))
+
+    def _encoder_of(self, engine: Engine) -> PropensityEncoder:
+        return PropensityEncoder(
+            engine.categories, engine.classes, engine.model_version, self._space.fingerprint_hex
+        )

@@ -83,6 +83,10 @@ def _moment(value: object) -> object:
     return value
 
 
+def _path_or_none(value: object) -> object:
+    return None if value == "" else value
+
+
 Moment = Annotated[str, BeforeValidator(_moment)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
@@ -151,6 +155,16 @@ class ModelSettings(Section):
     engine: Literal["mxnet", "native"] = "mxnet"
 
 
+class ChallengerSettings(Section):
+    """A second model beside the active one, scored by the engine of [model]."""
+
+    path: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
+    mode: Literal["shadow", "canary"] = "shadow"
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    salt: str = "challenger"
+    agreement_k: Count = 10
+
+
 class TelemetrySettings(Section):
     """Metrics for Prometheus (port 0: none), and the log."""
 
@@ -175,6 +189,7 @@ class Settings(Section):
     publish: PublishSettings = PublishSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     model: ModelSettings = ModelSettings()
+    challenger: ChallengerSettings = ChallengerSettings()
     training: TrainingOptions = TrainingOptions()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -278,6 +293,9 @@ def _anchor(data: dict[str, Any], directory: Path) -> None:
     model = data.setdefault("model", {})
     if isinstance(model, dict):
         model.setdefault("path", "model")
+    challenger = data.get("challenger")
+    if isinstance(challenger, dict) and challenger.get("path") == "":
+        challenger["path"] = None  # no challenger, rather than one in this directory
     config_sources.anchor_paths(data, Settings, directory)
     events = data.get("events")
     if isinstance(events, dict) and isinstance(events.get("ignored_customer_ids"), str):

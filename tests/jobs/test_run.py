@@ -39,7 +39,8 @@ from stream_scorer.live.consumer import Consumer as Parts
 from stream_scorer.live.consumer import open_store
 from stream_scorer.live.stop import Stop
 from stream_scorer.settings.connections import RedisSettings
-from stream_scorer.settings.tree import Settings
+from stream_scorer.settings.tree import ChallengerSettings, Settings
+from tests.live.test_challenger import saved
 
 MOST_POLLS = 300  # of 100 ms each
 
@@ -313,3 +314,20 @@ def test_a_member_without_partitions_claims_an_emptied_namespace_again(
         client.set(key, "0123456789abcdef")  # another declaration was faster
         with pytest.raises(FingerprintMismatch, match=r"store\.namespace"):
             consumer.verify()
+
+
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_a_challenger_runs_beside_the_active_model(
+    settings: Settings, kafka: EmbeddedKafka, run_here: Callable[..., Metrics], tmp_path: Path,
+    mode: Any,
+) -> None:  # fmt: skip
+    saved(tmp_path / "next", 5, space=settings.feature_space(), rule=settings.label_rule())
+    publish(kafka, settings.kafka.input_topic, made_up_events(200, 1))
+    challenger = ChallengerSettings(path=tmp_path / "next", mode=mode, share=0.5)
+    metrics = run_here(settings=settings.model_copy(update={"challenger": challenger}))
+    outcome = {"outcome": "compared" if mode == "shadow" else "served"}
+    found = metrics.registry.get_sample_value("stream_scorer_challenger_customers_total", outcome)
+    assert found is not None
+    assert found > 0
+    stage = {"stage": "challenger"}
+    assert metrics.registry.get_sample_value("stream_scorer_stage_seconds_count", stage)
