@@ -191,7 +191,9 @@ def drop_namespace(
                 this_pass += server.ask(partial(server.client.unlink, *batch))
             advance(len(own))
         dropped += this_pass
-    return dropped + int(server.ask(lambda: server.client.unlink(mark)))
+    dropped += int(server.ask(lambda: server.client.unlink(mark)))
+    advance(1)
+    return dropped
 
 
 def newest_offsets(watermarks: Mapping[TopicPartition, int], topic: str) -> dict[int, int]:
