@@ -21,12 +21,14 @@ from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from stream_scorer.checks.members import ModelStatus
 from stream_scorer.cli import app
 from stream_scorer.core.evaluation.backtest import Backtest
 from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.features.space import Feature
 from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry import Metrics
+from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.dead_letters import DeadLetterList, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis
@@ -68,7 +70,9 @@ RESULTS: dict[str, type[Result]] = {
     "features": FeatureColumns,
     "init": Starter,
     "models activate, models rollback": Activated,
+    "models activate, models rollback, with -c": AnnouncedModel,
     "models list": ModelList,
+    "models status": ModelStatus,
     "models verify": ModelSummary,
     "namespaces drop": DroppedNamespace,
     "namespaces list": NamespaceList,

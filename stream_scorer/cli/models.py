@@ -21,6 +21,19 @@ from stream_scorer.cli.application import (
     verb,
     wants_spark,
 )
+from stream_scorer.errors import InputError
+
+# Not from STREAM_SCORER_CONFIG: whether members switch should not follow from the environment.
+Members = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="Settings of the members that are to switch."
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(min=0, metavar="SECONDS", help="With -c: wait for members for so long; 0: not."),
+]
 
 models_app = typer.Typer(help="Model artefacts.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -132,30 +145,69 @@ def models_verify(
     show(summary, job.in_words(summary), as_json)
 
 
-@models_app.command("activate", epilog="Example: stream-scorer models activate models/2026-11-24")
+@models_app.command(
+    "activate", epilog="Example: stream-scorer models activate models/2026-11-24 -c shop.toml"
+)
 @verb
 def models_activate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model of the folder.")],
+    config: Members = None,
+    wait: Wait = 30,
     as_json: Json = False,
 ) -> None:
-    """Point DIR/active at a whole model; consumers take it when they start."""
+    """With -c: check a model and have every running member serve it, with no restart.
+
+    Without it: point DIR/active at it, which consumers take when they start.
+    """
+    if config is not None:
+        from stream_scorer.jobs import announced_models
+
+        announced = announced_models.announce(load_settings(config), model, wait)
+        show(announced, announced_models.in_words(announced), as_json, ok=announced.ok)
+        return
     from stream_scorer.jobs import models as job
 
     done = job.activate(model)
     show(done, job.activated_in_words(done), as_json)
 
 
-@models_app.command("rollback", epilog="Example: stream-scorer models rollback models/")
+@models_app.command("rollback", epilog="Example: stream-scorer models rollback -c shop.toml")
 @verb
 def models_rollback(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of models.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A folder of models; without -c.")
+    ] = None,
+    config: Members = None,
+    wait: Wait = 30,
     as_json: Json = False,
 ) -> None:
-    """Point DIR/active at the model that was active before."""
-    from stream_scorer.jobs import models as job
+    """With -c: have every running member serve the model of before, with no restart.
 
-    done = job.rollback(folder)
-    show(done, job.activated_in_words(done), as_json)
+    Without it: point DIR/active at the model that was active before.
+    """
+    if (folder is None) == (config is None):
+        remedy = "give a folder of models, or -c FILE for the members that run"
+        raise InputError("DIR", "none" if folder is None else folder, remedy)
+    if config is not None:
+        from stream_scorer.jobs import announced_models
+
+        announced = announced_models.roll_back(load_settings(config), wait)
+        show(announced, announced_models.in_words(announced), as_json, ok=announced.ok)
+    elif folder is not None:
+        from stream_scorer.jobs import models as job
+
+        done = job.rollback(folder)
+        show(done, job.activated_in_words(done), as_json)
+
+
+@models_app.command("status", epilog="Example: stream-scorer models status -c shop.toml")
+@verb
+def models_status(config: Config = None, as_json: Json = False) -> None:
+    """Which model each member serves; exit status 1 where they do not all serve the same."""
+    from stream_scorer.jobs import announced_models as job
+
+    found = job.status(load_settings(config))
+    show(found, job.words_of_status(found), as_json, ok=found.ok)
 
 
 @app.command(epilog="Example: stream-scorer bench decode score --json")

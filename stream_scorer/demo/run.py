@@ -161,7 +161,7 @@ def _stream(
     reader.finish(totals.propensities)
     published = decode_propensities(reader.values)
     judged, quality, prior_quality = judge(
-        published, scene.labels, np.array(consumer.model.manifest.category_index), prior,
+        published, scene.labels, np.array(consumer.served.model.manifest.category_index), prior,
         int(scene.stream.occurred_at_ms[-1]), scene.settings.label_rule().horizon_ms,
     )  # fmt: skip
     accounted = totals.applied + totals.duplicates + totals.dead_letters

@@ -156,6 +156,27 @@ class Metrics:
             ["model"],
             registry=r,
         )
+        self.build_info = Gauge(
+            "stream_scorer_build_info",
+            "1, with the model that is served, its feature declaration, and this program's version",
+            ["model_version", "fingerprint", "build"],
+            registry=r,
+        )
+        self.model_switches = Counter(
+            "stream_scorer_model_switches",
+            "Times that an announced model was taken while running",
+            registry=r,
+        )
+        self.refused_models = Counter(
+            "stream_scorer_refused_models",
+            "Times that an announced model could not be served here; the one before goes on",
+            registry=r,
+        )
+        self.last_model_switch_seconds = Gauge(
+            "stream_scorer_last_model_switch_seconds",
+            "From seeing an announced model to serving it, the last time",
+            registry=r,
+        )
         self.last_batch = Gauge(
             "stream_scorer_last_batch_timestamp_seconds",
             "When the last micro-batch was finished",
@@ -182,6 +203,11 @@ class Metrics:
         self.foreign_keys.inc(report.foreign_keys)
         self.split_customers.inc(report.split_customers)
         self.last_batch.set_to_current_time()
+
+    def observe_model(self, model_version: str, fingerprint: str, build: str) -> None:
+        """The model that is served from now on."""
+        self.build_info.clear()
+        self.build_info.labels(model_version, fingerprint, build).set(1)
 
     def observe_lag(self, lag: Mapping[TopicPartition, int]) -> None:
         """The lag of every partition read now; those given up are no longer shown."""

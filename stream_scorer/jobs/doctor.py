@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.kafka import kafka_findings
+from stream_scorer.checks.members import member_findings
 from stream_scorer.checks.redis import redis_findings
 from stream_scorer.errors import InputError
 from stream_scorer.model import artefact
@@ -31,7 +32,7 @@ class Diagnosis(Result):
 def doctor(settings: Settings) -> Diagnosis:
     """Every check, in turn. A server that is away is a finding, so nothing is raised for it."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _features, kafka_findings, redis_findings, _model,
+        _features, kafka_findings, redis_findings, _model, member_findings,
     )  # fmt: skip
     findings = tuple(finding for check in checks for finding in check(settings))
     return Diagnosis(all(f.ok for f in findings), findings)

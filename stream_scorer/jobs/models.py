@@ -8,25 +8,19 @@ reader sees one or the other; `previous` keeps what was active before, for a rol
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from stream_scorer import atomic
 from stream_scorer.errors import ArtefactError, StreamScorerError
+from stream_scorer.live.served_model import check_labels
 from stream_scorer.model import artefact
+from stream_scorer.model.active_link import active_name, make_active, previous_name
 from stream_scorer.model.engines.engine import engines_here, open_engine
-from stream_scorer.model.engines.golden import check_golden_batch
+from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH, check_golden_batch
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
-
-ACTIVE, PREVIOUS = "active", "previous"
-NO_GOLDEN_BATCH = (
-    "it has no golden batch, since an earlier release or a program of your own made it: whether it "
-    "is scored here as where it was trained was not checked; `train` stores one"
-)
 
 
 @dataclass(frozen=True)
@@ -90,9 +84,8 @@ def verify(model: Path, settings: Settings | None) -> ModelSummary:
     """
     wanted = None if settings is None else settings.feature_space().fingerprint
     loaded = artefact.load(model, wanted)
-    if settings is not None and settings.label_rule() != loaded.manifest.labels:
-        remedy = "it learnt other labels than [labels] in the config; train again, or change them"
-        raise ArtefactError("model", model, remedy)
+    if settings is not None:
+        check_labels(loaded, settings)
     _check_scores(loaded)
     return _summary(loaded, model)
 
@@ -112,7 +105,7 @@ def listing(folder: Path) -> ModelList:
     """Every model of the folder, whole or not. Raises ArtefactError where there is no folder."""
     if not folder.is_dir():
         raise ArtefactError("models", folder, "no such directory")
-    active = _target(folder / ACTIVE)
+    active = active_name(folder)
     found = []
     for path in sorted(folder.iterdir(), key=lambda p: (p.lstat().st_mtime, p.name)):
         # `active` and `previous` are links; names with a dot are unfinished writes.
@@ -147,14 +140,7 @@ def activate(model: Path) -> Activated:
     if model.is_symlink():
         raise ArtefactError("model", model, "is a link; name the model itself")
     golden_batch = _check_scores(artefact.load(model))
-    folder, before = model.parent, _target(model.parent / ACTIVE)
-    # Activating the active one again must not make it its own `previous`.
-    if before == model.name:
-        return Activated(model.name, _target(folder / PREVIOUS), golden_batch)
-    if before is not None:
-        _point(folder / PREVIOUS, before)
-    _point(folder / ACTIVE, model.name)
-    return Activated(model.name, before, golden_batch)
+    return Activated(model.name, make_active(model), golden_batch)
 
 
 def activated_in_words(found: Activated) -> list[str]:
@@ -165,7 +151,7 @@ def activated_in_words(found: Activated) -> list[str]:
 
 def rollback(folder: Path) -> Activated:
     """Make the model that was active before the active one; a second rollback undoes the first."""
-    before = _target(folder / PREVIOUS)
+    before = previous_name(folder)
     if before is None:
         raise ArtefactError("models", folder, "no model was active before; use `models activate`")
     return activate(folder / before)
@@ -197,19 +183,3 @@ def _summary(loaded: artefact.Artefact, path: Path) -> ModelSummary:
         written=datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds"),
         golden_batch=artefact.GOLDEN_FILE in manifest.files,
     )
-
-
-def _target(link: Path) -> str | None:
-    """The name that a link points to, None where there is no link."""
-    return os.readlink(link) if link.is_symlink() else None
-
-
-def _point(link: Path, name: str) -> None:
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    try:
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(name)
-        # Renamed over the old link: a consumer that starts now finds the one or the other.
-        atomic.publish(fresh, link)
-    except OSError as error:
-        raise ArtefactError("models", link, f"can't be written: {error.strerror}") from None

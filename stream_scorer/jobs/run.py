@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 
 from stream_scorer.io.metrics_endpoint import MetricsEndpoint
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.challenger_report import challenger_reports
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Loop, Totals
+from stream_scorer.live.member import LiveMember
 from stream_scorer.live.stop import Stop
 from stream_scorer.settings.tree import Settings
 
@@ -58,10 +60,13 @@ def _run(settings: Settings, stop: Stop) -> Totals:
                 consumer.join()
                 window = settings.dead_letter_window(live=True)
                 reports = challenger_reports(consumer.scoring.challenger, metrics)
-                loop = Loop(consumer, window, metrics, stop, reports)
+                member = LiveMember(consumer, metrics, version("stream-scorer"))
+                between = (member.check, *reports)
+                loop = Loop(consumer, window, metrics, stop, between)
                 try:
                     loop.run()
                 finally:
+                    member.leave()
                     for report in reports:
                         report.finish()
             finally:

@@ -29,17 +29,18 @@ from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
 from stream_scorer.io.kafka.sink import KafkaSink
+from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
+from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.challenger import open_challenger
 from stream_scorer.live.counting_rules import bind_rules, rules_text
 from stream_scorer.live.group_binding import bind_group, check_binding
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
 from stream_scorer.live.scoring import Scoring
-from stream_scorer.model import artefact
-from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.live.served_model import ServedModel, model_at_start
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -105,13 +106,17 @@ class Consumer:
     ) -> None:
         self.settings, self._on_kafka_error = settings, on_kafka_error
         self.space = settings.feature_space()
-        self.model = artefact.load(settings.model.path, self.space.fingerprint)
+        self._closing, self._membership = ExitStack(), ExitStack()
+        # On connections of its own: the store must see every error of its own ones.
+        server = RedisServer(redis_client(settings))
+        self._closing.callback(server.close)
+        self.announcements = Announcements(server, settings.store.namespace)
+        self.served = model_at_start(settings, self.space, self.announcements)
         self.scoring = Scoring(
-            open_engine(self.model, settings.model.engine), self.space, settings.publish_policy(),
-            clock_ms, open_challenger(settings, self.space, self.model),
+            self.served.engine, self.space, settings.publish_policy(), clock_ms,
+            open_challenger(settings, self.space, self.served.model),
         )  # fmt: skip
         self.store = open_store(settings, self.space)
-        self._closing, self._membership = ExitStack(), ExitStack()
         admin = KafkaAdmin(settings.kafka.client_properties())
         self._topics: KafkaAdmin | None = admin
         self._topic_had_id = False
@@ -123,6 +128,11 @@ class Consumer:
         self.evictions.refuse()
         bind_rules(self.store, settings)
         bind_group(admin, settings.kafka, settings.store.namespace, self.store)
+
+    def serve(self, served: ServedModel) -> None:
+        """Score with another model of the same declaration from now on: between micro-batches."""
+        self.served = served
+        self.scoring.serve(served.engine)
 
     def claim(self) -> None:
         """Bind a namespace that was emptied to the declaration and the group again.

@@ -177,6 +177,14 @@ def golden_batch(loaded: Artefact) -> golden_batches.GoldenBatch | None:
         raise ArtefactError("model", path / GOLDEN_FILE, f"{error}; {TRAIN_AGAIN}") from None
 
 
+def model_version(path: Path) -> str:
+    """The version that the manifest in `path` says; its other files are not read.
+
+    Raises ArtefactError.
+    """
+    return _read_manifest(path).model_version
+
+
 def manifest_sha256(path: Path) -> str:
     """SHA-256 of the manifest's bytes in `path`, which hold those of all other files.
 

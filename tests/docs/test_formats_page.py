@@ -41,6 +41,8 @@ from stream_scorer.io.files import (
     snapshots,
 )
 from stream_scorer.io.files.scores import ScoreWriter
+from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
+from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.model import artefact, params_file
 from stream_scorer.model.engines.golden import TOLERANCE
@@ -213,6 +215,13 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         store.begin({("TOPIC", 7): 0})
         store.save(states(1, 1, 1, 1), np.arange(1))
         store.advance({("TOPIC", 7): 1}, {("TOPIC", 7): 3})
+        model = ModelIdentity("/models/a", "v", "sha")
+        Announcements(store.server, "NAMESPACE").announce(model, model)
+        Members(store.server, "NAMESPACE").beat(
+            MemberSaid("m", "c", "h", 1, (0,), "v", "/models/a", 1, "f", "b", "serving", "", 0)
+        )
+        stored = json.loads(client.get("NAMESPACE:model") or "")
+        heartbeat = json.loads(client.get("NAMESPACE:members") or "")["m"]
         found = {key.decode() for key in client.scan_iter()}
     as_said = {
         "NAMESPACE:c:a": "NAMESPACE:c:CUSTOMER_ID",
@@ -220,6 +229,10 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         "NAMESPACE:epoch:TOPIC:7": "NAMESPACE:epoch:TOPIC:PARTITION",
         "NAMESPACE:start:TOPIC:7": "NAMESPACE:start:TOPIC:PARTITION",
     }
+    meanings = dict(pairs(table))
+    for name in (*stored, *stored["model"]):
+        assert f"`{name}`" in meanings["NAMESPACE:model"]
+    assert all(f"`{name}`" in meanings["NAMESPACE:members"] for name in heartbeat)
     shown = {as_said.get(key, re.sub(r"saved:[0-9a-f]{32}", "saved:OWNER", key)) for key in found}
     assert shown == said
 

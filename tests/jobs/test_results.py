@@ -16,10 +16,14 @@ import pytest
 from stream_scorer import jobs
 from stream_scorer.bench.timing import Machine, Measurement
 from stream_scorer.checks.finding import Finding
+from stream_scorer.checks.members import ModelStatus
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.core.features.parity import Difference
 from stream_scorer.io.files.snapshots import LeftOut
+from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
+from stream_scorer.io.stores.members import Member, MemberSaid
+from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis
@@ -49,6 +53,9 @@ from stream_scorer.rollout.namespaces import (
 from stream_scorer.settings.topics import Problem
 
 SUMMARY = ModelSummary("m", "v", "f", 3, 2, None, "2026-11-24T08:00:00+00:00", True)
+IDENTITY = ModelIdentity("/m", "v", "s")
+ANNOUNCEMENT = Announcement(1, IDENTITY, None, 7)
+MEMBER = Member("m", "c", "h", 1, (0,), "v", "/m", 1, "f", "b", "serving", "", 0, 1.5, False)
 COUNTS = FoldCounts(7, 5, 3, 1, 1, 1)
 REFUSED = RefusedRecord("a.jsonl", 0, 7, "undecodable", "no JSON")
 DEAD_LETTER = ListedDeadLetter("in", 0, 1, None, "t", "undecodable", "d", None, 9, False, True)
@@ -99,6 +106,18 @@ KEYS: list[tuple[Result, list[str]]] = [
       "validation_log_loss", "written", "golden_batch"]),
     (ListedModel("m", False, "a file is missing", None), ["name", "active", "problem"]),
     (Activated("m", None, True), ["active", "previous", "golden_batch"]),
+    (IDENTITY, ["path", "model_version", "manifest_sha256"]),
+    (ANNOUNCEMENT, ["number", "model", "previous", "announced_ms"]),
+    (MEMBER, ["member", "client_id", "host", "pid", "partitions", "model_version", "model_path",
+              "announcement", "fingerprint", "build", "state", "reason", "started_ms",
+              "silent_seconds", "gone"]),
+    (MemberSaid("m", "c", "h", 1, (0,), "v", "/m", 1, "f", "b", "serving", "", 0),
+     ["member", "client_id", "host", "pid", "partitions", "model_version", "model_path",
+      "announcement", "fingerprint", "build", "state", "reason", "started_ms"]),
+    (ModelStatus(True, ANNOUNCEMENT, (MEMBER,), ()),
+     ["ok", "announcement", "members", "problems"]),
+    (AnnouncedModel(True, ANNOUNCEMENT, True, (MEMBER,), (), 0.1),
+     ["ok", "announcement", "golden_batch", "members", "not_switched", "seconds"]),
     (Diagnosis(True, (Finding("redis", "there"),)), ["ok", "findings"]),
     (Finding("redis", "away", "start it"), ["check", "ok", "found", "remedy"]),
     (Verification(True, 1, 0, 0, 0, 9, 0, 0, 7, (), 0.1),

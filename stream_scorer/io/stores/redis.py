@@ -14,6 +14,8 @@ Keys, all under the namespace NS from the settings:
   NS:rollout                    JSON: how far a roll-out into NS is (rollout_record.py)
   NS:file:FILE                  decimal, where a replayed file begins in its directory, set once
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
+  NS:model                      JSON, the model that all members serve (announcements.py)
+  NS:members                    JSON, what each member says of itself (members.py), for an hour
   NS:saved:OWNER                the number of one consumer's last script call, for ten minutes
 
 Many customers are loaded in one round trip (MGET) and saved in one (a script). The script writes a

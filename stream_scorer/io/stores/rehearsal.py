@@ -13,6 +13,8 @@ import numpy as np
 import redis
 
 from stream_scorer.errors import StreamScorerError
+from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
+from stream_scorer.io.stores.members import Members
 from stream_scorer.io.stores.redis import RedisStore
 
 TOPIC, CUSTOMER = "rehearsal", "rehearsal"
@@ -36,6 +38,8 @@ def rehearse(client: Any, namespace: str) -> list[str]:
             store.save(states, np.arange(1))
         store.advance({partition: 1})
         store.verify()
+        Members(store.server, own).leave("rehearsal")
+        Announcements(store.server, own).announce(ModelIdentity(own, own, own), None)
         store.count()
         next(store.customer_ids(10), None)
     except StreamScorerError:
@@ -48,7 +52,7 @@ def _deleted(store: RedisStore, own: str) -> bool:
     """Whether all its keys are gone."""
     names = (
         "fingerprint", f"topic:{TOPIC}", f"watermark:{TOPIC}:0", f"start:{TOPIC}:0",
-        f"c:{CUSTOMER}",
+        f"c:{CUSTOMER}", "members", "model",
     )  # fmt: skip
     keys = [*(f"{own}:{name}" for name in names), store.mark_key]
     try:

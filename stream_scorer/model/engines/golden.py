@@ -14,6 +14,11 @@ from stream_scorer.model.golden_batch import GoldenBatch, rows_of
 
 TOLERANCE = 1e-5  # of a probability: so closely do the engines agree with each other
 
+NO_GOLDEN_BATCH = (
+    "it has no golden batch, since an earlier release or a program of your own made it: whether it "
+    "is scored here as where it was trained was not checked; `train` stores one"
+)
+
 
 def golden_batch_of(
     model: artefact.TrainedModel, shards: Sequence[LabelledRows]
