@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 
 from stream_scorer.io.metrics_endpoint import MetricsEndpoint
@@ -61,7 +62,7 @@ def _run(settings: Settings, stop: Stop) -> Totals:
                 window = settings.dead_letter_window(live=True)
                 reports = challenger_reports(consumer.scoring.challenger, metrics)
                 member = LiveMember(consumer, metrics, version("stream-scorer"))
-                between = (member.check, *reports)
+                between: list[Callable[[], None]] = [member.check, *reports]
                 loop = Loop(consumer, window, metrics, stop, between)
                 try:
                     loop.run()
