@@ -9,6 +9,7 @@ everybody's vectors are compared with ours, so that nobody is fast because of wo
 from __future__ import annotations
 
 import logging
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.bench import consumers
+from stream_scorer.bench.customer_scaling import ManyCustomers
+from stream_scorer.bench.latency import Latency, latency_at
 from stream_scorer.bench.peer import Vectors, matrix_of
 from stream_scorer.bench.peer_processes import PeerProcess, peer_versions
 from stream_scorer.bench.peers.declared_counts import Vector
@@ -85,7 +88,9 @@ def measure(sizes: Sizes, findings: Findings, setup: PeerSetup) -> None:
         untrained(testbed.scene)
         events = testbed.fill(sizes.topic_events)
         compare_vectors(testbed, events, setup.python or "")
-        _measure_rates(testbed, events, sizes.peer_runs, findings, setup.python or "")
+        rates = _measure_rates(testbed, events, sizes.peer_runs, findings, setup.python or "")
+        _measure_latency(testbed, statistics.median(rates[OURS_NATIVE]), sizes.peer_runs, findings)
+        _measure_scaling(testbed, events, sizes, findings)
 
 
 @contextmanager
@@ -151,7 +156,7 @@ def _our_matrix(store: RedisStore, ids: list[str], testbed: Testbed) -> sparse.c
 
 def _measure_rates(
     testbed: Testbed, events: int, runs: int, findings: Findings, python: str
-) -> None:
+) -> dict[str, list[float]]:
     def in_process(name: str) -> Callable[[], float]:
         return lambda: PROCESSES[name].run(python, testbed, events)[0]
 
@@ -175,3 +180,43 @@ def _measure_rates(
         findings.add(STAGE, f"{case}, {events:,} events", "events/s", found)
     for name, (ours, theirs) in RATIOS.items():
         findings.ratios[name] = ratio_of_turns(rates[ours], rates[theirs])
+    return rates
+
+
+def _measure_latency(testbed: Testbed, highest: float, runs: int, findings: Findings) -> None:
+    found: list[Latency] = []
+    kafka = testbed.scene.settings.kafka
+    for run in range(runs):
+        topic = f"{kafka.input_topic}-paced-{run}"
+        with topics_of(testbed.bootstrap_servers, {topic: {}}, PARTITIONS):
+            found.append(latency_at(testbed, topic, highest / 2))
+    case = "from event to propensity at half of the highest rate, native"
+    findings.add(STAGE, f"{case}: events", "events/s", [one.rate for one in found])
+    findings.add(STAGE, f"{case}: p50", "ms", [one.p50_ms for one in found])
+    findings.add(STAGE, f"{case}: p99", "ms", [one.p99_ms for one in found])
+
+
+def _measure_scaling(testbed: Testbed, events: int, sizes: Sizes, findings: Findings) -> None:
+    testbed.store()
+    topics = {
+        customers: f"{testbed.scene.settings.kafka.input_topic}-of-{customers}"
+        for customers in sizes.peer_customers
+    }
+    with topics_of(testbed.bootstrap_servers, {topic: {} for topic in topics.values()}, PARTITIONS):
+        crowds = {n: ManyCustomers(testbed, topic, n) for n, topic in topics.items()}
+        for crowd in crowds.values():
+            # A run ends with a whole micro-batch, so it may take some more than it is asked for.
+            crowd.fill((sizes.peer_runs + 2) * events)
+        costs: dict[int, list[float]] = {customers: [] for customers in crowds}
+        for run in range(sizes.peer_runs + 1):
+            for customers, crowd in crowds.items():
+                cost = 1e6 / crowd.rate(events)
+                if run:
+                    costs[customers].append(cost)
+    for customers, found in costs.items():
+        case = f"vectors alone, {customers:,} customers in Redis, events spread over all"
+        findings.add(STAGE, case, "us/event", found)
+    fewest, most = min(costs), max(costs)
+    findings.ratios["cost_per_event_most_vs_fewest_customers"] = ratio_of_turns(
+        costs[most], costs[fewest]
+    )

@@ -53,7 +53,7 @@ class Testbed:
 
     def store(self) -> RedisStore:
         """An empty one: nothing is in Redis but what is written from now on."""
-        self.client.flushdb()
+        self.client.flushdb(asynchronous=True)
         self.runs += 1
         return RedisStore(self.client, "bench", self.scene.space.fingerprint)
 
@@ -66,16 +66,19 @@ class Testbed:
 
     def fill(self, events: int) -> int:
         """Put the first events of the stream into the topic; how many."""
-        producer = ConfirmedProducer({"bootstrap.servers": self.bootstrap_servers})
         chosen = self.scene.encoded[:events]
-        for first in range(0, len(chosen), EVENTS_PER_SEND):
-            some = chosen[first : first + EVENTS_PER_SEND]
-            producer.send(
-                self.scene.settings.kafka.input_topic, [k for k, _ in some], [v for _, v in some]
-            )
+        topic = self.scene.settings.kafka.input_topic
+        self.send(topic, [key for key, _ in chosen], [value for _, value in chosen])
+        return len(chosen)
+
+    def send(self, topic: str, keys: list[bytes], values: list[bytes]) -> None:
+        """Put records into a topic; returns when all are confirmed."""
+        producer = ConfirmedProducer({"bootstrap.servers": self.bootstrap_servers})
+        for first in range(0, len(keys), EVENTS_PER_SEND):
+            some = slice(first, first + EVENTS_PER_SEND)
+            producer.send(topic, keys[some], values[some])
             producer.settle()
         producer.close()
-        return len(chosen)
 
 
 @contextmanager

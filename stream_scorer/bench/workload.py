@@ -27,7 +27,7 @@ class Sizes:
     """columns: F; categories: N; entries: of a row; positives: labels of a row; rows: of training;
     events: to decode; runs: of each case; peer_runs: the same of the stage peers; households: of
     the public data, all if None; topic_events: in a topic that is read; customers: of a snapshot
-    that is scored in bulk."""
+    that is scored in bulk; peer_customers: numbers of customers in Redis for the stage peers."""
 
     columns: int = 300_000
     categories: int = 2_000
@@ -41,6 +41,7 @@ class Sizes:
     households: int | None = None
     topic_events: int = 100_000
     customers: int = 100_000
+    peer_customers: tuple[int, ...] = (10_000, 100_000, 1_000_000)
 
 
 def space_of(sizes: Sizes) -> FeatureSpace:
