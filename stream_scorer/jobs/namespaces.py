@@ -52,6 +52,12 @@ def _in_words(namespace: ListedNamespace) -> list[str]:
         lines.append(f"  a roll-out between it and {namespace.shares_group_with} has not ended")
     if namespace.files:
         lines.append(f"  event files from {namespace.files} sources were replayed into it")
+    for member in namespace.members:
+        heard = f"not heard for {member.silent_seconds:.0f} s" if member.gone else member.state
+        lines.append(
+            f"  member {member.client_id} (process {member.pid} on {member.host}): {heard}, "
+            f"model {member.model_version}, {len(member.partitions)} partitions"
+        )
     return lines + [line for topic in namespace.topics for line in _topic_in_words(topic)]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from stream_scorer.errors import ConfigError, InputError, StreamScorerError
 from stream_scorer.io.kafka.admin import KafkaAdmin, Topic
 from stream_scorer.io.kafka.group_offsets import Owner
+from stream_scorer.io.stores.members import ALIVE_SECONDS, Member, Members
 from stream_scorer.io.stores.namespaces import (
     StoredNamespace,
     drop_namespace,
@@ -55,7 +56,8 @@ class ListedNamespace(Result):
     """One namespace. configured: it is store.namespace. customers: counted while Redis may have
     moved keys, so it may be a little too high. bytes: estimated from the memory of a sample of the
     records, null where this user may not ask. shares_group_with: the other namespace of a roll-out
-    that has not ended. files: event files, or directories of them, that were replayed into it."""
+    that has not ended. files: event files, or directories of them, that were replayed into it.
+    members: what the processes that run for it say of themselves, and those heard lately."""
 
     namespace: str
     configured: bool
@@ -67,6 +69,7 @@ class ListedNamespace(Result):
     shares_group_with: str | None
     files: int
     topics: tuple[NamespaceTopic, ...]
+    members: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def list_namespaces(settings: Settings) -> NamespaceList:
     server = RedisServer(redis_client(settings))
     try:
         stored = _scanned(server)
+        members = {name: Members(server, name).all()[0] for name in stored}
     finally:
         server.close()
     unknown: list[str] = []
@@ -113,6 +117,7 @@ def list_namespaces(settings: Settings) -> NamespaceList:
             shares_group_with=namespace.shares_group_with or None,
             files=len(files),
             topics=tuple(topics),
+            members=members[namespace.name],
         )
         listed.append(described)
     seconds = round(time.monotonic() - started, 3)
@@ -134,7 +139,7 @@ def drop(settings: Settings, name: str, *, agreed: bool, force: bool) -> Dropped
             names = ", ".join(stored) or "none"
             raise InputError("NAME", name, f"{server.address} has no such namespace, but {names}")
         if not force and not namespace.being_dropped:
-            refuse_in_use(settings, namespace)
+            refuse_in_use(settings, server, namespace)
         if not agreed:
             raise InputError(
                 "NAME", name,
@@ -148,7 +153,7 @@ def drop(settings: Settings, name: str, *, agreed: bool, force: bool) -> Dropped
     return DroppedNamespace(name, dropped, round(time.monotonic() - started, 3))
 
 
-def refuse_in_use(settings: Settings, namespace: StoredNamespace) -> None:
+def refuse_in_use(settings: Settings, server: RedisServer, namespace: StoredNamespace) -> None:
     """Raises InputError where anybody reads into the namespace, or is about to."""
     name, anyway = namespace.name, "; --force drops it all the same"
     if name == settings.store.namespace:
@@ -159,6 +164,11 @@ def refuse_in_use(settings: Settings, namespace: StoredNamespace) -> None:
             "NAME", name,
             f"a roll-out between it and {namespace.shares_group_with} has not ended: run `rollout` "
             f"to its end, or `rollout --cancel`{anyway}",
+        )  # fmt: skip
+    if here := still_running(server, name):
+        raise InputError(
+            "NAME", name,
+            f"{here} runs for it, or was killed within {ALIVE_SECONDS} s; stop it first{anyway}",
         )  # fmt: skip
     admin = KafkaAdmin(settings.kafka.client_properties())
     for topic, group in sorted(namespace.groups.items()):
@@ -172,6 +182,15 @@ def refuse_in_use(settings: Settings, namespace: StoredNamespace) -> None:
         if served:
             remedy = f"group {group} has members that read {topic} into it; stop them first"
             raise InputError("NAME", name, f"{remedy}{anyway}")
+
+
+def still_running(server: RedisServer, name: str) -> str:
+    """The members that say that they run for the namespace, in words; "" for none.
+
+    Also those without a partition, which Kafka's offsets do not show.
+    """
+    members = [m for m in Members(server, name).all()[0] if not m.gone]
+    return ", ".join(f"{m.client_id} (process {m.pid} on {m.host})" for m in members)
 
 
 def is_served(admin: KafkaAdmin, namespace: StoredNamespace, group: str, topic: str) -> bool:

@@ -48,6 +48,7 @@ from stream_scorer.live.consumer import open_store
 from stream_scorer.live.counting_rules import bind_rules
 from stream_scorer.model import artefact
 from stream_scorer.rollout.build import build_from_files, build_from_topic, check_topic, keep_up
+from stream_scorer.rollout.namespaces import still_running
 from stream_scorer.settings.tree import Settings
 
 LOOK_AGAIN_SECONDS = 1.0
@@ -259,9 +260,11 @@ class Rollout:
         if moved == len(positions):
             time.sleep(SETTLED_SECONDS)
             return self.moved(self.positions()) == len(positions)
+        left = still_running(self.store.server, self.begun.replaces)
         self._tell(
             f"{moved} of {len(positions)} partitions are read for {self.namespace}: restart each "
             f"member of group {self._kafka.group_id} with the new config, one after the other"
+            + (f"; those of {self.begun.replaces}: {left}" if left else "")
         )
         return False
 

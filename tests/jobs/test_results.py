@@ -139,7 +139,7 @@ KEYS: list[tuple[Result, list[str]]] = [
     (NamespaceList("r", (), (), 0.1), ["redis", "namespaces", "unknown", "seconds"]),
     (ListedNamespace("n", True, "f", "i", False, 1, None, None, 0, ()),
      ["namespace", "configured", "fingerprint", "identity", "being_dropped", "customers", "bytes",
-      "shares_group_with", "files", "topics"]),
+      "shares_group_with", "files", "topics", "members"]),
     (NamespaceTopic("in", "g", 1, True, 3, ()),
      ["topic", "group", "members", "served", "behind", "partitions"]),
     (NamespacePartition(0, 7, None), ["partition", "watermark", "behind"]),

@@ -16,6 +16,7 @@ from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import BusUnavailable, ConfigError, InputError
 from stream_scorer.io.kafka.admin import GroupPosition, Topic
 from stream_scorer.io.kafka.group_offsets import Owner
+from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.rollout import namespaces as job
@@ -158,6 +159,23 @@ def test_a_namespace_in_use_is_refused_unless_it_is_forced(
         drop()
     brokers.named = frozenset({Owner("new", "x")})  # the group has moved on
     assert drop(agreed=True).keys > 0
+
+
+def test_a_namespace_for_which_a_member_without_partitions_runs_is_refused(
+    old: RedisStore, brokers: type[Brokers], config: Path,
+    drop: Callable[..., job.DroppedNamespace],
+) -> None:  # fmt: skip
+    said = MemberSaid(
+        "m", "scorer-3", "host-3", 17, (), "v1", "model", 0, "f", "1.0", "serving", "", 0
+    )
+    members = Members(old.server, "old")
+    members.beat(said)
+    with pytest.raises(InputError, match=r"scorer-3 \(process 17 on host-3\) runs for it"):
+        drop()
+    ran = CliRunner().invoke(cli.app, ["namespaces", "list", "-c", str(config)])
+    assert "member scorer-3 (process 17 on host-3): serving, model v1, 0 partitions" in ran.stdout
+    members.leave("m")
+    assert drop().keys > 0
 
 
 def test_where_kafka_does_not_answer_only_force_drops(
