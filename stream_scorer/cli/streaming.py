@@ -52,18 +52,19 @@ def demo(
 @app.command(epilog="Example: stream-scorer run -c stream_scorer.toml")
 @verb
 def run(config: Config = None) -> None:
-    """Keep vectors and propensities fresh, until SIGTERM, SIGHUP or Ctrl-C."""
+    """Keep vectors and propensities fresh, until SIGTERM or Ctrl-C; SIGHUP re-reads the config."""
     from stream_scorer.live.stop import Stop
 
-    stop = Stop()
+    stop = Stop(hangup_rereads=True)
     # Before the imports, which take seconds where kernels are compiled.
     with stop.on_signals(starting=True):
         from stream_scorer.io.telemetry import log_to_stderr
         from stream_scorer.jobs.run import run as job
+        from stream_scorer.settings.tree import Settings
 
         settings = load_settings(config)
         log_to_stderr(settings.telemetry.log_level, settings.telemetry.log_format)
-        job(settings, stop)
+        job(settings, stop, reread=lambda: Settings.load(config))
 
 
 @app.command(epilog="Example: stream-scorer publish events/2026-11.avro -c stream_scorer.toml")

@@ -7,19 +7,24 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from stream_scorer.io.metrics_endpoint import MetricsEndpoint
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry import Metrics, log_to_stderr
 from stream_scorer.live.challenger_report import challenger_reports
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Loop, Totals
 from stream_scorer.live.member import LiveMember
+from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, stop: Stop | None = None) -> Totals:
-    """Consume until SIGTERM, SIGINT, SIGHUP or `stop`; what was done.
+def run(
+    settings: Settings, stop: Stop | None = None, reread: Callable[[], Settings] | None = None
+) -> Totals:
+    """Consume until SIGTERM, SIGINT or `stop`; what was done.
+
+    reread: reads the config again, which SIGHUP asks for; without it SIGHUP asks to stop.
 
     Raises Halt, Unavailable, InputError. A stop that takes longer than `STOP_SECONDS`, because a
     server does not answer, ends the process.
@@ -29,11 +34,11 @@ def run(settings: Settings, stop: Stop | None = None) -> Totals:
     stop = stop or Stop()
     totals = Totals()
     with stop.on_signals(starting=True):
-        totals = _run(settings, stop)
+        totals = _run(settings, stop, reread or (lambda: settings))
     return totals
 
 
-def _run(settings: Settings, stop: Stop) -> Totals:
+def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Totals:
     # Before the consumer is built and warmed up, so that a probe gets an answer meanwhile.
     metrics = Metrics()
     telemetry = settings.telemetry
@@ -64,6 +69,8 @@ def _run(settings: Settings, stop: Stop) -> Totals:
                 member = LiveMember(consumer, metrics, version("stream-scorer"))
                 between: list[Callable[[], None]] = [member.check, *reports]
                 loop = Loop(consumer, window, metrics, stop, between)
+                changed = Reread(settings, stop, reread, _appliers(consumer, loop))
+                between.append(changed.check)
                 try:
                     loop.run()
                 finally:
@@ -78,3 +85,22 @@ def _run(settings: Settings, stop: Stop) -> Totals:
     finally:
         if endpoint is not None:
             endpoint.close()
+
+
+def _appliers(consumer: Consumer, loop: Loop) -> dict[str, Apply]:
+    """By field what a running consumer does where it has changed."""
+
+    def telemetry(now: Settings) -> None:
+        log_to_stderr(now.telemetry.log_level, now.telemetry.log_format)
+
+    def publish(now: Settings) -> None:
+        consumer.scoring.publish_as(now.publish_policy())
+
+    def dead_letters(now: Settings) -> None:
+        loop.judge_dead_letters(now.dead_letter_window(live=True))
+
+    return {
+        "dead_letters.max_share": dead_letters, "dead_letters.window_records": dead_letters,
+        "publish.mode": publish, "publish.top_k": publish, "publish.threshold": publish,
+        "telemetry.log_level": telemetry, "telemetry.log_format": telemetry,
+    }  # fmt: skip

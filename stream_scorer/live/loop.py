@@ -96,6 +96,10 @@ class Loop:
         """What was done until now."""
         return replace(self._totals, seconds=round(time.monotonic() - self._started, 3))
 
+    def judge_dead_letters(self, window: DeadLetterWindow) -> None:
+        """Count dead letters in another window from now on, which begins empty."""
+        self._window = window
+
     def run(self) -> None:
         """Step until asked to stop. Raises Halt and InputError."""
         try:

@@ -74,6 +74,10 @@ class Scoring:
         if self.challenger is not None:
             self.challenger.beside(engine)
 
+    def publish_as(self, publish: PublishPolicy) -> None:
+        """Publish other propensities of the same scores from now on."""
+        self._publish = publish
+
     def records(
         self,
         states: CustomerStates,

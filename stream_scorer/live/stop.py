@@ -1,6 +1,9 @@
 """When the consumer is asked to stop, and what happens where it can't.
 
-SIGTERM, SIGINT and SIGHUP set a flag that the loop reads between micro-batches. Until the consumer
+SIGTERM and SIGINT set a flag that the loop reads between micro-batches. So does SIGHUP, except
+where it asks to read the config again, as for `run`: then it is only noted, also during the start.
+A terminal that hangs up sends SIGHUP as well: a process that had one and has lost it is asked to
+stop, or it would run on with nobody knowing. Until the consumer
 has been built and warmed up no event has been read, so there is nothing to finish: there a signal
 abandons whatever is being done, by an exception. A call of a client
 may not come back for a minute while Kafka or Redis is frozen, and until then Python runs no signal
@@ -19,7 +22,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 8.0  # leaves two of the ten seconds after which container engines begin to kill
 AGAIN_SECONDS = 1.0  # after a second signal
+HANGUP_SECONDS = 0.1  # Linux sends the signal before the terminal counts as gone
 FOR_EVER = float("inf")
 
 
@@ -36,9 +40,15 @@ class StoppedBeforeStart(BaseException):
 
 @dataclass
 class Stop:
-    """Whether the consumer was asked to stop."""
+    """Whether the consumer was asked to stop, or to read the config again.
+
+    hangup_rereads: SIGHUP asks to read the config again; else to stop.
+    """
 
     asked: bool = False
+    hangup_rereads: bool = False
+    reread_asked: bool = field(default=False, init=False)
+    _had_terminal: bool = field(default=False, init=False)
     _starting: bool = field(default=False, init=False)
     _give_up: Callable[[], None] = field(default=lambda: None, init=False)
     _handler: Callable[[int, object], None] | None = field(default=None, init=False)
@@ -64,6 +74,7 @@ class Stop:
         self, give_up: Callable[[], None] = lambda: None, *, starting: bool = False
     ) -> Iterator[None]:
         """Inside this context SIGTERM, SIGINT and SIGHUP ask to stop; a second ends the process.
+        With `hangup_rereads` SIGHUP asks to read the config again.
 
         The process ends as well where this context is not left within `STOP_SECONDS` of the first
         one; `give_up` is called before that, on another thread. starting: until `started` a signal
@@ -75,9 +86,17 @@ class Stop:
             return
         before = {number: signal.getsignal(number) for number in _numbers()}
         self._starting, self._give_up = starting, give_up
+        self._had_terminal = _has_terminal()
 
         def ask(number: int, _frame: object) -> None:
             name = signal.Signals(number).name
+            if number == signal.SIGHUP and self.hangup_rereads:
+                if not self._had_terminal or _has_terminal(HANGUP_SECONDS):
+                    self.reread_asked = True
+                elif not self.asked:
+                    # All that a stop needs, its time limit too, follows from this.
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return
             self.asked = True
             # A second signal ends the process at once: whoever sends it does not want to wait.
             signal.signal(number, before[signal.Signals(number)])
@@ -91,7 +110,7 @@ class Stop:
         near, far = socket.socketpair()
         near.setblocking(False)  # as `set_wakeup_fd` asks
         watch = threading.Thread(
-            target=self._watch, args=(far, set(before)), name="stop", daemon=True
+            target=self._watch, args=(far, self._stopping(before)), name="stop", daemon=True
         )
         watch.start()
         wakeup = signal.set_wakeup_fd(near.fileno(), warn_on_full_buffer=False)
@@ -109,6 +128,10 @@ class Stop:
             near.close()
             watch.join()
             far.close()
+
+    def _stopping(self, numbers: Iterable[signal.Signals]) -> set[signal.Signals]:
+        """The signals that ask to stop."""
+        return {n for n in numbers if n != signal.SIGHUP or not self.hangup_rereads}
 
     def _watch(self, signals: socket.socket, numbers: set[signal.Signals]) -> None:
         """Ends the process where a stop takes too long; returns when `signals` is closed."""
@@ -142,6 +165,12 @@ def _numbers() -> list[signal.Signals]:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     return numbers
+
+
+def _has_terminal(after_seconds: float = 0.0) -> bool:
+    """Whether standard input is a terminal, and is one still after so long."""
+    time.sleep(after_seconds)
+    return os.isatty(0)
 
 
 def _position() -> str:

@@ -37,13 +37,13 @@ def ended(process: subprocess.Popen[bytes], number: signal.Signals) -> str:
     return errors.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
     "place",
     [
         "stream_scorer.cli.streaming:load_settings",
         "stream_scorer.model.artefact:load",
-        "stream_scorer.live.consumer:open_engine",
+        "stream_scorer.live.served_model:open_engine",
         "stream_scorer.live.consumer:Consumer.warm_up",
     ],
     ids=["settings", "model", "engine", "kernels"],
@@ -83,5 +83,5 @@ def test_stop_while_a_server_is_first_asked_and_does_not_answer(
     ) as process:
         connection, _ = silent.accept()
         with connection:
-            errors = ended(process, signal.SIGHUP)
-    assert "SIGHUP: stopped before the start was complete" in errors
+            errors = ended(process, signal.SIGTERM)
+    assert "SIGTERM: stopped before the start was complete" in errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -80,6 +81,49 @@ def test_stop_whose_exception_was_swallowed_is_seen_when_the_start_is_complete()
         stop.started()
         done = True
     assert not done
+
+
+def test_hangup_that_asks_for_the_config_is_noted_also_before_the_start_is_complete() -> None:
+    stop, done = Stop(hangup_rereads=True), False
+    with stop.on_signals(starting=True):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert (stop.reread_asked, stop.asked) == (True, False)
+        stop.reread_asked = False
+        stop.started()
+        for _ in range(3):  # a second one does not end the process, as one that asks to stop does
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert (stop.reread_asked, stop.asked) == (True, False)
+        os.kill(os.getpid(), signal.SIGTERM)
+        done = True
+    assert done
+    assert stop.asked
+
+
+IN_A_TERMINAL = """
+import os, sys, time
+from stream_scorer.live import stop
+asked = stop.Stop(hangup_rereads=True)
+with asked.on_signals():
+    print("ready", file=sys.stderr, flush=True)
+    while not asked.asked:
+        if asked.reread_asked:
+            print("noted", file=sys.stderr, flush=True)
+            asked.reread_asked = False
+        time.sleep(0.01)
+os._exit(7)  # Python's own end would write to the terminal
+"""
+
+
+def test_terminal_that_hangs_up_asks_to_stop_though_hangup_rereads() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", IN_A_TERMINAL])
+    assert b"ready" in os.read(terminal, 1000)
+    os.kill(pid, signal.SIGHUP)  # as a person would: the terminal is there still
+    assert b"noted" in os.read(terminal, 1000)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
 
 
 def test_process_ends_though_a_call_does_not_return() -> None:
