@@ -27,6 +27,7 @@ from stream_scorer.errors import BusUnavailable, ConfigError
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.group_offsets import Owner
+from stream_scorer.io.kafka.group_protocol import chosen_protocol
 from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
 from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.announcements import Announcements
@@ -120,6 +121,7 @@ class Consumer:
         admin = KafkaAdmin(settings.kafka.client_properties())
         self._topics: KafkaAdmin | None = admin
         self._topic_had_id = False
+        self._group_protocol = ""  # not known yet
         self.lookup = lookup_of(settings)
         # Closed in reverse order: the member leaves its group first.
         self._closing.callback(self.lookup.close)
@@ -152,7 +154,7 @@ class Consumer:
             sink.commit_alone(offsets)  # the sink is made from the source
 
         self.source = KafkaSource(
-            kafka.consumer_properties(), kafka.input_topic, self.store,
+            kafka.member_properties(self._protocol()), kafka.input_topic, self.store,
             max_events=batch.max_events, max_age_ms=batch.max_age_ms,
             in_transaction=commit_alone if exactly_once else None,
             owner=self._owner(), partner=lambda: Owner(*self.store.shares_group_with()),
@@ -205,6 +207,17 @@ class Consumer:
         self._pipeline(rehearsal, MemoryStore(self.space.fingerprint), rehearsal).step()
         if challenger is not None:
             challenger.start_measuring()  # without the made-up event
+
+    def _protocol(self) -> str:
+        """The group protocol; where the settings leave it open, the brokers are asked once."""
+        kafka = self.settings.kafka
+        if not self._group_protocol:
+            asked = kafka.group_protocol
+            self._group_protocol = asked or chosen_protocol(
+                kafka.classic_properties, kafka.client_properties()
+            )
+            log.info("group %s: protocol %s", kafka.group_id, self._group_protocol)
+        return self._group_protocol
 
     def _owner(self) -> Owner:
         return Owner(self.settings.store.namespace, self.store.identity)

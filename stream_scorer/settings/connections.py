@@ -17,7 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from stream_scorer.confidential import Address, read_address, shown_address
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
-from stream_scorer.settings.kafka_properties import refused_properties
+from stream_scorer.settings.kafka_properties import (
+    CLASSIC_ONLY,
+    CONSUMER_REMEDY,
+    refused_properties,
+)
 from stream_scorer.settings.sources import read_text
 
 Properties = dict[str, str | int]
@@ -115,6 +119,8 @@ class KafkaSettings(Section):
     bootstrap_servers: Annotated[str, AfterValidator(_brokers)] = "127.0.0.1:9092"
     client_id: str = ""
     group_id: Name = "stream-scorer"
+    group_protocol: Literal["", "classic", "consumer"] = ""
+    group_instance_id: str = ""
     input_topic: Name = "customer-events"
     output_topic: Name = "category-propensities"
     dead_letter_topic: Name = "customer-events-dead-letters"
@@ -155,6 +161,11 @@ class KafkaSettings(Section):
         """One error for each setting of this section that contradicts another."""
         exactly_once = self.delivery == "exactly_once"
         found = refused_properties(self.properties, exactly_once=exactly_once)
+        if self.group_protocol == "consumer":
+            found += [
+                ConfigError(f"kafka.properties[{name!r}]", self.properties[name], CONSUMER_REMEDY)
+                for name in self.classic_properties
+            ]
         if self.username is not None and not self.security_protocol.startswith("sasl"):
             remedy = 'set kafka.security_protocol to "sasl_ssl" (or "sasl_plaintext")'
             found.append(ConfigError("kafka.username", self.username, remedy))
@@ -205,6 +216,24 @@ class KafkaSettings(Section):
             "max.partition.fetch.bytes": min(self.fetch_max_bytes, 4_194_304),
             **self.client_properties(),
         }
+
+    @property
+    def classic_properties(self) -> list[str]:
+        """Those of `properties` that only the classic group protocol has."""
+        return [name for name in self.properties if name in CLASSIC_ONLY]
+
+    def member_properties(self, protocol: str) -> Properties:
+        """`consumer_properties` of a member of the group, which speaks `protocol`: "classic" or
+        "consumer"."""
+        chosen: Properties = {"group.protocol": protocol}
+        if protocol == "classic":
+            # How soon a member hears that the group rebalances. A partition that moves waits for
+            # the slowest; librdkafka's default of 3 s is its whole pause.
+            chosen["heartbeat.interval.ms"] = 1000
+        if self.group_instance_id:
+            name = self.group_instance_id.replace("{client_id}", self.client_name)
+            chosen["group.instance.id"] = name
+        return chosen | self.consumer_properties()
 
     def sender_properties(self) -> Properties:
         """`client_properties`, with the time limit of deliveries and the partitioner."""

@@ -33,7 +33,8 @@ OWNED = {
     "auto.commit.enable": ALWAYS_COMMITS_LAST,
     "enable.auto.offset.store": ALWAYS_COMMITS_LAST,
     "auto.offset.reset": "the start follows from the store and the committed offset; remove it",
-    "partition.assignment.strategy": "it is always cooperative-sticky; remove it",
+    "partition.assignment.strategy": "the classic protocol always has cooperative-sticky, and with "
+    "the other one the broker assigns; remove it",
     "enable.partition.eof": "it is always on; remove it",
     "enable.idempotence": "it is always on; remove it",
     "acks": "it is always all; remove it",
@@ -45,6 +46,12 @@ OWNED = {
     "have none; remove it",
     "topic.blacklist": "the consumer would not see its own topics; remove it",
 }
+# With the protocol "consumer" the brokers decide these, and librdkafka refuses them.
+CLASSIC_ONLY = ("group.protocol", "session.timeout.ms", "heartbeat.interval.ms")
+CONSUMER_REMEDY = (
+    'with kafka.group_protocol "consumer" it is set on the brokers, as group.consumer.NAME, or for '
+    'the group; remove it, or set kafka.group_protocol to "classic"'
+)
 # A transaction's late request shows in the client's log lines alone: see io/kafka/transaction.py.
 _UNLOGGED = (
     "with it the client does not log every request that timed out and every connection that broke, "
@@ -84,9 +91,7 @@ _RULES = {
         "it is always read_committed, so that events of aborted transactions do not count; "
         "remove it",
     ),
-    "group.protocol": _Rule(
-        _is("classic"), 'this consumer knows the classic protocol only; remove it, or set "classic"'
-    ),
+    "group.protocol": _Rule(_is("classic"), "remove it, and set kafka.group_protocol"),
     "offset.store.method": _Rule(
         _is("broker"), "offsets are kept by the consumer group in Kafka, always; remove it"
     ),

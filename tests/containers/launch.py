@@ -198,6 +198,9 @@ def _kafka_properties(
         "group.min.session.timeout.ms": 500,
         "group.consumer.min.session.timeout.ms": 1000,
         "group.consumer.min.heartbeat.interval.ms": 100,
+        # As the harness sets them for members of the classic protocol.
+        "group.consumer.session.timeout.ms": 2000,
+        "group.consumer.heartbeat.interval.ms": 300,
         "auto.create.topics.enable": "false",
         # After SIGKILL the controller takes the broker back only when its old session has run out.
         "broker.session.timeout.ms": 3000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -20,8 +21,15 @@ def rebalances(rig: Rig) -> int:
     return sum(m.whole_log().count("assigned: ") for m in rig.members)
 
 
-def test_members_join_and_leave_under_load(make_rig: MakeRig) -> None:
-    rig = make_rig(seed=2)
+# Which tests run with which protocol of the group: all with both in `make chaos` only.
+CHAOS = "STREAM_SCORER_CHAOS_KILLS" in os.environ
+BOTH = pytest.mark.parametrize("protocol", ["classic", "consumer"])
+MOSTLY_CLASSIC = BOTH if CHAOS else pytest.mark.parametrize("protocol", ["classic"])
+
+
+@BOTH
+def test_members_join_and_leave_under_load(make_rig: MakeRig, protocol: str) -> None:
+    rig = make_rig(seed=2, settings={"kafka": {"group_protocol": protocol}})
     rig.under_load()
     for leaver in range(3):
         rig.start(1)
@@ -31,14 +39,30 @@ def test_members_join_and_leave_under_load(make_rig: MakeRig) -> None:
         rig.more_is_done()
     rig.stop_feeding()
     rig.caught_up()
-    print(f"{rebalances(rig)} assignments")
+    print(f"{protocol}: {rebalances(rig)} assignments")
     rig.finish().assert_clean()
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-@pytest.mark.parametrize("moment", ["stop-after-load", "stop-before-delivery"])
-def test_a_suspended_member_spoils_nothing(make_rig: MakeRig, moment: str, delivery: str) -> None:
-    rig = make_rig(seed=3, settings={"kafka": {"delivery": delivery}})
+SUSPENDED = [
+    ("stop-after-load", "at_least_once", "classic"),
+    ("stop-after-load", "exactly_once", "classic"),
+    ("stop-before-delivery", "at_least_once", "classic"),
+    ("stop-before-delivery", "exactly_once", "classic"),
+    ("stop-before-delivery", "exactly_once", "consumer"),
+]
+if CHAOS:
+    SUSPENDED += [
+        ("stop-after-load", "at_least_once", "consumer"),
+        ("stop-after-load", "exactly_once", "consumer"),
+        ("stop-before-delivery", "at_least_once", "consumer"),
+    ]
+
+
+@pytest.mark.parametrize(("moment", "delivery", "protocol"), SUSPENDED)
+def test_a_suspended_member_spoils_nothing(
+    make_rig: MakeRig, moment: str, delivery: str, protocol: str
+) -> None:
+    rig = make_rig(seed=3, settings={"kafka": {"delivery": delivery, "group_protocol": protocol}})
     rig.publish(1500)
     zombie = rig.member(sabotage=moment).start()
     wait_until("it is suspended", zombie.frozen, 60)
@@ -56,14 +80,15 @@ def test_a_suspended_member_spoils_nothing(make_rig: MakeRig, moment: str, deliv
     rig.more_is_done()
     rig.stop_feeding()
     verdict = rig.finish()
-    print(f"{moment}, {delivery}: {verdict}")
+    print(f"{moment}, {delivery}, {protocol}: {verdict}")
     verdict.assert_clean()
     if delivery == "exactly_once":
         assert verdict.repeats == 0
 
 
-def test_members_suspended_at_any_moment_spoil_nothing(make_rig: MakeRig) -> None:
-    rig = make_rig(seed=4)
+@MOSTLY_CLASSIC
+def test_members_suspended_at_any_moment_spoil_nothing(make_rig: MakeRig, protocol: str) -> None:
+    rig = make_rig(seed=4, settings={"kafka": {"group_protocol": protocol}})
     rig.under_load()
     for victim in (*rig.members, *rig.members):
         victim.freeze()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 
 from stream_scorer.errors import ConfigError
-from stream_scorer.settings.kafka_properties import _RULES, OWNED, refused_properties
+from stream_scorer.settings.connections import KafkaSettings
+from stream_scorer.settings.kafka_properties import _RULES, CLASSIC_ONLY, OWNED, refused_properties
 from stream_scorer.settings.tree import Settings
 
 # One value that would weaken a guarantee, and one that is as good as leaving the property out.
@@ -75,6 +77,25 @@ def test_what_is_not_to_be_chosen_is_refused_without_its_value(name: str) -> Non
     (error,) = refused_properties({name: "hunter2"}, exactly_once=False)
     assert "hunter2" not in str(error)
     assert OWNED[name] in str(error)
+
+
+@pytest.mark.parametrize("name", CLASSIC_ONLY)
+def test_what_only_the_classic_protocol_has_is_refused_with_the_other_one(name: str) -> None:
+    values = {"group.protocol": "classic", "session.timeout.ms": 9000}
+    properties: dict[str, Any] = {name: values.get(name, 500)}
+    (error,) = KafkaSettings(properties=properties, group_protocol="consumer").problems()
+    assert "remove it, or set kafka.group_protocol" in str(error)
+    for protocol in ("", "classic"):
+        kafka = KafkaSettings(properties=properties, group_protocol=protocol)
+        assert kafka.problems() == []
+        assert kafka.member_properties("classic")[name] == properties[name]
+
+
+def test_a_member_of_the_protocol_consumer_has_nothing_that_librdkafka_refuses_with_it() -> None:
+    kafka = KafkaSettings(client_id="pod-3", group_instance_id="scorer-{client_id}")
+    properties = kafka.member_properties("consumer")
+    assert properties["group.instance.id"] == "scorer-pod-3"
+    Consumer(properties).close()
 
 
 def test_every_rule_has_its_case_here() -> None:

@@ -38,6 +38,7 @@ CATEGORIES = ("soup", "bread")
 REMEMBERED_IDS = 2
 CONFIG = f"""
 [kafka]
+group_protocol = "classic"
 input_topic = "{INPUT}"
 output_topic = "{OUTPUT}"
 dead_letter_topic = "{DEAD_LETTERS}"

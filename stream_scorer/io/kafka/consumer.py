@@ -27,6 +27,7 @@ from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import Rights, ask
 from stream_scorer.io.kafka.group_offsets import NOBODY, GroupOffsets, Owner
+from stream_scorer.io.kafka.group_protocol import CONSUMER
 from stream_scorer.io.kafka.lag import Lag
 from stream_scorer.io.kafka.leader_epochs import UNKNOWN_EPOCH, seek_with_epochs
 from stream_scorer.io.kafka.membership import Membership
@@ -49,9 +50,10 @@ FIXED_PROPERTIES: dict[str, str | int] = {
     "auto.offset.reset": "error",
     # Says how far a log without further records goes: see `lag`.
     "enable.partition.eof": "true",
-    # A member keeps the partitions that it is not asked for, and reads on through a rebalance.
-    "partition.assignment.strategy": "cooperative-sticky",
 }
+# A member keeps the partitions that it is not asked for, and reads on through a rebalance. With the
+# protocol "consumer" it always does, and there is no strategy to choose.
+CLASSIC_PROPERTIES = {"partition.assignment.strategy": "cooperative-sticky"}
 
 
 class Positions(Protocol):
@@ -98,13 +100,16 @@ class KafkaSource:
         self._offsets = GroupOffsets(owner, partner)
         self._lag = Lag()
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
-        self._membership = Membership()
+        by_epoch = properties.get("group.protocol") == CONSUMER
+        self._membership = Membership(by_epoch=by_epoch)
         rights = Rights(
             topic=f"Read on topic {topic}", group=f"Read on group {properties.get('group.id')}"
         )
         self._errors = ConsumerErrors(on_error, rights)
         self._closed = False
         config = {**properties, **FIXED_PROPERTIES, "on_commit": self._offsets.answered}
+        if not by_epoch:
+            config |= CLASSIC_PROPERTIES
         self._topic, self._joined = topic, False
         self._consumer = Connected(Consumer, config, self._errors.on_client_error).client
 
@@ -205,7 +210,7 @@ class KafkaSource:
 
     def group_metadata(self) -> bytes:
         """What a transaction needs to commit offsets of what `poll` gave. Raises BusUnavailable."""
-        return self._membership.metadata()
+        return self._membership.metadata(self._consumer)
 
     def for_commit(self, next_offsets: Mapping[TopicPartition, int]) -> list[KafkaPartition]:
         """These offsets as a transaction commits them."""

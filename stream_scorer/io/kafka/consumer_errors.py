@@ -15,6 +15,15 @@ from stream_scorer.io.kafka.errors import NO_RIGHTS, ErrorLog, Rights, translate
 from stream_scorer.io.kafka.leader_epochs import is_truncation, truncation
 from stream_scorer.io.kafka.messages import partition_of
 
+NO_CONSUMER_PROTOCOL = (
+    'set kafka.group_protocol to "classic": the brokers do not have the other one, or it is '
+    "switched off there (group.version)"
+)
+_UNSUPPORTED = [
+    KafkaError(code).str()
+    for code in (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
+]
+
 
 class ConsumerErrors:
     """The failure that `raise_failure` raises next; transient errors are only counted and logged.
@@ -34,6 +43,8 @@ class ConsumerErrors:
     def on_client_error(self, error: KafkaError) -> None:
         """For librdkafka's `error_cb`."""
         failure = translate_error(error, "consuming", self.rights)
+        if any(text in error.str() for text in _UNSUPPORTED):
+            failure = Halt(str(failure), NO_CONSUMER_PROTOCOL)
         if isinstance(failure, Halt | ClientLost):
             self._failure = failure
         else:

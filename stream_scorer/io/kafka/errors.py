@@ -18,7 +18,16 @@ from confluent_kafka import KafkaError, KafkaException
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt, NotAllowed
 
 _REMEDIES = {
-    KafkaError.FENCED_INSTANCE_ID: "give each member its own group.instance.id",
+    KafkaError.FENCED_INSTANCE_ID: "another process has joined with the same "
+    "kafka.group_instance_id; give each its own",
+    KafkaError.UNRELEASED_INSTANCE_ID: "another process has the same kafka.group_instance_id: give "
+    "each its own; or this one was killed before, then start it again when the session time-out "
+    "of before has passed",
+}
+# A client's fatal error hides its cause in the text.
+_FATAL_CAUSES = {
+    KafkaError(code).str(): code
+    for code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID)
 }
 _FENCED = {KafkaError.PRODUCER_FENCED, KafkaError._FENCED}
 
@@ -58,6 +67,8 @@ GROUP_IS_REBALANCING = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.FENCED_MEMBER_EPOCH,
     KafkaError._ASSIGNMENT_LOST,
     KafkaError._NO_OFFSET,
 }
@@ -104,9 +115,12 @@ def translate_error(
     if error.code() in _FENCED:
         cause = "another member took over; give each its own kafka.client_id"
         return Fenced(f"Kafka, {doing}: {error.str()}", cause)
-    if error.code() in _REMEDIES:
-        return Halt(f"Kafka, {doing}: {error.str()}", _REMEDIES[error.code()])
-    if error.fatal():
+    code = error.code()
+    if code == KafkaError._FATAL:
+        code = next((c for text, c in _FATAL_CAUSES.items() if text in error.str()), code)
+    if code in _REMEDIES:
+        return Halt(f"Kafka, {doing}: {error.str()}", _REMEDIES[code])
+    if error.fatal() or code == KafkaError._FATAL:
         return ClientLost(f"Kafka, {doing}: {error.str()}")
     return BusUnavailable(f"Kafka, {doing}: {error.str()}")
 

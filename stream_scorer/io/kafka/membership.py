@@ -7,6 +7,12 @@ generation, and the broker would accept offsets of partitions that went to anoth
 back meanwhile. So the metadata is taken where a rebalance is handled, between micro-batches: a
 commit for an older generation is refused. A changed member id shows that the group had evicted this
 member, and that others may have read its partitions.
+
+With the protocol "consumer" (KIP-848) a member draws its id once and keeps it. Instead of a
+generation it has an epoch, which also moves where none of its partitions do, so without a callback;
+and a broker takes the newest one only. There the client is asked at the commit. That is safe, since
+an evicted client joins again only when its partitions were reported as lost, between
+micro-batches: until then it has the epoch of before, which the broker refuses.
 """
 
 from __future__ import annotations
@@ -17,9 +23,13 @@ from stream_scorer.errors import BusUnavailable
 
 
 class Membership:
-    """Group metadata that changes only when `renew` is called. Not thread-safe."""
+    """Group metadata that changes only when `renew` is called. Not thread-safe.
 
-    def __init__(self) -> None:
+    by_epoch: the group has the protocol "consumer", and metadata are always the newest.
+    """
+
+    def __init__(self, *, by_epoch: bool = False) -> None:
+        self._by_epoch = by_epoch
         self._member_id = ""
         self._metadata: bytes | None = None
 
@@ -45,8 +55,10 @@ class Membership:
         except RuntimeError:  # the group is being left
             return False
 
-    def metadata(self) -> bytes:
+    def metadata(self, consumer: Consumer) -> bytes:
         """For send_offsets_to_transaction. Raises BusUnavailable where the group is changing."""
+        if self._by_epoch:
+            self.renew(consumer)
         if self._metadata is None:
             raise BusUnavailable("this member is not in its consumer group at the moment")
         return self._metadata

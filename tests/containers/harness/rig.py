@@ -23,6 +23,7 @@ from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.native import NativeEngine
+from stream_scorer.settings.kafka_properties import CLASSIC_ONLY
 
 CATCH_UP_SECONDS = 90.0
 CALL_SECONDS = 60
@@ -107,6 +108,9 @@ class Rig:
         for layer in (self._settings, settings):
             for section, fields in layer.items():
                 sections.setdefault(section, {}).update(fields)
+        if sections["kafka"].get("group_protocol") == "consumer":
+            for classic in CLASSIC_ONLY:  # the test's broker has the same values for this protocol
+                sections["kafka.properties"].pop(classic, None)
         member = Member(self._directory, name, sections, sabotage or self._sabotage)
         self.members.append(member)
         return member

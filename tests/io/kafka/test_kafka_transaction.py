@@ -170,18 +170,29 @@ def test_metadata_is_of_the_rebalance_that_was_handled_last() -> None:
     membership, group = Membership(), Group("m1", b"group 4 m1")
     assert not membership.renew(group)  # type: ignore[arg-type]
     group.metadata = b"group 5 m1"
-    assert membership.metadata() == b"group 4 m1"
+    assert membership.metadata(group) == b"group 4 m1"  # type: ignore[arg-type]
     assert not membership.renew(group)  # type: ignore[arg-type]
-    assert membership.metadata() == b"group 5 m1"
+    assert membership.metadata(group) == b"group 5 m1"  # type: ignore[arg-type]
+
+
+def test_metadata_follow_an_epoch_that_moves_without_a_rebalance() -> None:
+    """The broker takes the newest epoch only, and no callback says that it moved."""
+    membership, group = Membership(by_epoch=True), Group("m1", b"group 4 m1")
+    assert not membership.renew(group)  # type: ignore[arg-type]
+    group.metadata = b"group 5 m1"
+    assert membership.metadata(group) == b"group 5 m1"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("metadata", [None, b"group -1 "])
-def test_without_a_member_id_nothing_may_be_committed(metadata: bytes | None) -> None:
-    membership = Membership()
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_without_a_member_id_nothing_may_be_committed(
+    metadata: bytes | None, by_epoch: bool
+) -> None:
+    membership, group = Membership(by_epoch=by_epoch), Group(None, metadata)
     membership.renew(Group("m1", b"group 4 m1"))  # type: ignore[arg-type]
-    assert membership.renew(Group(None, metadata))  # type: ignore[arg-type]
+    assert membership.renew(group)  # type: ignore[arg-type]
     with pytest.raises(BusUnavailable, match="not in its consumer group"):
-        membership.metadata()
+        membership.metadata(group)  # type: ignore[arg-type]
 
 
 def test_new_member_id_shows_that_the_group_had_forgotten_the_member() -> None:
