@@ -25,6 +25,7 @@ from stream_scorer.checks.members import ModelStatus
 from stream_scorer.cli import app
 from stream_scorer.core.evaluation.backtest import Backtest
 from stream_scorer.core.evaluation.evaluation import Evaluation
+from stream_scorer.core.evaluation.model_comparison import ComparedModels
 from stream_scorer.core.features.space import Feature
 from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry import Metrics
@@ -71,6 +72,7 @@ RESULTS: dict[str, type[Result]] = {
     "init": Starter,
     "models activate, models rollback": Activated,
     "models activate, models rollback, with -c": AnnouncedModel,
+    "models compare": ComparedModels,
     "models list": ModelList,
     "models status": ModelStatus,
     "models verify": ModelSummary,

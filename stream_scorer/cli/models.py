@@ -17,6 +17,7 @@ from stream_scorer.cli.application import (
     SparkConf,
     app,
     load_settings,
+    moment_ms,
     show,
     verb,
     wants_spark,
@@ -208,6 +209,64 @@ def models_status(config: Config = None, as_json: Json = False) -> None:
 
     found = job.status(load_settings(config))
     show(found, job.words_of_status(found), as_json, ok=found.ok)
+
+
+@models_app.command(
+    "compare",
+    epilog="Example: stream-scorer models compare -c stream_scorer.toml --from 2026-11-01T00:00Z",
+)
+@verb
+def models_compare(
+    events: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EVENTS...]",
+            help="Event files, directories of them, or `topic`: the input topic, the default.",
+        ),
+    ] = None,
+    config: Config = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="First scoring time, such as when the canary began; without it the end of both "
+            "models' training labels.",
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="TIME", help="No scoring time from then on; the end of the events."
+        ),
+    ] = None,
+    every: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="Score so often, as 12h or 7d; or `event`, as live."),
+    ] = "event",
+    accept_missing_history: Annotated[
+        bool,
+        typer.Option(
+            "--accept-missing-history",
+            help="Where the topic has deleted its oldest events, take the rest as if it were all.",
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page with tables and plots.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether the challenger is better than the active model, by what customers then did."""
+    from stream_scorer.jobs import compare as job
+
+    found = job.compare(
+        load_settings(config),
+        events or ["topic"],
+        job.Window(moment_ms("--from", start), moment_ms("--to", end), every),
+        missing_history="accept" if accept_missing_history else "refuse",
+        report_file=report,
+    )
+    show(found, job.in_words(found), as_json)
 
 
 @app.command(epilog="Example: stream-scorer bench decode score --json")

@@ -193,34 +193,47 @@ class Challenger:
         return Agreement(self._active.categories, self.engine.categories, k)
 
 
-def open_challenger(
+def load_challenger(
     settings: Settings, space: FeatureSpace, active: artefact.Artefact
-) -> Challenger | None:
+) -> artefact.Artefact | None:
     """The challenger of the settings, checked against the active model; None where none is set.
 
     Raises ConfigError where the two are not of the same declaration, and ArtefactError.
     """
-    rule, field_name = settings.challenger, "challenger.path"
-    if rule.path is None:
+    path = settings.challenger.path
+    if path is None:
         return None
-    loaded = artefact.load(rule.path)
+    loaded = artefact.load(path)
     if loaded.fingerprint != space.fingerprint:
         remedy = (
             f"its features have the fingerprint {loaded.manifest.fingerprint}, those of this "
             f"configuration {space.fingerprint_hex}: train a challenger on these [[features]], or "
             'set path = ""'
         )
-        raise ConfigError(field_name, rule.path, remedy)
+        raise ConfigError("challenger.path", path, remedy)
     if loaded.manifest.labels != active.manifest.labels:
         remedy = (
             f"it learnt other labels than the active model {active.path}, so the two can't be "
             'compared: train it with the same [labels], or set path = ""'
         )
-        raise ConfigError(field_name, rule.path, remedy)
+        raise ConfigError("challenger.path", path, remedy)
     if not set(loaded.manifest.categories) & set(active.manifest.categories):
         remedy = (
             f"it has no category of the active model {active.path}, so the two can't be compared: "
             'train it again, or set path = ""'
         )
-        raise ConfigError(field_name, rule.path, remedy)
-    return Challenger(open_engine(loaded, settings.model.engine), rule)
+        raise ConfigError("challenger.path", path, remedy)
+    return loaded
+
+
+def open_challenger(
+    settings: Settings, space: FeatureSpace, active: artefact.Artefact
+) -> Challenger | None:
+    """The challenger of the settings, ready to score; None where none is set.
+
+    Raises as `load_challenger`.
+    """
+    loaded = load_challenger(settings, space, active)
+    if loaded is None:
+        return None
+    return Challenger(open_engine(loaded, settings.model.engine), settings.challenger)

@@ -23,7 +23,10 @@ MOST_LOG_ODDS = 12.0
 PLOTTED_BINS = 20  # of the calibration curve, with about as many pairs each
 # The prior ranks nobody: its AUC is always a half, so that there is none in the tables.
 RANKING = ("logistic",)
-COLOURS = {"model": "#1f6feb", "model 2": "#d9730d", "logistic": "#d9730d", "prior": "#888888"}
+COLOURS = {
+    "model": "#1f6feb", "model 2": "#d9730d", "logistic": "#d9730d", "prior": "#888888",
+    "active": "#1f6feb", "challenger": "#d9730d",
+}  # fmt: skip
 
 
 class Histogram(NamedTuple):

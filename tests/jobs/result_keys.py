@@ -103,6 +103,42 @@ BACKTEST: dict[str, Any] = {
     "seconds": None,
 }
 
+COMPARISON: dict[str, Any] = {
+    "mode": None,
+    "from": None,
+    "to": None,
+    "every": None,
+    "events": None,
+    "rows": None,
+    "judged": None,
+    "pending": None,
+    "pending_until": None,
+    "categories": None,
+    "only_active": None,
+    "only_challenger": None,
+    "horizon_ms": None,
+    "dead_letters": {},
+    "refusals": [],
+    "ignored_events": None,
+    "models": {
+        name: {
+            "path": None,
+            "model_version": None,
+            "not_held_back": None,
+            "rows": None,
+            "customers": None,
+            "metrics": METRICS,
+        }
+        for name in ["active", "challenger"]
+    },
+    "paired": None,
+    "differences": INTERVALS,
+    "on_all_rows": INTERVALS,
+    "better": None,
+    "more_customers": None,
+    "seconds": None,
+}
+
 
 def keys_of(value: Any) -> Any:
     """The value with None for whatever is no object, and the first element alone of each array."""

@@ -1,9 +1,10 @@
 """Which of two models is better: 95 % intervals of the difference of their metrics.
 
 Rows of one customer are alike, so that resampling rows would make intervals too narrow: the
-bootstrap draws customers, each with all its rows. It is paired, because both models score the same
-rows. Log loss and recall are means over rows as they stand. The macro AUC is not, and enters by its
-jackknife values (`row_macro_auc`), whose mean it is.
+bootstrap draws customers, each with all its rows. It is paired where both models score the same
+rows; where each serves customers of its own, it draws those of each by themselves. Log loss and
+recall are means over rows as they stand. The macro AUC is not, and enters by its jackknife values
+(`row_macro_auc`), whose mean it is.
 """
 
 from __future__ import annotations
@@ -81,21 +82,47 @@ def bootstrap_difference(
     ours, theirs (R,): a metric of each row under two models, NaN where undefined (such rows are
     left out); customer (R,) int64 names each row's customer, whose rows stay together.
     """
-    difference = ours - theirs
-    kept = ~np.isnan(difference)  # recall of a row without a positive is not defined
+    draw = np.random.default_rng(seed)  # seeded, so that two runs report the same interval
+    mean, means = _resampled(ours - theirs, customer, samples, draw)
+    return _interval(mean, means)
+
+
+def bootstrap_unpaired(
+    ours: Float64, our_customer: Int64, theirs: Float64, their_customer: Int64,
+    *, samples: int = 1000, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Bootstrap of mean(ours) - mean(theirs) where each model has rows and customers of its own.
+
+    ours (R,), our_customer (R,) int64, theirs (S,), their_customer (S,) int64: as of
+    `bootstrap_difference`.
+    """
+    draw = np.random.default_rng(seed)
+    mean, means = _resampled(ours, our_customer, samples, draw)
+    their_mean, their_means = _resampled(theirs, their_customer, samples, draw)
+    return _interval(mean - their_mean, means - their_means)
+
+
+def _resampled(
+    values: Float64, customer: Int64, samples: int, draw: np.random.Generator
+) -> tuple[float, Float64]:
+    """The mean of the values that are defined, and those of `samples` draws of customers."""
+    kept = ~np.isnan(values)  # recall of a row without a positive is not defined
     _, owner = np.unique(customer[kept], return_inverse=True)
     if not len(owner):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    sums = np.bincount(owner, difference[kept])
+        return float("nan"), np.full(samples, np.nan)
+    sums = np.bincount(owner, values[kept])
     rows = np.bincount(owner).astype(np.float64)
-    draw = np.random.default_rng(seed)  # seeded, so that two runs report the same interval
     means = np.empty(samples)
     for i in range(samples):
         # How often each customer was drawn is the weight of its rows, and so is their number.
         times = np.bincount(draw.integers(len(sums), size=len(sums)), minlength=len(sums))
         means[i] = (times @ sums) / (times @ rows)
+    return float(sums.sum() / rows.sum()), means
+
+
+def _interval(estimate: float, means: Float64) -> Interval:
     low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(sums.sum() / rows.sum()), float(low), float(high))
+    return Interval(estimate, float(low), float(high))
 
 
 def compare_models(ours: Float32, theirs: Float32, acted: Bool, customer: Int64) -> ModelComparison:
@@ -109,6 +136,35 @@ def compare_models(ours: Float32, theirs: Float32, acted: Bool, customer: Int64)
         rows = metric(ours, acted), metric(theirs, acted)
         return MetricDifference.of(bootstrap_difference(*rows, customer))
 
+    return _by_metric(difference)
+
+
+class JudgedRows(NamedTuple):
+    """One model's scores (R, N) with acted (R, N) and customer (R,), as of `compare_models`."""
+
+    scores: Float32
+    acted: Bool
+    customer: Int64
+
+    def only(self, rows: Bool) -> JudgedRows:
+        """Those of the rows that are marked in rows (R,)."""
+        return JudgedRows(self.scores[rows], self.acted[rows], self.customer[rows])
+
+
+def compare_unpaired(ours: JudgedRows, theirs: JudgedRows) -> ModelComparison:
+    """How much two models differ, ours minus theirs, each on rows of customers of its own."""
+
+    def difference(metric: RowMetric) -> MetricDifference:
+        found = bootstrap_unpaired(
+            metric(ours.scores, ours.acted), ours.customer,
+            metric(theirs.scores, theirs.acted), theirs.customer,
+        )  # fmt: skip
+        return MetricDifference.of(found)
+
+    return _by_metric(difference)
+
+
+def _by_metric(difference: Callable[[RowMetric], MetricDifference]) -> ModelComparison:
     return ModelComparison(
         log_loss=difference(metrics.row_log_loss),
         macro_auc=difference(metrics.row_macro_auc),

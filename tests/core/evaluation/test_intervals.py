@@ -8,9 +8,12 @@ import pytest
 from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.evaluation.intervals import (
     CustomerNumbers,
+    JudgedRows,
     MetricDifference,
     bootstrap_difference,
+    bootstrap_unpaired,
     compare_models,
+    compare_unpaired,
 )
 from stream_scorer.core.evaluation.training_record import recorded_prior, training_reaches
 
@@ -59,3 +62,33 @@ def test_the_recorded_prior_is_float32() -> None:
 def test_training_reaches_as_far_as_its_labels(first_ms: int, reaches: bool) -> None:
     assert training_reaches({"last_as_of_ms": 100}, 50, first_ms) is reaches
     assert not training_reaches({}, 50, first_ms)
+
+
+def test_unpaired_rows_are_drawn_by_customer_of_each_model() -> None:
+    draw = np.random.default_rng(2)
+    ours, theirs = draw.normal(1.0, 1.0, 900), draw.normal(0.0, 1.0, 400)
+    found = bootstrap_unpaired(ours, np.arange(900), theirs, np.arange(400))
+    assert found.estimate == pytest.approx(ours.mean() - theirs.mean())
+    # The standard error of a difference of two independent means.
+    error = np.sqrt(ours.var() / 900 + theirs.var() / 400)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    # Each row ten times says no more than once, where the rows are one customer's.
+    ten = [np.repeat(of, 10) for of in (ours, np.arange(900), theirs, np.arange(400))]
+    again = bootstrap_unpaired(ten[0], ten[1], ten[2], ten[3])
+    assert (again.low, again.high) == pytest.approx((found.low, found.high))
+    nobody = bootstrap_unpaired(ours, np.arange(900), np.zeros(0), np.zeros(0, np.int64))
+    assert np.isnan(nobody).all()
+
+
+def test_a_model_is_compared_unpaired_by_every_metric() -> None:
+    draw = np.random.default_rng(3)
+    acted = draw.random((400, 4)) < 0.3
+    better = np.where(acted, 0.7, 0.2).astype(np.float32)
+    worse = np.full((400, 4), 0.3, np.float32)
+    some = np.arange(400) < 100
+    ours = JudgedRows(better, acted, np.arange(400)).only(some)
+    theirs = JudgedRows(worse, acted, np.arange(400)).only(~some)
+    found = compare_unpaired(ours, theirs)
+    gap = metrics.log_loss(better[:100], acted[:100]) - metrics.log_loss(worse[100:], acted[100:])
+    assert found.log_loss.difference == pytest.approx(gap)
+    assert found.macro_auc.difference == pytest.approx(0.5)
