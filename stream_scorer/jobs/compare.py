@@ -9,6 +9,7 @@ customer id. A refresh's scores are not among those compared.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,14 +33,19 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.events.refused import ignored_events_in_words, refused_in_words
 from stream_scorer.core.labels.as_of import KnownEvents, Moments
-from stream_scorer.errors import ConfigError, InputError
+from stream_scorer.errors import ConfigError, InputError, Unavailable
+from stream_scorer.io.stores.announcements import Announcements
+from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.live.challenger import load_challenger
+from stream_scorer.live.consumer import redis_client
 from stream_scorer.model import artefact
 from stream_scorer.past.known_events import PastKnowledge, read_knowledge
 from stream_scorer.past.scores import NAMES, PastModel, load_models, overlaps, score
 from stream_scorer.past.sources import MissingHistory
 from stream_scorer.reports.words import interval_in_words, metrics_in_words
 from stream_scorer.settings.tree import ChallengerSettings, Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def compare(
     missing_history: MissingHistory = "refuse",
     report_file: Path | None = None,
 ) -> ComparedModels:
-    """The active model of [model] and that of [challenger], by outcomes.
+    """The model that members serve and that of [challenger], by outcomes.
 
     sources, missing_history: as of `open_past`. report_file: a page to write. Raises InputError
     where there is no challenger, it is not of the same declaration or is the active model, or where
@@ -159,15 +165,30 @@ def _models(settings: Settings) -> tuple[dict[str, PastModel], tuple[str, ...]]:
     path, space = settings.challenger.path, settings.feature_space()
     if path is None:
         raise ConfigError("challenger.path", "", "name the model to compare with that of [model]")
-    active = artefact.load(settings.model.path, space.fingerprint)
+    active_path = _active_path(settings)
+    active = artefact.load(active_path, space.fingerprint)
     challenger = load_challenger(settings, space, active)
     if challenger is None or challenger.manifest.model_version == active.manifest.model_version:
         remedy = "it is the active model, so there is nothing to compare; name another"
         raise ConfigError("challenger.path", path, remedy)
-    loaded, categories = load_models([settings.model.path, path])
+    loaded, categories = load_models([active_path, path])
     return dict(
         zip((ACTIVE, CHALLENGER), (loaded[name] for name in NAMES), strict=True)
     ), categories
+
+
+def _active_path(settings: Settings) -> Path:
+    """Where the model lies that members serve: the announced one, else that of model.path."""
+    server = RedisServer(redis_client(settings))
+    try:
+        announcement = Announcements(server, settings.store.namespace).current()
+    except Unavailable as error:
+        # Event files can be compared on a machine that does not reach Redis.
+        log.warning("%s; so the active model is taken to be that of model.path", error)
+        announcement = None
+    finally:
+        server.close()
+    return settings.model.path if announcement is None else Path(announcement.model.path)
 
 
 def _training_end_ms(both: Mapping[str, PastModel]) -> int:

@@ -26,6 +26,7 @@ from stream_scorer.core.features.state import Float32
 from stream_scorer.errors import ConfigError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
+from stream_scorer.model.engines.golden import check_golden_batch
 from stream_scorer.settings.tree import ChallengerSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -236,4 +237,6 @@ def open_challenger(
     loaded = load_challenger(settings, space, active)
     if loaded is None:
         return None
-    return Challenger(open_engine(loaded, settings.model.engine), settings.challenger)
+    engine = open_engine(loaded, settings.model.engine)
+    check_golden_batch(engine, loaded)
+    return Challenger(engine, settings.challenger)

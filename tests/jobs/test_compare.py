@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 from stream_scorer.cli import app
 from stream_scorer.core.canary import in_canary
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
-from stream_scorer.errors import ConfigError, InputError
+from stream_scorer.errors import ConfigError, InputError, StoreUnavailable
+from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.jobs.backtest import backtest
 from stream_scorer.jobs.compare import Window, compare, in_words
 from stream_scorer.model import artefact, network
@@ -61,6 +63,18 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / f"{mode}.toml").write_text(text)
     written(tmp_path / "e.avro", shopping())
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def announced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What members were told to serve, in place of Redis; nothing at first."""
+    told: list[Path] = []
+
+    def current(_self: Announcements) -> Any:
+        return SimpleNamespace(model=SimpleNamespace(path=str(told[-1]))) if told else None
+
+    monkeypatch.setattr(Announcements, "current", current)
+    return told
 
 
 def settings_of(folder: Path, mode: str) -> Settings:
@@ -157,6 +171,25 @@ def test_without_another_model_there_is_nothing_to_compare(folder: Path) -> None
         rule = settings.challenger.model_copy(update={"path": path})
         with pytest.raises(ConfigError, match=rf"challenger\.path: .*{words}"):
             compare(settings.model_copy(update={"challenger": rule}), events, Window())
+
+
+def test_the_announced_model_is_the_active_one_and_without_redis_that_of_the_config(
+    folder: Path, announced: list[Path], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    settings, events = settings_of(folder, "shadow"), [folder / "e.avro"]
+    model(folder, "switched", 2.0, {"last_as_of_ms": FROM - 9 * DAY})
+    announced.append(folder / "switched")
+    found = compare(settings, events, Window(FROM, TO, "7d"))
+    assert found.models["active"].path == str(folder / "switched")
+
+    def away(_self: Announcements) -> None:
+        raise StoreUnavailable("no Redis")
+
+    monkeypatch.setattr(Announcements, "current", away)
+    found = compare(settings, events, Window(FROM, TO, "7d"))
+    assert found.models["active"].path == str(folder / "active")
+    assert "no Redis; so the active model is taken to be that of model.path" in caplog.messages
 
 
 def test_the_verb_prints_json_and_writes_a_page(folder: Path) -> None:
