@@ -21,7 +21,8 @@ class BatchReport:
     and events that the record already held. too_old: events that were not applied because they lie
     more than the time to live before the customer's newest one. ignored_events: events of customers
     who are to be ignored. extreme_customers: who passed the rate that is reported. refused_writes:
-    records that the store did not take because another consumer had written newer ones.
+    records that the store did not take because another consumer had written newer ones, or because
+    they were deleted meanwhile.
     foreign_keys: events whose record has another key than the customer id. split_customers:
     customers with events from two partitions of the topic. next_offsets: of each partition the
     offset after its last record. ignored: values of events that features can't use. seconds: by

@@ -82,7 +82,19 @@ class Metrics:
         )
         self.refused_writes = Counter(
             "stream_scorer_refused_writes",
-            "Writes that the store refused because another owner had written newer ones",
+            "Writes that the store refused because another owner had written newer ones, or the "
+            "record was deleted meanwhile",
+            registry=r,
+        )
+        self.loaded_records = Counter(
+            "stream_scorer_loaded_records",
+            "Records of customers that were loaded, by where they came from: memory or redis",
+            ["origin"],
+            registry=r,
+        )
+        self.hot_bytes = Gauge(
+            "stream_scorer_hot_records_bytes",
+            "Memory that is taken by records which were saved lately (store.hot_bytes)",
             registry=r,
         )
         self.foreign_keys = Counter(
@@ -208,6 +220,12 @@ class Metrics:
         """The model that is served from now on."""
         self.build_info.clear()
         self.build_info.labels(model_version, fingerprint, build).set(1)
+
+    def observe_hot_records(self, found: int, missing: int, held_bytes: int) -> None:
+        """Count records that were found in memory, and those that were not."""
+        self.loaded_records.labels("memory").inc(found)
+        self.loaded_records.labels("redis").inc(missing)
+        self.hot_bytes.set(held_bytes)
 
     def observe_lag(self, lag: Mapping[TopicPartition, int]) -> None:
         """The lag of every partition read now; those given up are no longer shown."""

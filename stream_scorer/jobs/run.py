@@ -49,6 +49,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
     )
     try:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
+            consumer.store.hot.on_lookup = metrics.observe_hot_records
             consumer.warm_up()
             loop: Loop | None = None
 

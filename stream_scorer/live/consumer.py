@@ -71,8 +71,8 @@ def redis_client(settings: Settings) -> redis.Redis:
         raise ConfigError("redis.url", settings.redis.shown_url, remedy) from None
 
 
-def open_store(settings: Settings, space: FeatureSpace) -> RedisStore:
-    """The store of the settings' namespace."""
+def open_store(settings: Settings, space: FeatureSpace, hot_bytes: int = 0) -> RedisStore:
+    """The store of the settings' namespace; hot_bytes: see RedisStore."""
     # The store lets the client retry nothing: the loop does, and between its attempts it polls
     # Kafka and can be stopped.
     return RedisStore(
@@ -80,6 +80,7 @@ def open_store(settings: Settings, space: FeatureSpace) -> RedisStore:
         settings.store.namespace,
         space.fingerprint,
         settings.store.time_to_live_seconds or None,
+        hot_bytes,
     )
 
 
@@ -117,7 +118,7 @@ class Consumer:
             self.served.engine, self.space, settings.publish_policy(), clock_ms,
             open_challenger(settings, self.space, self.served.model),
         )  # fmt: skip
-        self.store = open_store(settings, self.space)
+        self.store = open_store(settings, self.space, settings.store.hot_bytes)
         admin = KafkaAdmin(settings.kafka.client_properties())
         self._topics: KafkaAdmin | None = admin
         self._topic_had_id = False

@@ -97,6 +97,7 @@ class StoreSettings(Section):
     namespace: Name = "stream-scorer"
     # A thousand years at most: its milliseconds must fit beside times since 1970.
     time_to_live_seconds: Annotated[int, Field(ge=0, le=31_557_600_000)] = 34_560_000
+    hot_bytes: Annotated[int, Field(ge=0)] = 134_217_728
 
 
 class EventSettings(Section):

@@ -22,6 +22,7 @@ from stream_scorer.io.kafka import producer as kafka_producer
 from stream_scorer.io.kafka.group_offsets import Owner, metadata_of, owner_in
 from stream_scorer.io.stores import redis as redis_store
 from stream_scorer.live import consumer as live_consumer
+from stream_scorer.live import served_model
 from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
 
@@ -106,7 +107,7 @@ def installed(world: World) -> Iterator[None]:
     put(redis.Redis, "from_url", lambda *_a, **_o: world.redis_client())
     put(redis_store, "RECORDS_PER_SCRIPT", RECORDS_PER_SCRIPT)
     put(artefact, "load", lambda *_a, **_o: model())
-    put(live_consumer, "open_engine", lambda *_a, **_o: engine())
+    put(served_model, "open_engine", lambda *_a, **_o: engine())
     put(Settings, "feature_space", lambda _self: space())
     for name, module in list(sys.modules.items()):
         if name.startswith(PRODUCT):

@@ -74,13 +74,16 @@ def folder() -> Path:
 
 
 @cache
-def settings_of(client_id: str, delivery: str, micro_batch: int = MOST_MICRO_BATCH) -> Settings:
+def settings_of(
+    client_id: str, delivery: str, micro_batch: int = MOST_MICRO_BATCH, hot_bytes: int = 0
+) -> Settings:
     path = folder() / "settings.toml"
     if not path.exists():
         path.write_text(CONFIG, encoding="utf-8")
     overrides = {
         "kafka": {"client_id": client_id, "delivery": delivery},
         "batch": {"max_events": micro_batch},
+        "store": {"hot_bytes": hot_bytes},
     }
     return Settings.load(path, overrides=overrides, environment={})
 

@@ -211,7 +211,8 @@ class World:
 
     def _consume(self, slot: Slot) -> None:
         """The body of a member's process, as jobs/run.py."""
-        settings = settings_of(slot.client_id, self.plan.delivery, self.plan.micro_batch)
+        plan = self.plan
+        settings = settings_of(slot.client_id, plan.delivery, plan.micro_batch, plan.hot_bytes)
         with live_consumer.Consumer(settings) as consumer:
             consumer.join()
             window = settings.dead_letter_window(live=True)

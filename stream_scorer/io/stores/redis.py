@@ -22,7 +22,10 @@ Many customers are loaded in one round trip (MGET) and saved in one (a script). 
 record only where the record that was loaded, and that it was made from, has all offsets of the
 stored one. So a consumer that no longer owns a partition, and does not know it yet, can't overwrite
 what the new owner wrote, nor can one that loaded from a server that lags. A record that is refused
-is loaded again, and the events that it lacks are applied to it.
+is loaded again, and the events that it lacks are applied to it. Where the record is gone by then,
+because its customer was deleted or it expired, the new one is refused as well: it would bring back
+what was deleted. Records that were saved lately may stay in memory (hot_records.py): they are not
+loaded, and compared like any other when they are saved.
 
 The watermark moves in a second round trip, after all records that it covers. Redis may go back at
 any moment: a crash under `appendfsync everysec`, a failover to a replica that lags, a restored
@@ -54,8 +57,9 @@ import numpy as np
 from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import pack, unpack
-from stream_scorer.errors import StoreRewound, StoreUnavailable
+from stream_scorer.errors import StoreRewound, StoreUnavailable, StreamScorerError
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
+from stream_scorer.io.stores.hot_records import HotRecords
 from stream_scorer.io.stores.redis_errors import not_an_epoch, not_an_offset
 from stream_scorer.io.stores.redis_script import Call, Script
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
@@ -80,7 +84,10 @@ def kept_longer_ms(time_to_live_ms: int) -> int:
 
 
 class RedisStore(BoundNamespace):
-    """Records of one namespace. `client` says where the server is (RedisServer)."""
+    """Records of one namespace. `client` says where the server is (RedisServer).
+
+    hot_bytes: at most so much of records that this process saved lately stays in memory; 0: none.
+    """
 
     def __init__(
         self,
@@ -88,8 +95,10 @@ class RedisStore(BoundNamespace):
         namespace: str,
         fingerprint: int,
         time_to_live_seconds: int | None = None,
+        hot_bytes: int = 0,
     ) -> None:
         super().__init__(RedisServer(client), namespace, fingerprint)
+        self.hot = HotRecords(hot_bytes)
         self._ttl_ms = 1000 * (time_to_live_seconds or 0)
         # The watermark that this process last saw stored of each partition, also of those that it
         # no longer owns; -1 where it saw one that is gone.
@@ -108,16 +117,21 @@ class RedisStore(BoundNamespace):
         self.server.close()
 
     def load(self, customer_ids: list[str]) -> CustomerStates:
-        """States of these customers, row i is customer_ids[i]; one round trip."""
-        if not customer_ids:
-            return unpack([], [], self._fingerprint)
-        keys = [self._key(i) for i in customer_ids]
-        return unpack(customer_ids, self._ask(lambda: self._client.mget(keys)), self._fingerprint)
+        """States of these customers, row i is customer_ids[i]; at most one round trip."""
+        records = self.hot.get(customer_ids)
+        missing = [row for row, record in enumerate(records) if record is None]
+        if missing:
+            keys = [self._key(customer_ids[row]) for row in missing]
+            stored = self._ask(lambda: self._client.mget(keys))
+            for row, record in zip(missing, stored, strict=True):
+                records[row] = record
+        return unpack(customer_ids, records, self._fingerprint)
 
     def save(
         self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
     ) -> Int64:
-        """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones.
+        """Write `rows` (k,) int64 of states. Returns those refused: the store has newer ones, or
+        has none any more where they were made from a loaded one.
 
         made_from: the same customers as they were loaded; None: as `states`. Raises StoreRewound or
         StoreUnavailable, with some or none of the rows written, where the store lost writes.
@@ -129,7 +143,8 @@ class RedisStore(BoundNamespace):
         partitions = sorted(self._owned)
         watermark_keys = [self._watermark_key(tp) for tp in partitions]
         least = [self._least(tp) for tp in partitions]
-        shared = [len(watermark_keys), self._ttl_ms, kept_longer_ms(self._ttl_ms), *least]
+        shared = [len(watermark_keys), self._ttl_ms, kept_longer_ms(self._ttl_ms)]
+        shared += [int(made_from is not None), *least]
         # Of one batch, a save may follow another (refused records): it goes on from its mark.
         before, self._unadvanced = self._unadvanced, ""
         calls: list[Call] = []
@@ -146,6 +161,8 @@ class RedisStore(BoundNamespace):
             self._check(answer)
             refused += [i * RECORDS_PER_SCRIPT + position for position in answer]
         self._unadvanced = before
+        self.hot.put(chosen.customer_ids, records)
+        self.hot.drop(chosen.customer_ids[position] for position in refused)
         return rows[np.array(refused, np.int64)]
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -206,6 +223,8 @@ class RedisStore(BoundNamespace):
     def release(self, partitions: list[TopicPartition]) -> None:
         """This owner no longer reads these partitions."""
         self._owned -= set(partitions)
+        # Of all customers: which of them another owner writes to from now on is not worth a look.
+        self.hot.drop()
 
     def advance(
         self, next_offsets: dict[TopicPartition, int], epochs: Epochs | None = None
@@ -284,7 +303,11 @@ class RedisStore(BoundNamespace):
         try:
             return self.server.ask(question)
         except ServerChanged:
+            self.hot.drop()
             self.server.ask(self._compare)
+            raise
+        except StreamScorerError:
+            self.hot.drop()  # what of a save was written is not known now
             raise
 
     def _compare(self) -> None:
@@ -296,6 +319,8 @@ class RedisStore(BoundNamespace):
 
     def _check(self, answer: object) -> None:
         """Raises what a script's answer says, where it is not that of a success."""
+        if answer in (b"UNSAVED", b"REWOUND"):
+            self.hot.drop()
         if answer == b"UNSAVED":
             raise StoreUnavailable("Redis lost what it had just confirmed")
         if answer == b"REWOUND":
@@ -306,6 +331,7 @@ class RedisStore(BoundNamespace):
     def _rewound(
         self, wanted: dict[TopicPartition, int], stored: dict[TopicPartition, int]
     ) -> StoreRewound:
+        self.hot.drop()
         lost = {tp: stored.get(tp, 0) for tp, w in wanted.items() if stored.get(tp, -1) < w}
         # Reading starts again there, so from now on no more than this has to be stored.
         self._seen |= {tp: stored.get(tp, -1) for tp in lost}

@@ -33,7 +33,8 @@ class Store(Protocol):
         """Write `rows` (k,) int64 of states. Returns the rows that were refused, as int64.
 
         made_from: the same customers as `load` gave them; None: as `states`. Where the store holds
-        an offset that these lack, the row is refused: load it again, and apply what it lacks.
+        an offset that these lack, or a record was loaded and is gone, the row is refused: load it
+        again, and apply what it lacks.
         """
         ...
 

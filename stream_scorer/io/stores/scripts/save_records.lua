@@ -1,10 +1,13 @@
--- Writes customers' records, each only where it was made from all that is stored.
+-- Writes customers' records, each only where it was made from all that is stored, and where the
+-- record that it was made from is still there.
 -- KEYS: W watermark keys, the key of this owner's mark, then R record keys.
--- ARGV: W, time to live in ms (0: none), how much longer a record is kept in ms, W least
--- watermarks, the mark that the call before this one left ('': no call came before), the mark to
--- leave, R records, and for each the sources of the record that it was made from, in 16 bytes each:
--- topic, partition, offset. The offsets of the new record say less: if Redis was set back when that
--- record was loaded, and forward again since, they are the highest, though events are missing.
+-- ARGV: W, time to live in ms (0: none), how much longer a record is kept in ms, 1 where the records
+-- were made from ones that were loaded (0: from none that was stored), W least watermarks, the mark
+-- that the call before this one left ('': no call came before), the mark to leave, R records, and
+-- for each the sources of the record that it was made from, in 16 bytes each: topic, partition,
+-- offset. The offsets of the new record say less: if Redis was set back when that record was loaded,
+-- and forward again since, they are the highest, though events are missing. A record that was made
+-- from one that is gone is refused, too: its customer was deleted since.
 -- Returns the 0-based positions of the records that were refused; or, with nothing written, a
 -- string where the store lost writes that were confirmed: REWOUND where a stored watermark is below
 -- the least one, UNSAVED where the mark of the call before is gone, and with it what that call
@@ -12,12 +15,13 @@
 -- A record's layout: stream_scorer/core/features/state_codec.py. Its offsets start at byte 37,
 -- counted from 1.
 local watermarks, ttl_ms, longer_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local were_loaded = ARGV[4] == '1'
 for i = 1, watermarks do
   local stored = tonumber(redis.call('GET', KEYS[i]) or '-1') or error('NO_OFFSET ' .. KEYS[i])
-  if stored < tonumber(ARGV[3 + i]) then return 'REWOUND' end
+  if stored < tonumber(ARGV[4 + i]) then return 'REWOUND' end
 end
 local mark_key = KEYS[watermarks + 1]
-local before, mark = ARGV[4 + watermarks], ARGV[5 + watermarks]
+local before, mark = ARGV[5 + watermarks], ARGV[6 + watermarks]
 local left = redis.call('GET', mark_key)
 if before ~= '' and left ~= before then return 'UNSAVED' end
 -- Numbers ascend: this call was given up on, and is late. With its mark the ones that were made in
@@ -35,7 +39,7 @@ end
 local function is_behind(record, made_from, key)
   -- The header and four sources, as most records have no more; a second read gets the others.
   local stored = redis.call('GETRANGE', key, 0, 99)
-  if stored == '' then return false end
+  if stored == '' then return were_loaded and made_from ~= '' end
   if string.sub(stored, 21, 28) ~= string.sub(record, 21, 28) then
     error('FINGERPRINT ' .. key)
   end
@@ -60,8 +64,8 @@ end
 
 local refused, records = {}, #KEYS - watermarks - 1
 for i = watermarks + 2, #KEYS do
-  local record = ARGV[4 + i]
-  if is_behind(record, ARGV[4 + i + records], KEYS[i]) then
+  local record = ARGV[5 + i]
+  if is_behind(record, ARGV[5 + i + records], KEYS[i]) then
     refused[#refused + 1] = i - watermarks - 2
   elseif ttl_ms > 0 then
     redis.call('SET', KEYS[i], record, 'PX', left_ms(record))
