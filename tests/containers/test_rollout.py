@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,9 @@ from harness.verdict import Truth, single_pass
 from stream_scorer.core.avro.propensity_encoder import decode_propensities
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.errors import InputError
-from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.jobs import rollout as job
 from stream_scorer.model import artefact
-from stream_scorer.rollout.namespaces import still_running
+from stream_scorer.rollout.namespaces import drop
 from stream_scorer.settings.tree import Settings
 
 pytestmark = [
@@ -164,10 +163,8 @@ def test_members_move_to_a_new_declaration_one_by_one_without_a_gap_or_a_repeat(
     settings = Settings.load(new[0].config, environment={})
     found = job.status(settings)
     assert (found.step, found.moved, found.replaces) == ("done", 6, old_name)
-    with closing(RedisServer(redis.Redis.from_url(rig.redis_url))) as server:
-        # Who was killed counts as running for a while.
-        wait_until("no old member", lambda: not still_running(server, old_name), STEP_SECONDS)
-    job.dropped_old(settings)
+    # Until the killed member is forgotten, after half a minute, it counts as running.
+    drop(settings, old_name, agreed=True, force=kills)
     client = redis.Redis.from_url(rig.redis_url)
     assert list(client.scan_iter(f"{old_name}:*", 1000)) == []
     client.close()
