@@ -39,6 +39,7 @@ from stream_scorer.jobs.init import Starter
 from stream_scorer.jobs.models import Activated, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published
 from stream_scorer.jobs.rollout import CalledOff, RolledOut
+from stream_scorer.jobs.refresh import Refreshed
 from stream_scorer.jobs.score import BulkScores, SparkScores
 from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
 from stream_scorer.jobs.train import Trained
@@ -79,6 +80,7 @@ RESULTS: dict[str, type[Result]] = {
     "namespaces drop": DroppedNamespace,
     "namespaces list": NamespaceList,
     "publish": Published,
+    "refresh": Refreshed,
     "replay, with --cutoffs": LabelledSnapshot,
     "replay, with --into": RebuiltNamespace,
     "replay, without either": ReplayedPropensities,

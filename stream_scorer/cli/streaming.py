@@ -67,6 +67,23 @@ def run(config: Config = None) -> None:
         job(settings, stop, reread=lambda: Settings.load(config))
 
 
+@app.command(epilog="Example: stream-scorer refresh -c stream_scorer.toml")
+@verb
+def refresh(
+    config: Config = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", metavar="TIME", help="Score as of then; else as of now."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score all quiet customers again, by the members that run; exit status 1 if not all were."""
+    from stream_scorer.jobs import refresh as job
+
+    done = job.refresh(load_settings(config), moment_ms("--as-of", as_of))
+    show(done, job.in_words(done), as_json, ok=done.ok)
+
+
 @app.command(epilog="Example: stream-scorer publish events/2026-11.avro -c stream_scorer.toml")
 @verb
 def publish(

@@ -74,6 +74,24 @@ def select(scores: Float32, policy: PublishPolicy) -> Entries:
     )
 
 
+def largest_change(before: Float32, after: Float32, policy: PublishPolicy) -> Float32:
+    """(B,) float32: by how much a probability that is published moves, at most.
+
+    before, after: scores (B, N, C) of the same customers. Looked at is what is published of either.
+    """
+    if policy.mode == "all":
+        moved = np.abs(published_in_full(after) - published_in_full(before))
+        return np.asarray(moved.max(1, initial=0.0), np.float32)
+    was, is_now = action_probabilities(before), action_probabilities(after)
+    per_category = before.shape[2] - 1
+    found = np.zeros(len(before), np.float32)
+    for entries in (select(before, policy), select(after, policy)):
+        rows = np.repeat(np.arange(len(before)), np.diff(entries.indptr))
+        at = entries.category * per_category + entries.class_index - 1
+        np.maximum.at(found, rows, np.abs(is_now[rows, at] - was[rows, at]))
+    return found
+
+
 @kernel
 def _select(actions, most, floor):  # type: ignore[no-untyped-def]
     """Insertion into a short sorted list: nearly every value fails the first comparison."""

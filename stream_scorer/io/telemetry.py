@@ -189,6 +189,32 @@ class Metrics:
             "From seeing an announced model to serving it, the last time",
             registry=r,
         )
+        self.refresh_customers = Counter(
+            "stream_scorer_refresh_customers",
+            "Customers that a refresh looked at, by outcome: refreshed, unmoved (by less than "
+            "refresh.least_change), fresh (published since the round began), waiting (an event "
+            "that is not published yet will do it), forgotten",
+            ["outcome"],
+            registry=r,
+        )
+        self.refresh_progress = Gauge(
+            "stream_scorer_refresh_progress",
+            "How much of the customers the round that runs has looked at, 0 to 1; 1 between rounds",
+            registry=r,
+        )
+        self.oldest_score = Gauge(
+            "stream_scorer_oldest_score_seconds",
+            "No score of a customer of this member's partitions is older, or was looked at longer "
+            "ago; NaN until the first round has shown it",
+            registry=r,
+        )
+        self.scores_by_model = Gauge(
+            "stream_scorer_scores",
+            "Customers of this member's partitions by the model version of their newest score, as "
+            "of the last round",
+            ["model_version"],
+            registry=r,
+        )
         self.last_batch = Gauge(
             "stream_scorer_last_batch_timestamp_seconds",
             "When the last micro-batch was finished",

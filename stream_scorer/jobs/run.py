@@ -9,9 +9,10 @@ from importlib.metadata import version
 from stream_scorer.io.metrics_endpoint import MetricsEndpoint
 from stream_scorer.io.telemetry import Metrics, log_to_stderr
 from stream_scorer.live.challenger_report import challenger_reports
-from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.consumer import Consumer, clock_ms
 from stream_scorer.live.loop import Loop, Totals
 from stream_scorer.live.member import LiveMember
+from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
 from stream_scorer.settings.tree import Settings
@@ -68,7 +69,9 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
                 window = settings.dead_letter_window(live=True)
                 reports = challenger_reports(consumer.scoring.challenger, metrics)
                 member = LiveMember(consumer, metrics, version("stream-scorer"))
-                between: list[Callable[[], None]] = [member.check, *reports]
+                # Last, so that it notes another model before an event is scored with it.
+                refresher = Refresher(consumer, metrics, clock_ms)
+                between: list[Callable[[], None]] = [member.check, *reports, refresher.slice]
                 loop = Loop(consumer, window, metrics, stop, between)
                 changed = Reread(settings, stop, reread, _appliers(consumer, loop))
                 between.append(changed.check)

@@ -93,6 +93,14 @@ class Challenger:
         """Why it does nothing at the moment; "" while it works."""
         return self._failure or self._unfit
 
+    @property
+    def serves(self) -> str:
+        """Whom it serves as a canary; "" where it does not."""
+        if self.mode != "canary" or self.off:
+            return ""
+        rule = self._settings
+        return f"canary {self.engine.model_version} for {rule.share:.6g} {rule.salt}".rstrip()
+
     def in_words(self) -> str:
         """What it is set to do, or why it does not."""
         if self.off:

@@ -120,6 +120,7 @@ class Consumer:
         )  # fmt: skip
         self.store = open_store(settings, self.space, settings.store.hot_bytes)
         admin = KafkaAdmin(settings.kafka.client_properties())
+        self._admin = admin
         self._topics: KafkaAdmin | None = admin
         self._topic_had_id = False
         self._group_protocol = ""  # not known yet
@@ -169,7 +170,12 @@ class Consumer:
             for_commit=self.source.for_commit,
         )  # fmt: skip
         self._membership.callback(sink.close)
+        self.sink = sink
         self.pipeline = self._pipeline(self.source, self.store, sink)
+
+    def partition_count(self) -> int:
+        """How many partitions the input topic has. Raises BusUnavailable."""
+        return max(self._admin.partitions(self.settings.kafka.input_topic), 1)
 
     def verify(self) -> None:
         """Check that Redis has kept what this owner wrote, and that topic and group are the same.

@@ -81,6 +81,11 @@ class Pipeline:
         self._fold = StoreFold(store, preparation.space, rates=rates)
         self._unfinished: RecordBatch | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that was polled is published and its offsets passed to the source."""
+        return self._unfinished is None
+
     def step(self) -> BatchReport:
         """Take one micro-batch to the end. Raises Unavailable (call again), StoreRewound, Halt."""
         report = BatchReport()

@@ -61,7 +61,7 @@ class Scoring:
         clock_ms: Callable[[], int],
         challenger: Challenger | None = None,
     ) -> None:
-        self._space, self._publish, self._clock_ms = space, publish, clock_ms
+        self._space, self.publish, self._clock_ms = space, publish, clock_ms
         self.challenger = challenger
         if challenger is not None:
             self._challengers_encoder = self._encoder_of(challenger.engine)
@@ -76,7 +76,7 @@ class Scoring:
 
     def publish_as(self, publish: PublishPolicy) -> None:
         """Publish other propensities of the same scores from now on."""
-        self._publish = publish
+        self.publish = publish
 
     def records(
         self,
@@ -115,6 +115,23 @@ class Scoring:
                     values[row] = value
             return keys, values
 
+    @property
+    def serving(self) -> str:
+        """Which model serves, and which canary beside it: another text where a customer's record
+        could be of another model now."""
+        canary = "" if self.challenger is None else self.challenger.serves
+        return self.engine.model_version + (canary and f" with {canary}")
+
+    def scores(self, states: CustomerStates, as_of_ms: Int64) -> Float32:
+        """(B, N, C) of the active model, of B customers, each as of its moment (B,) int64."""
+        return self.engine.score(csr.build(states, self._space, as_of_ms))
+
+    def canary_rows(self, customer_ids: list[str]) -> Int64:
+        """(k,) positions of the customers whom the challenger serves in place of it."""
+        if self.challenger is None:
+            return np.zeros(0, np.int64)
+        return self.challenger.canary_rows(customer_ids)
+
     def compare(self, report: BatchReport) -> None:
         """Let a challenger in the shadow score the customers of the last call of `records`.
 
@@ -138,9 +155,9 @@ class Scoring:
         return (nobody, None) if scores is None else (rows, scores)
 
     def _values(self, encoder: PropensityEncoder, heads: _Heads, scores: Float32) -> list[bytes]:
-        if self._publish.mode == "all":
+        if self.publish.mode == "all":
             return encoder.encode_all(*heads, published_in_full(scores))
-        return encoder.encode_entries(*heads, *select(scores, self._publish))
+        return encoder.encode_entries(*heads, *select(scores, self.publish))
 
     def _encoder_of(self, engine: Engine) -> PropensityEncoder:
         return PropensityEncoder(

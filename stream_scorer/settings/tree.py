@@ -142,6 +142,33 @@ class PublishSettings(Section):
     max_dead_letter_bytes: Count = 500_000
 
 
+def _period(value: object) -> object:
+    """A duration that ends, or "" for never."""
+    if value in (0, ""):
+        return ""
+    if isinstance(value, str):
+        try:
+            found = parse_duration_ms(value)
+        except ConfigError as error:
+            raise ValueError(f'{error.remedy}, or "" for never') from None
+        if found is None:
+            raise ValueError('write such as "1d", or "" for never')
+    return value
+
+
+class RefreshSettings(Section):
+    """How often, and how fast, customers who do nothing are scored again."""
+
+    every: Annotated[str, BeforeValidator(_period)] = "1d"
+    customers_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 1000.0
+    least_change: Annotated[float, Field(ge=0, le=1)] = 0.001
+
+    @property
+    def every_ms(self) -> int:
+        """The time from one round to the next in ms, 0 for none."""
+        return (parse_duration_ms(self.every) or 0) if self.every else 0
+
+
 class DeadLetterSettings(Section):
     """How many dead letters there may be before the consumer stops."""
 
@@ -188,6 +215,7 @@ class Settings(Section):
     labels: LabelSettings = LabelSettings()
     batch: BatchSettings = BatchSettings()
     publish: PublishSettings = PublishSettings()
+    refresh: RefreshSettings = RefreshSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     model: ModelSettings = ModelSettings()
     challenger: ChallengerSettings = ChallengerSettings()

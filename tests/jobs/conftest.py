@@ -23,6 +23,8 @@ timeout_seconds = 1.0
 [batch]
 max_events = 200
 max_age_ms = 50
+[refresh]
+every = ""
 [publish]
 mode = "all"
 [model]

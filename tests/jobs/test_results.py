@@ -30,6 +30,7 @@ from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.export import Exported
 from stream_scorer.jobs.models import Activated, ListedModel, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published
+from stream_scorer.jobs.refresh import Refreshed
 from stream_scorer.jobs.rollout import CalledOff, RolledOut
 from stream_scorer.jobs.score import BulkScores
 from stream_scorer.jobs.topics import CheckedTopic, CheckedTopics, CreatedTopic, CreatedTopics
@@ -128,6 +129,9 @@ KEYS: list[tuple[Result, list[str]]] = [
      ["topic", "matched", "replayed", "unreadable", "reasons", "dead_letters"]),
     (DEAD_LETTER, ["topic", "partition", "offset", "time", "failed_at", "reason", "detail", "key",
                    "bytes", "cut", "replayed"]),
+    (Refreshed("", 1, 3, 2, 1, (0,), False, 0.1),
+     ["as_of", "partitions", "customers", "refreshed", "unmoved", "unfinished", "superseded",
+      "seconds"]),
     (ReplayedDeadLetters("in", 1, 1, 0, 0, 0, 0, 0, 0.1),
      ["topic", "matched", "replayed", "already", "repeated", "cut", "foreign", "refused",
       "seconds"]),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from oracle import vector_of
-from shop import DEAD_LETTERS, INPUT, OUTPUT, one_pass, prepared, space
+from shop import DEAD_LETTERS, INPUT, OUTPUT, engine, one_pass, prepared, space
 from simulated_log import COMMITTED, Record
 from world import World
 
@@ -45,6 +45,8 @@ def violations(world: World) -> list[str]:
     if not hidden and not began_late:
         found += _records(world, records, events)
     found += _outputs(world, events)
+    if not world.plan.split and not world.said:
+        found += _scores(world, records, events)
     found += _dead_letters(world, junk)
     found += _false_alarms(world, kinds)
     return found
@@ -126,6 +128,39 @@ def _records(
                 yield f"{customer}'s record differs from one pass over the log"
 
 
+def _scores(
+    world: World, records: dict[Position, Record], events: dict[str, list[Position]]
+) -> Iterator[str]:
+    """What was published is the score of the events up to its position, as of its moment; and under
+    exactly_once a customer's later record is the newer one."""
+    newest: dict[str, tuple[int, int]] = {}
+    for customer, position, as_of, probabilities in _published(world):
+        mine = {p: records[p] for p in events.get(customer, []) if p[1] <= position[1]}
+        if not mine:
+            continue
+        states = one_pass(_batch(mine))
+        expected = engine().score(csr.build(states, space(), np.array([as_of])))[0, :, 1]
+        if not np.allclose(expected, probabilities, atol=1e-5):
+            yield f"{customer} as of {as_of} got {probabilities}, by its events {expected}"
+        rank = position[1], as_of
+        if world.plan.delivery == "exactly_once" and rank < newest.get(customer, rank):
+            yield f"{customer}'s output {rank} came after {newest[customer]} under exactly_once"
+        newest[customer] = rank
+
+
+def _published(world: World) -> Iterator[tuple[str, Position, int, np.ndarray]]:
+    """The output records of each partition in its order: customer, position, moment, scores."""
+    for tp, log in world.broker.logs.items():
+        if tp[0] == OUTPUT:
+            values = [r.value or b"" for r in log.records if r.state == COMMITTED]
+            found = decode_propensities(values)
+            if found.probabilities is None:
+                continue
+            for i, customer in enumerate(found.customer_ids):
+                position = int(found.partition[i]), int(found.offset[i])
+                yield customer, position, int(found.as_of_ms[i]), found.probabilities[i]
+
+
 def _outputs(world: World, events: dict[str, list[Position]]) -> Iterator[str]:
     values = [
         record.value or b""
@@ -135,8 +170,12 @@ def _outputs(world: World, events: dict[str, list[Position]]) -> Iterator[str]:
         if record.state == COMMITTED
     ]
     published = decode_propensities(values)
-    positions = zip(published.partition.tolist(), published.offset.tolist(), strict=True)
+    positions = list(zip(published.partition.tolist(), published.offset.tolist(), strict=True))
     counts = Counter(zip(published.customer_ids, positions, strict=True))
+    # A refresh publishes a customer again, from the same position and as of a later moment.
+    moments = Counter(
+        zip(published.customer_ids, positions, published.as_of_ms.tolist(), strict=True)
+    )
     if world.plan.split:
         # An output names one of the positions that its record stands at, and two may name the same.
         for customer, mine in events.items():
@@ -148,11 +187,13 @@ def _outputs(world: World, events: dict[str, list[Position]]) -> Iterator[str]:
         reached = [p for c, p in counts if c == customer and p >= mine[-1]]
         if not reached and not world.said:
             yield f"{customer}'s newest event, at {mine[-1]}, led to no output"
-    for (customer, position), count in counts.items():
+    for customer, position in counts:
         if position not in events.get(customer, []):
             yield f"an output of {customer} was made from {position}, which is none of its events"
+    for (customer, position, as_of), count in moments.items():
         if count > 1 and world.plan.delivery == "exactly_once":
-            yield f"{customer}'s output from {position} came {count} times under exactly_once"
+            what = f"output from {position} as of {as_of}"
+            yield f"{customer}'s {what} came {count} times under exactly_once"
 
 
 def _dead_letters(world: World, junk: set[Position]) -> Iterator[str]:

@@ -63,6 +63,9 @@ actions = [["purchase"]]
 horizon = "1d"
 [publish]
 mode = "all"
+[refresh]
+every = "20s"
+least_change = 0
 [model]
 engine = "native"
 """

@@ -74,6 +74,10 @@ class SimulatedServer:
     def _getrange(self, key: bytes, first: bytes, last: bytes) -> Reply:
         return self.data.get(key, b"")[int(first) : int(last) + 1]
 
+    def _scan(self, _cursor: bytes, _match: bytes, pattern: bytes, *_count: bytes) -> Reply:
+        plain = pattern.replace(b"\\", b"")
+        return [b"0", [k for k in self.data if fnmatch.fnmatchcase(k, plain)]]
+
     def _time(self) -> Reply:
         return [str(int(self.clock())).encode(), b"0"]
 

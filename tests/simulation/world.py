@@ -26,6 +26,7 @@ from simulated_redis import SimulatedRedis, SimulatedServer
 from stream_scorer.errors import Halt, HistoryGone, Unavailable
 from stream_scorer.live import consumer as live_consumer
 from stream_scorer.live.loop import Loop
+from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.stop import Stop
 
 MOST_CALLS = 30_000
@@ -216,7 +217,9 @@ class World:
         with live_consumer.Consumer(settings) as consumer:
             consumer.join()
             window = settings.dead_letter_window(live=True)
-            Loop(consumer, window, metrics(), slot.stop).run()
+            seconds = SimulatedTime(self.scheduler).monotonic
+            refresher = Refresher(consumer, metrics(), live_consumer.clock_ms, seconds)
+            Loop(consumer, window, metrics(), slot.stop, (refresher.slice,)).run()
 
     def _judge(self, slot: Slot, process: Process) -> None:
         """What the end of a process means: started again, or it said what it can't do."""

@@ -97,6 +97,8 @@ class KafkaSource:
         self._next_lookup = 0.0
         # Of those, where the start is known and the group does not have it yet.
         self._first: dict[TopicPartition, int] = {}
+        # By partition that was begun, the offset from which on this member publishes.
+        self._publishes_from: dict[TopicPartition, int] = {}
         self._offsets = GroupOffsets(owner, partner)
         self._lag = Lag()
         self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
@@ -159,6 +161,19 @@ class KafkaSource:
         """For each partition that is read the offset below which all is published: committed, or
         given to `commit`."""
         return self._offsets.published
+
+    def acknowledged(self) -> Mapping[TopicPartition, int]:
+        """As `committed`, without what the group has not confirmed yet."""
+        return {tp: o for tp, o in self._offsets.committed.items() if tp in self._next}
+
+    def publishes_from(self) -> Mapping[TopicPartition, int]:
+        """Of each partition that is read, from which offset on its events were published by this
+        member since it got the partition."""
+        return {tp: self._publishes_from[tp] for tp in self._next if tp in self._publishes_from}
+
+    def handed_out(self) -> Mapping[TopicPartition, int]:
+        """Of each partition that is read, the offset after the last record that `poll` gave."""
+        return dict(self._next)
 
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None:
         """All below these is published: send them; only partitions still held.
@@ -311,6 +326,7 @@ class KafkaSource:
         own = {tp: o for tp, o in committed.items() if tp not in self._offsets.partners}
         self._offsets.begin(own)
         new = {tp: committed.get(tp, o) for tp, o in starts.items() if tp not in own}
+        self._publishes_from |= {tp: max(o, committed.get(tp, 0)) for tp, o in starts.items()}
         if self._in_transaction is None:
             # Before anything is read: a crash between the first save and the first commit would
             # otherwise leave only the watermark to start from, which lies past events whose

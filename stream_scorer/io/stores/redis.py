@@ -16,6 +16,7 @@ Keys, all under the namespace NS from the settings:
   NS:topic:TOPIC                Kafka's id of the topic that the offsets belong to, set once
   NS:model                      JSON, the model that all members serve (announcements.py)
   NS:members                    JSON, what each member says of itself (members.py), for an hour
+  NS:r:CUSTOMER_ID, NS:refresh:...  of refreshes: refresh_store.py
   NS:saved:OWNER                the number of one consumer's last script call, for ten minutes
 
 Many customers are loaded in one round trip (MGET) and saved in one (a script). The script writes a
@@ -121,11 +122,31 @@ class RedisStore(BoundNamespace):
         records = self.hot.get(customer_ids)
         missing = [row for row, record in enumerate(records) if record is None]
         if missing:
-            keys = [self._key(customer_ids[row]) for row in missing]
+            keys = [self.record_key(customer_ids[row]) for row in missing]
             stored = self._ask(lambda: self._client.mget(keys))
             for row, record in zip(missing, stored, strict=True):
                 records[row] = record
         return unpack(customer_ids, records, self._fingerprint)
+
+    def load_beside(
+        self, customer_ids: list[str], keys: list[str]
+    ) -> tuple[CustomerStates, list[bytes | None], dict[TopicPartition, int]]:
+        """As `load`, with the values of `keys` and the watermarks of this owner; one round trip.
+
+        Raises StoreRewound where the store holds less than this owner had written: what is
+        published must not be made from such a record.
+        """
+        owned, n = sorted(self._owned), len(customer_ids)
+        marks = [self._watermark_key(tp) for tp in owned]
+        asked = [*map(self.record_key, customer_ids), *keys, *marks]
+        values = self._ask(lambda: self._client.mget(asked))
+        # MGET is one step, so the watermarks are those of the moment at which records were read.
+        texts = zip(owned, values[n + len(keys) :], strict=True)
+        stored = {tp: int(v) if v and v.isdigit() else -1 for tp, v in texts}
+        if any(offset < self._least(tp) for tp, offset in stored.items()):
+            self._check(b"REWOUND")
+        states = unpack(customer_ids, values[:n], self._fingerprint)
+        return states, values[n : n + len(keys)], stored
 
     def save(
         self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
@@ -139,7 +160,7 @@ class RedisStore(BoundNamespace):
         chosen = take(states, rows)
         records = pack(chosen, self._fingerprint)
         sources = _sources(chosen if made_from is None else take(made_from, rows))
-        keys = [self._key(i) for i in chosen.customer_ids]
+        keys = [self.record_key(i) for i in chosen.customer_ids]
         partitions = sorted(self._owned)
         watermark_keys = [self._watermark_key(tp) for tp in partitions]
         least = [self._least(tp) for tp in partitions]
@@ -268,7 +289,7 @@ class RedisStore(BoundNamespace):
         return a key twice.
         """
         for ids in self.customer_ids(batch_customers):
-            keys = [self._key(i) for i in ids]
+            keys = [self.record_key(i) for i in ids]
             records = self._ask(partial(self._client.mget, keys))
             pairs = [(i, r) for i, r in zip(ids, records, strict=True) if r is not None]
             yield unpack([i for i, _ in pairs], [r for _, r in pairs], self._fingerprint)
@@ -285,7 +306,7 @@ class RedisStore(BoundNamespace):
         A cursor is valid until the server restarts (`server_run`).
         """
         prefix = f"{self._namespace}:c:"
-        pattern = _glob_escape(prefix) + "*"
+        pattern = glob_escape(prefix) + "*"
         more = True
         while more:
             page = partial(self._client.scan, cursor, match=pattern, count=batch_customers)
@@ -296,6 +317,10 @@ class RedisStore(BoundNamespace):
     def server_run(self) -> str:
         """An id that Redis draws each time it starts; "" where this user may not ask for it."""
         return str(self.server.info("server").get("run_id", ""))
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """What `question` returns, of further keys of the namespace; fails as `load` does."""
+        return self._ask(question)
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         """What `question` returns. Where another server answers than before, watermarks are
@@ -357,7 +382,8 @@ class RedisStore(BoundNamespace):
                 offsets[tp] = int(value)
         return offsets
 
-    def _key(self, customer_id: str) -> str:
+    def record_key(self, customer_id: str) -> str:
+        """The key of a customer's record."""
         return f"{self._namespace}:c:{customer_id}"
 
     def _epoch_key(self, partition: TopicPartition) -> str:
@@ -380,5 +406,6 @@ def _sources(states: CustomerStates) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(at)]
 
 
-def _glob_escape(text: str) -> str:
+def glob_escape(text: str) -> str:
+    """`text` as a pattern of SCAN that matches nothing else."""
     return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)

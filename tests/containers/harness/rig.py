@@ -243,13 +243,13 @@ class Rig:
         for member in running:
             assert member.ended() == 0, member.log()[-3000:]
 
-    def finish(self, *, moved: bool = False) -> Verdict:
+    def finish(self, *, moved: bool = False, refreshed: bool = False) -> Verdict:
         """Catch up, stop, judge."""
         self.caught_up()
         self.stop()
-        return self.judge(moved=moved)
+        return self.judge(moved=moved, refreshed=refreshed)
 
-    def judge(self, *, moved: bool = False) -> Verdict:
+    def judge(self, *, moved: bool = False, refreshed: bool = False) -> Verdict:
         """The verdict on what is stored and published now."""
         remember = self._settings.get("events", {}).get("remember_event_ids", 0)
         truth = single_pass(self.kafka.read_topic(self.input), remember)
@@ -258,7 +258,7 @@ class Rig:
             self.kafka.read_topic(self.output, settled=True),
             self.kafka.read_topic(self.dead, settled=True),
             NativeEngine(artefact.load(self._model, SPACE.fingerprint), threads=1),
-            moved=moved,
+            moved=moved, refreshed=refreshed,
         )  # fmt: skip
 
     def stored(self) -> CustomerStates:
@@ -307,6 +307,7 @@ class Rig:
             "vocabularies": dict(VOCABULARIES),
             "batch": {"max_events": 25, "max_age_ms": 20},
             "publish": {"mode": "all"},
+            "refresh": {"every": ""},  # the verdict compares with scores as of events
             "model": {"path": str(self._model), "engine": "native"},
             "telemetry": {"port": free_port()},
         }

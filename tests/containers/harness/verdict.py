@@ -18,7 +18,7 @@ from harness.stream import CATEGORIES, EVENT_TYPES, LIFETIME, SPACE, Stream
 from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.propensity_encoder import PublishedPropensities, decode_propensities
-from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch, TopicPartition
+from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch, TopicPartition
 from stream_scorer.core.events.validation import EventRules, validate
 from stream_scorer.core.features import csr, fold
 from stream_scorer.core.features.fold_plan import Memory
@@ -56,7 +56,8 @@ class Verdict:
     customers: int
     dead_letters: int = 0
     propensities: int = 0
-    repeats: int = 0  # propensity records beyond the first of a customer and source offset
+    repeats: int = 0  # propensity records beyond the first of a customer, source offset and moment
+    backwards: int = 0  # records of a customer that come after a newer one in the topic
     lost: int = 0
     doubled: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -114,8 +115,11 @@ def judge(
     engine: NativeEngine,
     *,
     moved: bool = False,
+    refreshed: bool = False,
 ) -> Verdict:
     """Everything that differs.
+
+    refreshed: scores may be as of later moments than customers' newest events.
 
     moved: customers moved between partitions. Then a customer's newest propensities are the last
     in the output topic, else those with the highest source offset; and the order of two
@@ -125,7 +129,7 @@ def judge(
     _check_truth(verdict, truth, stream)
     _check_records(verdict, truth.states, stored, float(csr.INVISIBLE) if moved else 0.0)
     published = decode_propensities([m.value() or b"" for m in output])
-    _check_output(verdict, truth.states, published, engine, moved)
+    _check_output(verdict, truth.states, published, engine, moved, refreshed)
     _check_dead(verdict, truth, dead)
     return verdict
 
@@ -203,19 +207,33 @@ def _check_output(
     published: PublishedPropensities,
     engine: NativeEngine,
     moved: bool,
+    refreshed: bool,
 ) -> None:
     verdict.propensities = len(published)
-    sources = list(zip(published.customer_ids, published.partition, published.offset, strict=True))
+    moments = published.as_of_ms.tolist()
+    sources = list(
+        zip(published.customer_ids, published.partition, published.offset, moments, strict=True)
+    )
     verdict.repeats = len(sources) - len(set(sources))
+    ranks: dict[str, tuple[int, int]] = {}
+    for customer, _, offset, at in sources:
+        rank = int(offset), int(at)
+        verdict.backwards += rank < ranks.get(customer, rank)
+        ranks[customer] = rank
     newest = _newest(published, moved)
-    expected = _scores(states, engine)
+    as_of_ms = states.arrays.newest_ms.copy()
+    if refreshed:
+        for row, customer in enumerate(states.customer_ids):
+            if at := newest.get(customer):
+                as_of_ms[row] = max(as_of_ms[row], moments[at[-1]])
+    expected = _scores(states, engine, as_of_ms)
     last = _last_offsets(states.arrays)
     for row, customer in enumerate(states.customer_ids):
         rows = newest.pop(customer, [])
         if not rows:
             verdict.findings.append(Finding("lost", customer, "propensities", "a record", "none"))
         for found in rows:
-            as_of, newest_source = int(states.arrays.newest_ms[row]), last[row]
+            as_of, newest_source = int(as_of_ms[row]), last[row]
             position = (int(published.partition[found]), int(published.offset[found]))
             if position not in newest_source:
                 verdict.findings.append(
@@ -237,17 +255,18 @@ def _check_output(
 def _newest(published: PublishedPropensities, by_log: bool) -> dict[str, list[int]]:
     """For each customer the rows that hold its newest propensities."""
     newest: dict[str, list[int]] = {}
+    ranks = list(zip(published.offset.tolist(), published.as_of_ms.tolist(), strict=True))
     for row, customer in enumerate(published.customer_ids):
         rows = newest.setdefault(customer, [])
-        if by_log or (rows and published.offset[rows[0]] < published.offset[row]):
+        if by_log or (rows and ranks[rows[0]] < ranks[row]):
             rows.clear()
-        if not rows or published.offset[rows[0]] == published.offset[row]:
+        if not rows or ranks[rows[0]] == ranks[row]:
             rows.append(row)
     return newest
 
 
-def _scores(states: CustomerStates, engine: NativeEngine) -> Float32:
-    return published_in_full(engine.score(csr.build(states, SPACE, states.arrays.newest_ms)))
+def _scores(states: CustomerStates, engine: NativeEngine, as_of_ms: Int64) -> Float32:
+    return published_in_full(engine.score(csr.build(states, SPACE, as_of_ms)))
 
 
 def _last_offsets(a: StateArrays) -> list[list[tuple[int, int]]]:
