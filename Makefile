@@ -27,6 +27,7 @@ demo: $(READY) ## the whole loop on real data, on embedded servers
 ##@ Test
 
 test: $(READY) ## the tests that need neither Docker nor Java
+	$(BIN)/stream-scorer warm # in parallel, and not within the time limit of some test
 	$(BIN)/python -m pytest -m 'not containers and not spark and not jvm'
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q tests/core # the kernels, with every index checked
 

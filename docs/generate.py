@@ -44,6 +44,7 @@ from stream_scorer.jobs.score import BulkScores, SparkScores
 from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
+from stream_scorer.jobs.warm import Warmed
 from stream_scorer.past.replayed import (
     LabelledSnapshot,
     RebuiltNamespace,
@@ -93,6 +94,7 @@ RESULTS: dict[str, type[Result]] = {
     "topics create": CreatedTopics,
     "train": Trained,
     "verify": Verification,
+    "warm": Warmed,
 }
 
 

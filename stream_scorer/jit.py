@@ -8,13 +8,19 @@ checked, and of the source of every module that has kernels, with every module t
 Any edit gives another folder.
 numba itself tells apart processors, Python versions and argument types within a folder.
 
-The folders stand in the first of these that can be written to:
+Places for these folders, in order:
 
-1. `STREAM_SCORER_KERNEL_CACHE`, then `NUMBA_CACHE_DIR`, from the environment;
+1. `STREAM_SCORER_KERNEL_CACHE`, which may name several with a colon between, as PATH does, then
+   `NUMBA_CACHE_DIR`, from the environment;
 2. the user's cache folder, such as `~/.cache/stream_scorer`;
 3. a folder of this user alone among the temporary files.
 
-Where none can be written to, kernels are compiled at each start; that is slow, never an error.
+The first that holds every kernel for this processor is used, also where it can only be read, as in
+an image that was built with `stream-scorer warm`; else the first that can be written to. Where
+there is none, kernels are compiled at each start; that is slow, never an error.
+
+Several processes may compile into one folder at the same time: each signature of a kernel has a
+file of its own, written whole or not at all.
 """
 
 from __future__ import annotations
@@ -25,16 +31,24 @@ import pickle
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import llvmlite.binding as llvm
 import numba
 from numba.core import cgutils, types
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    _CacheLocator,
+)
 from numba.extending import intrinsic
 from numba.misc.appdirs import AppDirs
 
@@ -51,6 +65,8 @@ BOUNDS_ARE_CHECKED = bool(numba.config.BOUNDSCHECK)  # type: ignore[attr-defined
 _PACKAGE = __name__.partition(".")[0]
 _IMPORTED = re.compile(rf"\b(?:from|import) +({_PACKAGE}(?:\.\w+)*)")
 _FOLDER_NAME = re.compile(r"kernels-[0-9a-f]{32}")
+_declared: list[str] = []
+_watchers: list[Callable[[str, bool], None]] = []
 
 
 def kernel(
@@ -75,10 +91,34 @@ def kernel(
     }  # fmt: skip
     compiled: Any = numba.njit(**options)(function)
     # With NUMBA_DISABLE_JIT=1 numba gives the Python function back.
-    if compiled is not function and cache_folder() is not None:
+    if compiled is function:
+        return compiled
+    if not inline:
+        _declared.append(_name_of(function))
+    if cache_folder() is not None:
         # In place of numba's `cache=True`, which sees changes of this function's own file alone.
-        compiled._cache = _KernelCache(function)  # type: ignore[no-untyped-call]
+        compiled._cache = _KernelCache(function)
     return compiled
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def kernels() -> tuple[str, ...]:
+    """The kernels of all modules that were imported until now, without those that are inlined."""
+    return tuple(_declared)
+
+
+@contextmanager
+def watching(seen: Callable[[str, bool], None]) -> Iterator[None]:
+    """Call `seen` with the name of each kernel that is compiled or read from the folder, and with
+    whether it was compiled. A kernel comes once for each signature."""
+    _watchers.append(seen)
+    try:
+        yield
+    finally:
+        _watchers.remove(seen)
 
 
 @cache
@@ -96,8 +136,14 @@ def source_hash() -> str:
 @cache
 def cache_folder() -> Path | None:
     """Where this source's compiled code is kept, made if need be; None where nothing can be."""
-    for root in _roots():
-        folder = root / f"kernels-{source_hash()}"
+    folders = [root / f"kernels-{source_hash()}" for root in _roots()]
+    for folder in folders:
+        if _is_complete(folder):
+            with suppress(OSError):  # one that can only be read is not deleted as an old one
+                os.utime(folder)
+            return folder
+    for folder in folders:
+        root = folder.parent
         try:
             is_new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +155,46 @@ def cache_folder() -> Path | None:
             _drop_old_folders(root, folder)
         return folder
     return None
+
+
+def is_complete() -> bool:
+    """Whether the folder holds every kernel for this processor and this Python."""
+    folder = cache_folder()
+    return folder is not None and _is_complete(folder)
+
+
+def mark_complete() -> None:
+    """Note that every kernel is there. Raises OSError where the folder can't be written to."""
+    folder = cache_folder()
+    if folder is not None:
+        (folder / _mark()).touch()
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return (folder / _mark()).exists()
+    except OSError:
+        return False
+
+
+@cache
+def _mark() -> str:
+    """The name of the file that says that a folder is complete for this processor and Python.
+
+    numba compiles anew where one of these differs.
+    """
+    config: Any = numba.config
+    features = config.CPU_FEATURES
+    if features is None:
+        features = llvm.get_host_cpu_features().flatten()
+    told_apart = (sys.version_info[:2], llvm.get_process_triple(), processor(), features)
+    return f"complete-{hashlib.sha256(repr(told_apart).encode()).hexdigest()[:16]}"
+
+
+def processor() -> str:
+    """The kind of processor that code is compiled for: this machine's, or NUMBA_CPU_NAME."""
+    config: Any = numba.config
+    return str(llvm.get_host_cpu_name() if config.CPU_NAME is None else config.CPU_NAME)
 
 
 def _kernel_sources() -> dict[str, bytes]:
@@ -140,9 +226,11 @@ def _modules(folder: Traversable, package: str) -> Iterator[tuple[str, bytes]]:
 
 def _roots() -> Iterator[Path]:
     """Folders to try, best first."""
-    for given in (os.environ.get(CACHE_VARIABLE), os.environ.get("NUMBA_CACHE_DIR")):
+    for given in os.environ.get(CACHE_VARIABLE, "").split(os.pathsep):
         if given:
             yield Path(given)
+    if folder := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(folder)
     folders = AppDirs(_PACKAGE, appauthor=False)  # type: ignore[no-untyped-call]
     yield Path(folders.user_cache_dir)
     private = _private_temporary_folder()
@@ -210,22 +298,58 @@ class _CacheImplementation(CompileResultCacheImpl):
     _locator_classes = [_Locator]  # noqa: RUF012 - as numba declares it
 
 
+class _FilePerSignature(IndexDataCacheFile):
+    """numba's files of one function, without the index that all its signatures share.
+
+    numba reads the index, gives the new code the next free number, and writes the index: of two
+    processes that do so at the same time for two signatures, both write their code under the same
+    number, and one signature is then called with the code of the other.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        self._save_data(self._file_of(key), (repr(key), data))  # type: ignore[no-untyped-call]
+
+    def load(self, key: Any) -> Any:
+        try:
+            found, data = self._load_data(self._file_of(key))  # type: ignore[no-untyped-call]
+        except FileNotFoundError:
+            return None
+        return data if found == repr(key) else None
+
+    def _file_of(self, key: Any) -> str:
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        return f"{self._index_name.removesuffix('.nbi')}.{digest[:32]}.nbc"
+
+
 class _KernelCache(FunctionCache):
     """numba's cache, but a file that can't be read or written only means that code is compiled."""
 
     _impl_class = _CacheImplementation
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        self._kernel = _name_of(function)
+        self._cache_file = _FilePerSignature(  # type: ignore[no-untyped-call]
+            self._cache_path, self._impl.filename_base, source_hash()
+        )
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except (OSError, EOFError, pickle.UnpicklingError):
+            found = super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
             return None
+        if found is not None:
+            self._report(compiled=False)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        try:
+        with suppress(OSError):  # it is compiled again at the next start
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
-        except (OSError, EOFError, pickle.UnpicklingError):  # saving reads the index first
-            return
+        self._report(compiled=True)
+
+    def _report(self, *, compiled: bool) -> None:
+        for seen in _watchers:
+            seen(self._kernel, compiled)
 
 
 def _bytes_of(typingctx: Any, array: Any) -> Any:

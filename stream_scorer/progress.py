@@ -34,6 +34,11 @@ class Meter:
         self._bar.update(self._task, completed=done, total=total)
 
 
+def is_drawn() -> bool:
+    """Whether stderr is a terminal."""
+    return Console(stderr=True).is_terminal
+
+
 @contextmanager
 def progress(
     what: str, total: float | None = None, console: Console | None = None, *, quiet: bool = False

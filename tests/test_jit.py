@@ -93,6 +93,46 @@ def test_a_damaged_cache_is_compiled_anew(copied: Path, tmp_path: Path) -> None:
     assert run(copied, **{jit.CACHE_VARIABLE: str(folder)}) == (WRITTEN, "-1", 0)
 
 
+def test_two_processes_that_compile_at_the_same_time_do_not_mix_up_their_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With numba's own files both would have written their code under the same name: each started
+    from an empty folder, for another type."""
+
+    def twice(number: float) -> float:
+        return 2 * number
+
+    for folder, number in (("a", 21), ("b", 0.25)):
+        monkeypatch.setenv(jit.CACHE_VARIABLE, str(tmp_path / folder))
+        jit.cache_folder.cache_clear()
+        jit.kernel(twice)(number)
+    of_a, of_b = ({p.name for p in (tmp_path / f).rglob("*.nbc")} for f in "ab")
+    assert of_a
+    assert of_b
+    assert not of_a & of_b
+    shutil.copytree(tmp_path / "a", tmp_path / "b", dirs_exist_ok=True)
+    both = jit.kernel(twice)
+    assert (both(21), both(0.25)) == (42, 0.5)
+    assert sum(both.stats.cache_hits.values()) == 2
+
+
+def test_a_complete_folder_is_used_though_another_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an image: what was compiled in its build, and a volume for what was not."""
+    built, volume = tmp_path / "built", tmp_path / "volume"
+    monkeypatch.setenv(jit.CACHE_VARIABLE, str(built))
+    jit.mark_complete()
+    jit.cache_folder.cache_clear()
+    monkeypatch.setenv(jit.CACHE_VARIABLE, f"{volume}{os.pathsep}{built}")
+    assert jit.cache_folder() == built / f"kernels-{jit.source_hash()}"
+    assert jit.is_complete()
+    # Another processor finds nothing there that fits it.
+    monkeypatch.setattr(jit, "_mark", lambda: "complete-of-another-processor")
+    jit.cache_folder.cache_clear()
+    assert jit.cache_folder() == volume / f"kernels-{jit.source_hash()}"
+
+
 def test_where_no_home_can_be_written_to_a_private_temporary_folder_serves(
     copied: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,13 @@ def load_settings(config: Path | None) -> Settings:
     return Settings.load(config)
 
 
+def compile_kernels() -> None:
+    """Where kernels of this version were not compiled yet, do so now, with progress on stderr."""
+    from stream_scorer.live.warming import compile_where_missing  # noqa: PLC0415 - as above
+
+    compile_where_missing()
+
+
 def show(result: Result, words: list[str], as_json: bool, *, ok: bool = True) -> None:
     """Print `result`, or `words` for people; exit status 1 where it is not `ok`."""
     if as_json:

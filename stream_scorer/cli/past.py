@@ -16,6 +16,7 @@ from stream_scorer.cli.application import (
     Master,
     SparkConf,
     app,
+    compile_kernels,
     load_settings,
     moment_ms,
     moments_ms,
@@ -72,7 +73,9 @@ def export(
     """A snapshot of all vectors in the live store; an interrupted one goes on where it stopped."""
     from stream_scorer.jobs import export as job
 
-    done = job.export(load_settings(config), out, as_of_ms=moment_ms("--as-of", as_of))
+    settings, as_of_ms = load_settings(config), moment_ms("--as-of", as_of)
+    compile_kernels()
+    done = job.export(settings, out, as_of_ms=as_of_ms)
     show(done, job.in_words(done), as_json)
 
 
@@ -121,21 +124,23 @@ def replay(
         remedy = "give either --out, with --cutoffs or without, or --into"
         raise InputError("--out", out, remedy)
     done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace
+    moments = moments_ms("--cutoffs", cutoffs) if cutoffs is not None else None
     if wants_spark(engine, master, conf):
-        if out is None or cutoffs is None:
+        if out is None or moments is None:
             raise InputError("--engine", engine, "makes labelled snapshots: give --cutoffs, --out")
         from stream_scorer.spark.session import session
 
         with session(master, conf or ()) as spark:
             from stream_scorer.spark import replay as on_spark
 
-            moments = moments_ms("--cutoffs", cutoffs)
             between = (window.from_ms, window.to_ms)
             done = on_spark.replay(spark, settings, events, out, moments, between)
-    elif into is not None:
+        show(done, in_words(done), as_json)
+        return
+    compile_kernels()
+    if into is not None:
         done = job.rebuild(settings, events, into, window, threads)
-    elif out is not None and cutoffs is not None:
-        moments = moments_ms("--cutoffs", cutoffs)
+    elif out is not None and moments is not None:
         done = job.replay(settings, events, Path(out), moments, window, threads)
     elif out is not None:
         done = job.propensities(settings, events, Path(out), window, threads=threads)
@@ -185,6 +190,7 @@ def backtest(
     times = ScoringTimes(from_ms, to_ms, every, inside)
     by_arrival = known_by == "arrival"
     missing: MissingHistory = "accept" if accept_missing_history else "refuse"
+    compile_kernels()
     found = job.backtest(
         settings, events, model, times, report, by_arrival=by_arrival, missing_history=missing
     )

@@ -1,4 +1,5 @@
-"""The verbs that a newcomer begins with: a starter, and what the declared features are."""
+"""The verbs that a newcomer begins with: a starter, what the declared features are, and kernels
+compiled ahead."""
 
 from __future__ import annotations
 
@@ -44,3 +45,17 @@ def features(
 
     found = job.features(load_settings(config), feature, limit, out)
     show(found, job.in_words(found), as_json)
+
+
+@app.command(epilog="Example: stream-scorer warm")
+@verb
+def warm(as_json: Json = False) -> None:
+    """Compile all kernels ahead, as in the build of an image; what is there is left as it is.
+
+    Compiled code is kept in the folder that STREAM_SCORER_KERNEL_CACHE names, else in the user's
+    cache folder, and is for this kind of processor, this Python and this version.
+    """
+    from stream_scorer.jobs import warm as job  # noqa: PLC0415 - imported when it runs
+
+    warmed = job.warm()
+    show(warmed, job.in_words(warmed), as_json)

@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from stream_scorer.cli.application import Config, Json, app, load_settings, moment_ms, show, verb
+from stream_scorer.cli.application import (
+    Config,
+    Json,
+    app,
+    compile_kernels,
+    load_settings,
+    moment_ms,
+    show,
+    verb,
+)
 from stream_scorer.errors import InputError
 
 topics_app = typer.Typer(help="The three Kafka topics.", no_args_is_help=True)
@@ -45,6 +54,7 @@ def demo(
     """The whole loop on real events, on embedded servers."""
     from stream_scorer.demo.run import demo as job
 
+    compile_kernels()
     if not job(seconds=seconds, households=households, keep=keep, as_json=as_json):
         raise typer.Exit(1)
 
@@ -217,5 +227,7 @@ def verify(
     if not events and (start, end) != (None, None):
         remedy = "is the window of event files: name these too"
         raise InputError("--from" if start else "--to", start or end, remedy)
-    found = job.verify(load_settings(config), sample, seed, events or (), **window)
+    settings = load_settings(config)
+    compile_kernels()
+    found = job.verify(settings, sample, seed, events or (), **window)
     show(found, job.in_words(found), as_json, ok=found.ok)

@@ -15,6 +15,7 @@ from stream_scorer.live.member import LiveMember
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
+from stream_scorer.live.warming import compile_where_missing
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
     try:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
             consumer.store.hot.on_lookup = metrics.observe_hot_records
+            compile_where_missing(log.info)
             consumer.warm_up()
             loop: Loop | None = None
 

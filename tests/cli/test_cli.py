@@ -24,7 +24,7 @@ VERBS = [
     ["demo"], ["init"], ["run"], ["publish"], ["topics", "create"], ["topics", "check"],
     ["dead-letters", "list"], ["dead-letters", "replay"], ["export"],
     ["replay"], ["verify"], ["backtest"],
-    ["train"], ["evaluate"], ["score"], ["doctor"], ["bench"],
+    ["train"], ["evaluate"], ["score"], ["doctor"], ["bench"], ["warm"],
     ["models", "list"], ["models", "verify"], ["models", "activate"], ["models", "rollback"],
 ]  # fmt: skip
 AWAY = "[kafka]\nbootstrap_servers = '127.0.0.1:1'\n[redis]\nurl = 'redis://127.0.0.1:1/0'\n"

@@ -191,3 +191,5 @@ def test_the_scorer_serves_its_metrics_and_is_healthy(stack: Stack) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"{state}\n{stack.compose('logs', 'scorer')}")
     assert state == "healthy scorer"
+    # They were compiled when the image was built.
+    assert "compiling kernels" not in stack.compose("logs", "scorer")

@@ -36,6 +36,7 @@ from stream_scorer.jobs.score import BulkScores
 from stream_scorer.jobs.topics import CheckedTopic, CheckedTopics, CreatedTopic, CreatedTopics
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
+from stream_scorer.jobs.warm import Warmed
 from stream_scorer.live.loop import Totals
 from stream_scorer.past.replayed import (
     LabelledSnapshot,
@@ -152,6 +153,7 @@ KEYS: list[tuple[Result, list[str]]] = [
       "to_do", "seconds"]),
     (CalledOff("n", "o"), ["namespace", "replaces"]),
     (DroppedNamespace("n", 7, 0.1), ["namespace", "keys", "seconds"]),
+    (Warmed(1, 0, "f", "p", 0.1), ["kernels", "compiled", "folder", "processor", "seconds"]),
     (Totals(), ["records", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
                 "propensities", "batches", "seconds"]),
 ]  # fmt: skip

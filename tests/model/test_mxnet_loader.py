@@ -26,3 +26,16 @@ except ConfigError as error:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said in ran.stdout
     assert "native" in ran.stdout
+
+
+@pytest.mark.mxnet
+def test_mxnet_is_imported_without_scipys_statistics_which_can_be_imported_after_it():
+    code = """
+import sys
+import stream_scorer.model.mxnet_loader
+print("scipy.stats" in sys.modules)
+import scipy.stats
+print(scipy.stats.norm.cdf(0))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "0.5"]

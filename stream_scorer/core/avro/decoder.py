@@ -223,9 +223,11 @@ def _events(
         index, offsets = records.partition_index, records.offsets
     else:
         rows = np.flatnonzero(good)
+        # Not [:, rows], whose result is laid out by columns: a slot of it is not contiguous, and
+        # the first bad record would have kernels compiled anew for such arrays.
         kept = k.Columns(
-            out.starts[:, rows], out.lengths[:, rows], out.value[rows], out.has_value[rows],
-            out.occurred_ms[rows],
+            out.starts.take(rows, axis=1), out.lengths.take(rows, axis=1), out.value[rows],
+            out.has_value[rows], out.occurred_ms[rows],
         )  # fmt: skip
         index, offsets = records.partition_index[rows], records.offsets[rows]
     texts = [

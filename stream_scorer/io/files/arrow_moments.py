@@ -76,7 +76,9 @@ def moments_of(array: pa.Array) -> Moments:
         unreadable = pc.fill_null(pc.greater(array, pa.scalar(_INT64.max, pa.uint64())), False)
         unreadable = np.asarray(unreadable.to_numpy(zero_copy_only=False), np.bool_)
     numbers = pc.fill_null(pc.cast(array, pa.int64(), safe=False), 0)
-    moments = np.asarray(numbers.to_numpy(zero_copy_only=False), np.int64)
+    # A copy: without nulls Arrow gives its own memory, read-only, for which kernels would be
+    # compiled anew.
+    moments = np.array(numbers.to_numpy(zero_copy_only=False), np.int64)
     if multiplier > 1:
         most = _INT64.max // multiplier
         unreadable = (moments > most) | (moments < -most)

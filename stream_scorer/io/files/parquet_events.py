@@ -279,4 +279,7 @@ def _values(table: pa.RecordBatch) -> tuple[Float64, Bool]:
     # Arrow's safe cast refuses a large integer that a double can't hold exactly. For a value the
     # nearest double is right.
     numbers = pc.fill_null(pc.cast(array, pa.float64(), safe=False), 0)
-    return numbers.to_numpy(zero_copy_only=False), array.is_valid().to_numpy(zero_copy_only=False)
+    # A copy: without nulls Arrow gives its own memory, read-only, for which kernels would be
+    # compiled anew.
+    values = np.array(numbers.to_numpy(zero_copy_only=False))
+    return values, array.is_valid().to_numpy(zero_copy_only=False)

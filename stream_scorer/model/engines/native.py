@@ -50,14 +50,14 @@ class NativeEngine:
         self._scale = -np.ascontiguousarray(p["calibration_scale"].reshape(1, 1, n))
         self._shift = -np.ascontiguousarray(p["calibration_shift"].reshape(n, m).T)
         if "own_weight" in p:
-            self._own_weight = np.ascontiguousarray(p["own_weight"].transpose(2, 1, 0))
+            self._own_weight = _transposed(p["own_weight"])
         if "pooled_out_weight" in p:
             first = len(p["pooled_own_weight"])
             bias = p["pooled_category_bias"].reshape(n, first)
             later = range(1, len(self._spec.pooled))
             self._pooled = kernels.PooledNetwork(
-                category_bias=np.ascontiguousarray(bias.T),
-                own_weight=np.ascontiguousarray(p["pooled_own_weight"].T),
+                category_bias=_transposed(bias),
+                own_weight=_transposed(p["pooled_own_weight"]),
                 sizes=np.array(self._spec.pooled, np.int64),
                 weights=_flat([p[f"pooled{i}_weight"] for i in later]),
                 biases=_flat([p[f"pooled{i}_bias"] for i in later]),
@@ -182,6 +182,15 @@ class NativeEngine:
         for job in jobs:
             # Raises what was raised in the thread.
             job.result()
+
+
+def _transposed(array: Float32) -> Float32:
+    """A copy with its axes in reverse, contiguous and writable whatever its shape is.
+
+    `ascontiguousarray` gives back the parameter itself, which is read-only, where an axis of 1
+    makes it contiguous both ways: kernels would then be compiled for that type too.
+    """
+    return np.array(array.T, order="C")
 
 
 def _flat(arrays: list[Float32]) -> Float32:

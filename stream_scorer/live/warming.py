@@ -1,0 +1,147 @@
+"""Every kernel compiled ahead, in several processes at the same time, with progress on stderr.
+
+The first use of a version took more than 20 s of silence, as numba compiles one function at a time
+in a process. Here each part of the rehearsal (rehearsal.py) is done by a process of its own, as
+many at a time as there are cores; all write into the folder of compiled kernels (jit.py), where
+whoever asked for it then reads them. A mark in the folder says that all is there, so that the next
+start does nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from stream_scorer import jit
+from stream_scorer.errors import Halt
+from stream_scorer.live import rehearsal
+from stream_scorer.progress import is_drawn, progress
+from stream_scorer.runtime import usable_cores
+
+SAY_SECONDS = 5.0  # between two lines, where stderr is no terminal
+
+
+@dataclass
+class Ready:
+    """The kernels that were compiled or read, of how many; and how often one was compiled, a kernel
+    once for each signature. One that only others call is part of these where they are read."""
+
+    names: set[str] = field(default_factory=set)
+    kernels: int = 0
+    compiled: int = 0
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def compile_where_missing(say: Callable[[str], None] = _to_stderr) -> None:
+    """Compile every kernel, unless this version's are there already; nothing is printed then.
+
+    say: takes the lines of progress where stderr is no terminal, and warnings. What fails here is
+    compiled when it is first called.
+    """
+    if not jit.kernels():
+        return  # with NUMBA_DISABLE_JIT=1 they run as Python
+    if jit.cache_folder() is None:
+        say(
+            "compiled kernels can't be kept, so every start takes half a minute longer: name a "
+            f"folder that can be written to in {jit.CACHE_VARIABLE}"
+        )
+    elif not jit.is_complete():
+        try:
+            compile_all(say)
+        except (Halt, OSError) as error:
+            say(f"{error}; what is missing is compiled when it is first used")
+
+
+def compile_all(say: Callable[[str], None] = _to_stderr) -> Ready:
+    """Do all parts of the rehearsal, each in a process of its own, and mark the folder as complete.
+
+    Raises Halt where a part fails, and OSError where the folder can't be written to.
+    """
+    ready = Ready()
+    with _shown(ready, say) as show, ThreadPoolExecutor(usable_cores()) as pool:
+        processes = _Processes(ready, show)
+        try:
+            for job in [pool.submit(processes.run, part) for part in rehearsal.PARTS]:
+                job.result()
+        except BaseException:  # also that of a signal that asks to stop
+            # Or the pool would wait until all parts are done.
+            processes.stop()
+            raise
+    jit.mark_complete()
+    return ready
+
+
+class _Processes:
+    """Processes that do a part each; after `stop` none is running and no other is started."""
+
+    def __init__(self, ready: Ready, show: Callable[[], None]) -> None:
+        self._ready, self._show = ready, show
+        self._running: list[subprocess.Popen[str]] = []
+        self._lock, self._stopped = threading.Lock(), False
+
+    def run(self, part: str) -> None:
+        """Do one part and count what it says is ready. Raises Halt where it fails."""
+        command = [sys.executable, "-m", rehearsal.__name__, part]
+        with tempfile.TemporaryFile("w+") as errors:
+            with self._lock:
+                if self._stopped:
+                    return
+                process = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
+                self._running.append(process)
+            with process:
+                for line in process.stdout or ():
+                    self._count(line)
+            if process.returncode and not self._stopped:
+                errors.seek(0)
+                last = (errors.read().splitlines() or [f"status {process.returncode}"])[-1]
+                raise Halt(f"kernels of {part} could not be compiled ahead: {last}")
+
+    def stop(self) -> None:
+        """Kill what runs: each kernel is written whole, so nothing is spoiled by that."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
+    def _count(self, line: str) -> None:
+        kernels, compiled, name = line.split()
+        with self._lock:
+            self._ready.kernels = max(self._ready.kernels, int(kernels))
+            self._ready.compiled += int(compiled)
+            self._ready.names.add(name)
+            self._show()
+
+
+@contextmanager
+def _shown(ready: Ready, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """What to call when `ready` has changed: a bar where stderr is a terminal, else lines."""
+    title = "compiling kernels, once for this version"
+    if is_drawn():
+        with progress(title) as meter:
+            yield lambda: meter.at(len(ready.names), ready.kernels)
+            meter.at(ready.kernels, ready.kernels)
+        return
+    said = float("-inf")
+
+    def show() -> None:
+        nonlocal said
+        # Nothing is said where all is there and only read.
+        if ready.compiled and time.monotonic() - said >= SAY_SECONDS:
+            say(f"{title}: {len(ready.names)} of {ready.kernels}")
+            said = time.monotonic()
+
+    yield show
+    if ready.compiled:
+        say(f"{title}: {ready.kernels} of {ready.kernels}")
