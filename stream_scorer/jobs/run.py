@@ -70,9 +70,13 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
                 consumer.join()
                 window = settings.dead_letter_window(live=True)
                 reports = challenger_reports(consumer.scoring.challenger, metrics)
-                member = LiveMember(consumer, metrics, version("stream-scorer"))
-                # Last, so that it notes another model before an event is scored with it.
                 refresher = Refresher(consumer, metrics, clock_ms)
+                member = LiveMember(
+                    consumer, metrics, version("stream-scorer"),
+                    on_switch=lambda: refresher.all_due("another model is served from now on"),
+                )  # fmt: skip
+                # The refresher last, so that it notes another model before an event is scored with
+                # it.
                 between: list[Callable[[], None]] = [member.check, *reports, refresher.slice]
                 loop = Loop(consumer, window, metrics, stop, between)
                 changed = Reread(settings, stop, reread, _appliers(consumer, loop))

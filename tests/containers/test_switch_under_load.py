@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.member import wait_until
 from harness.rig import Rig
 from harness.stream import SPACE, random_model
 from harness.verdict import Verdict
@@ -101,7 +102,12 @@ def test_members_under_load_switch_each_at_one_moment(
     there = job.status(settings)
     assert there.ok, there.problems
     assert {m.model_version for m in there.members} == {done.announcement.model.model_version}
-    assert sorted(p for m in there.members for p in m.partitions) == list(range(6))
+
+    def partitions() -> list[int]:
+        # What a heartbeat says of them may be five seconds old.
+        return sorted(p for m in job.status(settings).members for p in m.partitions)
+
+    wait_until("each partition has one member", lambda: partitions() == list(range(6)), 20)
     rig.stop_feeding()
     verdict = rig.finish()
     assert_clean_but_for_scores(verdict)
