@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_scorer import cli
-from stream_scorer.bench import peer_comparison, peer_processes
+from stream_scorer.bench import latency, peer_comparison, peer_processes
 from stream_scorer.bench import testbed as beds
+from stream_scorer.bench.customer_scaling import ManyCustomers
 from stream_scorer.bench.peer import Vectors, declaration
 from stream_scorer.bench.peer_comparison import PeerSetup, refuse_other_vectors
 from stream_scorer.bench.peer_processes import PeerProcess
@@ -22,6 +23,7 @@ from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import Halt, InputError
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.jobs import bench as job
 
 # A peer of three lines, in place of those that need Quix Streams or Bytewax.
@@ -121,6 +123,31 @@ def test_a_peer_with_other_vectors_is_refused(testbed: beds.Testbed) -> None:
         refuse_other_vectors("peer", ours, changed, ids, testbed)
     with pytest.raises(Halt, match=rf"vectors of {len(ids) - 1} customers instead of {len(ids)}"):
         refuse_other_vectors("peer", ours, {i: found[i] for i in ids[1:]}, ids, testbed)
+
+
+def test_events_of_many_customers_meet_records_that_were_there_before(
+    testbed: beds.Testbed,
+) -> None:
+    testbed.store()
+    crowd = ManyCustomers(testbed, "crowd", customers=300)
+    crowd.fill(2_000)
+    kept = RedisStore(testbed.client, "bench-300", testbed.scene.space.fingerprint)
+    newest = kept.load(["0", "299"]).arrays.newest_ms
+    assert (newest > 0).all()
+    assert crowd.rate(800) > 0
+    done = sum(kept.watermarks([("crowd", n) for n in range(4)]).values())
+    assert 800 <= done < 2_000  # the next call goes on from here
+
+
+def test_latency_ends_with_the_first_record_that_has_the_event_in(
+    testbed: beds.Testbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "SECONDS", 0.4)
+    monkeypatch.setattr(latency, "JOIN_SECONDS", 0.2)
+    beds.untrained(testbed.scene)
+    found = latency.latency_at(testbed, "paced", rate=1_000)
+    assert 0 <= found.p50_ms <= found.p99_ms
+    assert found.rate > 0
 
 
 def test_a_declaration_that_the_peers_cannot_fold_is_refused() -> None:
