@@ -143,11 +143,18 @@ class KafkaServer(Server):
 
     def configure_topic(self, name: str, config: dict[str, object]) -> None:
         """Change a topic while it is in use."""
+        self._configure(ResourceType.TOPIC, name, config)
+
+    def configure_group(self, name: str, config: dict[str, object]) -> None:
+        """Change what the brokers ask of a group's members."""
+        self._configure(ResourceType.GROUP, name, config)
+
+    def _configure(self, kind: ResourceType, name: str, config: dict[str, object]) -> None:
         entries = [
             ConfigEntry(key, str(value), incremental_operation=AlterConfigOpType.SET)
             for key, value in config.items()
         ]
-        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        resource = ConfigResource(kind, name, incremental_configs=entries)
         self.admin.incremental_alter_configs([resource])[resource].result(CALL_SECONDS)
 
     def produce(self, topic: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:

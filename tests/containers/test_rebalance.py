@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +18,9 @@ pytestmark = [
 MakeRig = Callable[..., Rig]
 
 
+STATIC_SESSION_MS = 30_000  # in which a member has started again
+
+
 def rebalances(rig: Rig) -> int:
     return sum(m.whole_log().count("assigned: ") for m in rig.members)
 
@@ -25,6 +29,7 @@ def rebalances(rig: Rig) -> int:
 CHAOS = "STREAM_SCORER_CHAOS_KILLS" in os.environ
 BOTH = pytest.mark.parametrize("protocol", ["classic", "consumer"])
 MOSTLY_CLASSIC = BOTH if CHAOS else pytest.mark.parametrize("protocol", ["classic"])
+MOSTLY_CONSUMER = BOTH if CHAOS else pytest.mark.parametrize("protocol", ["consumer"])
 
 
 @BOTH
@@ -95,5 +100,34 @@ def test_members_suspended_at_any_moment_spoil_nothing(make_rig: MakeRig, protoc
         rig.more_is_done(800)  # only by the other, which must own everything
         victim.thaw()
         rig.more_is_done(300)
+    rig.stop_feeding()
+    rig.finish().assert_clean()
+
+
+@MOSTLY_CONSUMER
+def test_a_static_member_that_is_back_in_time_moves_no_partition(
+    make_rig: MakeRig, protocol: str
+) -> None:
+    """And of two processes with its name one is refused, and says why."""
+    kafka = {"group_protocol": protocol, "group_instance_id": "{client_id}"}
+    session = {"session.timeout.ms": STATIC_SESSION_MS}
+    rig = make_rig(seed=5, settings={"kafka": kafka, "kafka.properties": session})
+    rig.kafka.configure_group(rig.name, {f"consumer.{k}": v for k, v in session.items()})
+    rig.under_load()
+    staying, restarted = rig.members
+    wait_until("the group is settled", lambda: "revoked" in staying.log() + restarted.log(), 30)
+    rig.more_is_done()
+    before = staying.log()
+    restarted.ask_to_stop()
+    assert restarted.ended() == 0
+    restarted.start().reading()
+    rig.more_is_done()
+    moves = re.findall(r"(?:assigned|revoked): (?!nothing).*", staying.log()[len(before) :])
+    assert not moves
+    double = rig.member(kafka={"client_id": f"{rig.name}-{restarted.name}"}).start()
+    refused = double if protocol == "consumer" else restarted
+    refused.asked_to_stop = True  # that it ends is no surprise
+    assert refused.ended(60) == 1
+    assert "same kafka.group_instance_id" in refused.log()
     rig.stop_feeding()
     rig.finish().assert_clean()
