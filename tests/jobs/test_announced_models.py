@@ -336,7 +336,7 @@ def test_a_member_that_runs_switches_refuses_and_rolls_back(
     assert job.status(settings).members == ()
     log = config.with_name("run.log").read_text()
     assert "Redis lost the announcement of model" in log
-    assert log.count("from now on") == 3
+    assert log.count(" serving model ") == 3
 
 
 def wait_until(condition: Any) -> None:
