@@ -12,9 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_scorer.cli import app
+from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.canary import in_canary
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
+from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import ConfigError, InputError, StoreUnavailable
+from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.jobs.backtest import backtest
 from stream_scorer.jobs.compare import Window, compare, in_words
@@ -190,6 +193,26 @@ def test_the_announced_model_is_the_active_one_and_without_redis_that_of_the_con
     found = compare(settings, events, Window(FROM, TO, "7d"))
     assert found.models["active"].path == str(folder / "active")
     assert "no Redis; so the active model is taken to be that of model.path" in caplog.messages
+
+
+def test_the_input_topic_gives_what_the_same_events_in_a_file_give(
+    folder: Path, kafka: EmbeddedKafka
+) -> None:
+    rows = sorted(shopping(), key=lambda e: e["occurred_at"])
+    settings = settings_of(folder, "canary")
+    servers = settings.kafka.model_copy(update={"bootstrap_servers": kafka.bootstrap_servers})
+    producer = ConfirmedProducer({"bootstrap.servers": kafka.bootstrap_servers})
+    keys = [e["customer_id"].encode() for e in rows]
+    producer.send(servers.input_topic, [*keys, None], [*encode_events(rows), b"junk"])
+    assert producer.settle() == []
+    producer.close()
+    window = Window(FROM, TO, "7d")
+    of_file = compare(settings, [folder / "e.avro"], window)
+    found = compare(settings.model_copy(update={"kafka": servers}), ["topic"], window)
+    assert found.dead_letters == {"undecodable": 1}
+    assert "1 records left out: undecodable" in " ".join(in_words(found))
+    assert found.models == of_file.models
+    assert found.differences == of_file.differences
 
 
 def test_the_verb_prints_json_and_writes_a_page(folder: Path) -> None:
