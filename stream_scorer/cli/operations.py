@@ -72,6 +72,13 @@ def rollout(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End where somebody has to do something first.")
     ] = False,
+    no_refresh: Annotated[
+        bool,
+        typer.Option(
+            "--no-refresh",
+            help="Done after the switch: who does not act keeps the old model's propensities.",
+        ),
+    ] = False,
     status: Annotated[
         bool, typer.Option("--status", help="Say how far it is, and change nothing.")
     ] = False,
@@ -102,7 +109,7 @@ def rollout(
             if status
             else job.rollout(
                 settings, events or (), moment_ms("--topic-from", topic_from),
-                accept_missing=accept_missing_history, wait=not no_wait,
+                accept_missing=accept_missing_history, wait=not no_wait, refresh=not no_refresh,
                 say=lambda line: typer.echo(f"stream-scorer: {line}", err=True),
             )
         )  # fmt: skip

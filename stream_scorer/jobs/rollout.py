@@ -16,9 +16,10 @@ from stream_scorer.settings.tree import Settings
 
 @dataclass(frozen=True)
 class RolledOut(Result):
-    """step: what is next of files, topic, model, switch, done and dropped. done: all partitions are
-    read for the new namespace. behind: records of the log that it lacks. moved: partitions that are
-    read for it, of `partitions`. to_do: what is left to people, in words."""
+    """step: what is next of files, topic, model, switch, refresh, done and dropped. done: all
+    partitions are read for the new namespace, and all customers are scored with its model. behind:
+    records of the log that it lacks. moved: partitions that are read for it, of `partitions`.
+    to_do: what is left to people, in words."""
 
     namespace: str
     replaces: str
@@ -47,18 +48,20 @@ def rollout(
     *,
     accept_missing: bool = False,
     wait: bool = True,
+    refresh: bool = True,
     say: Callable[[str], None] = lambda _line: None,
 ) -> RolledOut:
     """Begin or go on, up to the end; without `wait` up to where people have to do something.
 
-    say: given lines for the person who waits. Raises InputError, Unavailable, Halt.
+    refresh: whether all customers are scored again after the switch. say: given lines for the
+    person who waits. Raises InputError, Unavailable, Halt.
     """
     started = time.monotonic()
     with closing(Rollout(settings, say)) as work:
         work.begin(files, topic_from_ms, accept_missing=accept_missing)
         work.build(files, accept_missing=accept_missing)
         if work.wait_for_model(wait=wait):
-            work.switch(wait=wait)
+            _finish(work, wait=wait, refresh=refresh)
         return _result(work, started)
 
 
@@ -82,7 +85,8 @@ def dropped_old(settings: Settings) -> DroppedNamespace:
     with closing(Rollout(settings, lambda _line: None)) as work:
         record = work.begun
         if record.step != "done":
-            said = "is gone already" if record.step == "dropped" else "is not replaced yet"
+            gone = record.step == "dropped"
+            said = "is gone already" if gone else f"is not replaced yet: next step {record.step}"
             raise InputError("--drop-old", record.replaces, f"it {said}")
         dropped = drop(settings, record.replaces, agreed=True, force=False)
         work.old_was_dropped()
@@ -108,6 +112,13 @@ def called_off_in_words(done: CalledOff) -> list[str]:
     ]
 
 
+def _finish(work: Rollout, *, wait: bool, refresh: bool) -> None:
+    if work.switch(wait=wait):
+        if not refresh:
+            work.leave_out_refresh()
+        work.refresh(wait=wait)
+
+
 def _result(work: Rollout, started: float) -> RolledOut:
     record, positions = work.begun, work.positions()
     done = record.step in ("done", "dropped")
@@ -119,10 +130,6 @@ def _result(work: Rollout, started: float) -> RolledOut:
 
 
 def _to_do(step: str) -> tuple[str, ...]:
-    refresh = (
-        "customers who have not acted since keep the old declaration's propensities in the output "
-        "topic until they act"
-    )
     drop_old = "once no restart with the old config is wanted: `rollout --drop-old`"
     return {
         "files": ("go on with the same command",),
@@ -131,6 +138,10 @@ def _to_do(step: str) -> tuple[str, ...]:
         "switch": (
             "restart each member with the new config, one after the other, while this command runs",
         ),
-        "done": (refresh, drop_old),
-        "dropped": (refresh,),
+        "refresh": (
+            "the members score all customers again, where `[refresh]` lets them; go on with the "
+            "same command, or without it with --no-refresh",
+        ),
+        "done": (drop_old,),
+        "dropped": (),
     }[step]

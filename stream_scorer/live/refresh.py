@@ -70,6 +70,7 @@ class Round:
     """One pass over all customers of some partitions.
 
     before_ms: scores as of earlier moments are due. as_of_ms: to score as of, None for now.
+    everyone: they are published also where they hardly move.
     """
 
     partitions: set[int]
@@ -77,6 +78,7 @@ class Round:
     as_of_ms: int | None
     request: str
     began_ms: int
+    everyone: bool = False
     cursor: int | None = 0
     found: list[str] = field(default_factory=list)
     customers: int = 0  # of all partitions, in the pages so far
@@ -212,7 +214,8 @@ class Refresher:
         listing = ", ".join(map(str, sorted(partitions)))
         log.info("refresh of partitions %s begins: %s", listing, why)
         as_of_ms, name = (asked.as_of_ms, asked.name) if asked else (None, "")
-        self._round = Round(partitions, before_ms, as_of_ms, name, self._clock_ms())
+        everyone = asked is not None and asked.everyone
+        self._round = Round(partitions, before_ms, as_of_ms, name, self._clock_ms(), everyone)
         self._keep_at, self._report_at = 0.0, self._seconds() + REPORT_SECONDS
 
     # The work.
@@ -276,7 +279,7 @@ class Refresher:
         known = published(states, source, marks, served)
         as_of, outcome = self._outcomes(now_round, states, places, known)
         due = np.flatnonzero(outcome == "unmoved")
-        moved = self._moved(states, due, known, as_of)
+        moved = due if now_round.everyone else self._moved(states, due, known, as_of)
         some, at = take(states, moved), as_of[moved]
         mine = sorted((self._topic, p) for p in now_round.partitions)
         keys, values = self._consumer.scoring.records(some, at, mine, BatchReport())

@@ -4,7 +4,9 @@ The steps, of which the next one is kept in Redis (io/stores/rollout_record.py):
 files, topic  the new namespace is built from event files and the topic's log (build.py)
 model         its model is waited for
 switch        members are moved by whoever runs them; see below
-done          every partition is read by a member of the new namespace
+refresh       every partition is read by a member of the new namespace, and these score all
+              customers again who have not acted since (live/refresh.py)
+done          the output topic's newest records are all of the new declaration
 dropped       the old namespace is deleted, when told
 
 While it waits, the new namespace is kept up with the log, so that a member that gets a partition
@@ -37,6 +39,7 @@ from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
 from stream_scorer.io.stores.redis_memory import EvictionWatch
+from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.stores.rollout_record import (
     STEPS,
     RolloutRecord,
@@ -44,7 +47,7 @@ from stream_scorer.io.stores.rollout_record import (
     read_record,
     write_record,
 )
-from stream_scorer.live.consumer import open_store
+from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.live.counting_rules import bind_rules
 from stream_scorer.model import artefact
 from stream_scorer.rollout.build import build_from_files, build_from_topic, check_topic, keep_up
@@ -144,12 +147,27 @@ class Rollout:
             return False
         self._old().end_sharing()
         self.store.end_sharing()
+        self._go_on("refresh")
+        return True
+
+    def refresh(self, *, wait: bool) -> bool:
+        """Whether all customers are scored by the new namespace's model; with `wait` that is waited
+        for."""
+        if self.begun.step != "refresh":
+            return self.begun.step in ("done", "dropped")
+        if not self._wait(self._all_refreshed, wait=wait):
+            return False
         self._go_on("done")
         return True
 
+    def leave_out_refresh(self) -> None:
+        """Take the roll-out as done, though not all customers are scored again."""
+        if self.begun.step == "refresh":
+            self._go_on("done")
+
     def cancel(self) -> None:
         """Call it off. Raises InputError where members of the new namespace read partitions."""
-        if self.begun.step in ("done", "dropped"):
+        if STEPS.index(self.begun.step) > STEPS.index("switch"):
             remedy = "its roll-out has ended; roll out the other declaration in a new namespace"
             raise InputError("store.namespace", self.namespace, remedy)
         moved = self.moved(self.positions())
@@ -267,6 +285,23 @@ class Rollout:
             + (f"; those of {self.begun.replaces}: {left}" if left else "")
         )
         return False
+
+    def _all_refreshed(self, positions: Positions) -> bool:
+        kept = RefreshStore(self.store, self.namespace, self._kafka.input_topic)
+        asked = kept.asked()
+        if asked is None:
+            name = f"rollout-{self.store.identity}"
+            asked = RefreshRequest(name, clock_ms(), None, everyone=True)
+            kept.ask(asked)
+        # A request of somebody else in its place refreshes all customers as well.
+        found = kept.partitions(sorted(positions))
+        done = sum(known.answered == asked.name for known in found)
+        if done < len(found):
+            self._tell(
+                f"{done} of {len(found)} partitions: their customers are scored again by members "
+                f"of {self.namespace}"
+            )
+        return done == len(found)
 
     def _wait(self, reached: Callable[[Positions], bool], *, wait: bool) -> bool:
         """Whether `reached`; with `wait` it is asked again and again, until it is."""

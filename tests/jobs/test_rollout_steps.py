@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from stream_scorer import cli
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.features.state_codec import pack
+from stream_scorer.core.freshness import PartitionFreshness
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import FingerprintMismatch, InputError, StoreUnavailable
 from stream_scorer.io.files.events import write_events
@@ -24,6 +25,7 @@ from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.group_offsets import Owner, metadata_of
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.refresh_store import RefreshStore
 from stream_scorer.jobs import rollout as job
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.live.consumer import open_store
@@ -153,8 +155,14 @@ def test_it_goes_from_the_log_to_the_end_and_drops_the_old_namespace_when_told(
     with pytest.raises(InputError, match="2 partitions are read for it"):
         job.cancel(settings)
     commit(new)
+    refreshing = job.rollout(settings, wait=False, say=said.append)
+    assert (refreshing.step, refreshing.done, refreshing.moved) == ("refresh", False, 4)
+    assert said[-1].startswith("0 of 4 partitions: their customers are scored again")
+    with pytest.raises(InputError, match="is not replaced yet: next step refresh"):
+        job.dropped_old(settings)
+    answer(settings)
     done = job.rollout(settings, say=said.append)
-    assert (done.step, done.done, done.moved) == ("done", True, 4)
+    assert (done.step, done.done) == ("done", True)
     assert RedisStore(client, "old", 0).shares_group_with() == ("", "")
     assert RedisStore(client, "new", 0).shares_group_with() == ("", "")
     with pytest.raises(InputError, match="its roll-out has ended"):
@@ -165,6 +173,25 @@ def test_it_goes_from_the_log_to_the_end_and_drops_the_old_namespace_when_told(
     with pytest.raises(InputError, match="is gone already"):
         job.dropped_old(settings)
     assert job.status(settings).step == "dropped"
+
+
+def answer(settings: Settings) -> None:
+    """As members do that have scored all customers again."""
+    store, topic = open_store(settings, settings.feature_space()), settings.kafka.input_topic
+    kept = RefreshStore(store, settings.store.namespace, topic)
+    asked = kept.asked()
+    assert asked is not None
+    done = PartitionFreshness(answered=asked.name)
+    kept.keep({(topic, p): done for p in range(PARTITIONS)})
+    store.close()
+
+
+def test_the_refresh_can_be_left_out(
+    settings: Settings, old: Owner, client: Any, commit: Callable[..., None]
+) -> None:
+    assert job.rollout(settings, wait=False).step == "switch"
+    commit(Owner("new", RedisStore(client, "new", 0).stored_identity()))
+    assert job.rollout(settings, refresh=False).step == "done"
 
 
 def test_a_build_that_broke_off_is_gone_on_with_from_its_watermarks(

@@ -36,11 +36,14 @@ class Page:
 
 @dataclass(frozen=True)
 class RefreshRequest:
-    """A refresh that a person asked for. as_of_ms: the moment to score as of, None: now."""
+    """A refresh that a person asked for. as_of_ms: the moment to score as of, None: now. everyone:
+    publish also scores that hardly move, since which model published last is not known: while a
+    roll-out moved members, the other namespace's published as well."""
 
     name: str
     asked_ms: int
     as_of_ms: int | None
+    everyone: bool = False
 
 
 class RefreshStore:

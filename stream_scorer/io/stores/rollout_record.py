@@ -13,8 +13,9 @@ from typing import Any
 from stream_scorer.errors import InputError
 from stream_scorer.io.stores.redis_server import RedisServer
 
-# In their order. "files" and "topic" build the namespace; "model" and "switch" wait for people.
-STEPS = ("files", "topic", "model", "switch", "done", "dropped")
+# In their order. "files" and "topic" build the namespace; "model" and "switch" wait for people,
+# "refresh" for the members.
+STEPS = ("files", "topic", "model", "switch", "refresh", "done", "dropped")
 
 
 @dataclass(frozen=True)
