@@ -15,9 +15,10 @@ Places for these folders, in order:
 2. the user's cache folder, such as `~/.cache/stream_scorer`;
 3. a folder of this user alone among the temporary files.
 
-The first that holds every kernel for this processor is used, also where it can only be read, as in
-an image that was built with `stream-scorer warm`; else the first that can be written to. Where
-there is none, kernels are compiled at each start; that is slow, never an error.
+Of those that `STREAM_SCORER_KERNEL_CACHE` names the first that holds every kernel for this
+processor is used, also where it can only be read, as in an image that was built with
+`stream-scorer warm`; else the first of all that can be written to. Where there is none, kernels
+are compiled at each start; that is slow, never an error.
 
 Several processes may compile into one folder at the same time: each signature of a kernel has a
 file of its own, written whole or not at all.
@@ -136,8 +137,10 @@ def source_hash() -> str:
 @cache
 def cache_folder() -> Path | None:
     """Where this source's compiled code is kept, made if need be; None where nothing can be."""
-    folders = [root / f"kernels-{source_hash()}" for root in _roots()]
-    for folder in folders:
+    name = f"kernels-{source_hash()}"
+    folders = [root / name for root in _roots()]
+    # Only of those that were named: one that was named and is empty comes before the user's own.
+    for folder in (root / name for root in _named_roots()):
         if _is_complete(folder):
             with suppress(OSError):  # one that can only be read is not deleted as an old one
                 os.utime(folder)
@@ -224,11 +227,13 @@ def _modules(folder: Traversable, package: str) -> Iterator[tuple[str, bytes]]:
             yield f"{package}.{entry.name.removesuffix('.py')}", entry.read_bytes()
 
 
+def _named_roots() -> list[Path]:
+    return [Path(given) for given in os.environ.get(CACHE_VARIABLE, "").split(os.pathsep) if given]
+
+
 def _roots() -> Iterator[Path]:
     """Folders to try, best first."""
-    for given in os.environ.get(CACHE_VARIABLE, "").split(os.pathsep):
-        if given:
-            yield Path(given)
+    yield from _named_roots()
     if folder := os.environ.get("NUMBA_CACHE_DIR"):
         yield Path(folder)
     folders = AppDirs(_PACKAGE, appauthor=False)  # type: ignore[no-untyped-call]
