@@ -2,7 +2,7 @@
 
 With the option `recovery` Bytewax keeps snapshots of changed customers in SQLite, once for each
 epoch (`epoch_seconds`), from which it resumes; without it a crash loses everything. Records are
-decoded and folded a batch at a time, which is faster than an operator for each event.
+decoded and folded a batch at a time.
 """
 
 from __future__ import annotations

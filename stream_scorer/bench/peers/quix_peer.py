@@ -3,7 +3,7 @@
 With the option `changelog` every change of state also goes to a changelog topic, from which Quix
 restores the state of a lost machine; without it state is as safe as the machine's disk. Guarantee,
 commit interval (5 s) and RocksDB's options are Quix's defaults. A vector is one pickled value of
-its customer's state, which is cheaper than a value for each column, or than JSON.
+its customer's state.
 """
 
 from __future__ import annotations
