@@ -10,7 +10,6 @@ package is reached, and nothing of what the verbs call is compiled after it.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -213,7 +212,3 @@ def main(names: Sequence[str]) -> None:
     with jit.watching(seen):
         for name in names:
             PARTS[name]()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -77,7 +77,8 @@ def compile_all(say: Callable[[str], None] = _to_stderr) -> Ready:
             # Or the pool would wait until all parts are done.
             processes.stop()
             raise
-    jit.mark_complete()
+    if not jit.is_complete():  # where it is, the folder may be one that can only be read
+        jit.mark_complete()
     return ready
 
 
@@ -91,7 +92,10 @@ class _Processes:
 
     def run(self, part: str) -> None:
         """Do one part and count what it says is ready. Raises Halt where it fails."""
-        command = [sys.executable, "-m", rehearsal.__name__, part]
+        # With this process's own path: -m and -c put the current folder first, where another copy
+        # of the package may lie, as in the build of the image.
+        program = f"import sys; sys.path[:] = {sys.path!r}; import {rehearsal.__name__} as r; "
+        command = [sys.executable, "-c", f"{program}r.main([{part!r}])"]
         with tempfile.TemporaryFile("w+") as errors:
             with self._lock:
                 if self._stopped:

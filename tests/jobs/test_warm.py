@@ -168,6 +168,19 @@ def test_a_part_that_fails_is_named_and_the_folder_is_not_complete(
     assert not jit.is_complete()
 
 
+@pytest.mark.mxnet
+def test_another_copy_of_the_package_in_the_current_folder_is_not_compiled(
+    two_parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the build of an image, whose current folder is that of the sources."""
+    (tmp_path / "stream_scorer").mkdir()
+    (tmp_path / "stream_scorer" / "__init__.py").write_text("raise ImportError('another copy')")
+    monkeypatch.chdir(tmp_path)
+    # As in the program that pip makes; `python -m pytest` has the current folder in it.
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert warming.compile_all(two_parts.append).compiled
+
+
 def test_a_folder_that_can_not_be_written_to_is_bad_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
