@@ -138,6 +138,12 @@ def newest_propensities(settings: Settings) -> dict[str, int]:
     return {published.customer_ids[i]: int(published.as_of_ms[i]) for i in order}
 
 
+def metrics_of(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
 def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     config: Path, kafka: EmbeddedKafka, redis_server: EmbeddedRedis,
     running: subprocess.Popen[bytes], metrics_port: int,
@@ -158,11 +164,14 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     as_of = dict(zip(states.customer_ids, states.arrays.newest_ms.tolist(), strict=True))
     assert newest_propensities(settings) == as_of
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
-        metrics = answer.read().decode()
+    lag = 'stream_scorer_consumer_lag{partition="0",topic="customer-events"}'
+    metrics, until = metrics_of(metrics_port), time.monotonic() + 20
+    while lag not in metrics and time.monotonic() < until:  # it is asked for every five seconds
+        time.sleep(0.2)
+        metrics = metrics_of(metrics_port)
+    assert lag in metrics
     assert "stream_scorer_store_rewinds_total 1.0" in metrics
     assert 'stream_scorer_dead_letters_total{reason="unknown_event_type"} 1.0' in metrics
-    assert 'stream_scorer_consumer_lag{partition="0",topic="customer-events"}' in metrics
     unheard_of = 'stream_scorer_ignored_values_total{field="category_id",problem="unknown_word"}'
     assert unheard_of in metrics
 

@@ -198,6 +198,7 @@ def test_a_challenger_that_fails_is_switched_off_and_every_customer_gets_a_score
     report = ChallengerReport(challenger, metrics)
     log = Log(*(batch(events(), 60 * i) for i in range(3)))
     line = pipeline(log, active, challenger)
+    caplog.clear()
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             line.step()
@@ -306,6 +307,7 @@ def test_a_report_has_the_figures_since_the_last_one(
     line = pipeline(log, engine(folder, "active"), shadow)
     value = metrics.registry.get_sample_value
     compared = {"outcome": "compared"}
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         line.step()
         report()
