@@ -163,6 +163,7 @@ def test_members_share_partitions_and_nothing_is_lost_when_they_come_and_go(
     # Records handed out were committed before their partition went: none came twice.
     assert set(seen.values()) == {1}
     assert len(seen) == 3000
+    first.close()  # which waits until the last commit has been answered
     assert kafka.committed(unique, name) == kafka.end_offsets(name)
 
 
