@@ -45,7 +45,7 @@ def violations(world: World) -> list[str]:
     if not hidden and not began_late:
         found += _records(world, records, events)
     found += _outputs(world, events)
-    if not world.plan.split and not world.said:
+    if not hidden and not world.plan.split and not world.said:
         found += _scores(world, records, events)
     found += _dead_letters(world, junk)
     found += _false_alarms(world, kinds)
@@ -139,6 +139,9 @@ def _scores(
         if not mine:
             continue
         states = one_pass(_batch(mine))
+        if as_of < states.arrays.newest_ms[0]:
+            yield f"{customer} at {position} as of {as_of} lacks events before that position"
+            continue
         expected = engine().score(csr.build(states, space(), np.array([as_of])))[0, :, 1]
         if not np.allclose(expected, probabilities, atol=1e-5):
             yield f"{customer} as of {as_of} got {probabilities}, by its events {expected}"

@@ -295,7 +295,10 @@ class KafkaSource:
         """
         unknown = self._pending - self._first.keys()
         if unknown and self._lookup is None and time.monotonic() >= self._next_lookup:
-            self._lookup = StartLookup(self._consumer, unknown)
+            # The store before the log: what another member saves and the log gets afterwards would
+            # look like records that the log has lost.
+            marks = self._positions.watermarks(sorted(unknown))
+            self._lookup = StartLookup(self._consumer, unknown, marks)
             self._lookup.finished(LOOKUP_SECONDS)
         if self._lookup is not None and self._lookup.finished():
             lookup, self._lookup = self._lookup, None
@@ -314,7 +317,7 @@ class KafkaSource:
         answers, ranges = lookup.answers()
         if not partitions:
             return
-        marks = self._positions.watermarks(partitions)
+        marks = lookup.marks
         for tp, (offset, epoch) in self._positions.watermark_epochs(partitions).items():
             if marks.get(tp) == offset:
                 self._offsets.epochs.know(tp, offset, epoch)

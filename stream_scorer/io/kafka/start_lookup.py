@@ -8,7 +8,7 @@ end. So it is asked on a thread of its own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -29,10 +29,18 @@ def log_range(consumer: Consumer, tp: TopicPartition) -> Range:
 
 
 class StartLookup:
-    """One lookup: `partitions`, of which some may be discarded before it is finished."""
+    """One lookup: `partitions`, of which some may be discarded before it is finished.
 
-    def __init__(self, consumer: Consumer, partitions: Collection[TopicPartition]) -> None:
-        self.partitions = sorted(partitions)
+    marks: the store's watermarks, read before it.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        partitions: Collection[TopicPartition],
+        marks: Mapping[TopicPartition, int],
+    ) -> None:
+        self.partitions, self.marks = sorted(partitions), marks
         self._consumer = consumer
         self._answers: list[KafkaPartition] = []
         self._ranges: dict[TopicPartition, Range] = {}

@@ -34,7 +34,7 @@ class Client:
 
 def test_a_coordinator_that_does_not_answer_is_not_waited_for() -> None:
     client: Any = Client()
-    lookup = StartLookup(client, {TWO, ONE})
+    lookup = StartLookup(client, {TWO, ONE}, {})
     assert not lookup.finished(0.05)
     client.answers.set()
     assert lookup.finished(10)
@@ -45,7 +45,7 @@ def test_a_coordinator_that_does_not_answer_is_not_waited_for() -> None:
 
 def test_what_is_found_of_a_partition_that_was_given_up_meanwhile_is_left_out() -> None:
     client: Any = Client()
-    lookup = StartLookup(client, {ONE, TWO})
+    lookup = StartLookup(client, {ONE, TWO}, {})
     lookup.discard([ONE])
     client.answers.set()
     assert lookup.finished(10)
@@ -57,7 +57,7 @@ def test_a_question_that_failed_is_raised_where_the_answer_is_asked_for() -> Non
     client: Any = Client()
     client.refuses = True
     client.answers.set()
-    lookup = StartLookup(client, {ONE})
+    lookup = StartLookup(client, {ONE}, {})
     assert lookup.finished(10)
     with pytest.raises(BusUnavailable, match="reading committed offsets"):
         lookup.answers()
