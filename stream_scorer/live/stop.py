@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 8.0  # leaves two of the ten seconds after which container engines begin to kill
 AGAIN_SECONDS = 1.0  # after a second signal
-HANGUP_SECONDS = 0.1  # Linux sends the signal before the terminal counts as gone
+# Linux sends the signal before the terminal counts as gone, and nothing says how long before.
+HANGUP_SECONDS = 1.0
+HANGUP_SLICE_SECONDS = 0.02
 FOR_EVER = float("inf")
 
 
@@ -169,8 +171,12 @@ def _numbers() -> list[signal.Signals]:
 
 def _has_terminal(after_seconds: float = 0.0) -> bool:
     """Whether standard input is a terminal, and is one still after so long."""
-    time.sleep(after_seconds)
-    return os.isatty(0)
+    until = time.monotonic() + after_seconds
+    while os.isatty(0):
+        if time.monotonic() >= until:
+            return True
+        time.sleep(HANGUP_SLICE_SECONDS)
+    return False
 
 
 def _position() -> str:
