@@ -28,6 +28,7 @@ from stream_scorer.core.avro import schemas
 from stream_scorer.core.features import state_codec
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, StateArrays
+from stream_scorer.core.freshness import PartitionFreshness, packed_marks
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.propensities import Entries
 from stream_scorer.demo.embedded import EmbeddedRedis
@@ -44,6 +45,8 @@ from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
+from stream_scorer.io.stores.rollout_record import RolloutRecord, write_record
 from stream_scorer.model import artefact, params_file
 from stream_scorer.model.engines.golden import TOLERANCE
 from stream_scorer.model.golden_batch import MOST_ROWS, GoldenBatch
@@ -220,7 +223,18 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         Members(store.server, "NAMESPACE").beat(
             MemberSaid("m", "c", "h", 1, (0,), "v", "/models/a", 1, "f", "b", "serving", "", 0)
         )
+        refreshes = RefreshStore(store, "NAMESPACE", "TOPIC")
+        refreshes.keep({("TOPIC", 7): PartitionFreshness()})
+        refreshes.ask(RefreshRequest("a", 1, None))
+        at = np.zeros(1, np.int64)
+        (mark,) = packed_marks(at, (np.zeros(1, np.int32), at), 1)
+        refreshes.note(states(1, 1, 1, 1), [mark], 0, 0)
+        store.share_group_with("OTHER", "identity")
+        write_record(store.server, "NAMESPACE", RolloutRecord("OTHER", "identity", "switch"))
         stored = json.loads(client.get("NAMESPACE:model") or "")
+        of_names = ("refresh:TOPIC:PARTITION", "refresh:asked", "rollout")
+        texts = [json.loads(client.get(f"NAMESPACE:{n.replace('PARTITION', '7')}") or "")
+                 for n in of_names]  # fmt: skip
         heartbeat = json.loads(client.get("NAMESPACE:members") or "")["m"]
         found = {key.decode() for key in client.scan_iter()}
     as_said = {
@@ -228,11 +242,16 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         "NAMESPACE:watermark:TOPIC:7": "NAMESPACE:watermark:TOPIC:PARTITION",
         "NAMESPACE:epoch:TOPIC:7": "NAMESPACE:epoch:TOPIC:PARTITION",
         "NAMESPACE:start:TOPIC:7": "NAMESPACE:start:TOPIC:PARTITION",
+        "NAMESPACE:refresh:TOPIC:7": "NAMESPACE:refresh:TOPIC:PARTITION",
+        "NAMESPACE:r:a": "NAMESPACE:r:CUSTOMER_ID",
     }
     meanings = dict(pairs(table))
     for name in (*stored, *stored["model"]):
         assert f"`{name}`" in meanings["NAMESPACE:model"]
     assert all(f"`{name}`" in meanings["NAMESPACE:members"] for name in heartbeat)
+    for key, text in zip(of_names, texts, strict=True):
+        assert all(f"`{name}`" in meanings[f"NAMESPACE:{key}"] for name in text)
+    assert meanings["NAMESPACE:r:CUSTOMER_ID"].startswith(f"{len(mark)} bytes")
     shown = {as_said.get(key, re.sub(r"saved:[0-9a-f]{32}", "saved:OWNER", key)) for key in found}
     assert shown == said
 
