@@ -73,10 +73,9 @@ def latency_at(testbed: Testbed, topic: str, rate: float, engine: str = "native"
             producer.stdin.write(pickle.dumps(job))
             producer.stdin.close()
             clock = Clock(len(records))
-            while clock.running:
+            while clock.running and not producer.poll():
                 clock.took(consumer.pipeline.step().records)
-            producer.wait(CALL_SECONDS)
-            if producer.returncode:
+            if producer.wait(CALL_SECONDS):
                 assert producer.stderr is not None
                 raise Halt(f"the producer failed: {producer.stderr.read()[-500:]!r}")
     return _latency(settings, topic, before)

@@ -26,12 +26,22 @@ def main() -> None:
     while sent < len(records):
         due = min(len(records), int((time.perf_counter() - started) * rate))
         for key, value in records[sent:due]:
-            producer.produce(topic, value, key)
+            while not _taken(producer, topic, key, value):
+                producer.poll(SLICE_SECONDS)
         sent = due
         producer.poll(0)
         time.sleep(SLICE_SECONDS)
     if left := producer.flush(30):
         sys.exit(f"{left} records were not delivered")
+
+
+def _taken(producer: Producer, topic: str, key: bytes, value: bytes) -> bool:
+    """Whether the client had room for the record; it fills up where the broker is slower."""
+    try:
+        producer.produce(topic, value, key)
+    except BufferError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
