@@ -10,17 +10,11 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import (  # it re-exports them
     AdminClient,
@@ -35,7 +29,12 @@ from stream_scorer.errors import BusUnavailable, Halt, NotAllowed, StreamScorerE
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.errors import NO_RIGHTS, Rights, ask, translate_error
 from stream_scorer.io.kafka.group_offsets import Owner, metadata_of, owner_in
-from stream_scorer.io.kafka.messages import partition_of
+from stream_scorer.io.kafka.group_questions import (
+    commit_offsets,
+    committed_offsets,
+    first_records,
+    rights_of_group,
+)
 
 REQUEST_SECONDS = 10.0
 ANSWER_SECONDS = 5.0  # how long a server may take to answer at all
@@ -48,11 +47,6 @@ _NO_SUCH_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _NOT_ALLOWED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }  # fmt: skip
-_COORDINATOR_NOT_READY = {
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +205,7 @@ class KafkaAdmin:
     def positions(self, group: str, topic: Topic) -> dict[TopicPartition, GroupPosition]:
         """How far `group` is in every partition of `topic`."""
         partitions = [KafkaPartition(topic.name, p) for p in range(topic.partitions)]
-        answer = self._group_offsets(group, partitions)
+        answer = committed_offsets(self._properties, group, partitions)
         committed = {
             p.partition: (p.offset, owner_in(p.metadata).namespace or None)
             for p in answer
@@ -233,30 +227,16 @@ class KafkaAdmin:
         stays below the log's end although nothing waits.
         """
         behind = {tp: max(p.first, p.committed or 0) for tp, p in positions.items() if p.lag > 0}
-        found = dict(positions)
-        reading = {"enable.partition.eof": "true", "auto.offset.reset": "earliest"}
-        with self._consumer(group, reading) as consumer:
-            try:
-                consumer.assign([KafkaPartition(*tp, offset) for tp, offset in behind.items()])
-                until = time.monotonic() + REQUEST_SECONDS
-                while behind and time.monotonic() < until:
-                    for message in consumer.consume(1000, FIRST_DELAY_SECONDS):
-                        error, tp = message.error(), partition_of(message)
-                        at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
-                        if tp in behind and (error is None or at_end):
-                            del behind[tp]
-                            waiting = min(message.offset() or 0, found[tp].end)
-                            found[tp] = replace(found[tp], waiting=waiting)
-                            consumer.incremental_unassign([KafkaPartition(*tp)])
-            except KafkaException as error:
-                doing = "reading what the group has not read"
-                raise translate_error(error.args[0], doing, _rights_of_group(group)) from error
-        return found
+        waiting = first_records(self._properties, group, behind)
+        return dict(positions) | {
+            tp: replace(positions[tp], waiting=min(offset, positions[tp].end))
+            for tp, offset in waiting.items()
+        }
 
     def members(self, group: str) -> int:
         """How many members `group` has now; one that was killed counts until its session ends."""
         future = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        doing, rights = f"asking who is in group {group}", _rights_of_group(group)
+        doing, rights = f"asking who is in group {group}", rights_of_group(group)
         return len(self._answer(future[group], doing, rights=rights).members)
 
     def owners(self, group: str, topic: str) -> set[Owner]:
@@ -269,15 +249,13 @@ class KafkaAdmin:
             KafkaPartition(p.topic, p.partition, p.offset, metadata=metadata_of(owner))
             for p in self._named(group, topic)
         ]
-        with self._consumer(group) as consumer:
-            commit = partial(consumer.commit, offsets=offsets, asynchronous=False)
-            ask("committing offsets", commit, rights=_rights_of_group(group))
+        commit_offsets(self._properties, group, offsets)
 
     def _named(self, group: str, topic: str) -> list[KafkaPartition]:
         """The group's committed offsets of `topic` that name a namespace."""
         found = self._metadata().topics.get(topic)
         partitions = [] if found is None else [KafkaPartition(topic, p) for p in found.partitions]
-        offsets = self._group_offsets(group, partitions) if partitions else []
+        offsets = committed_offsets(self._properties, group, partitions) if partitions else []
         return [p for p in offsets if p.offset >= 0 and owner_in(p.metadata).namespace]
 
     def identity(self, topic: str) -> str:
@@ -301,32 +279,6 @@ class KafkaAdmin:
         self._identity_seconds = IDENTITY_SECONDS
         identity = str(found.topic_id)
         return "" if identity == NO_IDENTITY else identity
-
-    def _group_offsets(self, group: str, partitions: list[KafkaPartition]) -> list[KafkaPartition]:
-        # By a consumer that never joins: librdkafka 2.16's admin client aborts the whole process
-        # where the group's coordinator moves during the request.
-        # With read_committed the broker gives no offsets while a transaction that holds newer ones
-        # is open, so this question would wait for it.
-        until = time.monotonic() + REQUEST_SECONDS
-        waits = delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)
-        with self._consumer(group, {"isolation.level": "read_uncommitted"}) as consumer:
-            while True:
-                try:
-                    return list(consumer.committed(partitions, REQUEST_SECONDS))
-                except KafkaException as error:
-                    trouble = error.args[0]
-                    # A broker that has just started is still loading the groups.
-                    if trouble.code() not in _COORDINATOR_NOT_READY or time.monotonic() > until:
-                        doing, rights = "reading the group's offsets", _rights_of_group(group)
-                        raise translate_error(trouble, doing, rights) from error
-                time.sleep(next(waits))
-
-    def _consumer(
-        self, group: str, more: Mapping[str, str] | None = None
-    ) -> AbstractContextManager[Consumer]:
-        """One that acts for `group` and never joins it."""
-        asking = {"group.id": group, "enable.auto.commit": "false", **(more or {})}
-        return closing(Connected(Consumer, {**self._properties, **asking}).client)
 
     def _offsets(self, partitions: list[KafkaPartition], spec: OffsetSpec) -> dict[int, int]:
         futures = self._client.list_offsets(dict.fromkeys(partitions, spec))
@@ -353,10 +305,6 @@ class KafkaAdmin:
                 raise translate_error(error.args[0], doing, rights) from error
             except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
                 raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None
-
-
-def _rights_of_group(group: str) -> Rights:
-    return Rights(topic="Describe on the input topic", group=f"Read on group {group}")
 
 
 def _code_of(error: BaseException | None) -> int | None:

@@ -28,18 +28,8 @@ because its customer was deleted or it expired, the new one is refused as well: 
 what was deleted. Records that were saved lately may stay in memory (hot_records.py): they are not
 loaded, and compared like any other when they are saved.
 
-The watermark moves in a second round trip, after all records that it covers. Redis may go back at
-any moment: a crash under `appendfsync everysec`, a failover to a replica that lags, a restored
-backup, FLUSHALL. It then holds all that was written up to some moment, and nothing later:
-
-- Each owner remembers the watermarks that it last saw stored, also those of partitions that it
-  gave up. Where Redis holds a lower one, nothing is written, and `StoreRewound` says from which
-  offset to read again. `begin` compares in the same script that sets the first watermark.
-- Each script call of a save writes its mark last. The next call of that save, a save that follows
-  it and `advance` do nothing unless they find that mark, so a loss between any two of them is
-  noticed also where a proxy keeps the connection (StoreUnavailable: the batch is folded again).
-- A new connection to another server, or to the same one after a restart, is noticed by its run id
-  (redis_server.py), and watermarks are compared before anything it says is used.
+The watermark moves in a second round trip, after all records that it covers. How it is noticed that
+Redis has lost some of them: watermarks.py.
 
 Records carry their own offsets, so an event that is read again does not count twice.
 """
@@ -58,13 +48,13 @@ import numpy as np
 from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import pack, unpack
-from stream_scorer.errors import StoreRewound, StoreUnavailable, StreamScorerError
+from stream_scorer.errors import StoreUnavailable, StreamScorerError
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
 from stream_scorer.io.stores.hot_records import HotRecords
-from stream_scorer.io.stores.redis_errors import not_an_epoch, not_an_offset
 from stream_scorer.io.stores.redis_script import Call, Script
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
 from stream_scorer.io.stores.store import Epochs
+from stream_scorer.io.stores.watermarks import Watermarks
 
 Answer = TypeVar("Answer")
 
@@ -101,10 +91,7 @@ class RedisStore(BoundNamespace):
         super().__init__(RedisServer(client), namespace, fingerprint)
         self.hot = HotRecords(hot_bytes)
         self._ttl_ms = 1000 * (time_to_live_seconds or 0)
-        # The watermark that this process last saw stored of each partition, also of those that it
-        # no longer owns; -1 where it saw one that is gone.
-        self._seen: dict[TopicPartition, int] = {}
-        self._owned: set[TopicPartition] = set()
+        self._watermarks = Watermarks(self._client, namespace)
         self.mark_key = f"{namespace}:saved:{uuid.uuid4().hex}"
         self._calls = 0  # script calls that left a mark, which is its number
         self._unadvanced = ""  # mark of the last save that no watermark covers yet, "" for none
@@ -136,14 +123,14 @@ class RedisStore(BoundNamespace):
         Raises StoreRewound where the store holds less than this owner had written: what is
         published must not be made from such a record.
         """
-        owned, n = sorted(self._owned), len(customer_ids)
-        marks = [self._watermark_key(tp) for tp in owned]
+        owned, n = sorted(self._watermarks.owned), len(customer_ids)
+        marks = [self._watermarks.key(tp) for tp in owned]
         asked = [*map(self.record_key, customer_ids), *keys, *marks]
         values = self._ask(lambda: self._client.mget(asked))
         # MGET is one step, so the watermarks are those of the moment at which records were read.
         texts = zip(owned, values[n + len(keys) :], strict=True)
         stored = {tp: int(v) if v and v.isdigit() else -1 for tp, v in texts}
-        if any(offset < self._least(tp) for tp, offset in stored.items()):
+        if any(offset < self._watermarks.least(tp) for tp, offset in stored.items()):
             self._check(b"REWOUND")
         states = unpack(customer_ids, values[:n], self._fingerprint)
         return states, values[n : n + len(keys)], stored
@@ -161,9 +148,9 @@ class RedisStore(BoundNamespace):
         records = pack(chosen, self._fingerprint)
         sources = _sources(chosen if made_from is None else take(made_from, rows))
         keys = [self.record_key(i) for i in chosen.customer_ids]
-        partitions = sorted(self._owned)
-        watermark_keys = [self._watermark_key(tp) for tp in partitions]
-        least = [self._least(tp) for tp in partitions]
+        partitions = sorted(self._watermarks.owned)
+        watermark_keys = [self._watermarks.key(tp) for tp in partitions]
+        least = [self._watermarks.least(tp) for tp in partitions]
         shared = [len(watermark_keys), self._ttl_ms, kept_longer_ms(self._ttl_ms)]
         shared += [int(made_from is not None), *least]
         # Of one batch, a save may follow another (refused records): it goes on from its mark.
@@ -189,28 +176,17 @@ class RedisStore(BoundNamespace):
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The next offset that the store needs of each partition that it knows, or that this
         process knew it to have: 0 for one whose watermark is gone."""
-        found = self._ask(lambda: self._read_watermarks(partitions))
+        found = self._ask(lambda: self._watermarks.stored(partitions))
         for tp, offset in found.items():
-            self._seen[tp] = max(offset, self._least(tp))
-        return {tp: 0 for tp in partitions if tp in self._seen} | found
+            self._watermarks.seen[tp] = max(offset, self._watermarks.least(tp))
+        return {tp: 0 for tp in partitions if tp in self._watermarks.seen} | found
 
     def watermark_epochs(
         self, partitions: list[TopicPartition]
     ) -> dict[TopicPartition, tuple[int, int]]:
         """The watermark that last moved with a leader epoch, and that epoch; of no meaning where
         the watermark is another one by now."""
-        if not partitions:
-            return {}
-        keys = [self._epoch_key(tp) for tp in partitions]
-        epochs = {}
-        values = self._ask(lambda: self._client.mget(keys))
-        for tp, key, value in zip(partitions, keys, values, strict=True):
-            if value is not None:
-                words = value.split()
-                if len(words) != 2 or not all(word.isdigit() for word in words):
-                    raise not_an_epoch(key)
-                epochs[tp] = int(words[0]), int(words[1])
-        return epochs
+        return self._ask(lambda: self._watermarks.epochs(partitions))
 
     def begin(self, offsets: dict[TopicPartition, int]) -> None:
         """From now on this owner reads these partitions; one that is new to the store starts at its
@@ -222,28 +198,28 @@ class RedisStore(BoundNamespace):
         if not offsets:
             return
         partitions = list(offsets)
-        keys = [self._watermark_key(tp) for tp in partitions]
-        keys += [self._start_key(tp) for tp in partitions]
-        least = [max(self._least(tp), 0) for tp in partitions]
+        keys = [self._watermarks.key(tp) for tp in partitions]
+        keys += [self._watermarks.start_key(tp) for tp in partitions]
+        least = [max(self._watermarks.least(tp), 0) for tp in partitions]
         calls: list[Call] = [(keys, [*offsets.values(), *least])]
         ((fits, *answers),) = self._ask(lambda: self._begin.run(calls))
         stored = {tp: int(a) for tp, a in zip(partitions, answers, strict=True) if a != b""}
         if not fits:
             starts = {tp: offsets[tp] for tp in stored}
-            wanted = {tp: max(starts.get(tp, -1), self._least(tp)) for tp in partitions}
-            raise self._rewound(wanted, stored)
-        self._seen |= stored
-        self._owned |= offsets.keys()
+            wanted = {tp: max(starts.get(tp, -1), self._watermarks.least(tp)) for tp in partitions}
+            self.hot.drop()
+            raise self._watermarks.rewound(wanted, stored)
+        self._watermarks.seen |= stored
+        self._watermarks.owned |= offsets.keys()
 
     def starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset from which each partition was read into the namespace, where it is known:
         namespaces of older releases do not keep it."""
-        keys = [self._start_key(tp) for tp in partitions]
-        return self._ask(lambda: self._read_offsets(partitions, keys))
+        return self._ask(lambda: self._watermarks.starts(partitions))
 
     def release(self, partitions: list[TopicPartition]) -> None:
         """This owner no longer reads these partitions."""
-        self._owned -= set(partitions)
+        self._watermarks.owned -= set(partitions)
         # Of all customers: which of them another owner writes to from now on is not worth a look.
         self.hot.drop()
 
@@ -258,17 +234,19 @@ class RedisStore(BoundNamespace):
         if not next_offsets:
             return
         partitions = list(next_offsets)
-        keys = [self._watermark_key(tp) for tp in partitions]
-        keys += [*(self._epoch_key(tp) for tp in partitions), self.mark_key]
-        least = [self._least(tp) for tp in partitions]
+        keys = [self._watermarks.key(tp) for tp in partitions]
+        keys += [*(self._watermarks.epoch_key(tp) for tp in partitions), self.mark_key]
+        least = [self._watermarks.least(tp) for tp in partitions]
         new = [next_offsets[tp] for tp in partitions]
         mark, self._unadvanced = self._unadvanced, ""
         known = [(epochs or {}).get(tp, "") for tp in partitions]
         calls: list[Call] = [(keys, [*least, *new, *known, mark])]
         (answer,) = self._ask(lambda: self._advance.run(calls))
         self._check(answer)
-        self._seen |= {tp: max(self._least(tp), next_offsets[tp]) for tp in partitions}
-        self._owned |= next_offsets.keys()
+        self._watermarks.seen |= {
+            tp: max(self._watermarks.least(tp), next_offsets[tp]) for tp in partitions
+        }
+        self._watermarks.owned |= next_offsets.keys()
 
     def count(self) -> int:
         """About how many customers there are: all keys of the database, of any namespace."""
@@ -280,7 +258,7 @@ class RedisStore(BoundNamespace):
         if time.monotonic() >= self._reconnect_at:
             self._reconnect_at = time.monotonic() + RECONNECT_SECONDS
             self.server.drop_connections()
-        self._ask(self._compare)
+        self._ask(self._watermarks.compare)
 
     def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:
         """All customers, a batch at a time, without blocking the server (SCAN, then MGET).
@@ -329,18 +307,11 @@ class RedisStore(BoundNamespace):
             return self.server.ask(question)
         except ServerChanged:
             self.hot.drop()
-            self.server.ask(self._compare)
+            self.server.ask(self._watermarks.compare)
             raise
         except StreamScorerError:
             self.hot.drop()  # what of a save was written is not known now
             raise
-
-    def _compare(self) -> None:
-        """Raises StoreRewound where the store holds less than this owner had written."""
-        owned = sorted(self._owned)
-        stored = self._read_watermarks(owned)
-        if any(stored.get(tp, -1) < self._least(tp) for tp in owned):
-            raise self._rewound({tp: self._least(tp) for tp in owned}, stored)
 
     def _check(self, answer: object) -> None:
         """Raises what a script's answer says, where it is not that of a success."""
@@ -349,51 +320,13 @@ class RedisStore(BoundNamespace):
         if answer == b"UNSAVED":
             raise StoreUnavailable("Redis lost what it had just confirmed")
         if answer == b"REWOUND":
-            self._ask(self._compare)
+            self._ask(self._watermarks.compare)
             # Another owner has moved the watermark since: what it covers is stored.
             raise StoreUnavailable("Redis had lost writes, which another consumer has made again")
-
-    def _rewound(
-        self, wanted: dict[TopicPartition, int], stored: dict[TopicPartition, int]
-    ) -> StoreRewound:
-        self.hot.drop()
-        lost = {tp: stored.get(tp, 0) for tp, w in wanted.items() if stored.get(tp, -1) < w}
-        # Reading starts again there, so from now on no more than this has to be stored.
-        self._seen |= {tp: stored.get(tp, -1) for tp in lost}
-        return StoreRewound(lost)
-
-    def _least(self, partition: TopicPartition) -> int:
-        """What must be stored of this partition, -1 for nothing."""
-        return self._seen.get(partition, -1)
-
-    def _read_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return self._read_offsets(partitions, [self._watermark_key(tp) for tp in partitions])
-
-    def _read_offsets(
-        self, partitions: list[TopicPartition], keys: list[str]
-    ) -> dict[TopicPartition, int]:
-        if not partitions:
-            return {}
-        offsets = {}
-        for tp, key, value in zip(partitions, keys, self._client.mget(keys), strict=True):
-            if value is not None:
-                if not value.isdigit():
-                    raise not_an_offset(key)
-                offsets[tp] = int(value)
-        return offsets
 
     def record_key(self, customer_id: str) -> str:
         """The key of a customer's record."""
         return f"{self._namespace}:c:{customer_id}"
-
-    def _epoch_key(self, partition: TopicPartition) -> str:
-        return f"{self._namespace}:epoch:{partition[0]}:{partition[1]}"
-
-    def _start_key(self, partition: TopicPartition) -> str:
-        return f"{self._namespace}:start:{partition[0]}:{partition[1]}"
-
-    def _watermark_key(self, partition: TopicPartition) -> str:
-        return f"{self._namespace}:watermark:{partition[0]}:{partition[1]}"
 
 
 def _sources(states: CustomerStates) -> list[bytes]:
