@@ -15,6 +15,13 @@ $(READY): pyproject.toml
 	@$(INSTALL) -e '.[demo,test,lint]'
 	@touch $@
 
+# An installation removes the package for a moment: not at each call, and not while tests run.
+SPARK := $(VENV)/.ready-spark
+DOCS := $(VENV)/.ready-docs
+$(SPARK) $(DOCS): $(READY)
+	@$(INSTALL) -e '.[$(subst .ready-,,$(notdir $@))]'
+	@touch $@
+
 ##@ Try it
 
 help: ## print the targets
@@ -31,12 +38,10 @@ test: $(READY) ## the tests that need neither Docker nor Java
 	$(BIN)/python -m pytest -m 'not containers and not spark and not jvm'
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q tests/core # the kernels, with every index checked
 
-test-spark: $(READY) ## scoring and replay on Spark, in one process and on a cluster; needs Java 17
-	$(INSTALL) -e '.[spark]'
+test-spark: $(SPARK) ## scoring and replay on Spark, in one process and on a cluster; needs Java 17
 	$(BIN)/python -m pytest -m spark tests/spark
 
-test-jvm: $(READY) ## deploy/djl: its own tests, and its scores compared with Python's; needs Java 17 and Maven
-	$(INSTALL) -e '.[spark]'
+test-jvm: $(SPARK) ## deploy/djl: its own tests, and its scores compared with Python's; needs Java 17 and Maven
 	$(BIN)/python -m pytest -m jvm -s tests/jvm
 
 test-containers: $(READY) ## the tests on real Kafka and real Redis; needs Docker, or Java 17 and Maven
@@ -78,8 +83,7 @@ bench-peers: $(READY) ## beside Quix Streams and Bytewax, on a real broker; need
 ##@ Develop
 
 # Not --quiet: that also hides warnings from `strict: true` of mkdocs.yml, which then fails on none.
-docs: $(READY) ## the documents as a site in site/; a dead link fails
-	$(INSTALL) -e '.[docs]'
+docs: $(DOCS) ## the documents as a site in site/; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 images: ## build the images of the container tests where they can't be pulled

@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 8.0  # leaves two of the ten seconds after which container engines begin to kill
 AGAIN_SECONDS = 1.0  # after a second signal
-# Linux sends the signal before the terminal counts as gone, and nothing says how long before.
+# A terminal that hangs up is gone before Linux sends the signal. But a shell that ends sends it to
+# its jobs while the terminal is still there: zsh by default, bash with `huponexit`.
 HANGUP_SECONDS = 1.0
 HANGUP_SLICE_SECONDS = 0.02
 FOR_EVER = float("inf")
