@@ -25,9 +25,18 @@ from stream_scorer.settings.tree import Settings
 BATCH_RECORDS = 10_000
 
 
-def check_topic(settings: Settings, from_ms: int | None, *, accept_missing: bool) -> None:
-    """Raises InputError where the topic lacks records from from_ms on, unless accept_missing."""
-    with _topic(settings, from_ms, accept_missing=accept_missing):
+def check_topic(
+    settings: Settings,
+    store: RedisStore,
+    partitions: Iterable[TopicPartition],
+    from_ms: int | None,
+    *,
+    accept_missing: bool,
+) -> None:
+    """Raises InputError where the topic lacks records from from_ms on that the namespace lacks as
+    well, unless accept_missing."""
+    offsets = _from_watermarks(store, partitions)
+    with _topic(settings, from_ms, accept_missing=accept_missing, offsets=offsets):
         pass
 
 
@@ -53,11 +62,18 @@ def build_from_topic(
 
     Raises InputError where the topic no longer holds all of them, unless accept_missing.
     """
-    asked = list(partitions)
-    marks = store.watermarks(asked)
-    offsets = {tp: marks.get(tp) for tp in asked}
+    offsets = _from_watermarks(store, partitions)
     with _topic(settings, from_ms, accept_missing=accept_missing, offsets=offsets) as past:
         build_namespace(settings, past, store, usable_cores(), goes_on=True)
+
+
+def _from_watermarks(
+    store: RedisStore, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int | None]:
+    """Where to go on in each partition, None where the namespace has nothing of it."""
+    asked = list(partitions)
+    marks = store.watermarks(asked)
+    return {tp: marks.get(tp) for tp in asked}
 
 
 @contextmanager
@@ -91,11 +107,11 @@ def keep_up(settings: Settings, store: RedisStore, partitions: Sequence[TopicPar
     """Fold what these partitions' log holds beyond the watermarks; how many records that were."""
     if not partitions:
         return 0
-    marks = store.watermarks(list(partitions))
+    offsets = _from_watermarks(store, partitions)
     try:
         with open_past(
             settings, [TOPIC], batch_records=BATCH_RECORDS, missing_history="ignore",
-            from_offsets={tp: marks.get(tp) for tp in partitions},
+            from_offsets=offsets,
         ) as past:  # fmt: skip
             if not past.most_records:
                 return 0

@@ -7,7 +7,7 @@ it: the offsets' metadata says for which namespace they were committed (io/kafka
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from stream_scorer.errors import ConfigError, InputError, StreamScorerError
@@ -22,6 +22,7 @@ from stream_scorer.io.stores.namespaces import (
 )
 from stream_scorer.io.stores.redis_errors import NEEDS_ONE_SERVER
 from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.io.stores.rollout_record import ENDED, read_record
 from stream_scorer.live.consumer import redis_client
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
@@ -140,6 +141,7 @@ def drop(settings: Settings, name: str, *, agreed: bool, force: bool) -> Dropped
             raise InputError("NAME", name, f"{server.address} has no such namespace, but {names}")
         if not force and not namespace.being_dropped:
             refuse_in_use(settings, server, namespace)
+            _refuse_in_rollout(server, name, stored)
         if not agreed:
             raise InputError(
                 "NAME", name,
@@ -182,6 +184,23 @@ def refuse_in_use(settings: Settings, server: RedisServer, namespace: StoredName
         if served:
             remedy = f"group {group} has members that read {topic} into it; stop them first"
             raise InputError("NAME", name, f"{remedy}{anyway}")
+
+
+def _refuse_in_rollout(server: RedisServer, name: str, stored: Iterable[str]) -> None:
+    """Raises InputError where a roll-out builds the namespace or is to replace it, among `stored`.
+
+    Before the switch nothing else shows it: nobody reads into the new one, and members of the old
+    one may be stopped.
+    """
+    for new in stored:
+        record = read_record(server, new)
+        if record and record.step not in ENDED and name in (new, record.replaces):
+            raise InputError(
+                "NAME", name,
+                f"a roll-out from {record.replaces} to {new} has not ended, its next step is "
+                f"{record.step}: run `rollout` to its end, or `rollout --cancel`; --force drops it "
+                "all the same",
+            )  # fmt: skip
 
 
 def still_running(server: RedisServer, name: str) -> str:

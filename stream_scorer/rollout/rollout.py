@@ -38,9 +38,11 @@ from stream_scorer.errors import InputError, Unavailable
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
+from stream_scorer.io.stores.members import ALIVE_SECONDS
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.stores.rollout_record import (
+    ENDED,
     STEPS,
     RolloutRecord,
     forget_record,
@@ -101,12 +103,17 @@ class Rollout:
         accept_missing.
         """
         EvictionWatch(self.store.server, allowed=self.settings.redis.allow_eviction).refuse()
+        positions = self.positions()
+        if self.record is not None and self.was_left(positions):
+            self.record = None  # back to it: what it lacks since then is folded
         if self.record is not None:
             self._check_same(files, topic_from_ms)
             planned = self.record
         else:
             planned = self._planned(files, topic_from_ms)
-            check_topic(self.settings, topic_from_ms, accept_missing=accept_missing)
+            check_topic(
+                self.settings, self.store, positions, topic_from_ms, accept_missing=accept_missing
+            )
         bind_rules(self.store, self.settings)
         holder = self.store.group_of(self._kafka.input_topic, self._kafka.group_id)
         if holder != self._kafka.group_id:
@@ -177,6 +184,12 @@ class Rollout:
                 f"{moved} partitions are read for it: restart its members with the config of "
                 f"{self.begun.replaces}, one after the other, and then cancel again",
             )  # fmt: skip
+        if here := still_running(self.store.server, self.namespace):
+            raise InputError(
+                "--cancel", self.namespace,
+                f"{here} runs for it, or was killed within {ALIVE_SECONDS} s, and would get "
+                "partitions: stop it, and then cancel again",
+            )  # fmt: skip
         self.store.end_sharing()
         self._old().end_sharing()
         forget_record(self.store.server, self.namespace)
@@ -196,6 +209,11 @@ class Rollout:
     def moved(self, positions: Positions) -> int:
         """How many partitions are read for the new namespace."""
         return sum(p.namespace == self.namespace for p in positions.values())
+
+    def was_left(self, positions: Positions) -> bool:
+        """Whether the roll-out has ended, and the group reads for another namespace since."""
+        ended = self.record is not None and self.record.step in ENDED
+        return ended and any(p.namespace not in (None, self.namespace) for p in positions.values())
 
     def behind(self, positions: Positions) -> int:
         """How many records of the log the new namespace lacks."""
@@ -234,7 +252,7 @@ class Rollout:
         (old,) = others
         self._check_old(old)
         step = "files" if files else "topic"
-        return RolloutRecord(old.namespace, old.identity, step, topic_from_ms)
+        return RolloutRecord(old.namespace, old.identity, step, topic_from_ms, clock_ms())
 
     def _check_old(self, old: Owner) -> None:
         found = BoundNamespace(self.store.server, old.namespace, 0).stored_identity()
@@ -288,15 +306,15 @@ class Rollout:
 
     def _all_refreshed(self, positions: Positions) -> bool:
         kept = RefreshStore(self.store, self.namespace, self._kafka.input_topic)
-        asked = kept.asked()
-        if asked is None:
-            name = f"rollout-{self.store.identity}"
-            asked = RefreshRequest(name, clock_ms(), None, everyone=True)
-            kept.ask(asked)
-        # A request of somebody else in its place refreshes all customers as well.
+        name = f"rollout-{self.store.identity}-{self.begun.began_ms}"
         found = kept.partitions(sorted(positions))
-        done = sum(known.answered == asked.name for known in found)
+        done = sum(known.answered == name for known in found)
         if done < len(found):
+            asked = kept.asked()
+            # Also in place of somebody else's: that one leaves out scores that hardly move, though
+            # the old namespace's members may have published last.
+            if asked is None or asked.name != name:
+                kept.ask(RefreshRequest(name, clock_ms(), None, everyone=True))
             self._tell(
                 f"{done} of {len(found)} partitions: their customers are scored again by members "
                 f"of {self.namespace}"

@@ -24,14 +24,17 @@ from stream_scorer.io.files.events import write_events
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.group_offsets import Owner, metadata_of
 from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.io.stores.refresh_store import RefreshStore
+from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.jobs import rollout as job
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.live.consumer import open_store
 from stream_scorer.past import missing_history
 from stream_scorer.past.sources import open_past
 from stream_scorer.rollout import build, rollout
+from stream_scorer.rollout.namespaces import drop
 from stream_scorer.settings.tree import Settings
 
 PARTITIONS = 4  # of a topic of the mock cluster
@@ -192,6 +195,86 @@ def test_the_refresh_can_be_left_out(
     assert job.rollout(settings, wait=False).step == "switch"
     commit(Owner("new", RedisStore(client, "new", 0).stored_identity()))
     assert job.rollout(settings, refresh=False).step == "done"
+
+
+def test_a_refresh_that_somebody_asked_for_does_not_end_it(
+    settings: Settings, old: Owner, client: Any, commit: Callable[..., None]
+) -> None:
+    assert job.rollout(settings, wait=False).step == "switch"
+    topic, store = settings.kafka.input_topic, open_store(settings, settings.feature_space())
+    kept = RefreshStore(store, "new", topic)
+    kept.ask(RefreshRequest("somebody", 1, None))  # while members are moved
+    answer(settings)
+    commit(Owner("new", RedisStore(client, "new", 0).stored_identity()))
+    assert job.rollout(settings, wait=False).step == "refresh"
+    ours = kept.asked()
+    assert ours is not None
+    assert ours.everyone
+    kept.ask(RefreshRequest("somebody", 2, None))  # in its place
+    answer(settings)
+    assert job.rollout(settings, wait=False).step == "refresh"
+    assert kept.asked() is not None
+    assert kept.asked().name == ours.name  # type: ignore[union-attr]
+    answer(settings)
+    assert job.rollout(settings, wait=False).step == "done"
+    store.close()
+
+
+def test_the_way_back_to_a_namespace_of_before_is_a_roll_out_of_its_own(
+    settings: Settings, old: Owner, client: Any, commit: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    assert job.rollout(settings, wait=False).step == "switch"
+    new = Owner("new", RedisStore(client, "new", 0).stored_identity())
+    commit(new)
+    assert job.rollout(settings, wait=False).step == "refresh"
+    answer(settings)
+    assert job.rollout(settings, wait=False).done
+
+    third = RedisStore(client, "third", 0xDEF)
+    third.claim()
+    third.keep_identity()
+    commit(Owner("third", third.identity))
+    publish(settings, made_up_events(50))
+    # What the topic has lost since the first time, the namespace has.
+    monkeypatch.setattr(missing_history, "_compacted", lambda _kafka: "compacted")
+    back = job.rollout(settings, wait=False)
+    assert (back.replaces, back.step, back.done) == ("third", "switch", False)
+    assert (back.behind, back.moved) == (0, 0)
+    assert third.shares_group_with() == new
+    commit(new)
+    # The first roll-out's answers are not those of this one.
+    assert job.rollout(settings, wait=False).step == "refresh"
+    answer(settings)
+    assert job.rollout(settings, wait=False).done
+
+
+def test_a_namespace_of_a_roll_out_is_not_dropped_before_members_read(
+    settings: Settings, old: Owner
+) -> None:
+    assert job.rollout(without_model(settings), wait=False).step == "model"
+    elsewhere = settings.model_copy(
+        update={"store": settings.store.model_copy(update={"namespace": "elsewhere"})}
+    )
+    for name in ("new", "old"):
+        with pytest.raises(InputError, match="from old to new has not ended, its next step is mod"):
+            drop(elsewhere, name, agreed=True, force=False)
+    job.cancel(settings)
+    assert drop(elsewhere, "new", agreed=True, force=False).keys > 0
+
+
+def test_it_is_not_called_off_while_a_member_of_the_new_namespace_waits_for_partitions(
+    settings: Settings, old: Owner, client: Any
+) -> None:
+    assert job.rollout(settings, wait=False).step == "switch"
+    members = Members(RedisServer(client), "new")
+    members.beat(
+        MemberSaid("m1", "scorer-1", "host", 7, (), "v", "p", 0, "f", "b", "serving", "", 0)
+    )
+    with pytest.raises(InputError, match=r"scorer-1 \(process 7 on host\) runs for it"):
+        job.cancel(settings)
+    members.leave("m1")
+    assert job.cancel(settings).namespace == "new"
 
 
 def test_a_build_that_broke_off_is_gone_on_with_from_its_watermarks(

@@ -16,18 +16,21 @@ from stream_scorer.io.stores.redis_server import RedisServer
 # In their order. "files" and "topic" build the namespace; "model" and "switch" wait for people,
 # "refresh" for the members.
 STEPS = ("files", "topic", "model", "switch", "refresh", "done", "dropped")
+ENDED = ("done", "dropped")
 
 
 @dataclass(frozen=True)
 class RolloutRecord:
     """replaces: the namespace that the consumer group read for before, and its identity. step: the
     one of `STEPS` that is next. topic_from_ms: records of the topic before it come from event
-    files; None: all come from the topic."""
+    files; None: all come from the topic. began_ms: since 1970 UTC; 0 where an earlier release
+    began it."""
 
     replaces: str
     replaces_identity: str
     step: str
     topic_from_ms: int | None = None
+    began_ms: int = 0
 
 
 def read_record(server: RedisServer, namespace: str) -> RolloutRecord | None:
@@ -38,8 +41,9 @@ def read_record(server: RedisServer, namespace: str) -> RolloutRecord | None:
         return None
     try:
         found: dict[str, Any] = json.loads(text)
-        record = RolloutRecord(**{name: found[name] for name in RolloutRecord.__annotations__})
-    except (ValueError, TypeError, KeyError):
+        known = RolloutRecord.__annotations__.keys() & found.keys()
+        record = RolloutRecord(**{name: found[name] for name in known})
+    except (ValueError, TypeError, AttributeError):
         record = RolloutRecord("", "", "")
     if record.step not in STEPS:
         raise InputError(
