@@ -1,4 +1,4 @@
-"""Which published scores are due to be computed anew, and how fast that may be done.
+"""Which published scores are due to be computed anew.
 
 A customer's score is published as of a moment: of its newest event, or of a refresh since then. A
 refresh leaves a mark of 28 bytes, which says to which event it belongs: once a newer event is
@@ -23,25 +23,6 @@ from stream_scorer.core.features.state import NEVER, CustomerStates, UInt64, top
 MOST_SERVED = 20
 UNKNOWN_MODEL = "unknown"
 _MARK = np.dtype([("as_of_ms", "<i8"), ("offset", "<i8"), ("model", "<u8"), ("partition", "<i4")])
-
-
-class TokenBucket:
-    """At most `per_second` customers a second, and a quarter of that at once."""
-
-    def __init__(self, per_second: float) -> None:
-        self._per_second, self._most = per_second, max(per_second / 4, 1.0)
-        self._tokens, self._at = self._most, 0.0
-
-    def available(self, seconds: float) -> int:
-        """How many may be taken at this moment of a clock that never goes back."""
-        passed = max(seconds - self._at, 0.0)
-        self._at = seconds
-        self._tokens = min(self._tokens + passed * self._per_second, self._most)
-        return int(self._tokens)
-
-    def take(self, count: int) -> None:
-        """`count` of those that `available` gave are used."""
-        self._tokens -= count
 
 
 def round_start_ms(now_ms: int, every_ms: int) -> int:

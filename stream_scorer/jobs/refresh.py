@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.freshness import PartitionFreshness
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, StoreUnavailable
 from stream_scorer.io.kafka.admin import KafkaAdmin
+from stream_scorer.io.stores.members import Members
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.progress import progress
@@ -43,6 +46,7 @@ class Refreshed(Result):
     unfinished: tuple[int, ...]
     superseded: bool
     seconds: float
+    unread: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -58,11 +62,12 @@ def refresh(
     """Ask for a refresh and wait until it is done, or nothing moves for `PATIENCE_SECONDS`.
 
     as_of_ms: the moment to score as of, None for that of scoring. Raises InputError where it lies
-    in the future, and where no member lives.
+    in the future, and where no member lives; BusUnavailable where Kafka can't be asked, and
+    StoreUnavailable where Redis does not take the request or stays away for that long.
     """
     began = time.monotonic()
     asked_ms = now_ms()
-    if as_of_ms is not None and as_of_ms > asked_ms + 1000 * settings.events.allowed_skew_seconds:
+    if as_of_ms is not None and as_of_ms > asked_ms:
         remedy = (
             "lies in the future, and nobody knows today's vectors then; give a moment until now"
         )
@@ -76,22 +81,12 @@ def refresh(
             "`stream-scorer run`",
         )  # fmt: skip
     partitions = [(kafka.input_topic, p) for p in range(admin.partitions(kafka.input_topic))]
-    store = RefreshStore(open_store(settings, space), settings.store.namespace, kafka.input_topic)
+    records = open_store(settings, space)
+    store = RefreshStore(records, settings.store.namespace, kafka.input_topic)
     request = RefreshRequest(uuid.uuid4().hex[:16], asked_ms, as_of_ms)
     store.ask(request)
-    found: list[PartitionFreshness] = []
-    moved, superseded = time.monotonic(), False
-    with progress("partitions", len(partitions)) as meter:
-        while not superseded and time.monotonic() < moved + PATIENCE_SECONDS:
-            before, found = found, store.partitions(partitions)
-            meter.at(sum(_share(known, request) for known in found))
-            if all(known.answered == request.name for known in found):
-                break
-            if found != before:
-                moved = time.monotonic()
-            newest = store.asked()
-            superseded = newest is not None and newest.name != request.name
-            time.sleep(LOOK_SECONDS)
+    found, superseded = _wait(store, partitions, request)
+    unfinished = tuple(p for p, k in enumerate(found) if k.answered != request.name)
     mine = [
         k.answer if k.answered == request.name else (k.read, k.refreshed, k.unmoved)
         for k in found
@@ -103,10 +98,46 @@ def refresh(
         customers=sum(read for read, _, _ in mine),
         refreshed=sum(refreshed for _, refreshed, _ in mine),
         unmoved=sum(unmoved for _, _, unmoved in mine),
-        unfinished=tuple(p for p, k in enumerate(found) if k.answered != request.name),
+        unfinished=unfinished,
+        unread=_unread(records, settings.store.namespace, unfinished),
         superseded=superseded,
         seconds=round(time.monotonic() - began, 3),
     )
+
+
+def _wait(
+    store: RefreshStore, partitions: Sequence[TopicPartition], request: RefreshRequest
+) -> tuple[list[PartitionFreshness], bool]:
+    """What is known of the partitions once all are done or nothing moves, and whether another
+    request came meanwhile."""
+    found: list[PartitionFreshness] = []
+    moved, progress_made = time.monotonic(), list[tuple[object, ...]]()
+    away: StoreUnavailable | None = None
+    with progress("partitions", len(partitions)) as meter:
+        while time.monotonic() < moved + PATIENCE_SECONDS:
+            try:
+                found, newest = store.partitions(partitions), store.asked()
+                if newest is None:
+                    store.ask(request)  # Redis has lost it
+                away = None
+            except StoreUnavailable as error:
+                # The members wait for Redis as well, and go on with what was asked for.
+                away = error
+                time.sleep(LOOK_SECONDS)
+                continue
+            meter.at(sum(_share(known, request) for known in found))
+            if all(known.answered == request.name for known in found):
+                return found, False
+            if newest is not None and newest.name != request.name:
+                return found, True
+            before, progress_made = progress_made, [_progress(known, request) for known in found]
+            if progress_made != before:
+                moved = time.monotonic()
+            time.sleep(LOOK_SECONDS)
+    if away is not None:
+        remedy = "the members go on with this refresh once Redis answers them"
+        raise StoreUnavailable(f"{away}; {remedy}") from away
+    return found, False
 
 
 def in_words(done: Refreshed) -> list[str]:
@@ -118,13 +149,46 @@ def in_words(done: Refreshed) -> list[str]:
     if done.superseded:
         lines.append("another request came meanwhile and took the place of this one")
     elif done.unfinished:
-        listing = ", ".join(map(str, done.unfinished))
         lines.append(
-            f"not done: partitions {listing}. Their members go on, once they have read their "
-            "partitions to the end; their logs and `stream-scorer doctor` say what holds them up. "
-            "Members of a release without refresh do nothing: replace them"
+            f"not done: partitions {_listed(done.unfinished)}; nothing has moved for "
+            f"{PATIENCE_SECONDS:g} s. {_why(done)}"
         )
     return lines
+
+
+def _why(done: Refreshed) -> str:
+    if done.unread:
+        return (
+            f"No member with a heartbeat in Redis reads partitions {_listed(done.unread)}: look at "
+            "`stream-scorer models status`, start members, or replace those of a release without "
+            "refresh. They take up this request by themselves"
+        )
+    return (
+        "Their members go on, once Kafka and Redis answer them and they have read their "
+        "partitions to the end: their logs and `stream-scorer doctor` say what holds them up"
+    )
+
+
+def _listed(partitions: Sequence[int]) -> str:
+    return ", ".join(map(str, partitions))
+
+
+def _unread(store: RedisStore, namespace: str, partitions: tuple[int, ...]) -> tuple[int, ...]:
+    """Those that no member reads, as far as the members say it themselves."""
+    if not partitions:
+        return ()
+    members, _ = Members(store.server, namespace).all()
+    read = {p for member in members if not member.gone for p in member.partitions}
+    return tuple(p for p in partitions if p not in read)
+
+
+def _progress(known: PartitionFreshness, request: RefreshRequest) -> tuple[object, ...]:
+    """Another value where this request got on in the partition: other rounds do not count."""
+    if known.answered == request.name:
+        return (True,)
+    if known.finished or known.began_ms < request.asked_ms:
+        return (False,)
+    return known.began_ms, known.share, known.read
 
 
 def _share(known: PartitionFreshness, request: RefreshRequest) -> float:

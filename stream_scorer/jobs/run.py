@@ -16,7 +16,7 @@ from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
 from stream_scorer.live.warming import compile_where_missing
-from stream_scorer.settings.tree import Settings
+from stream_scorer.settings.tree import RefreshSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
                 # it.
                 between: list[Callable[[], None]] = [member.check, *reports, refresher.slice]
                 loop = Loop(consumer, window, metrics, stop, between)
-                changed = Reread(settings, stop, reread, _appliers(consumer, loop))
+                changed = Reread(settings, stop, reread, _appliers(consumer, loop, refresher))
                 between.append(changed.check)
                 try:
                     loop.run()
@@ -97,7 +97,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
             endpoint.close()
 
 
-def _appliers(consumer: Consumer, loop: Loop) -> dict[str, Apply]:
+def _appliers(consumer: Consumer, loop: Loop, refresher: Refresher) -> dict[str, Apply]:
     """By field what a running consumer does where it has changed."""
 
     def telemetry(now: Settings) -> None:
@@ -109,8 +109,12 @@ def _appliers(consumer: Consumer, loop: Loop) -> dict[str, Apply]:
     def dead_letters(now: Settings) -> None:
         loop.judge_dead_letters(now.dead_letter_window(live=True))
 
+    def refresh(now: Settings) -> None:
+        refresher.limit(now.refresh)
+
     return {
         "dead_letters.max_share": dead_letters, "dead_letters.window_records": dead_letters,
         "publish.mode": publish, "publish.top_k": publish, "publish.threshold": publish,
+        **{f"refresh.{name}": refresh for name in RefreshSettings.model_fields},
         "telemetry.log_level": telemetry, "telemetry.log_format": telemetry,
     }  # fmt: skip

@@ -25,66 +25,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 
-import numpy as np
-import numpy.typing as npt
-
-from stream_scorer.core.events.batch import Int64, TopicPartition
+from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.partitioners import partition_of_key
-from stream_scorer.core.features.forgetting import is_forgotten
-from stream_scorer.core.features.state import NEVER, CustomerStates, take
-from stream_scorer.core.freshness import (
-    UNKNOWN_MODEL,
-    PartitionFreshness,
-    Published,
-    TokenBucket,
-    is_due,
-    model_number,
-    newest_source,
-    packed_marks,
-    published,
-    round_start_ms,
-)
-from stream_scorer.core.propensities import largest_change
+from stream_scorer.core.freshness import UNKNOWN_MODEL, PartitionFreshness, round_start_ms
+from stream_scorer.core.refresh_pace import Pace
 from stream_scorer.errors import StoreRewound, StoreUnavailable
-from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.refresh_page import PageDone, PageRefresher
+from stream_scorer.live.refresh_round import Round
+from stream_scorer.settings.tree import RefreshSettings
 
 log = logging.getLogger(__name__)
 
-BUDGET_SECONDS = 0.004  # for looking for customers, and for scoring some
-SHARE_OF_TIME = 0.1  # the most of it that refreshing takes, waits for Kafka included
 LOOK_SECONDS = 1.0  # how often it is asked whether a round is to begin
 KEEP_SECONDS = 1.0  # how often progress is written
 REPORT_SECONDS = 60.0
-FEWEST, MOST = 10, 500  # customers at once
-LEAST_SECONDS = 1e-7  # for one customer, where a clock did not move
-
-
-@dataclass
-class Round:
-    """One pass over all customers of some partitions.
-
-    before_ms: scores as of earlier moments are due. as_of_ms: to score as of, None for now.
-    everyone: they are published also where they hardly move.
-    """
-
-    partitions: set[int]
-    before_ms: int
-    as_of_ms: int | None
-    request: str
-    began_ms: int
-    everyone: bool = False
-    cursor: int | None = 0
-    found: list[str] = field(default_factory=list)
-    customers: int = 0  # of all partitions, in the pages so far
-    outcomes: Counter[str] = field(default_factory=Counter)
-    by_partition: dict[int, Counter[str]] = field(default_factory=dict)
-    models: Counter[str] = field(default_factory=Counter)
 
 
 class Refresher:
@@ -105,17 +64,18 @@ class Refresher:
         self._clock_ms, self._seconds = clock_ms, seconds
         self._topic, self._limits = settings.kafka.input_topic, settings.refresh
         self._partitioner = settings.kafka.partitioner
-        self._memory, self._most_behind = settings.memory(), settings.batch.max_events
+        self._most_behind = settings.batch.max_events
         self._store = RefreshStore(consumer.store, settings.store.namespace, self._topic)
-        self._bucket = TokenBucket(self._limits.customers_per_second)
+        self._pages = PageRefresher(consumer, self._store, self._served_at, clock_ms, seconds)
+        self._pace = Pace(self._limits.customers_per_second)
         self._known: dict[int, PartitionFreshness] = {}
         self._model = ""
         self._round: Round | None = None
         self._forced = False
-        self._per_customer = BUDGET_SECONDS / 50
-        self._of = 0  # customers that the last whole pass found
+        self._read_until: Mapping[TopicPartition, int] = {}
+        self._of = 0  # customers of the namespace, as the last whole pass found them
         self._models: Counter[str] = Counter()
-        self._not_before = self._look_at = self._keep_at = self._report_at = 0.0
+        self._look_at = self._keep_at = self._report_at = 0.0
         metrics.refresh_progress.set(1)
         metrics.oldest_score.set(float("nan"))
 
@@ -125,10 +85,20 @@ class Refresher:
         log.info("refresh: %s", reason)
         self._forced, self._look_at = True, 0.0
 
+    def limit(self, limits: RefreshSettings) -> None:
+        """Go on with other settings; a round that runs is finished with them."""
+        if limits.customers_per_second != self._limits.customers_per_second:
+            self._pace.allow(limits.customers_per_second)
+        self._limits, self._look_at = limits, 0.0
+        self._pages.least_change = limits.least_change
+
     def slice(self) -> None:
         """A few milliseconds of work. Raises Unavailable, StoreRewound and Halt as a step does."""
         began = self._seconds()
-        if began < self._not_before or not self._consumer.pipeline.idle:
+        before = self._read_until
+        self._read_until = self._consumer.source.handed_out()
+        may_begin = self._pace.may_begin(began, busy=self._read_until != before)
+        if not may_begin or not self._consumer.pipeline.idle:
             return
         try:
             self._slice(began)
@@ -137,8 +107,8 @@ class Refresher:
             self._round = None
             self._known, self._look_at = {}, began + LOOK_SECONDS
             raise
-        took = self._seconds() - began
-        self._not_before = began + took / SHARE_OF_TIME
+        finally:
+            self._pace.ended(began, self._seconds())
 
     def _slice(self, now: float) -> None:
         self._follow()
@@ -217,15 +187,36 @@ class Refresher:
         everyone = asked is not None and asked.everyone
         self._round = Round(partitions, before_ms, as_of_ms, name, self._clock_ms(), everyone)
         self._keep_at, self._report_at = 0.0, self._seconds() + REPORT_SECONDS
+        self._of = self._of or self._consumer.store.count()
 
     # The work.
 
     def _go_on(self, now_round: Round, now: float) -> None:
-        wanted = min(
-            self._bucket.available(now), MOST,
-            max(FEWEST, int(BUDGET_SECONDS / self._per_customer)),
-        )  # fmt: skip
-        until = now + BUDGET_SECONDS
+        if wanted := self._pace.page(now):
+            half = now + self._pace.slice_seconds / 2
+            self._find(now_round, wanted, half)
+            if len(now_round.found) < wanted and now_round.cursor is not None:
+                return  # the next slice goes on looking, so that this one remains short
+            if some := now_round.found[:wanted]:
+                began = self._seconds()
+                done = self._pages.refresh(now_round, some, self._model)
+                if done is None:
+                    self._round, self._look_at = None, self._seconds() + LOOK_SECONDS
+                    return
+                self._pace.took(len(some), self._seconds() - began, done.waited_seconds)
+                self._count(now_round, done)
+                del now_round.found[: len(some)]
+        if now_round.is_over:
+            self._finish(now_round)
+        elif now >= self._keep_at:
+            self._keep_at = now + KEEP_SECONDS
+            self._keep(now_round, finished=False)
+            if now >= self._report_at:
+                self._report_at = now + REPORT_SECONDS
+                log.info("refresh: %s", now_round.in_words())
+
+    def _find(self, now_round: Round, wanted: int, until: float) -> None:
+        """Look for customers until so many are found, or `until`."""
         while (
             now_round.cursor is not None
             and len(now_round.found) < wanted
@@ -237,20 +228,6 @@ class Refresher:
                 now_round.found += self._hashed_here(page.sourceless, now_round.partitions)
             now_round.customers += page.customers
             now_round.cursor = page.cursor
-        if some := now_round.found[:wanted]:
-            self._bucket.take(len(some))
-            self._refresh(now_round, some)
-            if self._round is None:
-                return
-            del now_round.found[: len(some)]
-        if now_round.cursor is None and not now_round.found:
-            self._finish(now_round)
-        elif now >= self._keep_at:
-            self._keep_at = now + KEEP_SECONDS
-            self._keep(now_round, finished=False)
-            if now >= self._report_at:
-                self._report_at = now + REPORT_SECONDS
-                log.info("refresh: %s", _in_words(now_round.outcomes))
 
     def _hashed_here(self, ids: list[str], partitions: set[int]) -> list[str]:
         """Of customers without an event from the topic, those whose events would come from these
@@ -259,85 +236,6 @@ class Refresher:
         key = self._partitioner
         return [i for i in ids if (partition_of_key(key, i.encode(), count) or 0) in partitions]
 
-    def _refresh(self, now_round: Round, ids: list[str]) -> None:
-        """Publish anew what is due of these customers, and note it."""
-        # SCAN may give a key twice.
-        states, marks, stored = self._store.load(list(dict.fromkeys(ids)))
-        committed = self._consumer.source.acknowledged()
-        # A store that lost writes is being filled again: its records are older than what was
-        # published of them.
-        now_round.partitions -= {
-            p for (_, p), o in committed.items() if o > stored.get((self._topic, p), 0)
-        }
-        if not now_round.partitions:
-            self._round, self._look_at = None, self._seconds() + LOOK_SECONDS
-            return
-        began = self._seconds()
-        source = partition, offset = newest_source(states, self._topic)
-        places = list(zip(partition.tolist(), offset.tolist(), strict=True))
-        served = [self._served_at(p, o) for p, o in places]
-        known = published(states, source, marks, served)
-        as_of, outcome = self._outcomes(now_round, states, places, known)
-        due = np.flatnonzero(outcome == "unmoved")
-        moved = due if now_round.everyone else self._moved(states, due, known, as_of)
-        some, at = take(states, moved), as_of[moved]
-        mine = sorted((self._topic, p) for p in now_round.partitions)
-        keys, values = self._consumer.scoring.records(some, at, mine, BatchReport())
-        self._per_customer = max((self._seconds() - began) / len(states), LEAST_SECONDS)
-        if len(moved):
-            self._consumer.sink.deliver(keys, values, [], {tp: committed[tp] for tp in mine})
-            model = model_number(self._model)
-            noted = packed_marks(at, (partition[moved], offset[moved]), model)
-            ttl_ms = self._memory.time_to_live_ms
-            self._store.note(some, noted, self._clock_ms(), ttl_ms)
-        outcome[moved] = "refreshed"
-        names = {model_number(v): v for v in (self._model, *served)}
-        before = [names.get(number, UNKNOWN_MODEL) for number in known.model.tolist()]
-        self._count(now_round, outcome.tolist(), before, partition.tolist())
-
-    def _outcomes(
-        self,
-        now_round: Round,
-        states: CustomerStates,
-        places: list[tuple[int, int]],
-        known: Published,
-    ) -> tuple[Int64, npt.NDArray[np.str_]]:
-        """The moment to score each of B customers as of (B,), and what to do (B,): "unmoved" where
-        the score is due, "" where it is not this member's to look at, or why it is left out."""
-        newest, now_ms = states.arrays.newest_ms, self._clock_ms()
-        if now_round.as_of_ms is None:
-            as_of = np.maximum(known.as_of_ms, np.maximum(newest, now_ms))
-        else:
-            as_of = np.full(len(states), now_round.as_of_ms, np.int64)
-        committed = self._consumer.source.acknowledged()
-        ends = {p: committed.get((self._topic, p), 0) for p in now_round.partitions} | {-1: 0}
-        outcome = np.full(len(states), "fresh", "U9")
-        model = model_number(self._model)
-        outcome[is_due(known, model, now_round.before_ms, as_of) & (newest <= as_of)] = "unmoved"
-        outcome[is_forgotten(newest, as_of, self._memory)] = "forgotten"
-        waits = [o >= ends.get(p, 0) for p, o in places]
-        outcome[np.array(waits, np.bool_)] = "waiting"
-        # Its record is gone meanwhile, or its newest event came from another partition.
-        gone = (newest == NEVER) | np.array([p not in ends for p, _ in places], np.bool_)
-        outcome[gone] = ""
-        return as_of, outcome
-
-    def _moved(self, states: CustomerStates, due: Int64, known: Published, as_of: Int64) -> Int64:
-        """Of the rows `due` (k,) those whose score moves by more than the least change, or is of
-        another model, or the first. A canary's customers are not compared: they are few."""
-        scoring, least = self._consumer.scoring, self._limits.least_change
-        same = known.model[due] == np.uint64(model_number(self._model))
-        same &= known.as_of_ms[due] != NEVER
-        same &= ~np.isin(due, scoring.canary_rows(states.customer_ids))
-        again = due[same]
-        if not least or not len(again):
-            return due
-        some = take(states, again)
-        # What was published last, computed again: so that it need not be stored.
-        before, after = (scoring.scores(some, at[again]) for at in (known.as_of_ms, as_of))
-        unmoved = again[largest_change(before, after, scoring.publish) <= least]
-        return due[~np.isin(due, unmoved)]
-
     def _served_at(self, partition: int, offset: int) -> str:
         """The model version that scored the event there."""
         known = self._known.get(partition)
@@ -345,31 +243,21 @@ class Refresher:
 
     # What is known of it.
 
-    def _count(
-        self, now_round: Round, outcomes: list[str], models: list[str], partitions: list[int]
-    ) -> None:
+    def _count(self, now_round: Round, done: PageDone) -> None:
         metrics = self._metrics
-        for outcome, model, partition in zip(outcomes, models, partitions, strict=True):
+        found = zip(done.outcomes, done.models, done.partitions, strict=True)
+        for outcome, before, partition in found:
             if not outcome:
                 continue
-            now_round.outcomes[outcome] += 1
-            now_round.by_partition.setdefault(partition, Counter())[outcome] += 1
-            after = self._model if outcome == "refreshed" else model
-            now_round.models[after] += 1
-            if after != model and self._models[model]:
-                self._models[model] -= 1
+            after = self._model if outcome == "refreshed" else before
+            now_round.count(outcome, partition, after)
+            if after != before and self._models[before]:
+                self._models[before] -= 1
                 self._models[after] += 1
-        for outcome in set(outcomes) - {""}:
-            metrics.refresh_customers.labels(outcome).inc(outcomes.count(outcome))
-        metrics.refresh_progress.set(self._share(now_round))
+        for outcome in set(done.outcomes) - {""}:
+            metrics.refresh_customers.labels(outcome).inc(done.outcomes.count(outcome))
+        metrics.refresh_progress.set(now_round.share(self._of))
         self._show_models()
-
-    def _share(self, now_round: Round) -> float:
-        """About how much of it is done, 0 to 1."""
-        if now_round.cursor is None:
-            return 1.0
-        of = self._of or self._consumer.store.count()
-        return min(now_round.customers / max(of, 1), 0.99)
 
     def _show_models(self) -> None:
         self._metrics.scores_by_model.clear()
@@ -385,34 +273,21 @@ class Refresher:
     def _keep(self, now_round: Round, *, finished: bool) -> None:
         """Write how far the round is, for whoever asked for it and for the next owner."""
         kept: dict[TopicPartition, PartitionFreshness] = {}
-        share = round(self._share(now_round), 4)
         for partition in now_round.partitions:
-            done = now_round.by_partition.get(partition, Counter())
-            known = replace(
-                self._known[partition], began_ms=now_round.began_ms, finished=finished,
-                share=share, read=done.total(), refreshed=done["refreshed"],
-                unmoved=done["unmoved"],
-            )  # fmt: skip
-            if finished:
-                until_ms = max(known.until_ms, now_round.before_ms)
-                known = replace(known, model=self._model, until_ms=until_ms)
-                if now_round.request:
-                    answer = known.read, known.refreshed, known.unmoved
-                    known = replace(known, answered=now_round.request, answer=answer)
-            kept[self._topic, partition] = self._known[partition] = known
+            known = self._known[partition]
+            kept[self._topic, partition] = self._known[partition] = (
+                now_round.finished(known, partition, self._of, self._model)
+                if finished
+                else now_round.progress(known, partition, self._of)
+            )
         self._store.keep(kept)
 
     def _finish(self, now_round: Round) -> None:
         self._of, self._models = now_round.customers, now_round.models
         self._keep(now_round, finished=True)
         seconds = (self._clock_ms() - now_round.began_ms) / 1000
-        found = _in_words(now_round.outcomes)
-        log.info("refresh is done after %.1f s: %s", seconds, found)
+        log.info("refresh is done after %.1f s: %s", seconds, now_round.in_words())
         self._round, self._forced, self._look_at = None, False, 0.0
         self._metrics.refresh_progress.set(1)
         self._show_models()
         self._show_age()
-
-
-def _in_words(outcomes: Counter[str]) -> str:
-    return ", ".join(f"{n:,} {what}" for what, n in sorted(outcomes.items())) or "no customers"

@@ -1,4 +1,4 @@
-"""Which scores are due, what is known of what was published, and how fast refreshing may go."""
+"""Which scores are due, and what is known of what was published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from stream_scorer.core.freshness import (
     UNKNOWN_MODEL,
     PartitionFreshness,
     Published,
-    TokenBucket,
     is_due,
     model_number,
     newest_source,
@@ -96,24 +95,6 @@ def test_a_customer_whose_events_came_from_files_alone_has_no_record() -> None:
     states = states_of([("files", 0, 1)])
     known = published(states, newest_source(states, "t"), [None], [UNKNOWN_MODEL])
     assert known.as_of_ms.tolist() == [NEVER]
-
-
-def test_tokens_come_at_the_rate_and_a_quarter_of_it_at_once() -> None:
-    bucket = TokenBucket(100)
-    assert bucket.available(0.0) == 25
-    bucket.take(25)
-    assert bucket.available(0.1) == 10
-    bucket.take(4)
-    assert bucket.available(0.1) == 6
-    assert bucket.available(60.0) == 25
-
-
-def test_a_slow_rate_gives_one_token_at_a_time() -> None:
-    bucket = TokenBucket(0.5)
-    assert bucket.available(0.0) == 1
-    bucket.take(1)
-    assert bucket.available(1.0) == 0
-    assert bucket.available(2.0) == 1
 
 
 def test_rounds_begin_at_the_same_moments_for_all_members() -> None:

@@ -132,7 +132,7 @@ KEYS: list[tuple[Result, list[str]]] = [
                    "bytes", "cut", "replayed"]),
     (Refreshed("", 1, 3, 2, 1, (0,), False, 0.1),
      ["as_of", "partitions", "customers", "refreshed", "unmoved", "unfinished", "superseded",
-      "seconds"]),
+      "seconds", "unread"]),
     (ReplayedDeadLetters("in", 1, 1, 0, 0, 0, 0, 0, 0.1),
      ["topic", "matched", "replayed", "already", "repeated", "cut", "foreign", "refused",
       "seconds"]),

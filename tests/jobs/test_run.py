@@ -126,7 +126,7 @@ def wait_until_committed(settings: Settings, running: subprocess.Popen[bytes]) -
 
 
 def newest_propensities(settings: Settings) -> dict[str, int]:
-    """For each customer the as-of time of the record with the highest source position."""
+    """For each customer the as-of time of its newest record."""
     kafka = settings.kafka
     reader = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "reader"})
     reader.assign([KafkaPartition(kafka.output_topic, p, 0) for p in range(4)])
@@ -135,7 +135,7 @@ def newest_propensities(settings: Settings) -> dict[str, int]:
         values += [m.value() or b"" for m in found if m.error() is None]
     reader.close()
     published = decode_propensities(values)
-    order = np.argsort(published.offset, kind="stable").tolist()
+    order = np.lexsort((published.as_of_ms, published.offset)).tolist()
     return {published.customer_ids[i]: int(published.as_of_ms[i]) for i in order}
 
 
@@ -185,6 +185,27 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     warnings = " ".join(line["message"] for line in lines if line["level"] == "warning")
     assert "1 records left out: unknown_event_type; write a declared type" in warnings
     assert "have a value of category_id that its vocabulary lacks, such as 'unheard" in warnings
+
+
+def test_a_hangup_begins_rounds_of_refreshing_with_no_restart(
+    config: Path, kafka: EmbeddedKafka, running: subprocess.Popen[bytes]
+) -> None:
+    settings, now_ms = Settings.load(config, environment={}), time.time_ns() // 1_000_000
+    event = {**made_up_events(1, 1)[0], "occurred_at": now_ms - 1000}
+    publish(kafka, settings.kafka.input_topic, [event])
+    wait_until_committed(settings, running)
+    assert newest_propensities(settings) == {event["customer_id"]: now_ms - 1000}
+    text = config.read_text().replace('every = ""', 'every = "1s"\nleast_change = 0')
+    config.write_text(text)
+    running.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 30
+    while newest_propensities(settings)[event["customer_id"]] <= now_ms:
+        assert time.monotonic() < until, config.with_name("run.log").read_text()
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(20) == 0
+    log = config.with_name("run.log").read_text()
+    assert "refresh.every: '' -> '1s', from now on" in log
+    assert "refresh.least_change: 0.001 -> 0.0, from now on" in log
 
 
 @pytest.fixture

@@ -24,13 +24,14 @@ from stream_scorer.errors import BusUnavailable, StoreRewound
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.telemetry import Metrics
+from stream_scorer.jobs.run import _appliers
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.model import artefact, network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.spec import Layout, NetworkSpec
-from stream_scorer.settings.tree import Settings
+from stream_scorer.settings.tree import RefreshSettings, Settings
 
 DAY_MS = 86_400_000
 EVENT_MS = 20_000 * DAY_MS
@@ -378,3 +379,26 @@ def test_the_age_of_the_oldest_score_is_that_of_the_last_whole_round(member: Mem
     member.work(3)
     assert member.metric("oldest_score_seconds") == 8.0
     assert member.metric("refresh_progress") == 1
+
+
+def test_other_limits_hold_from_now_on(
+    member: Member, server: EmbeddedRedis, engine: NativeEngine
+) -> None:
+    member.add(*(f"c{i}" for i in range(40)))
+    slow = Member(server, engine, 0, every="", customers_per_second=8)
+    assert not len(slow.work(5))
+    slow.refresher.limit(slow.settings.refresh.model_copy(update={"every": "1d"}))
+    assert len(slow.work(5)) == 5 * 2
+    fast: dict[str, Any] = {"every": "1d", "customers_per_second": 1_000_000}
+    slow.refresher.limit(slow.settings.refresh.model_copy(update=fast))
+    assert len(slow.work(5)) == 30
+    slow.refresher.limit(slow.settings.refresh.model_copy(update={**fast, "least_change": 1}))
+    slow.now_ms += DAY_MS
+    assert not len(slow.work())
+    assert slow.metric("refresh_customers_total", outcome="unmoved") == 40
+
+
+def test_every_setting_of_refreshing_is_taken_while_it_runs() -> None:
+    nothing: Any = None
+    fields = {f"refresh.{name}" for name in RefreshSettings.model_fields}
+    assert fields <= _appliers(nothing, nothing, nothing).keys()
