@@ -29,11 +29,9 @@ from stream_scorer.io.stores.members import Member
 from stream_scorer.io.stores.redis_health import redis_health
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.live.consumer import redis_client
-from stream_scorer.live.served_model import check_labels, identity_of
-from stream_scorer.model import artefact
+from stream_scorer.live.served_model import check_for_members, identity_of
 from stream_scorer.model.active_link import ACTIVE, make_active
-from stream_scorer.model.engines.engine import engines_here, open_engine
-from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH, check_golden_batch
+from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -141,8 +139,7 @@ def words_of_status(found: ModelStatus) -> list[str]:
 def _check(settings: Settings, path: Path) -> bool:
     """Whether there is a golden batch, once every check has passed."""
     space = settings.feature_space()
-    loaded = artefact.load(path, space.fingerprint)
-    check_labels(loaded, settings)
+    golden_batch = check_for_members(settings, space, path)
     client = redis_client(settings)
     try:
         health = redis_health(client, settings.store.namespace, settings.kafka.input_topic)
@@ -154,12 +151,7 @@ def _check(settings: Settings, path: Path) -> bool:
             f"holds vectors of feature declaration {health.fingerprint}, the config declares "
             f"{space.fingerprint_hex}; use the config that its members run with",
         )  # fmt: skip
-    checked = False
-    for name in engines_here():
-        engine = open_engine(loaded, name)
-        engine.warm_up(1)
-        checked = check_golden_batch(engine, loaded)
-    return checked
+    return golden_batch
 
 
 def _of_config(settings: Settings) -> ModelIdentity | None:

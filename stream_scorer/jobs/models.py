@@ -17,8 +17,7 @@ from stream_scorer.errors import ArtefactError, StreamScorerError
 from stream_scorer.live.served_model import check_labels
 from stream_scorer.model import artefact
 from stream_scorer.model.active_link import active_name, make_active, previous_name
-from stream_scorer.model.engines.engine import engines_here, open_engine
-from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH, check_golden_batch
+from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH, check_on_engines_here
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
@@ -86,7 +85,7 @@ def verify(model: Path, settings: Settings | None) -> ModelSummary:
     loaded = artefact.load(model, wanted)
     if settings is not None:
         check_labels(loaded, settings)
-    _check_scores(loaded)
+    check_on_engines_here(loaded)
     return _summary(loaded, model)
 
 
@@ -139,7 +138,7 @@ def activate(model: Path) -> Activated:
     """
     if model.is_symlink():
         raise ArtefactError("model", model, "is a link; name the model itself")
-    golden_batch = _check_scores(artefact.load(model))
+    golden_batch = check_on_engines_here(artefact.load(model))
     return Activated(model.name, make_active(model), golden_batch)
 
 
@@ -155,19 +154,6 @@ def rollback(folder: Path) -> Activated:
     if before is None:
         raise ArtefactError("models", folder, "no model was active before; use `models activate`")
     return activate(folder / before)
-
-
-def _check_scores(loaded: artefact.Artefact) -> bool:
-    """Whether there is a golden batch, which every engine that is here scores as training did.
-
-    Raises ArtefactError where one does not.
-    """
-    checked = False
-    for name in engines_here():
-        engine = open_engine(loaded, name)
-        engine.warm_up(1)
-        checked = check_golden_batch(engine, loaded)
-    return checked
 
 
 def _summary(loaded: artefact.Artefact, path: Path) -> ModelSummary:

@@ -88,7 +88,8 @@ def dropped_old(settings: Settings) -> DroppedNamespace:
             gone = record.step == "dropped"
             said = "is gone already" if gone else f"is not replaced yet: next step {record.step}"
             raise InputError("--drop-old", record.replaces, f"it {said}")
-        dropped = drop(settings, record.replaces, agreed=True, force=False)
+        # It may be gone: by hand, or this command was killed before it could note that.
+        dropped = drop(settings, record.replaces, agreed=True, force=False, may_be_gone=True)
         work.old_was_dropped()
     return dropped
 
@@ -124,12 +125,16 @@ def _result(work: Rollout, started: float) -> RolledOut:
     done = record.step in ("done", "dropped")
     return RolledOut(
         work.namespace, record.replaces, work.space.fingerprint_hex, record.step, done,
-        work.behind(positions), work.moved(positions), len(positions), _to_do(record.step),
+        work.behind(positions), work.moved(positions), len(positions),
+        _to_do(record.step, work.refused_model),
         round(time.monotonic() - started, 3),
     )  # fmt: skip
 
 
-def _to_do(step: str) -> tuple[str, ...]:
+def _to_do(step: str, refused_model: str) -> tuple[str, ...]:
+    if refused_model:
+        remedy = "put another model there and go on with the same command"
+        return (f"the model can't be served ({refused_model}): {remedy}",)
     drop_old = "once no restart with the old config is wanted: `rollout --drop-old`"
     return {
         "files": ("go on with the same command",),

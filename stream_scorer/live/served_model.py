@@ -16,7 +16,7 @@ from stream_scorer.errors import ArtefactError, InputError, Unavailable
 from stream_scorer.io.stores.announcements import Announcement, Announcements, ModelIdentity
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
-from stream_scorer.model.engines.golden import check_golden_batch
+from stream_scorer.model.engines.golden import check_golden_batch, check_on_engines_here
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,18 @@ def check_labels(model: artefact.Artefact, settings: Settings) -> None:
     if model.manifest.labels != settings.label_rule():
         remedy = "it learnt other labels than [labels] in the config; train again, or change them"
         raise ArtefactError("model", model.path, remedy)
+
+
+def check_for_members(settings: Settings, space: FeatureSpace, path: Path) -> bool:
+    """Whether the artefact in `path` has a golden batch, once it has passed every check that comes
+    before members are to serve it: whole, of this declaration and these labels, and its golden
+    batch scored as in training by every engine that is installed here.
+
+    Raises ArtefactError, FingerprintMismatch.
+    """
+    loaded = artefact.load(path, space.fingerprint)
+    check_labels(loaded, settings)
+    return check_on_engines_here(loaded)
 
 
 def open_announced(

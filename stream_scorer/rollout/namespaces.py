@@ -125,17 +125,21 @@ def list_namespaces(settings: Settings) -> NamespaceList:
     return NamespaceList(server.address, tuple(listed), tuple(dict.fromkeys(unknown)), seconds)
 
 
-def drop(settings: Settings, name: str, *, agreed: bool, force: bool) -> DroppedNamespace:
+def drop(
+    settings: Settings, name: str, *, agreed: bool, force: bool, may_be_gone: bool = False
+) -> DroppedNamespace:
     """Delete the namespace `name`, and nothing else.
 
     agreed: without it nothing is deleted, and the error says what would be. Raises InputError where
-    it is in use, unless `force`, and where there is no such namespace.
+    it is in use, unless `force`, and where there is no such namespace, unless `may_be_gone`.
     """
     started = time.monotonic()
     server = RedisServer(redis_client(settings))
     try:
         stored = _scanned(server)
         namespace = stored.get(name)
+        if namespace is None and may_be_gone:
+            return DroppedNamespace(name, 0, round(time.monotonic() - started, 3))
         if namespace is None:
             names = ", ".join(stored) or "none"
             raise InputError("NAME", name, f"{server.address} has no such namespace, but {names}")

@@ -2,7 +2,7 @@
 
 The steps, of which the next one is kept in Redis (io/stores/rollout_record.py):
 files, topic  the new namespace is built from event files and the topic's log (build.py)
-model         its model is waited for
+model         its model is waited for, and checked as before an announcement
 switch        members are moved by whoever runs them; see below
 refresh       every partition is read by a member of the new namespace, and these score all
               customers again who have not acted since (live/refresh.py)
@@ -51,9 +51,9 @@ from stream_scorer.io.stores.rollout_record import (
 )
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.live.counting_rules import bind_rules
-from stream_scorer.model import artefact
 from stream_scorer.rollout.build import build_from_files, build_from_topic, check_topic, keep_up
 from stream_scorer.rollout.namespaces import still_running
+from stream_scorer.rollout.new_model import check_new_model
 from stream_scorer.settings.tree import Settings
 
 LOOK_AGAIN_SECONDS = 1.0
@@ -69,10 +69,12 @@ Positions = Mapping[TopicPartition, GroupPosition]
 class Rollout:
     """One roll-out, to the namespace, group and topic of the settings.
 
-    say: given lines for the person who waits. Every method raises InputError, Unavailable, Halt.
+    say: given lines for the person who waits. refused_model: why the model that lies there can't be
+    served, "" where that is not known. Every method raises InputError, Unavailable, Halt.
     """
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.refused_model = ""
         self.settings, self._say, self._said = settings, say, ""
         self.space = settings.feature_space()
         self.namespace, self._kafka = settings.store.namespace, settings.kafka
@@ -143,8 +145,15 @@ class Rollout:
             self._go_on("model")
 
     def wait_for_model(self, *, wait: bool) -> bool:
-        """Whether the model is there; with `wait` it is waited for, and the namespace kept up."""
-        return self.begun.step != "model" or self._wait(self._model_is_there, wait=wait)
+        """Whether a model is there that members can serve; with `wait` it is waited for, and the
+        namespace kept up.
+
+        Also where that was so before, as long as no member was moved: another may lie there now.
+        """
+        step = self.begun.step
+        if step == "model" or (step == "switch" and not self.moved(self.positions())):
+            return self._wait(self._model_can_be_served, wait=wait)
+        return True
 
     def switch(self, *, wait: bool) -> bool:
         """Whether all partitions are read for the new namespace; with `wait` that is waited for."""
@@ -272,20 +281,14 @@ class Rollout:
             remedy = "this roll-out was begun with event files and stopped among them; name them"
             raise InputError("EVENTS", "", remedy)
 
-    def _model_is_there(self, _positions: Positions) -> bool:
-        path = self.settings.model.path
-        try:
-            artefact.load(path, self.space.fingerprint)
-        except InputError as error:
-            self._tell(
-                f"waiting for a model of the new declaration at model.path, {path} ({error.remedy}"
-                "): make labelled snapshots with `stream-scorer replay topic -c NEW --cutoffs ... "
-                "--out DIR`, train with `stream-scorer train DIR -c NEW --out MODEL`, and put it "
-                "there"
-            )
-            return False
-        self._go_on("switch")
-        return True
+    def _model_can_be_served(self, _positions: Positions) -> bool:
+        found = check_new_model(self.settings, self.space)
+        self.refused_model = found.refused
+        if found.said:
+            self._tell(found.said)
+        if found.good:
+            self._go_on("switch")
+        return found.good
 
     def _all_switched(self, positions: Positions) -> bool:
         old, moved = self._old(), self.moved(positions)

@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,9 @@ from harness.verdict import Truth, single_pass
 from stream_scorer.core.avro.propensity_encoder import decode_propensities
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.errors import InputError
+from stream_scorer.io.stores.bound_namespace import BEING_DROPPED
 from stream_scorer.jobs import rollout as job
 from stream_scorer.model import artefact
-from stream_scorer.rollout.namespaces import drop
 from stream_scorer.settings.tree import Settings
 
 pytestmark = [
@@ -53,9 +54,10 @@ class Command:
         self._log = config.with_suffix(".rollout.log")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         self._log.write_bytes(b"")
         command = [sys.executable, "-m", "stream_scorer", "rollout", "-c", str(self._config)]
+        command += options
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
@@ -91,6 +93,12 @@ def commands() -> Iterator[Callable[[Path], Command]]:
             return command
 
         yield make
+
+
+@pytest.fixture
+def new_model(tmp_path: Path) -> artefact.TrainedModel:
+    """Of the labels that members' configs declare by default."""
+    return replace(random_model(), labels=Settings().label_rule())
 
 
 def of_old_model(output: list[Message]) -> set[str]:
@@ -137,6 +145,7 @@ def unanswered(truth: Truth, events: list[Message], output: list[Message], lag: 
 def test_members_move_to_a_new_declaration_one_by_one_without_a_gap_or_a_repeat(
     make_rig: Callable[..., Rig],
     commands: Callable[[Path], Command],
+    new_model: artefact.TrainedModel,
     tmp_path: Path,
     delivery: str,
 ) -> None:
@@ -145,7 +154,7 @@ def test_members_move_to_a_new_declaration_one_by_one_without_a_gap_or_a_repeat(
     kept = {"time_to_live_seconds": 0}
     rig = make_rig(seed=41, settings={"kafka": {"delivery": delivery}, "store": kept})
     artefact.save(random_model(OLD_SPACE), tmp_path / "old-model")
-    old_name, new_model = f"{rig.name}-old", tmp_path / "new-model"
+    old_name, new_path = f"{rig.name}-old", tmp_path / "new-model"
     old = [
         rig.member(
             store={"namespace": old_name},
@@ -154,7 +163,8 @@ def test_members_move_to_a_new_declaration_one_by_one_without_a_gap_or_a_repeat(
         ).start()
         for _ in range(2)
     ]
-    new = [rig.member(model={"path": str(new_model)}) for _ in range(2)]
+    slowly = {"customers_per_second": 10}  # so that the kills come while customers are refreshed
+    new = [rig.member(model={"path": str(new_path)}, refresh=slowly) for _ in range(2)]
     rollout = commands(new[0].config)
     rig.publish(1500)
     for member in old:
@@ -162,25 +172,27 @@ def test_members_move_to_a_new_declaration_one_by_one_without_a_gap_or_a_repeat(
     rig.feed(150)
     rig.more_is_done()
 
-    roll_out(rollout, old, new, new_model, kills=kills)
+    roll_out(rollout, old, new, lambda: artefact.save(new_model, new_path), kills=kills)
     rig.stop_feeding()  # so that what was left out at the move is not made good by later events
-    assert rollout.ended() == 0
-
+    refresh(rollout, new, kills=kills)
     settings = Settings.load(new[0].config, environment={})
     found = job.status(settings)
     assert (found.step, found.moved, found.replaces) == ("done", 6, old_name)
-    # Until the killed member is forgotten, after half a minute, it counts as running.
-    drop(settings, old_name, agreed=True, force=kills)
-    client = redis.Redis.from_url(rig.redis_url)
-    assert list(client.scan_iter(f"{old_name}:*", 1000)) == []
-    client.close()
+    with redis.Redis.from_url(rig.redis_url) as client:
+        drop_old(rollout, client, old_name, kills=kills)
+    assert job.status(settings).step == "dropped"
     assert all(member.running() for member in new)
     rig.members = new
     check(rig)
 
 
 def roll_out(
-    rollout: Command, old: list[Member], new: list[Member], new_model: Path, *, kills: bool
+    rollout: Command,
+    old: list[Member],
+    new: list[Member],
+    save_model: Callable[[], None],
+    *,
+    kills: bool,
 ) -> None:
     """Two members moved one after the other. kills: at each step of the command, and members."""
     rollout.start()
@@ -191,7 +203,7 @@ def roll_out(
     rollout.says("waiting for a model")
     if kills:
         rollout.kill()  # while it waits
-    artefact.save(random_model(), new_model)
+    save_model()
     if kills:
         rollout.start()
     rollout.says("0 of 6 partitions are read")
@@ -205,6 +217,45 @@ def roll_out(
         rollout.start()
         rollout.says("partitions are read for")
     move(old[1], new[1], kill=False)
+
+
+def refresh(rollout: Command, new: list[Member], *, kills: bool) -> None:
+    """All customers scored again. kills: the command and a member, while that goes on."""
+    rollout.says("their customers are scored again")
+    if kills:
+        rollout.kill()
+
+        def begun() -> bool:
+            return any(
+                m.metric("stream_scorer_refresh_customers", outcome="refreshed") > 0 for m in new
+            )
+
+        wait_until("some customers are refreshed", begun, STEP_SECONDS)
+        new[1].kill()
+        rollout.start()
+        rollout.says("their customers are scored again")
+        new[1].start()
+    assert rollout.ended() == 0
+
+
+def drop_old(rollout: Command, client: redis.Redis, name: str, *, kills: bool) -> None:
+    """The old namespace deleted. kills: the command, while it deletes many keys."""
+    if kills:
+        # A member that was killed counts as running for half a minute.
+        client.delete(f"{name}:members")
+        for first in range(0, 200_000, 10_000):
+            client.mset({f"{name}:more:{i}": b"" for i in range(first, first + 10_000)})
+        rollout.start("--drop-old")
+        mark = f"{name}:fingerprint"
+        wait_until(
+            "the namespace is being dropped",
+            lambda: client.get(mark) == BEING_DROPPED.encode(), STEP_SECONDS,
+        )  # fmt: skip
+        rollout.kill()
+        assert client.get(mark) == BEING_DROPPED.encode(), "it was dropped before the kill"
+    rollout.start("--drop-old")
+    assert rollout.ended() == 0
+    assert list(client.scan_iter(f"{name}:*", 1000)) == []
 
 
 def check(rig: Rig) -> None:
@@ -232,12 +283,15 @@ def move(old: Member, new: Member, *, kill: bool) -> None:
     new.reading()
 
 
-def test_a_roll_out_is_called_off_while_nobody_has_moved(make_rig: Callable[..., Rig]) -> None:
+def test_a_roll_out_is_called_off_while_nobody_has_moved(
+    make_rig: Callable[..., Rig], new_model: artefact.TrainedModel, tmp_path: Path
+) -> None:
     rig = make_rig(seed=42, partitions=2)
     rig.publish(600)
     old = rig.member(store={"namespace": f"{rig.name}-old"}).start()
     old.reading()
-    new = rig.member()
+    artefact.save(new_model, tmp_path / "new-model")
+    new = rig.member(model={"path": str(tmp_path / "new-model")})
     settings = Settings.load(new.config, environment={})
     assert job.rollout(settings, wait=False).step == "switch"
     with pytest.raises(InputError, match="it is not replaced yet"):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from stream_scorer.model import artefact, network
-from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
+from tests.jobs.random_models import random_model
 
 CONFIG = """
 [kafka]
@@ -59,14 +58,5 @@ def config(tmp_path: Path, kafka: EmbeddedKafka, redis_server: EmbeddedRedis) ->
     path = tmp_path / "scorer.toml"
     path.write_text(CONFIG.format(kafka=kafka.bootstrap_servers, redis=redis_server.url))
     settings = Settings.load(path, environment={})
-    space, rule, spec = settings.feature_space(), settings.label_rule(), NetworkSpec((4,))
-    index = np.arange(4)
-    layout, draw = Layout.of(space, rule, index), np.random.default_rng(1)
-    parameters = {
-        name: draw.normal(0, 0.5, shape).astype(np.float32)
-        for name, shape in layout.shapes(spec).items()
-    }
-    symbol = network.inference_symbol(layout, spec).tojson()
-    trained = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
-    artefact.save(trained, tmp_path / "model")
+    artefact.save(random_model(settings, 1), tmp_path / "model")
     return path

@@ -12,10 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import redis
-from scipy import sparse
 from typer.testing import CliRunner
 
 from stream_scorer import cli
@@ -27,12 +25,14 @@ from stream_scorer.io.stores.members import Member, Members, MemberSaid
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.jobs import announced_models as job
 from stream_scorer.live.consumer import Consumer
-from stream_scorer.manifests import checksum
-from stream_scorer.model import artefact, network
-from stream_scorer.model.engines.engine import open_engine
-from stream_scorer.model.golden_batch import GoldenBatch, to_bytes
-from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
+from tests.jobs.random_models import (
+    flip,
+    random_model,
+    save_with_golden_batch,
+    spoil_golden_scores,
+)
 
 MOST_SECONDS = 60
 
@@ -46,45 +46,11 @@ def settings(config: Path) -> Settings:
 def models(settings: Settings, tmp_path: Path) -> Path:
     """A folder of models a and b of the config's declaration, and `wider`, of another one."""
     for seed, name in enumerate("ab"):
-        save(settings, tmp_path / "models" / name, seed)
+        save_with_golden_batch(random_model(settings, seed), tmp_path / "models" / name)
     features = tuple(replace(f, half_lives=("9d",)) for f in settings.features)
     other = settings.model_copy(update={"features": features})
-    save(other, tmp_path / "models" / "other", 5)
+    save_with_golden_batch(random_model(other, 5), tmp_path / "models" / "other")
     return tmp_path / "models"
-
-
-def save(settings: Settings, path: Path, seed: int) -> None:
-    space, rule, spec = settings.feature_space(), settings.label_rule(), NetworkSpec((4,))
-    index = np.arange(4)
-    layout, draw = Layout.of(space, rule, index), np.random.default_rng(seed)
-    parameters = {
-        name: draw.normal(0, 0.5, shape).astype(np.float32)
-        for name, shape in layout.shapes(spec).items()
-    }
-    symbol = network.inference_symbol(layout, spec).tojson()
-    trained = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
-    rows = sparse.random(5, space.width, 0.5, "csr", np.float32, draw)
-    scores = open_engine(artefact.unsaved(trained), "native").score(rows)
-    artefact.save(trained, path, golden=GoldenBatch(rows, scores))
-
-
-def spoil_golden_scores(path: Path) -> None:
-    """Other scores, with checksums that are right."""
-    batch = artefact.golden_batch(artefact.load(path))
-    assert batch is not None
-    content = to_bytes(GoldenBatch(batch.matrix, batch.scores[::-1]))
-    (path / artefact.GOLDEN_FILE).write_bytes(content)
-    file = path / artefact.MANIFEST_FILE
-    raw = json.loads(file.read_text())
-    raw.pop("checksum")
-    raw["files"][artefact.GOLDEN_FILE] = artefact._sha256(content)
-    file.write_text(json.dumps({**raw, "checksum": checksum(raw)}))
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 4
-    file.write_bytes(bytes(content))
 
 
 def call(*arguments: object) -> tuple[int, str]:

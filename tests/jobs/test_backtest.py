@@ -22,9 +22,9 @@ from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.jobs.backtest import backtest, in_words
 from stream_scorer.jobs.replay import replay
-from stream_scorer.model import artefact, network
-from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
+from tests.jobs.random_models import random_model
 from tests.jobs.result_keys import BACKTEST, keys_of
 
 DAY = 86_400_000
@@ -54,27 +54,18 @@ def shopping(count: int = 1500, days: int = 60) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def random_model(tmp_path: Path, name: str, half_life: str, seed: int) -> Path:
+def saved_model(tmp_path: Path, name: str, half_life: str, seed: int) -> Path:
     config = tmp_path / f"{name}.toml"
     config.write_text(CONFIG.format(half_life=half_life))
     settings = Settings.load(config, environment={})
-    space, rule, spec = settings.feature_space(), settings.label_rule(), NetworkSpec((4,))
-    index = np.arange(4)
-    layout, draw = Layout.of(space, rule, index), np.random.default_rng(seed)
-    parameters = {
-        key: draw.normal(0, 0.5, shape).astype(np.float32)
-        for key, shape in layout.shapes(spec).items()
-    }
-    symbol = network.inference_symbol(layout, spec).tojson()
-    made = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
-    artefact.save(made, tmp_path / name)
+    artefact.save(random_model(settings, seed), tmp_path / name)
     return tmp_path / name
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> list[Path]:
     """Two, of different feature declarations."""
-    return [random_model(tmp_path, "one", "14d", 1), random_model(tmp_path, "two", "2d", 2)]
+    return [saved_model(tmp_path, "one", "14d", 1), saved_model(tmp_path, "two", "2d", 2)]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.model import artefact, network
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.spec import Layout, NetworkSpec
+from tests.jobs.random_models import flip
 
 CONFIG = """
 [vocabularies]
@@ -70,12 +71,6 @@ def test_whole_model_is_described(models: Path) -> None:
     assert report["categories"] == 2
     assert report["model_version"] == artefact.load(models / "a").manifest.model_version
     assert call("verify", models / "a")[0] == 0
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 4
-    file.write_bytes(bytes(content))
 
 
 def from_the_future(model: Path) -> None:

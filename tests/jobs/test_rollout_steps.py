@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from stream_scorer import cli
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.features.state_codec import pack
 from stream_scorer.core.freshness import PartitionFreshness
+from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import FingerprintMismatch, InputError, StoreUnavailable
 from stream_scorer.io.files.events import write_events
@@ -31,11 +34,18 @@ from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.jobs import rollout as job
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.live.consumer import open_store
+from stream_scorer.model import artefact
 from stream_scorer.past import missing_history
 from stream_scorer.past.sources import open_past
 from stream_scorer.rollout import build, rollout
 from stream_scorer.rollout.namespaces import drop
 from stream_scorer.settings.tree import Settings
+from tests.jobs.random_models import (
+    flip,
+    random_model,
+    save_with_golden_batch,
+    spoil_golden_scores,
+)
 
 PARTITIONS = 4  # of a topic of the mock cluster
 
@@ -117,6 +127,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(missing_history, "_compacted", lambda _kafka: "")
 
 
+def raise_interrupt(*_arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def records(settings: Settings, namespace: str) -> dict[str, bytes]:
     store = settings.store.model_copy(update={"namespace": namespace})
     space = settings.feature_space()
@@ -134,8 +148,9 @@ def without_model(settings: Settings) -> Settings:
 
 
 def test_it_goes_from_the_log_to_the_end_and_drops_the_old_namespace_when_told(
-    settings: Settings, old: Owner, client: Any, commit: Callable[..., None]
-) -> None:
+    settings: Settings, old: Owner, client: Any, commit: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     said: list[str] = []
     waiting = job.rollout(without_model(settings), wait=False, say=said.append)
     assert (waiting.step, waiting.done, waiting.behind, waiting.moved) == ("model", False, 0, 0)
@@ -171,11 +186,62 @@ def test_it_goes_from_the_log_to_the_end_and_drops_the_old_namespace_when_told(
     with pytest.raises(InputError, match="its roll-out has ended"):
         job.cancel(settings)
 
-    assert job.dropped_old(settings).namespace == "old"
+    with monkeypatch.context() as patch:
+        patch.setattr(rollout.Rollout, "old_was_dropped", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            job.dropped_old(settings)
     assert client.keys("old:*") == []
+    assert job.status(settings).step == "done"
+    assert job.dropped_old(settings).namespace == "old"
     with pytest.raises(InputError, match="is gone already"):
         job.dropped_old(settings)
     assert job.status(settings).step == "dropped"
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("a byte", "SHA-256"),
+        ("golden scores", "scores its rows differently than training did"),
+        ("other labels", "it learnt other labels"),
+        ("old declaration", "fingerprint"),
+    ],
+)
+def test_a_model_that_members_cannot_serve_changes_nothing_and_is_explained(
+    settings: Settings, old: Owner, client: Any, fault: str, why: str, tmp_path: Path
+) -> None:
+    trained, path = random_model(settings, 3), tmp_path / "new-model"
+    other = trained
+    if fault == "other labels":
+        other = replace(trained, labels=LabelRule("category_id", (("purchase",),), 1))
+    elif fault == "old declaration":
+        features = tuple(replace(f, half_lives=("9d",)) for f in settings.features)
+        other = random_model(settings.model_copy(update={"features": features}), 3)
+    save_with_golden_batch(other, path)
+    if fault == "a byte":
+        flip(path / artefact.PARAMS_FILE)
+    elif fault == "golden scores":
+        spoil_golden_scores(path)
+    model = settings.model.model_copy(update={"path": path})
+    new = settings.model_copy(update={"model": model})
+
+    said: list[str] = []
+    waiting = job.rollout(new, wait=False, say=said.append)
+    assert (waiting.step, waiting.behind) == ("model", 0)
+    for line in (said[-1], *waiting.to_do):
+        assert why in line
+    assert "no member is to be restarted yet" in said[-1]
+    for namespace in ("old", "new"):
+        assert RedisStore(client, namespace, 0).shares_group_with() == ("", "")
+
+    # Another in its place is taken; one that is spoilt before anybody was moved is seen, too.
+    shutil.rmtree(path)
+    save_with_golden_batch(trained, path)
+    assert job.rollout(new, wait=False, say=said.append).step == "switch"
+    flip(path / artefact.PARAMS_FILE)
+    spoilt = job.rollout(new, wait=False, say=said.append)
+    assert (spoilt.step, spoilt.moved) == ("switch", 0)
+    assert "SHA-256" in spoilt.to_do[0]
 
 
 def answer(settings: Settings) -> None:

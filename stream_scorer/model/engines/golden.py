@@ -54,3 +54,13 @@ def check_golden_batch(engine: Engine, loaded: artefact.Artefact) -> bool:
             "model.engine",
         )  # fmt: skip
     return True
+
+
+def check_on_engines_here(loaded: artefact.Artefact) -> bool:
+    """As `check_golden_batch`, with every engine that is installed, since members may run any."""
+    checked = False
+    for name in engines_here():
+        engine = open_engine(loaded, name)
+        engine.warm_up(1)
+        checked = check_golden_batch(engine, loaded)
+    return checked
