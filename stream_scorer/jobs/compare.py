@@ -22,6 +22,8 @@ from stream_scorer.core.evaluation.intervals import JudgedRows, MetricDifference
 from stream_scorer.core.evaluation.model_comparison import (
     ACTIVE,
     CHALLENGER,
+    LEAST_ACTED,
+    LEAST_CUSTOMERS,
     UNDECIDED,
     ComparedModels,
     ComparisonScope,
@@ -139,6 +141,15 @@ def _verdict(found: ComparedModels) -> str:
         return f"nothing can be said yet: no horizon is over, {found.pending:,} scores wait for it"
     if loss.difference is None:
         return "nothing can be said yet: one of the models has no judged score"
+    if found.too_few_outcomes:
+        counts = "; ".join(
+            f"{name} {model.customers:,} customers, of whom {model.customers_acted:,} acted"
+            for name, model in found.models.items()
+        )
+        return (
+            f"too few outcomes to say which is better: {counts}; each model needs "
+            f"{LEAST_CUSTOMERS} customers, of whom {LEAST_ACTED} acted"
+        )
     if found.better != UNDECIDED:
         return f"{found.better} is better: {_loss_in_words(loss)}"
     more = ""

@@ -6,9 +6,6 @@ STREAM_SCORER_CHAOS_KILLS above 10 (`make chaos`) runs it without kills and with
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,8 +14,10 @@ from pathlib import Path
 import pytest
 import redis
 from confluent_kafka import Message
-from harness.member import ROOT, Member, wait_until
+from harness.answers import answers
+from harness.member import Member, wait_until
 from harness.rig import Rig
+from harness.rollout_command import STEP_SECONDS, RolloutCommand
 from harness.stream import EVENT_TYPES, FEATURES, SPACE, START_MS, VOCABULARIES, random_model
 from harness.verdict import Truth, single_pass
 
@@ -37,7 +36,6 @@ pytestmark = [
 
 OLD_WORDS = {"attributes.channel": ("web", "app")}
 OLD_SPACE = FeatureSpace.compile(FEATURES, {**VOCABULARIES, **OLD_WORDS}, EVENT_TYPES)
-STEP_SECONDS = 90.0
 # A micro-batch has at most 25 records, and the new namespace may be ahead of what is published by
 # as much as comes while a member is replaced.
 LAG_RECORDS = 250
@@ -46,49 +44,12 @@ LONG = int(os.environ.get("STREAM_SCORER_CHAOS_KILLS", "10")) > 10
 DELIVERIES = ["exactly_once", "at_least_once"] if LONG else ["exactly_once"]
 
 
-class Command:
-    """`stream-scorer rollout`, which may be killed and run again."""
-
-    def __init__(self, config: Path) -> None:
-        self._config = config
-        self._log = config.with_suffix(".rollout.log")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str) -> None:
-        self._log.write_bytes(b"")
-        command = [sys.executable, "-m", "stream_scorer", "rollout", "-c", str(self._config)]
-        command += options
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-
-    def says(self, text: str) -> None:
-        """Returns when it has said so since its start."""
-
-        def said() -> bool:
-            assert self._process is not None
-            if text in self._log.read_text():
-                return True
-            assert self._process.poll() is None, self._log.read_text()
-            return False
-
-        wait_until(f"rollout: {text}", said, STEP_SECONDS)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def ended(self) -> int:
-        assert self._process is not None
-        return self._process.wait(STEP_SECONDS)
-
-
 @pytest.fixture
-def commands() -> Iterator[Callable[[Path], Command]]:
+def commands() -> Iterator[Callable[[Path], RolloutCommand]]:
     with ExitStack() as stack:
 
-        def make(config: Path) -> Command:
-            command = Command(config)
+        def make(config: Path) -> RolloutCommand:
+            command = RolloutCommand(config)
             stack.callback(command.kill)
             return command
 
@@ -119,24 +80,13 @@ def of_old_model(output: list[Message]) -> set[str]:
 
 
 def unanswered(truth: Truth, events: list[Message], output: list[Message], lag: int) -> list[str]:
-    """Events that led to no propensities by when `lag` more records of their partition were done.
-
-    A micro-batch publishes a customer once, as of its newest event, so what answers an event has a
-    source offset at or beyond it, and not far beyond it.
-    """
+    """Events not answered by when `lag` more records of their partition were done."""
     published = decode_propensities([m.value() or b"" for m in output])
-    answers: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
-    rows = zip(published.customer_ids, published.partition, published.offset, strict=True)
-    for customer, partition, offset in rows:
-        answers[customer, int(partition)].append(int(offset))
     found = []
-    for message in events:
-        partition, offset = message.partition() or 0, message.offset() or 0
-        if (partition, offset) in truth.dead:
-            continue
-        customer = (message.key() or b"").decode()
-        if not any(offset <= at <= offset + lag for at in answers[customer, partition]):
-            found.append(f"{customer} at {partition}:{offset}")
+    for event, row in answers(truth, events, output, published):
+        offset = event.offset() or 0
+        if row is None or int(published.offset[row]) > offset + lag:
+            found.append(f"{(event.key() or b'').decode()} at {event.partition()}:{offset}")
     return found
 
 
@@ -144,7 +94,7 @@ def unanswered(truth: Truth, events: list[Message], output: list[Message], lag: 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_members_move_to_a_new_declaration_one_by_one_without_a_gap_or_a_repeat(
     make_rig: Callable[..., Rig],
-    commands: Callable[[Path], Command],
+    commands: Callable[[Path], RolloutCommand],
     new_model: artefact.TrainedModel,
     tmp_path: Path,
     delivery: str,
@@ -187,10 +137,10 @@ def test_members_move_to_a_new_declaration_one_by_one_without_a_gap_or_a_repeat(
 
 
 def roll_out(
-    rollout: Command,
+    rollout: RolloutCommand,
     old: list[Member],
     new: list[Member],
-    save_model: Callable[[], None],
+    save_model: Callable[[], object],
     *,
     kills: bool,
 ) -> None:
@@ -219,7 +169,7 @@ def roll_out(
     move(old[1], new[1], kill=False)
 
 
-def refresh(rollout: Command, new: list[Member], *, kills: bool) -> None:
+def refresh(rollout: RolloutCommand, new: list[Member], *, kills: bool) -> None:
     """All customers scored again. kills: the command and a member, while that goes on."""
     rollout.says("their customers are scored again")
     if kills:
@@ -238,7 +188,7 @@ def refresh(rollout: Command, new: list[Member], *, kills: bool) -> None:
     assert rollout.ended() == 0
 
 
-def drop_old(rollout: Command, client: redis.Redis, name: str, *, kills: bool) -> None:
+def drop_old(rollout: RolloutCommand, client: redis.Redis, name: str, *, kills: bool) -> None:
     """The old namespace deleted. kills: the command, while it deletes many keys."""
     if kills:
         # A member that was killed counts as running for half a minute.
@@ -264,12 +214,12 @@ def check(rig: Rig) -> None:
     events, output = rig.kafka.read_topic(rig.input), rig.kafka.read_topic(rig.output, settled=True)
     as_of_ms = decode_propensities([m.value() or b"" for m in output]).as_of_ms.tolist()
     # A refresh is as of now; all events are from long ago.
-    answers = [m for m, at in zip(output, as_of_ms, strict=True) if at < REFRESHED_MS]
-    assert of_old_model(answers), "every customer acted again, so nothing is shown"
+    of_events = [m for m, at in zip(output, as_of_ms, strict=True) if at < REFRESHED_MS]
+    assert of_old_model(of_events), "every customer acted again, so nothing is shown"
     assert of_old_model(output) == set()
     verdict.assert_clean()
     assert (verdict.repeats, verdict.backwards) == (0, 0)
-    assert unanswered(single_pass(events), events, answers, LAG_RECORDS) == []
+    assert unanswered(single_pass(events), events, of_events, LAG_RECORDS) == []
 
 
 def move(old: Member, new: Member, *, kill: bool) -> None:

@@ -127,6 +127,7 @@ COMPARISON: dict[str, Any] = {
             "not_held_back": None,
             "rows": None,
             "customers": None,
+            "customers_acted": None,
             "metrics": METRICS,
         }
         for name in ["active", "challenger"]
@@ -135,6 +136,7 @@ COMPARISON: dict[str, Any] = {
     "differences": INTERVALS,
     "on_all_rows": INTERVALS,
     "better": None,
+    "too_few_outcomes": None,
     "more_customers": None,
     "seconds": None,
 }

@@ -42,12 +42,12 @@ half_lives = ["{half_life}"]
 """
 
 
-def shopping(count: int = 1500, days: int = 60) -> list[dict[str, Any]]:
+def shopping(count: int = 1500, days: int = 60, customers: int = 40) -> list[dict[str, Any]]:
     draw = np.random.default_rng(8)
     return [
         {
-            "event_id": str(i), "customer_id": f"c{draw.integers(40)}", "event_type": "purchase",
-            "category_id": WORDS[min(draw.geometric(0.5), 4) - 1],
+            "event_id": str(i), "customer_id": f"c{draw.integers(customers)}",
+            "event_type": "purchase", "category_id": WORDS[min(draw.geometric(0.5), 4) - 1],
             "occurred_at": START + int(draw.integers(days * DAY)),
         }
         for i in range(count)

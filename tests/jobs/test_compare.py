@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from stream_scorer.cli import app
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.canary import in_canary
+from stream_scorer.core.evaluation.model_comparison import UNDECIDED, better_model
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import ConfigError, InputError, StoreUnavailable
@@ -158,14 +159,44 @@ def test_models_that_hardly_differ_need_more_customers(folder: Path) -> None:
     model(folder, "alike", 3.0001)
     settings = settings_of(folder, "canary")
     alike = settings.challenger.model_copy(update={"path": folder / "alike"})
-    found = compare(
-        settings.model_copy(update={"challenger": alike}), [folder / "e.avro"], Window(FROM, TO)
-    )
-    assert found.better == "undecided"
+    many = written(folder / "many.avro", shopping(3000, customers=100))
+    window = Window(FROM, TO, "7d")
+    found = compare(settings.model_copy(update={"challenger": alike}), many, window)
+    assert (found.better, found.too_few_outcomes) == ("undecided", False)
     assert found.more_customers is not None
     words = in_words(found)[0]
     assert words.startswith("no difference can be seen yet: log loss ")
     assert words.endswith(" more customers would show a difference of this size")
+
+
+@pytest.mark.parametrize(("customers", "mode"), [(29, "shadow"), (1, "shadow"), (60, "canary")])
+def test_few_customers_decide_nothing(folder: Path, customers: int, mode: str) -> None:
+    events = written(folder / "few.avro", shopping(1500, customers=customers))
+    found = compare(settings_of(folder, mode), events, Window(FROM, TO, "7d"))
+    assert better_model(found.differences.log_loss) != UNDECIDED, "the interval alone decides"
+    assert (found.better, found.too_few_outcomes, found.more_customers) == ("undecided", True, None)
+    fewest = min(model.customers for model in found.models.values())
+    assert fewest < 30
+    words = in_words(found)[0]
+    assert words.startswith("too few outcomes to say which is better: active ")
+    assert f"{fewest} customers, of whom {fewest} acted" in words
+
+
+def test_customers_who_do_nothing_decide_nothing(folder: Path) -> None:
+    # Of each customer one purchase long ago, but for nine who come again.
+    once = [
+        {**event, "customer_id": f"c{i}", "occurred_at": FROM}
+        for i, event in enumerate(shopping(100))
+    ]
+    again = [{**event, "occurred_at": FROM + 3 * DAY} for event in once[:9]]
+    (end,) = shopping(1)
+    ends = {**end, "customer_id": "somebody", "occurred_at": TO}
+    events = written(folder / "quiet.avro", [*once, *again, ends])
+    found = compare(settings_of(folder, "shadow"), events, Window(FROM + DAY, FROM + 2 * DAY, "1d"))
+    assert better_model(found.differences.log_loss) != UNDECIDED, "the interval alone decides"
+    active = found.models["active"]
+    assert (active.customers, active.customers_acted) == (100, 9)
+    assert (found.better, found.too_few_outcomes) == ("undecided", True)
 
 
 def test_without_another_model_there_is_nothing_to_compare(folder: Path) -> None:

@@ -26,14 +26,22 @@ KEYS = {"from_time": "from", "to_time": "to"}  # `from` is a word of Python's
 ACTIVE: Final = "active"
 CHALLENGER: Final = "challenger"
 UNDECIDED: Final = "undecided"
+# A bootstrap of few customers gives intervals that are too narrow. Of 95 % intervals of a mean,
+# normal or exponential, these held the true one: of 5 customers 84 and 80 %, of 10 90 and 87 %, of
+# 30 92 and 92 %, of 100 94 and 94 % (1,500 simulations each).
+LEAST_CUSTOMERS: Final = 30
+# Where nobody acts, whichever model is less hopeful has the lower loss for every customer, however
+# wrong it is about those who will. How many have to act is a convention.
+LEAST_ACTED: Final = 10
 
 
 @dataclass(frozen=True)
 class ComparedModel(Result):
     """One of the two models on the judged rows that it answers for.
 
-    rows, customers: how many these are. not_held_back: its training's labels reach into the scored
-    time, so its figures flatter.
+    rows, customers: how many these are. customers_acted: how many of the customers acted within a
+    horizon of theirs. not_held_back: its training's labels reach into the scored time, so its
+    figures flatter.
     """
 
     path: str
@@ -41,7 +49,13 @@ class ComparedModel(Result):
     not_held_back: bool
     rows: int
     customers: int
+    customers_acted: int
     metrics: QualityMetrics
+
+    @property
+    def too_few(self) -> bool:
+        """Whether its interval is not to be trusted."""
+        return self.customers < LEAST_CUSTOMERS or self.customers_acted < LEAST_ACTED
 
 
 @dataclass(frozen=True)
@@ -88,8 +102,10 @@ class ComparedModels(ComparisonScope):
     challenger minus active, with 95 % intervals. on_all_rows: with a canary the paired differences
     over all judged rows, which are narrower, but do not see what serving a model does to customers;
     None with a shadow, where differences are these. better: "active", "challenger" or "undecided",
-    by the interval of the log loss. more_customers: about how many more a difference of this size
-    needs in order to be seen; None where it is seen, or can't be estimated.
+    by the interval of the log loss. too_few_outcomes: one of the models has so few judged
+    customers, or so few who acted, that nothing is decided, whatever the interval. more_customers:
+    about how many more a difference of this size needs in order to be seen; None where it is seen,
+    or can't be estimated.
     """
 
     models: Mapping[str, ComparedModel]
@@ -97,6 +113,7 @@ class ComparedModels(ComparisonScope):
     differences: ModelComparison
     on_all_rows: ModelComparison | None
     better: str
+    too_few_outcomes: bool
     more_customers: int | None
     seconds: float
 
@@ -115,26 +132,31 @@ class ComparedModels(ComparisonScope):
         )  # fmt: skip
         paired = judged.canary is None
         differences = all_rows if paired else compare_unpaired(rows[CHALLENGER], rows[ACTIVE])
-        better = better_model(differences.log_loss)
         customers = len(np.unique(judged.active.customer))
+        models = {
+            name: ComparedModel(
+                *about[name],
+                len(of.acted),
+                len(np.unique(of.customer)),
+                len(np.unique(of.customer[of.acted.any(axis=1)])),
+                metrics.summary(of.scores, of.acted),
+            )
+            for name, of in rows.items()
+        }
+        too_few = any(model.too_few for model in models.values())
+        better = UNDECIDED if too_few else better_model(differences.log_loss)
+        more = None
+        if better == UNDECIDED and not too_few:
+            more = more_customers(differences.log_loss, customers)
         return cls(
             **vars(scope),
-            models={
-                name: ComparedModel(
-                    *about[name],
-                    len(of.acted),
-                    len(np.unique(of.customer)),
-                    metrics.summary(of.scores, of.acted),
-                )
-                for name, of in rows.items()
-            },
+            models=models,
             paired=paired,
             differences=differences,
             on_all_rows=None if paired else all_rows,
             better=better,
-            more_customers=(
-                more_customers(differences.log_loss, customers) if better == UNDECIDED else None
-            ),
+            too_few_outcomes=too_few,
+            more_customers=more,
             seconds=0.0,
         )
 
