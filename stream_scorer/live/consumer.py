@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -125,6 +126,10 @@ class Consumer:
         self._topic_had_id = False
         self._group_protocol = ""  # not known yet
         self.lookup = lookup_of(settings)
+        self._worker: ThreadPoolExecutor | None = None
+        if settings.batch.overlap:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+            self._closing.callback(self._worker.shutdown)
         # Closed in reverse order: the member leaves its group first.
         self._closing.callback(self.lookup.close)
         self._closing.callback(self.leave)
@@ -172,6 +177,7 @@ class Consumer:
         self._membership.callback(sink.close)
         self.sink = sink
         self.pipeline = self._pipeline(self.source, self.store, sink)
+        self._membership.callback(self.pipeline.drop)
 
     def partition_count(self) -> int:
         """How many partitions the input topic has. Raises BusUnavailable."""
@@ -238,7 +244,7 @@ class Consumer:
                 ahead=self.lookup.ahead,
             ),
             preparation=Preparation(settings.event_rules(), self.space, settings.memory()),
-            clock_ms=clock_ms, rates=settings.customer_rates(),
+            clock_ms=clock_ms, rates=settings.customer_rates(), worker=self._worker,
         )  # fmt: skip
 
     def __enter__(self) -> Consumer:
@@ -259,17 +265,18 @@ class _Rehearsal:
 
     event_type: str
 
-    def poll(self) -> RecordBatch:
+    def poll(self, *, ahead: bool = False) -> RecordBatch:
         event = {"event_id": "1", "customer_id": "1", "event_type": self.event_type,
                  "value": 1.0, "occurred_at": clock_ms()}  # fmt: skip
         (value,) = encode_events([event])
-        return RecordBatch(
+        batch = RecordBatch(
             [value], [b"1"], [("rehearsal", 0)], np.zeros(1, np.int32), np.zeros(1, np.int64),
             np.full(1, NO_TIMESTAMP, np.int64),
         )  # fmt: skip
+        return batch.take(np.zeros(0, np.int64)) if ahead else batch
 
-    def owned(self, records: RecordBatch) -> RecordBatch:
-        return records
+    def claims(self) -> dict[TopicPartition, int]:
+        return {("rehearsal", 0): 0}
 
     def committed(self) -> dict[TopicPartition, int]:
         return {}

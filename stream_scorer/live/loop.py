@@ -112,8 +112,10 @@ class Loop:
             try:
                 self._verify()
                 self._step()
-                for work in self._between:
-                    work()
+                # Where another batch is on its way already, after one of the next steps.
+                if self._consumer.pipeline.idle:
+                    for work in self._between:
+                        work()
                 # A step has succeeded, so the next failure waits briefly again.
                 self._delays = _retry_delays()
             except StoreRewound as rewound:
@@ -126,6 +128,7 @@ class Loop:
                 self._wait_for(error)
             if not self._stop.asked:
                 self._report()
+        self._finish()
 
     def _step(self) -> None:
         consumer = self._consumer
@@ -133,7 +136,16 @@ class Loop:
             consumer.claim()  # an emptied store has forgotten whose it is
             consumer.source.seek(self._read_again)
             self._read_again = {}
-        report = consumer.pipeline.step()
+        self._take(consumer.pipeline.step())
+
+    def _finish(self) -> None:
+        """Publish and commit the micro-batch that is folded already, where there is one."""
+        try:
+            self._take(self._consumer.pipeline.finish())
+        except Unavailable as error:
+            log.warning("%s; the next owner publishes the last micro-batch", error)
+
+    def _take(self, report: BatchReport) -> None:
         if not report.records:
             return
         self._metrics.observe(report)

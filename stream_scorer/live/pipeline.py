@@ -9,11 +9,25 @@ between any two lines the same events are read again; they are skipped, and thei
 scored again. What lies below the committed offset was published already: where it is read again,
 because the store lost writes, it is folded and nothing is published for it. `step` keeps its batch
 until everything is done, so that after `Unavailable` the same call goes on with the same batch.
+
+Under a backlog batches overlap: while a worker thread scores batch n, this thread polls, decodes
+and folds batch n+1; then it delivers and commits n while n+1 is scored. Only csr, score and encode
+run on the worker. They touch no server, so every call of Kafka and Redis, and every rebalance
+callback, stays on one thread. A crash finds records that are one batch further ahead of the
+committed offsets than without overlap, which is what a crash between save and commit leaves, too.
+Polling n+1 may take partitions of n away. So a batch holds the claims that the source had on its
+partitions when it was polled: where one of them has changed, by a rebalance or because the store
+lost writes, nothing of that partition is delivered or committed, and its next owner, or a later
+poll, reads it again. At most two batches are on their way, and they are delivered in their order.
 """
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -31,17 +45,27 @@ from stream_scorer.core.features.state import (
     take,
     topic_hash,
 )
+from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.store_fold import StoreFold
 
+# Then one batch ends with none behind it: model switches, refreshes and the like happen between
+# batches. Eight full ones take a few tenths of a second.
+MOST_IN_A_ROW = 8
+
 
 class Source(Protocol):
-    """Where records come from, and where it is committed that they are done: Kafka."""
+    """Where records come from, and where it is committed that they are done: Kafka.
 
-    def poll(self) -> RecordBatch: ...
-    def owned(self, records: RecordBatch) -> RecordBatch: ...
+    `poll` ahead gives a complete batch that is there already, or none, and does not wait. `claims`
+    gives each partition that is read a number; another one each time that it is read from an
+    offset that does not follow the last record.
+    """
+
+    def poll(self, *, ahead: bool = False) -> RecordBatch: ...
+    def claims(self) -> Mapping[TopicPartition, int]: ...
     def committed(self) -> Mapping[TopicPartition, int]: ...
     def commit(self, next_offsets: dict[TopicPartition, int]) -> None: ...
     def leader_epochs(
@@ -61,8 +85,30 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+@dataclass(eq=False)
+class _Batch:
+    """A micro-batch on its way; `applied`, `too_old` and `refused_writes` are of all attempts.
+
+    claims: the source's on its partitions when it was polled, which took `poll_seconds`. commits:
+    the offsets to commit. scored: keys and values of the output records, None until it is folded.
+    """
+
+    records: RecordBatch
+    claims: dict[TopicPartition, int]
+    poll_seconds: float
+    report: BatchReport = field(default_factory=BatchReport)
+    commits: dict[TopicPartition, int] = field(default_factory=dict)
+    scored: Future[tuple[list[bytes], list[bytes]]] | None = None
+    applied: int = 0
+    too_old: int = 0
+    refused_writes: int = 0
+
+
 class Pipeline:
-    """One micro-batch at a time through the whole path. Not thread-safe; one owner."""
+    """Micro-batches through the whole path, in their order. Not thread-safe; one owner.
+
+    worker: one thread, which scores a batch while the next is folded; None: no batches overlap.
+    """
 
     def __init__(
         self,
@@ -75,40 +121,120 @@ class Pipeline:
         preparation: Preparation,
         clock_ms: Callable[[], int],
         rates: CustomerRates | None = None,
+        worker: Executor | None = None,
     ) -> None:
         self._source, self._store, self._scoring, self._sink = source, store, scoring, sink
         self._decoder, self._preparation, self._clock_ms = decoder, preparation, clock_ms
         self._fold = StoreFold(store, preparation.space, rates=rates)
-        self._unfinished: RecordBatch | None = None
+        self._worker = worker
+        self._batches: deque[_Batch] = deque()
+        self._in_a_row = 0
+        # What the batch behind the first one failed with; raised once the first one is done.
+        self._failure: StreamScorerError | None = None
 
     @property
     def idle(self) -> bool:
         """Whether all that was polled is published and its offsets passed to the source."""
-        return self._unfinished is None
+        return not self._batches and self._failure is None
 
     def step(self) -> BatchReport:
         """Take one micro-batch to the end. Raises Unavailable (call again), StoreRewound, Halt."""
-        report = BatchReport()
-        with report.stage("poll"):
-            if self._unfinished is None:
-                records = self._source.poll()
-            else:
-                # Between two attempts the group may have taken partitions away; their new owner has
-                # them.
-                records = self._source.owned(self._unfinished)
-        self._unfinished = records if len(records) else None
-        if self._unfinished is None:
-            self._fold.applied = self._fold.too_old = 0
-            return report
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        batch = self._first()
+        if batch is None:
+            return BatchReport()
+        if batch.scored is None:
+            self._begin(batch)
+        self._begin_next()
+        return self._end(batch)
+
+    def finish(self) -> BatchReport:
+        """Take what is folded already to its end, and poll nothing. Raises as `step`."""
+        if self._batches and self._batches[0].scored is not None:
+            return self._end(self._batches[0])
+        return BatchReport()
+
+    def drop(self) -> None:
+        """Give up what is on its way, and wait until nothing is being scored."""
+        self._begin_again()
+        self._batches.clear()
+        self._failure = None
+
+    def _first(self) -> _Batch | None:
+        """The batch to go on with, without records of partitions that went away meanwhile."""
+        while self._batches:
+            batch = self._batches[0]
+            if not self._is_ours(batch):
+                self._begin_again()
+                self._leave_out(batch)
+            if len(batch.records):
+                return batch
+            self._batches.popleft()
+        return self._polled(ahead=False)
+
+    def _polled(self, *, ahead: bool) -> _Batch | None:
+        began = time.perf_counter()
+        records = self._source.poll(ahead=ahead)
+        if not len(records):
+            return None
+        claims = self._source.claims()
+        mine = {tp: claims[tp] for tp in records.next_offsets()}
+        batch = _Batch(records, mine, time.perf_counter() - began)
+        self._batches.append(batch)
+        return batch
+
+    def _begin_next(self) -> None:
+        """Poll and fold the batch behind the first one, where a complete one is there already."""
+        # A challenger is compared on what was scored last, so with one no batches overlap.
+        if self._worker is None or self._scoring.challenger is not None or len(self._batches) > 1:
+            return
+        self._in_a_row = (self._in_a_row + 1) % MOST_IN_A_ROW
+        if not self._in_a_row:
+            return
+        try:
+            batch = self._polled(ahead=True)
+            if batch is not None:
+                self._begin(batch)
+        except StreamScorerError as error:
+            self._failure = error
+
+    def _is_ours(self, batch: _Batch) -> bool:
+        claims = self._source.claims()
+        return all(claims.get(tp) == claim for tp, claim in batch.claims.items())
+
+    def _leave_out(self, batch: _Batch) -> None:
+        """Forget the records of partitions that are not read as when the batch was polled."""
+        claims = self._source.claims()
+        batch.claims = {tp: n for tp, n in batch.claims.items() if claims.get(tp) == n}
+        keep = np.array([tp in batch.claims for tp in batch.records.partitions], np.bool_)
+        rows = np.flatnonzero(keep[batch.records.partition_index])
+        batch.records = batch.records.take(rows)
+
+    def _begin_again(self) -> None:
+        """Fold and score again what is on its way: what the store has already is skipped."""
+        for batch in self._batches:
+            if batch.scored is not None:
+                batch.scored.exception()  # waits: the engine may be used elsewhere afterwards
+                batch.scored = None
+
+    def _begin(self, batch: _Batch) -> None:
+        """Decode, fold and save a batch, and let it be scored."""
+        records, report = batch.records, BatchReport(seconds={"poll": batch.poll_seconds})
+        batch.report = report
         report.records, report.next_offsets = len(records), records.next_offsets()
-        published = self._source.committed()
+        published = dict(self._source.committed())
         with report.stage("decode"):
-            batch = DecodedBatch(*self._decoder.decode(records), records)
-            prepared = self._preparation.prepare(batch, self._clock_ms())
+            decoded = DecodedBatch(*self._decoder.decode(records), records)
+            prepared = self._preparation.prepare(decoded, self._clock_ms())
             report.dead_letters = _unpublished(prepared.dead_letters, published)
-            report.foreign_keys = foreign_keys(batch.events, records.keys)
+            report.foreign_keys = foreign_keys(decoded.events, records.keys)
             report.ignored = prepared.ignored
-        states = self._fold.fold(prepared, report)
+        try:
+            states = self._fold.fold(prepared, report)
+        finally:
+            self._take_counts(batch)
         report.split_customers = split_customers(states)
         rows = _reached(states, report.next_offsets) & _is_new(prepared, published)
         states = take(states, np.flatnonzero(rows))
@@ -116,34 +242,58 @@ class Pipeline:
             # After all records: the watermark promises that everything before it is stored.
             epochs = self._source.leader_epochs(report.next_offsets)
             self._store.advance(report.next_offsets, epochs)
-        # As of each customer's own newest event, not of now, so a replay publishes the same bits.
-        keys, values = self._scoring.records(
-            states, states.arrays.newest_ms, records.partitions, report
-        )
+        report.customers = report.propensities = len(states)
         # Never back: after a crash what lies between would be published once more.
-        commits = {tp: max(o, published.get(tp, 0)) for tp, o in report.next_offsets.items()}
-        with report.stage("publish"):
-            self._sink.deliver(keys, values, report.dead_letters, commits)
-        with report.stage("commit"):
-            # After the confirmation, or a crash between the two would lose propensities. With
-            # exactly_once the transaction of `deliver` has committed already, and this does
-            # nothing.
-            self._source.commit(commits)
+        batch.commits = {tp: max(o, published.get(tp, 0)) for tp, o in report.next_offsets.items()}
+        # As of each customer's own newest event, not of now, so a replay publishes the same bits.
+        job = (states, states.arrays.newest_ms, records.partitions, report)
+        if self._worker is not None:
+            batch.scored = self._worker.submit(self._scoring.records, *job)
+        else:
+            batch.scored = Future()
+            batch.scored.set_result(self._scoring.records(*job))
+
+    def _end(self, batch: _Batch) -> BatchReport:
+        """Deliver and commit the first batch; an empty report where partitions of it went away
+        since it was polled: then the next step does what is left of it again."""
+        assert batch.scored is not None
+        report = batch.report
+        keys, values = batch.scored.result()
+        if not self._is_ours(batch):
+            self._begin_again()
+            return BatchReport()
+        try:
+            with report.stage("publish"):
+                self._sink.deliver(keys, values, report.dead_letters, batch.commits)
+            with report.stage("commit"):
+                # After the confirmation, or a crash between the two would lose propensities. With
+                # exactly_once the transaction of `deliver` has committed already, and this does
+                # nothing.
+                self._source.commit(batch.commits)
+        except StreamScorerError:
+            self._begin_again()
+            raise
         # Nobody waits for a challenger in the shadow.
         self._scoring.compare(report)
-        report.customers, report.propensities = len(states), len(values)
-        self._count_all_attempts(report)
-        self._unfinished = None
+        self._count_all_attempts(batch)
+        self._batches.popleft()
         return report
 
-    def _count_all_attempts(self, report: BatchReport) -> None:
+    def _take_counts(self, batch: _Batch) -> None:
+        fold = self._fold
+        batch.applied += fold.applied
+        batch.too_old += fold.too_old
+        batch.refused_writes += fold.refused_writes
+        fold.applied = fold.too_old = fold.refused_writes = 0
+
+    def _count_all_attempts(self, batch: _Batch) -> None:
         """What an earlier attempt applied, or found too old, was skipped by this one, and is no
         duplicate."""
-        before = self._fold.applied - report.applied + self._fold.too_old - report.too_old
+        report = batch.report
+        before = batch.applied - report.applied + batch.too_old - report.too_old
         report.duplicates -= min(before, report.duplicates)
-        report.applied, self._fold.applied = self._fold.applied, 0
-        report.too_old, self._fold.too_old = self._fold.too_old, 0
-        report.refused_writes, self._fold.refused_writes = self._fold.refused_writes, 0
+        report.applied, report.too_old = batch.applied, batch.too_old
+        report.refused_writes = batch.refused_writes
 
 
 def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) -> Bool:

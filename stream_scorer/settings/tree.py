@@ -131,6 +131,7 @@ class BatchSettings(Section):
     # librdkafka hands out at most a million messages at once.
     max_events: Annotated[int, Field(gt=0, le=1_000_000)] = 5_000
     max_age_ms: Annotated[int, Field(gt=0, le=10_000)] = 100
+    overlap: bool = True
 
 
 class PublishSettings(Section):

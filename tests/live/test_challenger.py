@@ -29,7 +29,7 @@ from stream_scorer.model import artefact, network
 from stream_scorer.model.engines.engine import Engine, EngineName, open_engine
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import ChallengerSettings, Settings
-from tests.live.test_pipeline import CATEGORIES, NOW_MS, RULES, SPACE, Log, batch, event
+from tests.live.pipeline_parts import CATEGORIES, NOW_MS, RULES, SPACE, Log, batch, event
 
 RULE = LabelRule("category_id", (("purchase",),), 1)
 CUSTOMERS = [f"customer {i}" for i in range(60)]

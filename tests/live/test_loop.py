@@ -26,7 +26,7 @@ def test_lost_order_is_logged_though_the_consumer_stops_before_its_next_report(
         return reports.pop(0)
 
     consumer: Any = SimpleNamespace(
-        pipeline=SimpleNamespace(step=step),
+        pipeline=SimpleNamespace(step=step, finish=BatchReport, idle=True),
         source=SimpleNamespace(lag=dict),
         evictions=SimpleNamespace(evicted=int),
         space=SimpleNamespace(vocabularies={}),

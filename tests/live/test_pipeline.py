@@ -2,126 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
-from stream_scorer.core.avro.propensity_encoder import (
-    PublishedPropensities,
-    decode_propensities,
-)
-from stream_scorer.core.events.batch import DeadLetter, Reason, RecordBatch
-from stream_scorer.core.events.validation import EventRules
-from stream_scorer.core.features.preparation import Preparation
-from stream_scorer.core.features.space import Feature, FeatureSpace
-from stream_scorer.core.features.state_codec import pack
-from stream_scorer.core.labels.labels import LabelRule
-from stream_scorer.core.propensities import PublishPolicy
+from stream_scorer.core.events.batch import Reason, RecordBatch
 from stream_scorer.errors import BusUnavailable, StoreUnavailable
 from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.live.pipeline import Pipeline
-from stream_scorer.live.scoring import Scoring
-from stream_scorer.model import artefact, network
-from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
-from stream_scorer.model.spec import Layout, NetworkSpec
-
-NOW_MS = 1_700_000_000_000
-CATEGORIES = ("soup", "bread", "milk", "tea")
-SPACE = FeatureSpace.compile(
-    [
-        Feature("bought", by=("category_id",), half_lives=("2d", "14d")),
-        Feature("total", half_lives=("7d",)),
-    ],
-    {"category_id": CATEGORIES},
+from tests.live.pipeline_parts import (
+    CATEGORIES,
+    NOW_MS,
+    SPACE,
+    Log,
+    NotedStore,
+    batch,
+    event,
+    pipeline,
+    records_of,
 )
-RULES = EventRules(frozenset({"view", "purchase"}), frozenset(CATEGORIES), True, 60_000, 10)
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
-    """A model of random parameters."""
-    path: Path = tmp_path_factory.mktemp("model") / "m"
-    rule, spec = LabelRule("category_id", (("purchase",),), 1), NetworkSpec((4,), 0.0, True, (3,))
-    index = np.arange(len(CATEGORIES))
-    layout, draw = Layout.of(SPACE, rule, index), np.random.default_rng(1)
-    parameters = {
-        name: draw.normal(0, 0.5, shape).astype(np.float32)
-        for name, shape in layout.shapes(spec).items()
-    }
-    symbol = network.inference_symbol(layout, spec).tojson()
-    artefact.save(TrainedModel(SPACE, rule, index, spec, parameters, symbol), path)
-    return NativeEngine(artefact.load(path, SPACE.fingerprint))
-
-
-def event(customer: str, category: str | None = "soup", **fields: Any) -> dict[str, Any]:
-    at = fields.pop("at", NOW_MS - 1000)
-    return {"event_id": "e", "customer_id": customer, "event_type": "purchase",
-            "category_id": category, "occurred_at": at, **fields}  # fmt: skip
-
-
-def batch(values: Sequence[bytes | None], first_offset: int = 0, partition: int = 0) -> RecordBatch:
-    n = len(values)
-    return RecordBatch(
-        list(values), [b"key"] * n, [("events", partition)], np.zeros(n, np.int32),
-        np.arange(first_offset, first_offset + n), np.full(n, NOW_MS),
-    )  # fmt: skip
-
-
-class Log:
-    """A source of given batches and a sink in one: what was delivered and committed, in order."""
-
-    def __init__(self, *batches: RecordBatch) -> None:
-        self._batches: Iterator[RecordBatch] = iter(batches)
-        self.story: list[str] = []
-        self.values: list[bytes] = []
-        self.dead_letters: list[DeadLetter] = []
-        self.failures: list[Exception] = []
-        self.lost: set[int] = set()
-        self.offsets: dict[tuple[str, int], int] = {}
-
-    def poll(self) -> RecordBatch:
-        return next(self._batches, batch([]))
-
-    def owned(self, records: RecordBatch) -> RecordBatch:
-        return batch([]) if records.partitions[0][1] in self.lost else records
-
-    def committed(self) -> dict[tuple[str, int], int]:
-        return self.offsets
-
-    def commit(self, next_offsets: dict[tuple[str, int], int]) -> None:
-        self.story.append(f"commit {next_offsets['events', 0]}")
-
-    def leader_epochs(self, next_offsets: Any) -> dict[tuple[str, int], int]:
-        return dict.fromkeys(next_offsets, 3)
-
-    def deliver(self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any) -> None:
-        if self.failures:
-            raise self.failures.pop()
-        self.story.append(f"deliver {len(values)}")
-        self.values += values
-        self.dead_letters += dead_letters
-
-    @property
-    def published(self) -> PublishedPropensities:
-        return decode_propensities(self.values)
-
-
-def pipeline(log: Log, store: Any, engine: NativeEngine, mode: Any = "all") -> Pipeline:
-    return Pipeline(
-        log, store, Scoring(engine, SPACE, PublishPolicy(mode, top_k=2), lambda: NOW_MS), log,
-        decoder=Decoder(lambda _key: None, max_record_bytes=1000),
-        preparation=Preparation(RULES, SPACE), clock_ms=lambda: NOW_MS,
-    )  # fmt: skip
-
-
-def records_of(store: MemoryStore) -> list[bytes]:
-    return [r for states in store.scan() for r in pack(states, SPACE.fingerprint)]
 
 
 def test_a_customer_with_several_events_in_a_batch_is_scored_once(engine: NativeEngine) -> None:
@@ -170,22 +71,6 @@ def test_offsets_are_committed_only_after_delivery(engine: NativeEngine) -> None
     assert records_of(store) == saved
 
 
-class NotedStore(MemoryStore):
-    """Writes into the story of its log what it was asked to write, in order."""
-
-    def __init__(self, story: list[str]) -> None:
-        super().__init__(SPACE.fingerprint)
-        self._story = story
-
-    def save(self, states: Any, rows: Any, made_from: Any = None) -> Any:
-        self._story.append(f"save {len(rows)}")
-        return super().save(states, rows, made_from)
-
-    def advance(self, next_offsets: Any, epochs: Any = None) -> None:
-        self._story.append(f"advance {next_offsets['events', 0]}")
-        super().advance(next_offsets, epochs)
-
-
 def test_the_watermark_moves_after_its_records_and_offsets_come_last(engine: NativeEngine) -> None:
     log = Log(batch(encode_events([event("ann"), event("bob")])))
     pipeline(log, NotedStore(log.story), engine).step()
@@ -229,7 +114,7 @@ def test_a_partition_that_left_meanwhile_is_not_finished(engine: NativeEngine) -
     line = pipeline(log, MemoryStore(SPACE.fingerprint), engine)
     with pytest.raises(BusUnavailable):
         line.step()
-    log.lost = {0}
+    log.claimed = {1: 0}
     assert line.step().records == 0
     assert log.story == []
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,22 @@ class InlineThread:
         return self._alive
 
 
+class InlineExecutor:
+    """In place of the thread that scores, which calls no client: what it computes is there at once,
+    and is handed out when the product asks for it."""
+
+    def __init__(self, _threads: int, **_options: Any) -> None:
+        """Nothing is started."""
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
+
+    def shutdown(self) -> None:
+        """Nothing is running."""
+
+
 class SimulatedAdmin:
     """In place of KafkaAdmin: the topics never change, and the group is of one namespace."""
 
@@ -103,6 +120,7 @@ def installed(world: World) -> Iterator[None]:
 
     put(kafka_consumer, "Consumer", lambda config, **_o: SimulatedConsumer(world, config))
     put(kafka_producer, "Producer", lambda config, logger: SimulatedProducer(world, config, logger))
+    put(live_consumer, "ThreadPoolExecutor", InlineExecutor)
     put(live_consumer, "KafkaAdmin", lambda *_a, **_o: SimulatedAdmin(world))
     put(redis.Redis, "from_url", lambda *_a, **_o: world.redis_client())
     put(redis_store, "RECORDS_PER_SCRIPT", RECORDS_PER_SCRIPT)

@@ -85,14 +85,16 @@ def plan_of(seed: int) -> Plan:
         for _ in range(draw.randint(1, MOST_FAULTS))
     ]
     events, split = draw.randint(6, 30), draw.random() < 0.2
-    # Where customers are split, members take turns at one customer, in small steps.
+    # Where customers are split, members take turns at one customer, in small steps. Small batches
+    # also overlap more often.
+    small = split or draw.random() < 0.4
     return Plan(
         seed,
         members=draw.choice([2, 2, 3] if split else [1, 2, 2, 3]),
         partitions=draw.choice([2, 3, 6, 7] if split else [1, 2, 2, 3]),
         customers=1 if split else draw.randint(2, 6),
         events=events,
-        micro_batch=draw.randint(1, 3) if split else MOST_MICRO_BATCH,
+        micro_batch=draw.randint(1, 3) if small else MOST_MICRO_BATCH,
         split=split,
         backlog=draw.choice([0, 0, events // 2, events]),
         delivery=draw.choice(["at_least_once", "exactly_once", "exactly_once"]),

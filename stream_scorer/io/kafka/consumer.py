@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,6 +93,8 @@ class KafkaSource:
         self._max_events, self._max_age_seconds = max_events, max_age_ms / 1000
         self._in_transaction = in_transaction
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
+        self._claims: dict[TopicPartition, int] = {}  # see `claims`
+        self._starts_made = count()
         self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
         self._lookup: StartLookup | None = None  # of some of them
         self._next_lookup = 0.0
@@ -101,7 +104,9 @@ class KafkaSource:
         self._publishes_from: dict[TopicPartition, int] = {}
         self._offsets = GroupOffsets(owner, partner)
         self._lag = Lag()
-        self._held: list[Message] = []  # received by `wait`, which must poll to stay in the group
+        # Received and not handed out yet: by `wait`, which must poll to stay in the group, by a
+        # `poll` ahead, which hands out complete batches only, or by one that failed.
+        self._held: list[Message] = []
         by_epoch = properties.get("group.protocol") == CONSUMER
         self._membership = Membership(by_epoch=by_epoch)
         rights = Rights(
@@ -126,36 +131,34 @@ class KafkaSource:
                 on_lost=self._on_lost,
             )
 
-    def poll(self) -> RecordBatch:
+    def poll(self, *, ahead: bool = False) -> RecordBatch:
         """Up to max_events records, or what came within max_age_ms; may be empty.
 
+        ahead: max_events records if they were received already, otherwise none; does not wait.
         Records of partitions that went away meanwhile are left out. Raises BusUnavailable,
         StoreUnavailable (call again), HistoryGone, Halt.
         """
         self.join()
         self._offsets.raise_failure()
+        # Before partitions are begun anew: what was received before may not follow their start.
+        self._held = self._still_read(self._held)
         self._start_pending()
-        held, self._held = self._held, []
-        messages = held + self._consume(self._max_events - len(held), self._max_age_seconds)
+        seconds = 0.0 if ahead else self._max_age_seconds
+        self._held += self._consume(self._max_events - len(self._held), seconds)
         self._errors.raise_failure()
         # What a rebalance refused, or what came while another commit was on its way; with the next
         # event it might wait for hours, and all that time the group would seem to lag, and a
         # successor would read it again.
         self._commit_waiting()
+        if ahead and len(self._held) < self._max_events:
+            return self._batch([])
+        messages, self._held = self._held, []
         return self._batch(messages)
 
-    def owned(self, records: RecordBatch) -> RecordBatch:
-        """Of the batch that `poll` gave last, the records whose partitions are still read here."""
-        mine = {
-            tp
-            for tp, following in records.next_offsets().items()
-            if self._next.get(tp) == following
-        }
-        keep = np.array([tp in mine for tp in records.partitions], np.bool_)
-        rows = keep[records.partition_index] if len(records) else np.zeros(0, np.bool_)
-        if rows.all():
-            return records
-        return records.take(np.flatnonzero(rows))
+    def claims(self) -> Mapping[TopicPartition, int]:
+        """A number for each partition that is read: another one each time that its records do not
+        follow those before, since it was away or was sought to another offset."""
+        return {tp: self._claims[tp] for tp in self._next}
 
     def committed(self) -> Mapping[TopicPartition, int]:
         """For each partition that is read the offset below which all is published: committed, or
@@ -216,7 +219,10 @@ class KafkaSource:
             self._held += self._consume(1, min(left, WAIT_SLICE_SECONDS))
         still = [p for p in assigned if (p.topic, p.partition) in self._next]
         ask("resuming", self._consumer.resume, still)
-        self._held = [m for m in self._held if partition_of(m) in self._next]
+        self._held = self._still_read(self._held)
+
+    def _still_read(self, messages: list[Message]) -> list[Message]:
+        return [m for m in messages if partition_of(m) in self._next]
 
     def lag(self) -> dict[TopicPartition, int]:
         """For each partition read from, how many records the log holds beyond the last one read."""
@@ -369,6 +375,7 @@ class KafkaSource:
             self._pending |= starts.keys()
             raise
         self._next |= starts
+        self._claims |= {tp: next(self._starts_made) for tp in starts}
         self._lag.begin_anew(starts)
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import OFFSET_INVALID, Consumer, Producer
+from confluent_kafka import OFFSET_INVALID, Consumer, Message, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
@@ -115,7 +116,7 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
         topic: str, *, values: int = 10, committed: int | None = None, mark: int | None = None,
         value_bytes: int = 1, failures: int = 0, epoch: int = -1,
         mark_epoch: int | None = None, in_transaction: Starts | None = None,
-        partner: Owner = NOBODY,
+        partner: Owner = NOBODY, max_events: int = 1000,
     ) -> None:  # fmt: skip
         for _ in range(values):
             producer.produce(topic, value=b"v" * value_bytes, key=b"k", partition=0)
@@ -132,7 +133,7 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
             marks.epochs = {(topic, 0): (mark, mark_epoch)}
         properties = {"bootstrap.servers": mock_kafka, "group.id": topic}
         source = KafkaSource(
-            properties, topic, marks, max_events=1000, max_age_ms=100,
+            properties, topic, marks, max_events=max_events, max_age_ms=100,
             in_transaction=in_transaction, owner=MINE, partner=lambda: partner,
         )  # fmt: skip
         source.join()
@@ -147,18 +148,12 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("emptied-store-gone", values=12, value_bytes=900_000, committed=12)
     start("recreated", committed=50, mark=50)
     start("store-away", failures=1)
-    start("commit")
-    start("commit-later")
+    for topic in ("commit", "commit-later", "seek", "wait", "lost", "forgotten", "start-forgotten",
+                  "start-later", "metadata", "held", "consume-fails"):  # fmt: skip
+        start(topic)
     start("transactional", in_transaction=Starts())
-    start("seek")
     start("seek-gone", values=12, value_bytes=900_000)
-    start("wait")
-    start("lost")
-    start("forgotten")
-    start("start-forgotten")
-    start("start-later")
-    start("metadata")
-    start("held")
+    start("ahead", values=4, max_events=6)
     start("same-log", committed=7, mark=7, epoch=0)
     start("another-log", committed=7, mark=7, mark_epoch=5)  # the mock cluster's only epoch is 0
     start("another-log-below", committed=2, mark=7, mark_epoch=5)
@@ -312,7 +307,11 @@ def test_source_of_a_transactional_sink_commits_only_a_start_and_that_in_a_trans
 def test_seek_reads_again_and_ignores_partitions_of_others(scenarios: dict[str, Scenario]) -> None:
     scenario = scenarios["seek"]
     scenario.read(10)
+    before = scenario.source.claims()
     scenario.source.seek({("seek", 0): 4, ("seek", 99): 0})
+    after = scenario.source.claims()
+    assert before.keys() == after.keys()
+    assert [tp for tp, claim in before.items() if after[tp] != claim] == [("seek", 0)]
     assert scenario.first_batch().offsets.tolist() == [4, 5, 6, 7, 8, 9]
 
 
@@ -354,11 +353,11 @@ def test_an_evicted_member_commits_nothing_until_its_rebalance_is_handled(
 def test_lost_partition_is_neither_kept_nor_committed(scenarios: dict[str, Scenario]) -> None:
     scenario = scenarios["lost"]
     batch = scenario.read(10)
-    assert scenario.source.owned(batch) is batch
+    assert ("lost", 0) in scenario.source.claims()
     # What librdkafka calls when another member has the partitions already.
     lost = [KafkaPartition("lost", p) for p in range(4)]
     scenario.source._on_lost(scenario.source._consumer, lost)
-    assert len(scenario.source.owned(batch)) == 0
+    assert scenario.source.claims() == {}
     scenario.source.commit(batch.next_offsets())
     assert scenario.committed() == 0
     assert scenario.marks.begun == {}
@@ -385,13 +384,16 @@ def test_member_that_was_forgotten_gives_up_its_partitions_and_starts_them_anew(
     scenarios: dict[str, Scenario],
 ) -> None:
     scenario = scenarios["forgotten"]
-    batch = scenario.read(10)
+    batch, claims = scenario.read(10), scenario.source.claims()
     # What librdkafka calls when the same partitions come back without having been revoked.
     scenario.source._on_assign(Renamed(scenario.source._consumer, "another"), [])  # type: ignore[arg-type]
-    assert len(scenario.source.owned(batch)) == 0
+    assert scenario.source.claims() == {}
     scenario.source.commit(batch.next_offsets())
     assert scenario.committed() == 0
     assert scenario.first_batch().offsets.tolist()[0] == 0
+    # What was polled before is told apart from what is polled from now on.
+    assert scenario.source.claims().keys() == claims.keys()
+    assert not scenario.source.claims().items() & claims.items()
 
 
 def test_start_that_waits_to_be_committed_is_dropped_where_the_group_had_forgotten_the_member(
@@ -446,6 +448,52 @@ def test_a_partition_of_the_other_namespace_of_a_roll_out_is_taken_over_at_its_c
     assert scenario.committed_as() == (offset, MINE)
 
 
+def test_poll_ahead_gives_a_complete_batch_or_none_and_keeps_what_came(
+    scenarios: dict[str, Scenario],
+) -> None:
+    scenario = scenarios["ahead"]
+    for _ in range(MOST_POLLS):
+        assert len(scenario.source.poll(ahead=True)) == 0
+        if len(scenario.source._held) == 4:
+            break
+        time.sleep(0.1)
+    assert scenario.source.handed_out()["ahead", 0] == 0
+    scenario.produce(b"a", b"b", b"c")
+    for _ in range(MOST_POLLS):
+        if len(batch := scenario.source.poll(ahead=True)):
+            break
+        time.sleep(0.1)
+    assert batch.offsets.tolist() == [0, 1, 2, 3, 4, 5]
+    assert scenario.first_batch().offsets.tolist() == [6]
+
+
+def test_what_came_before_a_call_of_the_client_failed_is_not_lost(
+    scenarios: dict[str, Scenario], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = scenarios["consume-fails"]
+    source, failures = scenario.source, [BusUnavailable("no broker"), None]
+    while not source._held:  # a complete batch is a thousand records
+        source.poll(ahead=True)
+    held = len(source._held)
+    consume = source._consume
+
+    def fails_once(most: int, seconds: float) -> list[Message]:
+        failure = failures.pop() if failures else None
+        if failure is not None:
+            raise failure
+        return consume(most, seconds)
+
+    monkeypatch.setattr(source, "_consume", fails_once)
+    # What a rebalance callback failed with comes with the records of the same call.
+    source._errors.keep(BusUnavailable("no coordinator"))
+    for _ in range(2):
+        with pytest.raises(BusUnavailable):
+            source.poll()
+    assert len(source._held) >= held
+    assert scenario.read(10).offsets.tolist()[-1] == 9
+    assert source.handed_out()["consume-fails", 0] == 10
+
+
 def test_seek_drops_what_was_held_while_waiting(scenarios: dict[str, Scenario]) -> None:
     source = scenarios["held"].source
     assert scenarios["held"].first_batch().offsets.tolist()[0] == 0
@@ -457,12 +505,3 @@ def test_seek_drops_what_was_held_while_waiting(scenarios: dict[str, Scenario]) 
     while len(offsets) < 12:
         offsets += scenarios["held"].first_batch().offsets.tolist()
     assert offsets == list(range(12))
-
-
-def test_owned_keeps_the_records_of_partitions_still_held(scenarios: dict[str, Scenario]) -> None:
-    source = scenarios["commit"].source
-    batch = RecordBatch(
-        [b"mine", b"theirs"], [None, None], [("commit", 0), ("other", 0)],
-        np.array([0, 1], np.int32), np.array([9, 9], np.int64), np.array([1, 1], np.int64),
-    )  # fmt: skip
-    assert source.owned(batch).values == [b"mine"]
