@@ -63,7 +63,7 @@ class Metrics:
         )
         self.stages = Histogram(
             "stream_scorer_stage_seconds",
-            "Time that each stage of a micro-batch took",
+            "Time that each stage of a micro-batch took; stages of two batches may overlap",
             ["stage"],
             buckets=SECONDS,
             registry=r,
