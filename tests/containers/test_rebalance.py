@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from harness.member import wait_until
+from harness.member import Member, wait_until
 from harness.rig import Rig
 
 pytestmark = [
@@ -46,6 +46,50 @@ def test_members_join_and_leave_under_load(make_rig: MakeRig, protocol: str) -> 
     rig.caught_up()
     print(f"{protocol}: {rebalances(rig)} assignments")
     rig.finish().assert_clean()
+
+
+def test_members_go_over_to_the_other_protocol_and_back_without_a_loss_or_a_repeat(
+    make_rig: MakeRig,
+) -> None:
+    """One after the other. The brokers take in no member of the new protocol while one of the
+    classic protocol is there; on the way back they serve both."""
+    classic, consumer = ({"group_protocol": name} for name in ("classic", "consumer"))
+    rig = make_rig(seed=6, settings={"kafka": {"delivery": "exactly_once", **classic}})
+    rig.under_load()
+    first, last = rig.members
+
+    stop(first)
+    new = rig.member(kafka=consumer).start()
+    new.wait_for_log("while the group has members of the classic one")
+    rig.more_is_done()  # by the member that is left
+    assert protocol_of(rig) == "classic"
+    stop(last)
+    new.reading()
+    other = rig.member(kafka=consumer).start()
+    other.reading()
+    rig.more_is_done()
+    assert protocol_of(rig) == "consumer"
+
+    for member in (new, other):
+        stop(member)
+        rig.member(kafka=classic).start().reading()
+        rig.more_is_done()
+    assert protocol_of(rig) == "classic"
+    rig.stop_feeding()
+    verdict = rig.finish()
+    verdict.assert_clean()
+    assert verdict.repeats == 0
+
+
+def stop(member: Member) -> None:
+    member.ask_to_stop()
+    assert member.ended() == 0
+
+
+def protocol_of(rig: Rig) -> str:
+    """What the brokers say of the group."""
+    found = rig.kafka.admin.describe_consumer_groups([rig.name])[rig.name].result(30)
+    return str(found.type.name).lower()
 
 
 SUSPENDED = [

@@ -19,6 +19,14 @@ NO_CONSUMER_PROTOCOL = (
     'set kafka.group_protocol to "classic": the brokers do not have the other one, or it is '
     "switched off there (group.version)"
 )
+CLASSIC_MEMBERS = (
+    'the brokers refuse members of the protocol "consumer" while the group has members of the '
+    "classic one; this one joins when the last of those has stopped, or at once where "
+    'kafka.group_protocol is "classic"'
+)
+# The heartbeat's answer where a classic group with members can't be turned into one of the protocol
+# "consumer": its members' data for cooperative-sticky would be lost.
+_NOT_TURNED = KafkaError(KafkaError.GROUP_ID_NOT_FOUND).str()
 _UNSUPPORTED = [
     KafkaError(code).str()
     for code in (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
@@ -45,6 +53,8 @@ class ConsumerErrors:
         failure = translate_error(error, "consuming", self.rights)
         if any(text in error.str() for text in _UNSUPPORTED):
             failure = Halt(str(failure), NO_CONSUMER_PROTOCOL)
+        elif isinstance(failure, ClientLost) and _NOT_TURNED in error.str():
+            failure = ClientLost(f"{failure}: {CLASSIC_MEMBERS}")
         if isinstance(failure, Halt | ClientLost):
             self._failure = failure
         else:

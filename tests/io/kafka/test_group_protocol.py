@@ -53,3 +53,13 @@ def test_brokers_without_the_protocol_stop_the_consumer_with_the_remedy() -> Non
     errors.on_client_error(KafkaError(KafkaError._UNSUPPORTED_FEATURE))
     with pytest.raises(Halt, match=r'set kafka\.group_protocol to "classic"'):
         errors.raise_failure()
+
+
+def test_group_that_still_has_classic_members_is_named_as_the_cause() -> None:
+    """librdkafka passes the coordinator's answer on in the text of a fatal error."""
+    errors = ConsumerErrors(lambda _name: None)
+    cause = KafkaError(KafkaError.GROUP_ID_NOT_FOUND).str()
+    text = f"Fatal error: {cause}: ConsumerGroupHeartbeat fatal error: {cause}"
+    errors.on_client_error(KafkaError(KafkaError._FATAL, text))
+    with pytest.raises(ClientLost, match="when the last of those has stopped"):
+        errors.raise_failure()
