@@ -67,7 +67,9 @@ class Reader:
 def is_newer(record: Record, known: Record) -> bool:
     """Whether `record`, which came later in the topic, is to replace `known`."""
     here, there = record["source"], known["source"]
-    if (here["topic"], here["partition"]) != (there["topic"], there["partition"]):
+    # A refresh of a customer who is known from event files alone names no source: its offset is -1.
+    both = here["offset"] >= 0 and there["offset"] >= 0
+    if both and (here["topic"], here["partition"]) != (there["topic"], there["partition"]):
         # Partitions were added to the input topic, and offsets do not compare: the later one wins.
         return True
     mine, theirs = (here["offset"], record["as_of"]), (there["offset"], known["as_of"])

@@ -45,6 +45,29 @@ def newest_source(states: CustomerStates, topic: str) -> tuple[Int32, Int64]:
     return partition, offset
 
 
+def newest_rows(
+    customer_ids: Sequence[str], partition: Int32, offset: Int64, as_of_ms: Int64
+) -> dict[str, int]:
+    """By customer the row of its newest output record, of R records in the order of the topic;
+    customers in the order of these rows.
+
+    The newer one has the higher source offset, of equal offsets the later as-of time. Offsets of
+    two partitions do not compare: where the input topic was given more, the later row is newer. A
+    record without a source (-1), of a customer known from event files alone, is older than any
+    event's.
+    """
+    newest: dict[str, int] = {}
+    ranks = list(zip(offset.tolist(), as_of_ms.tolist(), strict=True))
+    sources = partition.tolist()
+    for row, customer in enumerate(customer_ids):
+        known = newest.get(customer, row)
+        elsewhere = sources[known] != sources[row] and min(sources[known], sources[row]) >= 0
+        if elsewhere or ranks[row] >= ranks[known]:
+            newest.pop(customer, None)
+            newest[customer] = row
+    return newest
+
+
 def model_number(version: str) -> int:
     """The 64-bit name of a model version in marks."""
     return xxhash.xxh64_intdigest(version.encode())

@@ -13,6 +13,7 @@ from stream_scorer.core.avro.propensity_encoder import PublishedPropensities
 from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.events.batch import Bool, Float64, Int64
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.freshness import newest_rows
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, dense_labels
 from stream_scorer.result import Result
 
@@ -126,13 +127,11 @@ def examples_of(
     """The newest propensities of the customers that were published last, best first."""
     if published.probabilities is None:
         return ()
-    chosen: dict[str, int] = {}
-    for row in range(len(published.customer_ids) - 1, -1, -1):
-        chosen.setdefault(published.customer_ids[row], row)
-        if len(chosen) == customers:
-            break
+    p = published
+    newest = newest_rows(p.customer_ids, p.partition, p.offset, p.as_of_ms)
+    chosen = list(newest.items())[: -customers - 1 : -1]
     examples = []
-    for customer, row in chosen.items():
+    for customer, row in chosen:
         best = np.argsort(-published.probabilities[row], kind="stable")[:top]
         pairs = [(categories[i], round(float(published.probabilities[row, i]), 3)) for i in best]
         examples.append(CustomerExample(customer, tuple(CategoryProbability(*p) for p in pairs)))

@@ -19,6 +19,7 @@ from harness.stream import SPACE, Stream
 
 from stream_scorer.core.avro.propensity_encoder import decode_propensities
 from stream_scorer.core.features.state_codec import pack, unpack
+from stream_scorer.core.freshness import newest_rows
 from stream_scorer.io.files.propensities import FILE
 from stream_scorer.live.consumer import open_store
 from stream_scorer.settings.tree import Settings
@@ -46,11 +47,11 @@ def records_of(settings: Settings) -> dict[str, bytes]:
 
 
 def newest_published(rig: Rig) -> dict[str, tuple[int, np.ndarray]]:
-    """For each customer the offset and probabilities of the record with the highest offset."""
+    """For each customer the offset and probabilities of its newest record."""
     read = decode_propensities([m.value() or b"" for m in rig.kafka.read_topic(rig.output)])
     assert read.probabilities is not None
-    order = np.argsort(read.offset, kind="stable").tolist()
-    return {read.customer_ids[i]: (int(read.offset[i]), read.probabilities[i]) for i in order}
+    rows = newest_rows(read.customer_ids, read.partition, read.offset, read.as_of_ms)
+    return {c: (int(read.offset[row]), read.probabilities[row]) for c, row in rows.items()}
 
 
 def named(settings: Settings, namespace: str) -> Settings:

@@ -16,6 +16,7 @@ from stream_scorer.core.freshness import (
     Published,
     is_due,
     model_number,
+    newest_rows,
     newest_source,
     packed_marks,
     published,
@@ -144,3 +145,32 @@ def test_a_category_that_passes_the_threshold_counts_by_how_much_it_moves() -> N
     policy = PublishPolicy("threshold", threshold=0.1)
     change = largest_change(scores((0.099, 0.5)), scores((0.101, 0.5)), policy)
     assert change.tolist() == pytest.approx([0.002], abs=1e-6)
+
+
+def newest(*records: tuple[int, int, int]) -> int:
+    """The row of the newest of one customer's records: (partition, offset, as of)."""
+    partition, offset, as_of_ms = (np.array(column) for column in zip(*records, strict=True))
+    return newest_rows(["c"] * len(records), partition, offset, as_of_ms)["c"]
+
+
+def test_the_newer_record_has_the_higher_offset_then_the_later_as_of_time() -> None:
+    assert newest((0, 7, 50), (0, 6, 90)) == 0  # an older event's, late, as of a later moment
+    assert newest((0, 7, 80), (0, 8, 50)) == 1  # a refresh, then an event that came late
+    assert newest((0, 7, 50), (0, 7, 80), (0, 7, 70)) == 1  # refreshes that came out of order
+    assert newest((0, 7, 50), (0, 7, 50)) == 1
+
+
+def test_of_two_partitions_the_later_record_is_newer() -> None:
+    assert newest((0, 9, 50), (5, 0, 10)) == 1
+
+
+def test_a_record_without_a_source_is_older_than_any_event() -> None:
+    assert newest((-1, -1, 70), (3, 0, 60), (-1, -1, 80)) == 1
+    assert newest((-1, -1, 70), (-1, -1, 60)) == 0
+
+
+def test_customers_come_in_the_order_of_their_newest_records() -> None:
+    rows = [("a", 0, 5, 1), ("b", 0, 6, 1), ("a", 0, 7, 1), ("c", 0, 8, 1), ("c", 0, 1, 9)]
+    ids, *columns = zip(*rows, strict=True)
+    found = newest_rows(list(ids), *(np.array(column) for column in columns))
+    assert list(found.items()) == [("b", 1), ("a", 2), ("c", 3)]

@@ -6,7 +6,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from stream_scorer.core.avro.propensity_encoder import PropensityEncoder, decode_propensities
+from stream_scorer.demo.report import examples_of
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,3 +44,18 @@ def test_a_wrong_argument_is_one_clear_message(arguments: tuple[str, ...]) -> No
     assert ran.returncode == 2
     assert arguments[0] in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_the_shown_propensities_of_a_customer_are_its_newest_not_the_last_read() -> None:
+    encoder = PropensityEncoder(["bread", "tea"], 2, "m", "0" * 16)
+    rows = [("ann", 7, 50, 0.9), ("bob", 3, 10, 0.5), ("ann", 6, 60, 0.1), ("ann", 7, 40, 0.2)]
+    values = []
+    for customer, offset, as_of, tea in rows:
+        values += encoder.encode_all(
+            [customer.encode()], np.array([as_of]), 9, [("events", 0)], np.zeros(1, np.int32),
+            np.array([offset]), np.array([[0.3, tea]], np.float32),
+        )  # fmt: skip
+    found = examples_of(decode_propensities(values), ("bread", "tea"), top=1)
+    shown = {e.customer_id: e.top[0].as_json() for e in found}
+    assert [e.customer_id for e in found] == ["bob", "ann"]
+    assert shown["ann"]["probability"] == 0.9

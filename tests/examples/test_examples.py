@@ -162,6 +162,9 @@ def test_the_plain_reader_keeps_the_newest_record(tmp_path: Path, registry: str)
         ("back", avro(record("back", 2, 2, "newest"), single)),
         ("moved", avro(record("moved", 9, 9, "before"), single)),
         ("moved", avro(record("moved", 0, 10, "newest", partition=5), single)),
+        ("filed", avro(record("filed", -1, 70, "refresh of files", partition=-1), single)),
+        ("filed", avro(record("filed", 3, 60, "newest"), single)),
+        ("filed", avro(record("filed", -1, 80, "late refresh of files", partition=-1), single)),
     ]
     with EmbeddedKafka() as kafka:
         kafka.create(TOPIC)
@@ -174,11 +177,11 @@ def test_the_plain_reader_keeps_the_newest_record(tmp_path: Path, registry: str)
             "--registry", registry, cwd=tmp_path,
         )  # fmt: skip
     newest = {row["customer_id"]: row for row in map(json.loads, said.splitlines())}
-    assert list(newest) == ["back", "full", "late", "moved", "refreshed"]
+    assert list(newest) == ["back", "filed", "full", "late", "moved", "refreshed"]
     assert newest["full"]["probabilities"] == [0.25, 0.75]
     assert newest["late"]["as_of"] == "1970-01-01T00:00:00.050000+00:00"
     assert newest["late"]["propensities"] == record("", 0, 0, "")["propensities"]
-    for customer in ("late", "refreshed", "back", "moved"):
+    for customer in ("late", "refreshed", "back", "moved", "filed"):
         assert newest[customer]["model_version"] == "newest", customer
 
 

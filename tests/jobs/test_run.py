@@ -28,6 +28,7 @@ from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch, TopicPart
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.core.freshness import newest_rows
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.errors import BusUnavailable, FingerprintMismatch, Halt
 from stream_scorer.io.kafka.admin import KafkaAdmin
@@ -135,8 +136,9 @@ def newest_propensities(settings: Settings) -> dict[str, int]:
         values += [m.value() or b"" for m in found if m.error() is None]
     reader.close()
     published = decode_propensities(values)
-    order = np.lexsort((published.as_of_ms, published.offset)).tolist()
-    return {published.customer_ids[i]: int(published.as_of_ms[i]) for i in order}
+    as_of_ms = published.as_of_ms
+    rows = newest_rows(published.customer_ids, published.partition, published.offset, as_of_ms)
+    return {customer: int(as_of_ms[row]) for customer, row in rows.items()}
 
 
 def metrics_of(port: int) -> str:

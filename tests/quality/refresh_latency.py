@@ -24,6 +24,7 @@ from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.consumer import Consumer, clock_ms, open_store
 from stream_scorer.live.refresh import Refresher
@@ -38,6 +39,13 @@ def quiet_customers(testbed: Testbed, count: int) -> CustomerStates:
     found = fold_events(empty_states(ids), events, customer, testbed.scene.space).states
     rows = np.arange(count) % len(ids)
     return replace(take(found, rows), customer_ids=[f"quiet-{i}" for i in range(count)])
+
+
+def fill(store: RedisStore, states: CustomerStates) -> None:
+    """Save all of them, as of a topic that nobody reads."""
+    for first in range(0, len(states), 5000):
+        store.save(states, np.arange(first, min(first + 5000, len(states))))
+        store.advance({("filling", 0): first + 1})
 
 
 def measured(testbed: Testbed, rate: float, quiet: CustomerStates, refreshes: bool) -> Any:
