@@ -1,5 +1,6 @@
 """`python sabotage.py KIND run -c FILE`: the consumer with one guarantee broken, for the harness to
-catch; or unbroken, but suspended at the worst moment.
+catch; or unbroken, but suspended at the worst moment, or with a challenger that fails or is in a
+hurry.
 
 commit-before-save      offsets and watermark move before the records are saved: events get lost
 commit-before-delivery  offsets are committed before propensities are delivered: old ones remain
@@ -8,6 +9,9 @@ ignore-offsets          an event is applied however often it comes: events get d
 stop-after-load         SIGSTOP once, with old records in hand
 stop-before-delivery    SIGSTOP once, records saved and propensities not yet sent
 stop-before-first-delivery  the same in the first batch, when the group has committed nothing yet
+
+challenger-fails        whatever the challenger is to score
+challenger-reports      of its challenger several times a second rather than once a minute
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.live import pipeline
+from stream_scorer.live import challenger, challenger_report, pipeline
 from stream_scorer.live.store_fold import StoreFold
 
 STOP_AT_CALL = 10
@@ -123,6 +127,17 @@ def stop_before_delivery(call: int = STOP_AT_CALL) -> None:
     KafkaSink.deliver = stopping(call, KafkaSink.deliver, after=False)  # type: ignore[method-assign]
 
 
+def challenger_fails() -> None:
+    def score(_self: Any, _matrix: Any) -> Any:
+        raise ValueError("sabotaged")
+
+    challenger.Challenger._score = score  # type: ignore[assignment, method-assign]
+
+
+def challenger_reports() -> None:
+    vars(challenger_report)["REPORT_SECONDS"] = 0.2
+
+
 KINDS = {
     "commit-before-save": commit_before_save,
     "commit-before-delivery": commit_before_delivery,
@@ -130,6 +145,8 @@ KINDS = {
     "stop-after-load": stop_after_load,
     "stop-before-delivery": stop_before_delivery,
     "stop-before-first-delivery": lambda: stop_before_delivery(1),
+    "challenger-fails": challenger_fails,
+    "challenger-reports": challenger_reports,
 }
 
 if __name__ == "__main__":
