@@ -5,8 +5,12 @@ It also uses `scipy.sparse.csr`, about which newer SciPy warns. Importing it ins
 for SIGSEGV; every signal's handler is read before the import and put back after it, so that the
 program's own (and faulthandler's) stay in place.
 
-Its modules for quantisation and for its own tests import scipy.stats where there is one, which was
-a third of the time of the import (0.5 of 1.7 s); nothing here uses it.
+Three things made the import slow, and nothing here needs them:
+
+* for each of its 3,000 operators MXNet writes a function as text and compiles it, which took 0.64
+  of 1.02 s of CPU time; here a function is made when it is first called;
+* to compare version numbers it imports distutils, and setuptools puts itself in its place (0.15 s);
+* its modules for quantisation and for its own tests import scipy.stats where there is one (0.5 s).
 """
 
 from __future__ import annotations
@@ -16,10 +20,15 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
+from functools import cache
+from importlib import import_module
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
@@ -67,6 +76,72 @@ def _without(module: str) -> Iterator[None]:
         del sys.modules[module]
 
 
+@contextmanager
+def _distutils_of_python() -> Iterator[None]:
+    """Inside this context `distutils` is that of Python before 3.12, not setuptools'.
+
+    It is forgotten afterwards, as setuptools warns where another was imported before it.
+    """
+    if sys.version_info >= (3, 12) or "distutils" in sys.modules:
+        yield
+        return
+    finders = [f for f in sys.meta_path if type(f).__name__ == "DistutilsMetaFinder"]
+    sys.meta_path[:] = [f for f in sys.meta_path if f not in finders]
+    try:
+        yield
+    finally:
+        sys.meta_path[:0] = finders
+        for name in [n for n in sys.modules if n.partition(".")[0] == "distutils"]:
+            del sys.modules[name]
+
+
+def _made_when_called(make: Callable[[Any, str, str], Any]) -> Callable[[Any, str, str], Any]:
+    """In place of MXNet's `make`, which writes and compiles the function of one operator."""
+
+    def operator_of(handle: Any, name: str, function_name: str) -> Any:
+        made = cache(lambda: make(handle, name, function_name))
+
+        def operator(*arguments: Any, **options: Any) -> Any:
+            return made()(*arguments, **options)
+
+        operator.__name__ = function_name
+        operator.__doc__ = ""  # MXNet edits some
+        return operator
+
+    return operator_of
+
+
+def _imported() -> ModuleType:
+    """The package, having replaced what registers its operators before its other modules use it."""
+    spec = None if "mxnet" in sys.modules else find_spec("mxnet")
+    if spec is not None and spec.submodule_search_locations:
+        _import_by(spec)
+    import mxnet  # noqa: PLC0415 - as made above, or this raises what is right
+
+    return cast(ModuleType, mxnet)
+
+
+def _import_by(spec: ModuleSpec) -> None:
+    package = module_from_spec(spec)
+    sys.modules["mxnet"] = package
+    try:
+        base: Any = import_module("mxnet.base")
+        of_mxnet, of_numpy = base._init_op_module, base._init_np_op_module
+
+        def register(root: str, module: str, make: Callable[..., Any]) -> None:
+            of_mxnet(root, module, _made_when_called(make))
+
+        def register_numpy(make_op_func: Callable[..., Any], **names: Any) -> None:
+            of_numpy(make_op_func=_made_when_called(make_op_func), **names)
+
+        base._init_op_module, base._init_np_op_module = register, register_numpy
+        cast(Loader, spec.loader).exec_module(package)
+    except BaseException:
+        for name in [n for n in sys.modules if n.partition(".")[0] == "mxnet"]:
+            del sys.modules[name]
+        raise
+
+
 def _remedy(error: ImportError | OSError) -> str:
     if isinstance(error, OSError):
         wanted = "MXNet lacks a system library; install libgomp1 and libquadmath0 (Debian's names)"
@@ -86,9 +161,9 @@ def _load() -> Any:
         os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(usable_cores()))
     handlers = _signal_handlers()
     try:
-        with warnings.catch_warnings(), _without("scipy.stats"):
+        with warnings.catch_warnings(), _without("scipy.stats"), _distutils_of_python():
             warnings.simplefilter("ignore")
-            import mxnet  # noqa: PLC0415 - only after the aliases are back
+            mxnet: Any = _imported()  # only after the aliases are back
     except (ImportError, OSError) as error:
         raise ConfigError("mxnet", error, _remedy(error)) from error
     finally:

@@ -39,3 +39,38 @@ print(scipy.stats.norm.cdf(0))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "0.5"]
+
+
+@pytest.mark.mxnet
+def test_mxnet_is_imported_without_compiling_a_function_for_each_of_its_operators():
+    """They are 3,000; each is made when it is first called."""
+    code = """
+import sys
+texts = []
+def seen(event, arguments):
+    if event == "compile" and arguments[1] == "<string>":
+        texts.append(arguments[0])
+sys.addaudithook(seen)
+from stream_scorer.model.mxnet_loader import mx
+print(len(texts) < 300)
+before = len(texts)
+print(mx.nd.relu(mx.nd.array([-1.0, 2.0])).asnumpy().tolist(), mx.sym.relu(mx.sym.var("a")).name)
+print(len(texts) > before)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["True", "[0.0, 2.0] relu0", "True"]
+
+
+@pytest.mark.mxnet
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python has no distutils of its own")
+def test_mxnet_is_imported_without_setuptools_which_can_be_imported_after_it():
+    code = """
+import sys
+import stream_scorer.model.mxnet_loader
+print([name in sys.modules for name in ("setuptools", "distutils")])
+import setuptools, distutils
+print(distutils.__name__, "setuptools" in distutils.__file__)
+"""
+    command = [sys.executable, "-W", "error:Distutils", "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["[False, False]", "distutils True"]
