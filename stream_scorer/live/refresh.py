@@ -69,10 +69,12 @@ class Refresher:
         self._pages = PageRefresher(consumer, self._store, self._served_at, clock_ms, seconds)
         self._pace = Pace(self._limits.customers_per_second)
         self._known: dict[int, PartitionFreshness] = {}
+        self._begun: dict[int, int] = {}  # as `_owned`, when that was looked at last
         self._model = ""
         self._round: Round | None = None
         self._forced = False
         self._read_until: Mapping[TopicPartition, int] = {}
+        self._partitions_of_topic = 0  # not asked yet
         self._of = 0  # customers of the namespace, as the last whole pass found them
         self._models: Counter[str] = Counter()
         self._look_at = self._keep_at = self._report_at = 0.0
@@ -98,20 +100,25 @@ class Refresher:
         before = self._read_until
         self._read_until = self._consumer.source.handed_out()
         may_begin = self._pace.may_begin(began, busy=self._read_until != before)
-        if not may_begin or not self._consumer.pipeline.idle:
+        if not self._consumer.pipeline.idle:
             return
         try:
-            self._slice(began)
+            # Also while it rests: another model, or the same partition after another member had it,
+            # may be gone again by the end of the rest.
+            if (self._consumer.scoring.serving, self._owned()) != (self._model, self._begun):
+                self._follow()
+            if may_begin:
+                self._slice(began)
         except (StoreUnavailable, StoreRewound):
             # A cursor may not outlive the server, and what it holds now may be older.
             self._round = None
-            self._known, self._look_at = {}, began + LOOK_SECONDS
+            self._known, self._begun, self._look_at = {}, {}, began + LOOK_SECONDS
             raise
         finally:
-            self._pace.ended(began, self._seconds())
+            if may_begin:
+                self._pace.ended(began, self._seconds())
 
     def _slice(self, now: float) -> None:
-        self._follow()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._show_age()
@@ -121,32 +128,39 @@ class Refresher:
 
     # Which partitions are owned, and which model they are served with.
 
+    def _owned(self) -> dict[int, int]:
+        """By partition that is read, and whose committed offset is known, the offset from which on
+        its events were published by this member since it got the partition."""
+        source = self._consumer.source
+        begun = source.publishes_from()
+        return {p: begun[topic, p] for topic, p in source.acknowledged() if (topic, p) in begun}
+
     def _follow(self) -> None:
         """Take note of partitions that came or went, and of another model."""
-        source = self._consumer.source
-        owned = {p for _, p in source.acknowledged() if (self._topic, p) in source.publishes_from()}
-        for partition in self._known.keys() - owned:
-            del self._known[partition]
+        owned = self._owned()
+        # One that went and came back counts as new: its other owner has written of it, too.
+        same = {p for p in owned.keys() & self._known.keys() if owned[p] == self._begun.get(p)}
+        self._known = {p: self._known[p] for p in same}
         model = self._consumer.scoring.serving
         changed: dict[TopicPartition, PartitionFreshness] = {}
-        if model != self._model:
-            for p, known in self._known.items():
-                offset = source.handed_out().get((self._topic, p), 0)
-                changed[self._topic, p] = known.serving(model, offset)
-        new = sorted((self._topic, p) for p in owned - self._known.keys())
+        new = sorted((self._topic, p) for p in owned.keys() - same)
         for tp, known in zip(new, self._store.partitions(new), strict=True):
-            after = changed[tp] = known.serving(model, source.publishes_from()[tp])
-            self._known[tp[1]] = after
+            changed[tp] = known.serving(self._model or model, owned[tp[1]])
+        if model != self._model:
+            offsets = self._consumer.source.handed_out()
+            for p, known in (self._known | {p: found for (_, p), found in changed.items()}).items():
+                changed[self._topic, p] = known.serving(model, offsets.get((self._topic, p), 0))
         if changed:
             self._store.keep(changed)
             self._known |= {p: found for (_, p), found in changed.items()}
         if model != self._model:
             # What the round has done so far is of the model before.
             self._model, self._round = model, None
+        self._begun = owned
         if changed:
             self._look_at = 0.0
         if self._round is not None:
-            self._round.partitions &= owned
+            self._round.partitions &= same
             if not self._round.partitions:
                 log.info("refresh: its partitions went to other members, who begin anew")
                 self._round = None
@@ -188,6 +202,7 @@ class Refresher:
         self._round = Round(partitions, before_ms, as_of_ms, name, self._clock_ms(), everyone)
         self._keep_at, self._report_at = 0.0, self._seconds() + REPORT_SECONDS
         self._of = self._of or self._consumer.store.count()
+        self._partitions_of_topic = 0
 
     # The work.
 
@@ -232,7 +247,9 @@ class Refresher:
     def _hashed_here(self, ids: list[str], partitions: set[int]) -> list[str]:
         """Of customers without an event from the topic, those whose events would come from these
         partitions."""
-        count = self._consumer.partition_count()
+        # Once a round: Kafka may take seconds to answer, and events wait.
+        self._partitions_of_topic = self._partitions_of_topic or self._consumer.partition_count()
+        count = self._partitions_of_topic
         key = self._partitioner
         return [i for i in ids if (partition_of_key(key, i.encode(), count) or 0) in partitions]
 
@@ -265,10 +282,11 @@ class Refresher:
             self._metrics.scores_by_model.labels(version).set(customers)
 
     def _show_age(self) -> None:
-        """No score is older than the start of the last round that was finished."""
+        """No score is older than the start of the last round that was finished; NaN where a
+        partition never saw one, or none is read."""
         oldest = min((known.until_ms for known in self._known.values()), default=0)
-        if oldest:
-            self._metrics.oldest_score.set((self._clock_ms() - oldest) / 1000)
+        age = (self._clock_ms() - oldest) / 1000 if oldest else float("nan")
+        self._metrics.oldest_score.set(age)
 
     def _keep(self, now_round: Round, *, finished: bool) -> None:
         """Write how far the round is, for whoever asked for it and for the next owner."""

@@ -67,6 +67,7 @@ class Engine:
     def __init__(self, engine: NativeEngine, version: str) -> None:
         self.categories, self.classes = engine.categories, engine.classes
         self.model_version, self.score = version, engine.score
+        self.fingerprint, self.warm_up = engine.fingerprint, engine.warm_up
 
 
 class Member:
@@ -88,13 +89,14 @@ class Member:
         self.scoring = Scoring(engine, SPACE, policy, lambda: self.now_ms)
         self.committed = {("events", p): 100 for p in partitions}
         self.next_offsets, self.behind = dict(self.committed), dict.fromkeys(self.committed, 0)
+        self.begun = dict.fromkeys(self.committed, 0)
         self.offsets_sent: list[Any] = []
         self.failures: list[Exception] = []
         self.values: list[bytes] = []
         self.pipeline = SimpleNamespace(idle=True)
         self.source = SimpleNamespace(
             acknowledged=lambda: self.committed, lag=lambda: self.behind,
-            publishes_from=lambda: dict.fromkeys(self.committed, 0),
+            publishes_from=lambda: self.begun,
             handed_out=lambda: self.next_offsets,
         )  # fmt: skip
         self.sink = self
@@ -277,7 +279,7 @@ def test_all_are_refreshed_after_the_model_has_changed(
     member.add("ann")
     member.add("bob", offset=60, at_ms=NOW_MS - 1000)  # fresh, but of the other model
     member.work()
-    member.scoring.serve(Engine(engine, "v2"))  # type: ignore[arg-type]
+    member.scoring.serve(Engine(engine, "v2"))
     found = member.work()
     assert sorted(found.customer_ids) == ["ann", "bob"]
     assert set(found.model_versions) == {"v2"}
@@ -290,7 +292,7 @@ def test_a_model_that_changed_while_nobody_ran_is_noticed(
 ) -> None:
     member.add("ann", at_ms=NOW_MS - 1000)
     assert not len(member.work())
-    member.scoring.serve(Engine(engine, "v2"))  # type: ignore[arg-type]
+    member.scoring.serve(Engine(engine, "v2"))
     member.begin_anew()
     # The events that this process published since its start are of the new model.
     member.source.publishes_from = lambda: {("events", 0): 80}
@@ -304,7 +306,7 @@ def test_all_due_begins_a_round_though_none_are_scheduled(
     quiet = Member(server, engine, 0, every="")
     quiet.add("ann")
     quiet.work()
-    quiet.scoring.serve(Engine(engine, "v2"))  # type: ignore[arg-type]
+    quiet.scoring.serve(Engine(engine, "v2"))
     assert not len(quiet.work())
     quiet.refresher.all_due("model v2 was activated")
     assert quiet.work().customer_ids == ["ann"]
@@ -402,3 +404,68 @@ def test_every_setting_of_refreshing_is_taken_while_it_runs() -> None:
     nothing: Any = None
     fields = {f"refresh.{name}" for name in RefreshSettings.model_fields}
     assert fields <= _appliers(nothing, nothing, nothing).keys()
+
+
+def rest_after_a_round(member: Member) -> None:
+    """A slice has just refreshed a customer, so that the next ones do nothing for a while."""
+    member.add("ann")
+    member.work()
+    member.now_ms += DAY_MS
+    for _ in range(40):
+        member.refresher.slice()
+        if member.values:
+            break
+    member.refresher._pace._credit_seconds = -60.0
+
+
+def test_a_model_that_served_only_while_the_refresher_rested_is_noted(
+    member: Member, engine: NativeEngine
+) -> None:
+    rest_after_a_round(member)
+    member.scoring.serve(Engine(engine, "v2"))
+    member.refresher.slice()
+    # v2 scores the events from 100 to 149, and is rolled back.
+    member.next_offsets["events", 0] = member.committed["events", 0] = 150
+    member.store.advance({("events", 0): 150})
+    member.scoring.serve(engine)
+    member.refresher.slice()
+    (kept,) = RefreshStore(member.store, "shop", "events").partitions([("events", 0)])
+    versions = [kept.served_at(offset) for offset in (99, 100, 149, 150)]
+    assert versions == [engine.model_version, "v2", "v2", engine.model_version]
+
+
+def test_what_another_member_noted_of_a_partition_that_came_back_is_kept(
+    member: Member, server: EmbeddedRedis, engine: NativeEngine
+) -> None:
+    rest_after_a_round(member)
+    other = Member(server, engine, 0)
+    other.scoring.serve(Engine(engine, "v2"))
+    other.begun = {("events", 0): 100}
+    other.work(1)
+    member.begun = {("events", 0): 150}
+    member.refresher.slice()
+    (kept,) = RefreshStore(member.store, "shop", "events").partitions([("events", 0)])
+    versions = [kept.served_at(offset) for offset in (99, 100, 149, 150)]
+    assert versions == [engine.model_version, "v2", "v2", engine.model_version]
+
+
+def test_age_of_the_oldest_score_is_not_known_where_a_partition_never_saw_a_round(
+    member: Member,
+) -> None:
+    member.add("ann")
+    member.work()
+    member.now_ms += DAY_MS
+    member.work()
+    assert member.metric("oldest_score_seconds") is not None
+    assert not np.isnan(member.metric("oldest_score_seconds") or 0)
+    tp = ("events", 1)
+    member.begun[tp] = member.next_offsets[tp] = 0
+    member.committed[tp] = 100
+    member.behind[tp] = 10**9  # so that no round begins there
+    member.store.begin({tp: 0})
+    member.store.advance({tp: 100})
+    member.work()
+    assert np.isnan(member.metric("oldest_score_seconds") or 0)
+    member.committed.clear()
+    member.work()
+    assert np.isnan(member.metric("oldest_score_seconds") or 0)
