@@ -93,14 +93,22 @@ def sums_of(settings: Settings, namespace: str) -> dict[str, list[float]]:
     return found
 
 
-def test_a_log_without_its_oldest_events_is_refused_until_the_files_were_replayed_first(
-    kafka: KafkaServer, settings: Settings, unique: str, tmp_path: Path
-) -> None:
+def log_without_its_oldest(
+    kafka: KafkaServer, settings: Settings, whole: str
+) -> list[dict[str, Any]]:
+    """Publish events, replay them into the namespace `whole`, have the log lose 25; all events."""
     topics.create(settings)
     made = events()
     published(kafka, settings, made)
-    rebuild(settings, ["topic"], f"{unique}-whole")
+    rebuild(settings, ["topic"], whole)
     delete_up_to(kafka, settings.kafka.input_topic, 25)
+    return made
+
+
+def test_a_log_without_its_oldest_events_is_refused_until_the_files_were_replayed_first(
+    kafka: KafkaServer, settings: Settings, unique: str, tmp_path: Path
+) -> None:
+    made = log_without_its_oldest(kafka, settings, f"{unique}-whole")
     with pytest.raises(InputError, match=r"begins at offset 25 \(2023-11-14T22:13:45.000Z\)"):
         rebuild(settings, ["topic"], f"{unique}-half")
     assert sums_of(settings, f"{unique}-half") == {}
@@ -124,11 +132,7 @@ def test_a_log_without_its_oldest_events_is_refused_until_the_files_were_replaye
 def test_a_roll_out_takes_from_files_what_the_log_lost(
     kafka: KafkaServer, settings: Settings, unique: str, tmp_path: Path
 ) -> None:
-    topics.create(settings)
-    made = events()
-    published(kafka, settings, made)
-    rebuild(settings, ["topic"], f"{unique}-whole")
-    delete_up_to(kafka, settings.kafka.input_topic, 25)
+    made = log_without_its_oldest(kafka, settings, f"{unique}-whole")
     old = open_store(settings, settings.feature_space())
     old.claim()
     old.keep_identity()

@@ -89,6 +89,16 @@ def begun(owner: Owner = MINE) -> tuple[Any, GroupOffsets]:
     return Group(), GroupOffsets(owner)
 
 
+def given_up_with_a_commit_on_its_way() -> tuple[Any, GroupOffsets]:
+    """Offset 7 was sent and not answered when the partition was given up at 9."""
+    group, offsets = begun()
+    offsets.add({TP: 7})
+    offsets.send(group)
+    offsets.add({TP: 9})
+    offsets.send_last(group, [TP])
+    return group, offsets
+
+
 def test_each_commit_names_its_namespace() -> None:
     group, offsets = begun()
     offsets.add({TP: 7})
@@ -180,11 +190,7 @@ def test_a_client_that_never_answers_a_commit_is_replaced(monkeypatch: pytest.Mo
 
 def test_a_partition_that_is_given_up_is_committed_though_its_commit_is_on_its_way() -> None:
     """Whether that one will be refused is not known yet."""
-    group, offsets = begun()
-    offsets.add({TP: 7})
-    offsets.send(group)
-    offsets.add({TP: 9})
-    offsets.send_last(group, [TP])
+    group, offsets = given_up_with_a_commit_on_its_way()
     assert [p.offset for (p,) in group.on_its_way] == [7, 9]
     group.answer(offsets)
     assert offsets.committed == {}, "the answer to the last one counts"
@@ -193,11 +199,7 @@ def test_a_partition_that_is_given_up_is_committed_though_its_commit_is_on_its_w
 
 
 def test_a_commit_that_is_answered_after_a_later_one_takes_nothing_back() -> None:
-    group, offsets = begun()
-    offsets.add({TP: 7})
-    offsets.send(group)
-    offsets.add({TP: 9})
-    offsets.send_last(group, [TP])
+    group, offsets = given_up_with_a_commit_on_its_way()
     group.on_its_way.reverse()
     group.answer(offsets)
     group.answer(offsets)
