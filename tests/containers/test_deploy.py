@@ -193,3 +193,17 @@ def test_the_scorer_serves_its_metrics_and_is_healthy(stack: Stack) -> None:
     assert state == "healthy scorer"
     # They were compiled when the image was built.
     assert "compiling kernels" not in stack.compose("logs", "scorer")
+
+
+def test_a_refresh_and_the_status_of_models_are_asked_for_in_the_container(stack: Stack) -> None:
+    def ask(*words: str) -> dict[str, Any]:
+        config = "/etc/stream-scorer/stream_scorer.toml"
+        program = ("exec", "-T", "scorer", "stream-scorer")
+        said = stack.compose(*program, *words, "-c", config, "--json")
+        # Compose gives both streams, so what stderr says stands beside it.
+        (found,) = (line for line in said.splitlines() if line.startswith("{"))
+        return dict(json.loads(found))
+
+    (member,) = ask("models", "status")["members"]
+    assert member["state"] == "serving"
+    assert ask("refresh")["unfinished"] == []
