@@ -207,20 +207,19 @@ class Refresher:
     # The work.
 
     def _go_on(self, now_round: Round, now: float) -> None:
-        if wanted := self._pace.page(now):
-            half = now + self._pace.slice_seconds / 2
-            self._find(now_round, wanted, half)
-            if len(now_round.found) < wanted and now_round.cursor is not None:
-                return  # the next slice goes on looking, so that this one remains short
-            if some := now_round.found[:wanted]:
-                began = self._seconds()
-                done = self._pages.refresh(now_round, some, self._model)
-                if done is None:
-                    self._round, self._look_at = None, self._seconds() + LOOK_SECONDS
-                    return
-                self._pace.took(len(some), self._seconds() - began, done.waited_seconds)
-                self._count(now_round, done)
-                del now_round.found[: len(some)]
+        wanted = self._pace.page(now)
+        if wanted and len(now_round.found) < wanted and now_round.cursor is not None:
+            # Found ones are refreshed by the next slices, so that this one remains short.
+            self._find(now_round, wanted, now + self._pace.slice_seconds)
+        elif some := now_round.found[:wanted]:
+            began = self._seconds()
+            done = self._pages.refresh(now_round, some, self._model)
+            if done is None:
+                self._round, self._look_at = None, self._seconds() + LOOK_SECONDS
+                return
+            self._pace.took(len(some), self._seconds() - began, done.waited_seconds)
+            self._count(now_round, done)
+            del now_round.found[: len(some)]
         if now_round.is_over:
             self._finish(now_round)
         elif now >= self._keep_at:

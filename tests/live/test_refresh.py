@@ -370,8 +370,8 @@ def test_the_committed_offsets_go_with_every_page(member: Member) -> None:
 def test_the_rate_is_kept(member: Member, server: EmbeddedRedis, engine: NativeEngine) -> None:
     member.add(*(f"c{i}" for i in range(40)))
     slow = Member(server, engine, 0, customers_per_second=8)
-    # A quarter of it at once, however long the slices lie apart.
-    assert len(slow.work(5)) == 5 * 2
+    # A quarter of it at once, however long the slices lie apart; the first one looks for customers.
+    assert len(slow.work(6)) == 5 * 2
 
 
 def test_the_age_of_the_oldest_score_is_that_of_the_last_whole_round(member: Member) -> None:
@@ -390,7 +390,7 @@ def test_other_limits_hold_from_now_on(
     slow = Member(server, engine, 0, every="", customers_per_second=8)
     assert not len(slow.work(5))
     slow.refresher.limit(slow.settings.refresh.model_copy(update={"every": "1d"}))
-    assert len(slow.work(5)) == 5 * 2
+    assert len(slow.work(6)) == 5 * 2
     fast: dict[str, Any] = {"every": "1d", "customers_per_second": 1_000_000}
     slow.refresher.limit(slow.settings.refresh.model_copy(update=fast))
     assert len(slow.work(5)) == 30

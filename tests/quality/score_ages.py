@@ -32,7 +32,7 @@ from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.propensity_encoder import decode_propensities
 from stream_scorer.io.telemetry import Metrics
-from stream_scorer.live.consumer import Consumer, clock_ms
+from stream_scorer.live.consumer import Consumer, clock_ms, open_store
 from stream_scorer.live.loop import Loop
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.stop import Stop
@@ -40,7 +40,7 @@ from stream_scorer.settings.tree import Settings
 
 HOUSEHOLDS = 300
 SAMPLE_SECONDS = 5.0
-ACTIVE = 2_000  # customers of the traffic
+ACTIVE = 1_000  # customers of the traffic
 
 
 class Newest:
@@ -72,7 +72,8 @@ def read(servers: str, topic: str, quiet: list[str], out: str, stopped: Any) -> 
     client.assign([KafkaPartition(topic, p, 0) for p in range(PARTITIONS)])
     began, samples = time.monotonic(), list[list[float]]()
     newest, next_sample = Newest(quiet, clock_ms()), began + SAMPLE_SECONDS
-    while not stopped.is_set():
+    parent = multiprocessing.parent_process()
+    while not stopped.is_set() and parent is not None and parent.is_alive():
         values = [m.value() or b"" for m in client.consume(5_000, 0.5) if m.error() is None]
         if values:
             newest.take(values)
@@ -113,7 +114,8 @@ def traffic(servers: str, settings: Settings, rate: float, stop: Stop) -> None:
 
 def run(testbed: Testbed, given: argparse.Namespace) -> list[list[float]]:
     """Samples: seconds since the start, records read, and the ages of `Newest.ages`."""
-    quiet, store = quiet_customers(testbed, given.customers), testbed.store()
+    quiet = quiet_customers(testbed, given.customers)
+    testbed.store()  # empties Redis
     settings = testbed.settings(5_000)
     refresh = settings.refresh.model_copy(update={"every": given.every, "least_change": 0.0})
     model = settings.model.model_copy(update={"engine": given.engine})
@@ -124,7 +126,9 @@ def run(testbed: Testbed, given: argparse.Namespace) -> list[list[float]]:
             "batch": settings.batch.model_copy(update={"max_age_ms": 100}),
         }
     )  # fmt: skip
+    store = open_store(settings, testbed.scene.space)
     fill(store, quiet)
+    store.close()
     metrics, stop, spawn = Metrics(), Stop(), multiprocessing.get_context("spawn")
     stopped, ids = spawn.Event(), quiet.customer_ids
     topic = settings.kafka.output_topic
