@@ -269,7 +269,7 @@ def plot(found: dict[str, Any], to: Path) -> None:
     import matplotlib  # noqa: PLC0415
 
     matplotlib.use("agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot, ticker  # noqa: PLC0415
 
     figure, axis = pyplot.subplots(figsize=(10, 4.2))
     seconds = list(found["by_second"])
@@ -282,6 +282,9 @@ def plot(found: dict[str, Any], to: Path) -> None:
         place = (row["at"], 1.01 + 0.05 * (number % 2))
         axis.annotate(row["change"], place, xycoords=("data", "axes fraction"), fontsize=8)
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+    axis.yaxis.set_major_formatter("{x:.0f}")
+    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
     axis.set_ylabel("event to propensities, ms")
     axis.set_xlabel(f"seconds, at {found['events_per_second']:,} events a second")
     axis.legend(loc="upper right", ncols=3)
