@@ -34,9 +34,12 @@ class Meter:
         self._bar.update(self._task, completed=done, total=total)
 
 
+_open: list[Meter] = []
+
+
 def is_drawn() -> bool:
-    """Whether stderr is a terminal."""
-    return Console(stderr=True).is_terminal
+    """Whether a bar would be drawn: stderr is a terminal, and has no bar yet."""
+    return not _open and Console(stderr=True).is_terminal
 
 
 @contextmanager
@@ -51,4 +54,9 @@ def progress(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console or Console(stderr=True), disable=quiet) as bar:
-        yield Meter(bar, bar.add_task(what, total=total))
+        meter = Meter(bar, bar.add_task(what, total=total))
+        _open.append(meter)
+        try:
+            yield meter
+        finally:
+            _open.remove(meter)

@@ -23,7 +23,7 @@ ARCHITECTURE = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # Third-party packages and the only rooms that may import them; a folder stands for all in it.
 CLIENTS = {
     "mxnet": {"model"},
-    "numba": {"jit"},
+    "numba": {"jit", "kernel_folder"},
     "confluent_kafka": {"io/kafka", "demo", "bench"},
     "redis": {"io/stores", "live", "demo", "bench"},
     "prometheus_client": {"io"},

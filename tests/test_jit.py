@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stream_scorer import jit
+from stream_scorer import jit, kernel_folder, missing_kernels
+from stream_scorer.spark.worker import in_worker
 
 PACKAGE = Path(jit.__file__).parent
 # Kernels of one module that call helpers of another, with a constant of a module without kernels.
@@ -40,9 +41,9 @@ def copied(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """The folder is chosen once for each process: choose again in a test, and after it."""
-    jit.cache_folder.cache_clear()
+    kernel_folder.cache_folder.cache_clear()
     yield
-    jit.cache_folder.cache_clear()
+    kernel_folder.cache_folder.cache_clear()
 
 
 def run(copy: Path, **environment: str) -> tuple[str, str, int]:
@@ -68,7 +69,7 @@ def test_an_edit_of_a_helper_or_constant_in_another_file_is_seen(
     copied: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cache"
-    cache = {jit.CACHE_VARIABLE: str(folder)}
+    cache = {kernel_folder.CACHE_VARIABLE: str(folder)}
     assert run(copied, **cache) == (WRITTEN, "-1", 0)
     assert run(copied, **cache) == (WRITTEN, "-1", 1)
     # Same length and same time of change: only the content differs.
@@ -85,12 +86,65 @@ def test_an_edit_of_a_helper_or_constant_in_another_file_is_seen(
 
 def test_a_damaged_cache_is_compiled_anew(copied: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    run(copied, **{jit.CACHE_VARIABLE: str(folder)})
+    run(copied, **{kernel_folder.CACHE_VARIABLE: str(folder)})
     kept = [path for path in folder.rglob("*.nb*") if path.is_file()]
     assert kept
     for path in kept:
         path.write_bytes(path.read_bytes()[:20])
-    assert run(copied, **{jit.CACHE_VARIABLE: str(folder)}) == (WRITTEN, "-1", 0)
+    assert run(copied, **{kernel_folder.CACHE_VARIABLE: str(folder)}) == (WRITTEN, "-1", 0)
+
+
+def test_a_folder_that_was_compiled_elsewhere_is_used_by_its_relative_path(
+    copied: Path, tmp_path: Path
+) -> None:
+    """As one that Spark sends to its executors and unpacks where their workers run."""
+    sent = tmp_path / "sent.tar.gz"
+    run(copied, **{kernel_folder.CACHE_VARIABLE: str(tmp_path / "here")})
+    subprocess.run(["tar", "-czf", sent, "-C", tmp_path / "here", "."], check=True)
+    (copied.parent / "there").mkdir()
+    subprocess.run(["tar", "-xzf", sent, "-C", copied.parent / "there"], check=True)
+    assert run(copied, **{kernel_folder.CACHE_VARIABLE: "./there"}) == (WRITTEN, "-1", 1)
+
+
+def test_what_waits_for_a_missing_kernel_is_done_once_and_before_it_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, str(tmp_path))
+    compiled: list[str] = []
+
+    def twice(number: float) -> float:
+        return 2 * number
+
+    def ahead() -> None:
+        compiled.append("ahead")
+        jit.kernel(twice)(21)  # as another process would
+
+    with (
+        missing_kernels.when_missing(ahead),
+        jit.watching(lambda name, new: compiled.append(f"{name.rpartition('.')[2]} {new}")),
+    ):
+        assert jit.kernel(twice)(21) == 42
+        assert jit.kernel(twice)(0.25) == 0.5
+    assert compiled == ["ahead", "twice True", "twice False", "twice True"]
+
+
+def test_a_spark_worker_says_that_it_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, str(tmp_path))
+
+    def twice(number: int) -> int:
+        return 2 * number
+
+    @in_worker
+    def doubled(batches: Iterator[int]) -> Iterator[int]:
+        called = jit.kernel(twice)
+        yield from (called(batch) for batch in batches)
+
+    assert list(doubled(iter([1, 2]))) == [2, 4]
+    assert "compiling kernels in this worker" in capsys.readouterr().err
+    assert list(doubled(iter([1, 2]))) == [2, 4]
+    assert capsys.readouterr().err == ""
 
 
 def test_two_processes_that_compile_at_the_same_time_do_not_mix_up_their_code(
@@ -103,8 +157,8 @@ def test_two_processes_that_compile_at_the_same_time_do_not_mix_up_their_code(
         return 2 * number
 
     for folder, number in (("a", 21), ("b", 0.25)):
-        monkeypatch.setenv(jit.CACHE_VARIABLE, str(tmp_path / folder))
-        jit.cache_folder.cache_clear()
+        monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, str(tmp_path / folder))
+        kernel_folder.cache_folder.cache_clear()
         jit.kernel(twice)(number)
     of_a, of_b = ({p.name for p in (tmp_path / f).rglob("*.nbc")} for f in "ab")
     assert of_a
@@ -121,16 +175,16 @@ def test_a_complete_folder_is_used_though_another_comes_first(
 ) -> None:
     """As in an image: what was compiled in its build, and a volume for what was not."""
     built, volume = tmp_path / "built", tmp_path / "volume"
-    monkeypatch.setenv(jit.CACHE_VARIABLE, str(built))
-    jit.mark_complete()
-    jit.cache_folder.cache_clear()
-    monkeypatch.setenv(jit.CACHE_VARIABLE, f"{volume}{os.pathsep}{built}")
-    assert jit.cache_folder() == built / f"kernels-{jit.source_hash()}"
-    assert jit.is_complete()
+    monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, str(built))
+    kernel_folder.mark_complete()
+    kernel_folder.cache_folder.cache_clear()
+    monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, f"{volume}{os.pathsep}{built}")
+    assert kernel_folder.cache_folder() == built / f"kernels-{kernel_folder.source_hash()}"
+    assert kernel_folder.is_complete()
     # Another processor finds nothing there that fits it.
-    monkeypatch.setattr(jit, "_mark", lambda: "complete-of-another-processor")
-    jit.cache_folder.cache_clear()
-    assert jit.cache_folder() == volume / f"kernels-{jit.source_hash()}"
+    monkeypatch.setattr(kernel_folder, "_mark", lambda: "complete-of-another-processor")
+    kernel_folder.cache_folder.cache_clear()
+    assert kernel_folder.cache_folder() == volume / f"kernels-{kernel_folder.source_hash()}"
 
 
 def test_where_no_home_can_be_written_to_a_private_temporary_folder_serves(
@@ -141,7 +195,7 @@ def test_where_no_home_can_be_written_to_a_private_temporary_folder_serves(
     temporary.mkdir()
     no_folder.touch()
     blocked = {
-        "HOME": str(no_folder / "home"), jit.CACHE_VARIABLE: str(no_folder / "cache"),
+        "HOME": str(no_folder / "home"), kernel_folder.CACHE_VARIABLE: str(no_folder / "cache"),
         "TMPDIR": str(temporary),
     }  # fmt: skip
     assert run(copied, **blocked) == (WRITTEN, "-1", 0)
@@ -155,10 +209,10 @@ def test_without_any_folder_kernels_are_compiled_and_work(
 ) -> None:
     no_folder = tmp_path / "file"
     no_folder.touch()
-    for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", jit.CACHE_VARIABLE):
+    for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", kernel_folder.CACHE_VARIABLE):
         monkeypatch.setenv(name, str(no_folder / "nothing"))
     monkeypatch.setattr(tempfile, "tempdir", str(no_folder))
-    assert jit.cache_folder() is None
+    assert kernel_folder.cache_folder() is None
 
     def twice(number: int) -> int:
         return 2 * number
@@ -170,31 +224,31 @@ def test_a_temporary_folder_that_others_can_write_to_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    private = jit._private_temporary_folder()
+    private = kernel_folder._private_temporary_folder()
     assert private is not None
     assert private.parent == tmp_path
     private.chmod(0o777)
-    assert jit._private_temporary_folder() is None
+    assert kernel_folder._private_temporary_folder() is None
 
 
 def test_folders_of_old_sources_do_not_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(jit.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, str(tmp_path))
     (tmp_path / "of_another_program").mkdir()
-    old = [tmp_path / f"kernels-{number:032x}" for number in range(jit.KEPT_FOLDERS + 5)]
+    old = [tmp_path / f"kernels-{number:032x}" for number in range(kernel_folder.KEPT_FOLDERS + 5)]
     for age, folder in enumerate(old):
         folder.mkdir()
         (folder / "code.nbc").touch()
         os.utime(folder, (1e9 - age, 1e9 - age))
-    current = jit.cache_folder()
+    current = kernel_folder.cache_folder()
     assert current is not None
-    kept = {current, tmp_path / "of_another_program", *old[: jit.KEPT_FOLDERS]}
+    kept = {current, tmp_path / "of_another_program", *old[: kernel_folder.KEPT_FOLDERS]}
     assert set(tmp_path.iterdir()) == kept
 
 
 def test_an_edit_where_no_kernel_looks_does_not_compile_all_of_them_again() -> None:
-    sources = jit._kernel_sources()
+    sources = kernel_folder._kernel_sources()
     assert {"stream_scorer.core.avro.primitives", "stream_scorer.core.events.batch"} <= set(sources)
     rooms = {name.split(".")[1] for name in sources}
     assert not rooms & {"io", "jobs", "cli", "settings", "live", "past", "spark"}

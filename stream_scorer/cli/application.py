@@ -17,6 +17,7 @@ import typer
 from stream_scorer import __version__
 from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
 from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.missing_kernels import when_missing
 from stream_scorer.result import Result
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            # All kernels are compiled where the first that is called is missing.
+            with when_missing(_compile_kernels):
+                command(*args, **kwargs)
         except StreamScorerError as error:
             for line in str(error).splitlines():
                 typer.echo(f"stream-scorer: {line}", err=True)
@@ -86,8 +89,7 @@ def load_settings(config: Path | None) -> Settings:
     return Settings.load(config)
 
 
-def compile_kernels() -> None:
-    """Where kernels of this version were not compiled yet, do so now, with progress on stderr."""
+def _compile_kernels() -> None:
     from stream_scorer.live.warming import compile_where_missing  # noqa: PLC0415 - as above
 
     compile_where_missing()

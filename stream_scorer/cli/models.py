@@ -16,7 +16,6 @@ from stream_scorer.cli.application import (
     Master,
     SparkConf,
     app,
-    compile_kernels,
     load_settings,
     moment_ms,
     show,
@@ -57,7 +56,6 @@ def train(
     from stream_scorer.jobs import train as job
 
     settings = load_settings(config)
-    compile_kernels()
     trained = job.train(settings, snapshots, out, validation=validation or [])
     show(trained, job.in_words(trained), as_json)
 
@@ -85,7 +83,6 @@ def evaluate(
     """How good a model is on labelled snapshots, against the prior and a logistic regression."""
     from stream_scorer.jobs import evaluate as job
 
-    compile_kernels()
     found = job.evaluate(
         model, snapshots, baseline=baseline or [], report_file=report, scores_file=scores
     )
@@ -119,7 +116,6 @@ def score(
 
             scores: job.BulkScores = scoring.score(spark, model, snapshot, out, model_engine)
     else:
-        compile_kernels()
         scores = job.score(Path(model), Path(snapshot), Path(out), model_engine)
     show(scores, job.in_words(scores), as_json)
 

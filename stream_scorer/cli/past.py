@@ -16,7 +16,6 @@ from stream_scorer.cli.application import (
     Master,
     SparkConf,
     app,
-    compile_kernels,
     load_settings,
     moment_ms,
     moments_ms,
@@ -74,7 +73,6 @@ def export(
     from stream_scorer.jobs import export as job
 
     settings, as_of_ms = load_settings(config), moment_ms("--as-of", as_of)
-    compile_kernels()
     done = job.export(settings, out, as_of_ms=as_of_ms)
     show(done, job.in_words(done), as_json)
 
@@ -137,7 +135,6 @@ def replay(
             done = on_spark.replay(spark, settings, events, out, moments, between)
         show(done, in_words(done), as_json)
         return
-    compile_kernels()
     if into is not None:
         done = job.rebuild(settings, events, into, window, threads)
     elif out is not None and moments is not None:
@@ -190,7 +187,6 @@ def backtest(
     times = ScoringTimes(from_ms, to_ms, every, inside)
     by_arrival = known_by == "arrival"
     missing: MissingHistory = "accept" if accept_missing_history else "refuse"
-    compile_kernels()
     found = job.backtest(
         settings, events, model, times, report, by_arrival=by_arrival, missing_history=missing
     )

@@ -13,7 +13,6 @@ from stream_scorer.cli.application import (
     Config,
     Json,
     app,
-    compile_kernels,
     load_settings,
     moment_ms,
     show,
@@ -54,7 +53,6 @@ def demo(
     """The whole loop on real events, on embedded servers."""
     from stream_scorer.demo.run import demo as job
 
-    compile_kernels()
     if not job(seconds=seconds, households=households, keep=keep, as_json=as_json):
         raise typer.Exit(1)
 
@@ -228,6 +226,5 @@ def verify(
         remedy = "is the window of event files: name these too"
         raise InputError("--from" if start else "--to", start or end, remedy)
     settings = load_settings(config)
-    compile_kernels()
     found = job.verify(settings, sample, seed, events or (), **window)
     show(found, job.in_words(found), as_json, ok=found.ok)

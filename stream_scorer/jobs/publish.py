@@ -21,7 +21,6 @@ from stream_scorer.core.events.refused import Refusal, RefusedRecord, refused_in
 from stream_scorer.errors import BusUnavailable, EventFileError, TooManyDeadLetters
 from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
-from stream_scorer.live.warming import compile_where_missing
 from stream_scorer.past.sources import TOPIC, open_past, stopping, valid_batches
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -62,7 +61,6 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     # As a path, so that a file named "topic" is a file here.
     names = [str(Path(path).absolute()) if str(path) == TOPIC else str(path) for path in paths]
     with open_past(settings, names, batch_records=BATCH_RECORDS) as past:
-        compile_where_missing()
         try:
             for batch in valid_batches(settings, past, refused, keep_ignored=True):
                 values = encode_event_batch(batch.events, prefix)

@@ -33,7 +33,7 @@ from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
-from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter, refuse_existing
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.live.consumer import open_store
@@ -88,10 +88,11 @@ def replay(
 ) -> LabelledSnapshot:
     """A labelled snapshot in the new directory `out`, with the rows of every cut-off.
 
-    Raises InputError where the events end before the last cut-off's horizon does: its labels would
-    be too few.
+    Raises SnapshotError where `out` exists, and InputError where the events end before the last
+    cut-off's horizon does: its labels would be too few.
     """
     started = time.monotonic()
+    refuse_existing(out)  # before the events are read, which may take long
     space, rule = settings.feature_space(), settings.label_rule()
     refused, ignored = stopping(settings), IgnoredValues()
     with _opened(settings, sources, window, BATCH_RECORDS) as past:

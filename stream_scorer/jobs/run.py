@@ -16,6 +16,7 @@ from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
 from stream_scorer.live.warming import compile_where_missing
+from stream_scorer.missing_kernels import when_missing
 from stream_scorer.settings.tree import RefreshSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def run(
     """
     stop = stop or Stop()
     totals = Totals()
-    with stop.on_signals(starting=True):
+    with stop.on_signals(starting=True), when_missing(lambda: compile_where_missing(log.info)):
         totals = _run(settings, stop, reread or (lambda: settings))
     return totals
 
@@ -52,6 +53,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
     try:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
             consumer.store.hot.on_lookup = metrics.observe_hot_records
+            # In this thread, which a signal interrupts; the engine calls its kernels in others.
             compile_where_missing(log.info)
             consumer.warm_up()
             loop: Loop | None = None

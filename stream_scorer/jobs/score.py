@@ -63,11 +63,12 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
         engine = open_engine(artefact.load(model), engine_name(model_engine))
     about = (engine.categories, engine.classes, engine.model_version)
     with ScoreWriter(out, *about) as writer:
+        with spent("check"):
+            opened = Snapshot.open(snapshot, engine.fingerprint)
+        # After the check, so that bad input is reported before kernels are compiled.
         with spent("load"):
             # Compiling and binding would otherwise count as scoring.
             engine.warm_up(ROWS_PER_GROUP)
-        with spent("check"):
-            opened = Snapshot.open(snapshot, engine.fingerprint)
         with progress("scoring", opened.rows) as meter:
             _score_all(opened.shards(labels=False), engine, writer, spent, meter)
     seconds = time.monotonic() - started

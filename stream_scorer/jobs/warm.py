@@ -1,7 +1,7 @@
 """`stream-scorer warm`: every kernel compiled ahead, for images and before a first start.
 
 Which kernels there are and for which types is the same for all settings, so it takes none. What it
-compiles is for this processor, this Python and this version of the package (jit.py).
+compiles is for this processor, this Python and this version of the package (kernel_folder.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_scorer import jit
+from stream_scorer import kernel_folder
 from stream_scorer.errors import InputError
 from stream_scorer.live.warming import compile_all
 from stream_scorer.result import Result
@@ -36,18 +36,20 @@ def warm() -> Warmed:
     in any, and Halt where it can't be compiled.
     """
     started = time.monotonic()
-    folder = jit.cache_folder()
-    given = os.environ.get(jit.CACHE_VARIABLE, "")
+    folder = kernel_folder.cache_folder()
+    given = os.environ.get(kernel_folder.CACHE_VARIABLE, "")
     named = [Path(name) for name in given.split(os.pathsep) if name]
     remedy = "can't be written to; name a folder that can, or correct its permissions"
     if folder is None or (named and folder.parent not in named):
-        raise InputError(jit.CACHE_VARIABLE, given, remedy)
+        raise InputError(kernel_folder.CACHE_VARIABLE, given, remedy)
     try:
         ready = compile_all()
     except OSError as error:
-        raise InputError(jit.CACHE_VARIABLE, folder.parent, f"{remedy} ({error})") from None
+        raise InputError(
+            kernel_folder.CACHE_VARIABLE, folder.parent, f"{remedy} ({error})"
+        ) from None
     seconds = round(time.monotonic() - started, 3)
-    return Warmed(ready.kernels, ready.compiled, str(folder), jit.processor(), seconds)
+    return Warmed(ready.kernels, ready.compiled, str(folder), kernel_folder.processor(), seconds)
 
 
 def in_words(warmed: Warmed) -> list[str]:

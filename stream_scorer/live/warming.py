@@ -2,13 +2,15 @@
 
 The first use of a version took more than 20 s of silence, as numba compiles one function at a time
 in a process. Here each part of the rehearsal (rehearsal.py) is done by a process of its own, as
-many at a time as there are cores; all write into the folder of compiled kernels (jit.py), where
-whoever asked for it then reads them. A mark in the folder says that all is there, so that the next
-start does nothing.
+many at a time as there are cores; all write into the folder of compiled kernels (kernel_folder.py),
+where whoever asked for it then reads them. A mark in the folder says that all is there, so that the
+next start does nothing. Of several that want to compile into one folder, as members that are
+started together, one does and the others wait for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import tempfile
@@ -16,16 +18,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TextIO
 
-from stream_scorer import jit
+from stream_scorer import jit, kernel_folder
 from stream_scorer.errors import Halt
-from stream_scorer.live import rehearsal
 from stream_scorer.progress import is_drawn, progress
 from stream_scorer.runtime import usable_cores
 
 SAY_SECONDS = 5.0  # between two lines, where stderr is no terminal
+# Three times what a process took alone on two cores. One that was suspended must not stop others.
+WAIT_SECONDS = 90.0
+REHEARSAL = "stream_scorer.live.rehearsal"
 
 
 @dataclass
@@ -50,14 +55,16 @@ def compile_where_missing(say: Callable[[str], None] = _to_stderr) -> None:
     """
     if not jit.kernels():
         return  # with NUMBA_DISABLE_JIT=1 they run as Python
-    if jit.cache_folder() is None:
+    if kernel_folder.cache_folder() is None:
         say(
             "compiled kernels can't be kept, so every start takes half a minute longer: name a "
-            f"folder that can be written to in {jit.CACHE_VARIABLE}"
+            f"folder that can be written to in {kernel_folder.CACHE_VARIABLE}"
         )
-    elif not jit.is_complete():
+    elif not kernel_folder.is_complete():
         try:
-            compile_all(say)
+            with _alone(say):
+                if not kernel_folder.is_complete():  # another process may just have compiled them
+                    _compile_all(say)
         except (Halt, OSError) as error:
             say(f"{error}; what is missing is compiled when it is first used")
 
@@ -67,6 +74,43 @@ def compile_all(say: Callable[[str], None] = _to_stderr) -> Ready:
 
     Raises Halt where a part fails, and OSError where the folder can't be written to.
     """
+    with _alone(say):
+        return _compile_all(say)
+
+
+@contextmanager
+def _alone(say: Callable[[str], None]) -> Iterator[None]:
+    """Inside this context no other process compiles ahead into the folder, unless it takes longer
+    than `WAIT_SECONDS`."""
+    with ExitStack() as closing:
+        try:
+            # Its lock ends with the process that holds it, however that ends.
+            file = closing.enter_context((kernel_folder.required() / "compiling").open("a"))
+        except OSError:  # a folder that can only be read: nobody compiles into it
+            yield
+            return
+        started, said = time.monotonic(), False
+        while not _locked(file) and time.monotonic() - started < WAIT_SECONDS:
+            if not said:
+                say("another process compiles the kernels: waiting for it")
+                said = True
+            time.sleep(0.05)
+        yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: all compile, which costs time only
+        return True
+    return True
+
+
+def _compile_all(say: Callable[[str], None]) -> Ready:
+    from stream_scorer.live import rehearsal  # noqa: PLC0415 - imports all that has kernels
+
     ready = Ready()
     with _shown(ready, say) as show, ThreadPoolExecutor(usable_cores()) as pool:
         processes = _Processes(ready, show)
@@ -77,8 +121,8 @@ def compile_all(say: Callable[[str], None] = _to_stderr) -> Ready:
             # Or the pool would wait until all parts are done.
             processes.stop()
             raise
-    if not jit.is_complete():  # where it is, the folder may be one that can only be read
-        jit.mark_complete()
+    if not kernel_folder.is_complete():  # where it is, the folder may be one that is only read
+        kernel_folder.mark_complete()
     return ready
 
 
@@ -94,7 +138,7 @@ class _Processes:
         """Do one part and count what it says is ready. Raises Halt where it fails."""
         # With this process's own path: -m and -c put the current folder first, where another copy
         # of the package may lie, as in the build of the image.
-        program = f"import sys; sys.path[:] = {sys.path!r}; import {rehearsal.__name__} as r; "
+        program = f"import sys; sys.path[:] = {sys.path!r}; import {REHEARSAL} as r; "
         command = [sys.executable, "-c", f"{program}r.main([{part!r}])"]
         with tempfile.TemporaryFile("w+") as errors:
             with self._lock:

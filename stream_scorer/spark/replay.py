@@ -50,6 +50,7 @@ from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.snapshots import digests
+from stream_scorer.spark.worker import in_worker
 from stream_scorer.spark.writing import nothing_left, write_parquet
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredVal
     return whole, ignored
 
 
+@in_worker
 def _read(
     batches: Iterator[Any],
     settings: Settings,
@@ -220,6 +222,7 @@ def _read(
             reports.add({row["file"]: (refused, ignored)})
 
 
+@in_worker
 def _fold(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) -> Iterator[Any]:
     """In a Python worker: the rows of a partition's customers."""
     events = event_tables.in_order(list(batches))

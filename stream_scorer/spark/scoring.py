@@ -38,6 +38,7 @@ from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship
 from stream_scorer.spark.snapshots import open_snapshot
+from stream_scorer.spark.worker import in_worker
 from stream_scorer.spark.writing import TargetTaken, nothing_left, write_parquet
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def write(frame: DataFrame, out: str) -> None:
     write_parquet(frame, out, **no_dictionary)
 
 
+@in_worker
 def _score_batches(
     batches: Iterator[Any], model: ShippedModel, tally: Accumulator[Tally] | None
 ) -> Iterator[Any]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from stream_scorer import jit
+from stream_scorer import jit, kernel_folder, progress
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import Halt, InputError
@@ -91,10 +92,10 @@ def ready() -> warming.Ready:
 @pytest.mark.mxnet
 def test_there_is_code_of_every_kernel_of_the_package(ready: warming.Ready) -> None:
     """But for the limit that the bench measures, which nobody waits for."""
-    for name, source in jit._kernel_sources().items():
+    for name, source in kernel_folder._kernel_sources().items():
         if b"@kernel" in source:
             importlib.import_module(name)
-    folder = jit.cache_folder()
+    folder = kernel_folder.cache_folder()
     assert folder is not None
     there = {path.name.partition("-")[0] for path in folder.glob("*.nbc")}
     # Tests declare kernels of their own.
@@ -128,7 +129,7 @@ def test_the_live_path_compiles_nothing_after_it_not_even_for_its_first_bad_reco
 
 
 def test_a_second_time_there_is_nothing_to_compile(ready: warming.Ready) -> None:
-    assert jit.is_complete()
+    assert kernel_folder.is_complete()
     lines: list[str] = []
     warming.compile_where_missing(lines.append)
     assert lines == []
@@ -137,26 +138,37 @@ def test_a_second_time_there_is_nothing_to_compile(ready: warming.Ready) -> None
 @pytest.fixture
 def two_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """A new folder, and of the rehearsal only two short parts; the lines that are said."""
-    monkeypatch.setenv(jit.CACHE_VARIABLE, str(tmp_path / "kernels"))
+    monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, str(tmp_path / "kernels"))
     monkeypatch.setattr(warming, "SAY_SECONDS", 0.0)
     parts = {"training": rehearsal.training}
     monkeypatch.setattr(rehearsal, "PARTS", parts)
-    jit.cache_folder.cache_clear()
+    kernel_folder.cache_folder.cache_clear()
     return []
 
 
 @pytest.fixture(autouse=True)
 def folder_as_before() -> Any:
     yield
-    jit.cache_folder.cache_clear()
+    kernel_folder.cache_folder.cache_clear()
 
 
 @pytest.mark.mxnet
 def test_progress_is_said_in_lines_where_stderr_is_no_terminal(two_parts: list[str]) -> None:
-    assert not jit.is_complete()
+    assert not kernel_folder.is_complete()
     warming.compile_where_missing(two_parts.append)
     assert two_parts[0].startswith("compiling kernels, once for this version: 1 of ")
-    assert jit.is_complete()
+    assert kernel_folder.is_complete()
+
+
+@pytest.mark.mxnet
+def test_progress_is_said_in_lines_where_the_verb_that_calls_a_kernel_draws_a_bar(
+    two_parts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal has one bar at a time; older versions of rich raise an error at the second."""
+    monkeypatch.setattr(Console, "is_terminal", True)
+    with progress.progress("training"):
+        warming.compile_where_missing(two_parts.append)
+    assert two_parts[0].startswith("compiling kernels, once for this version: 1 of ")
 
 
 def test_a_part_that_fails_is_named_and_the_folder_is_not_complete(
@@ -167,7 +179,44 @@ def test_a_part_that_fails_is_named_and_the_folder_is_not_complete(
         warming.compile_all()
     warming.compile_where_missing(two_parts.append)
     assert two_parts[-1].endswith("what is missing is compiled when it is first used")
-    assert not jit.is_complete()
+    assert not kernel_folder.is_complete()
+
+
+TWO_AT_ONCE = """
+import sys
+from stream_scorer import jit
+from stream_scorer.live import rehearsal, warming
+rehearsal.PARTS = {"records": rehearsal.records}
+warming.WAIT_SECONDS = 1e6
+if sys.argv[1] == "without lock":
+    warming._locked = lambda _file: True
+compiled = []
+with jit.watching(lambda name, new: compiled.append(name) if new else None):
+    warming.compile_where_missing(lambda line: print(line, file=sys.stderr))
+    rehearsal.records()
+print(len(compiled))
+"""
+
+
+@pytest.mark.parametrize("locks", ["lock", "without lock"])
+def test_two_members_started_together_on_a_new_machine_end_with_all_kernels(
+    tmp_path: Path, locks: str
+) -> None:
+    """With the lock one of them compiles; without, as where the file system has none, both do."""
+    environment = os.environ | {kernel_folder.CACHE_VARIABLE: str(tmp_path)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_AT_ONCE, locks], env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    answers = [process.communicate(timeout=280) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    # What was compiled ahead is only read by the process that asked for it.
+    assert [out for out, _ in answers] == ["0\n", "0\n"]
+    progress = ["compiling kernels" in errors for _, errors in answers]
+    assert sorted(progress) == ([False, True] if locks == "lock" else [True, True])
 
 
 @pytest.mark.mxnet
@@ -188,7 +237,7 @@ def test_a_folder_that_can_not_be_written_to_is_bad_input(
 ) -> None:
     """Tests may run as root, who can write anywhere but below a file."""
     (tmp_path / "file").touch()
-    monkeypatch.setenv(jit.CACHE_VARIABLE, str(tmp_path / "file" / "kernels"))
-    jit.cache_folder.cache_clear()
+    monkeypatch.setenv(kernel_folder.CACHE_VARIABLE, str(tmp_path / "file" / "kernels"))
+    kernel_folder.cache_folder.cache_clear()
     with pytest.raises(InputError, match="can't be written to; name a folder that can"):
         warm()
