@@ -80,8 +80,8 @@ def events_to_propensities(testbed: Testbed, events: int, engine: str = "mxnet")
 
 def vectors_alone(testbed: Testbed, events: int) -> float:
     """Events a second of our path up to the saved vectors, with offsets and dead letters."""
-    settings = testbed.settings(batch_events(events))
-    return fold_topic(settings, testbed.store(), events)
+    store = testbed.store()  # first: a group of its own goes with it
+    return fold_topic(testbed.settings(batch_events(events)), store, events)
 
 
 def fold_topic(settings: Settings, store: RedisStore, events: int) -> float:

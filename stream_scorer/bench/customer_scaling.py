@@ -1,8 +1,11 @@
 """What an event costs where Redis holds few customers, and where it holds many.
 
-Every customer has a record of the same kind before the clock starts, made of a few random events of
-the public data. The events that are timed are spread evenly over all customers, which is the worst
-case: nearly every event of a micro-batch has a record of its own to load and save.
+All else is the same for both: every customer has a record of a few random events of the public data
+before the clock starts; the events that are timed repeat their customer's newest one, so that no
+record grows; and customers follow each other in a random order, each with two events, from the
+first again after the last, so that a micro-batch of n events has n / 2 distinct customers however
+many there are. So what differs is what the number of customers itself costs, in Redis and in its
+memory.
 """
 
 from __future__ import annotations
@@ -12,15 +15,51 @@ from dataclasses import replace
 import numpy as np
 
 from stream_scorer.bench.consumers import batch_events, fold_topic
+from stream_scorer.bench.real_servers import PARTITIONS, topics_of
 from stream_scorer.bench.testbed import Testbed
+from stream_scorer.bench.time_budget import TimeBudget
+from stream_scorer.bench.timing import Findings
+from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.events.batch import StringColumn
 from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.io.stores.redis import RedisStore
 
+STAGE = "peers"
+RATIO = "cost_per_event_most_vs_fewest_customers"
 EVENTS_BEFORE = 5  # of each customer
+EVENTS_IN_TURN = 2  # of a customer, before the next one's
 CUSTOMERS_PER_SAVE = 20_000
+
+
+def measure(
+    testbed: Testbed, events: int, sizes: Sizes, budget: TimeBudget, findings: Findings
+) -> None:
+    """Vectors alone, by the number of customers; in turns."""
+    testbed.store()
+    topics = {
+        customers: f"{testbed.scene.settings.kafka.input_topic}-of-{customers}"
+        for customers in sizes.peer_customers
+    }
+    with topics_of(testbed.bootstrap_servers, {topic: {} for topic in topics.values()}, PARTITIONS):
+        crowds = {n: ManyCustomers(testbed, topic, n) for n, topic in topics.items()}
+        for crowd in crowds.values():
+            # A run ends with a whole micro-batch, so it may take some more than it is asked for.
+            crowd.fill((sizes.peer_runs + 2) * events)
+        costs: dict[int, list[float]] = {customers: [] for customers in crowds}
+        for turn in budget.turns(sizes.peer_runs + 1, 1.0):
+            for customers, crowd in crowds.items():
+                cost = 1e6 / crowd.rate(events)
+                if turn:  # the first one warms up
+                    costs[customers].append(cost)
+    if not all(costs.values()):
+        findings.notes.append(f"no time was left for {RATIO}; give more --minutes")
+        return
+    for customers, found in costs.items():
+        case = f"vectors alone, {customers:,} customers in Redis, an event"
+        findings.add(STAGE, case, "us/event", found)
+    findings.compare(RATIO, costs[max(costs)], costs[min(costs)])
 
 
 class ManyCustomers:
@@ -34,17 +73,21 @@ class ManyCustomers:
         """Save everybody's record, and put so many events into the topic."""
         scene, store = self._testbed.scene, self._store()
         draw = np.random.default_rng(1)
+        # In the order of their offsets: an event below the last one's would be skipped.
+        past = np.sort(draw.integers(0, len(scene.past), (self._customers, EVENTS_BEFORE)), axis=1)
         for first in range(0, self._customers, CUSTOMERS_PER_SAVE):
-            ids = [str(i) for i in range(first, min(first + CUSTOMERS_PER_SAVE, self._customers))]
-            rows = draw.integers(0, len(scene.past), len(ids) * EVENTS_BEFORE)
+            rows = past[first : first + CUSTOMERS_PER_SAVE]
+            ids = [str(i) for i in range(first, first + len(rows))]
             customer = np.repeat(np.arange(len(ids), dtype=np.int32), EVENTS_BEFORE)
             states = fold_events(
-                empty_states(ids), scene.past.take(rows), customer, scene.space
+                empty_states(ids), scene.past.take(rows.ravel()), customer, scene.space
             ).states
             store.save(states, np.arange(len(ids)))
         store.close()
-        some = scene.stream.take(np.resize(np.arange(len(scene.stream)), events))
-        ids = [str(i) for i in draw.integers(0, self._customers, events).tolist()]
+        turn = np.arange(events) // EVENTS_IN_TURN
+        customer = draw.permutation(self._customers)[turn % self._customers]
+        some = scene.past.take(past[customer, -1])
+        ids = [str(i) for i in customer.tolist()]
         values = encode_event_batch(replace(some, customer_id=StringColumn.of(ids)))
         self._testbed.send(self._topic, [i.encode() for i in ids], values)
 

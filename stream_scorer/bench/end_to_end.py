@@ -12,7 +12,7 @@ from collections.abc import Callable
 from stream_scorer.bench import consumers
 from stream_scorer.bench.peer import Vectors
 from stream_scorer.bench.testbed import Testbed, open_testbed, untrained
-from stream_scorer.bench.timing import Findings, ratio_of_turns
+from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 
 STAGE = "end-to-end"
@@ -44,9 +44,9 @@ def measure(sizes: Sizes, findings: Findings) -> None:
         counted = [_counted_in_redis(testbed, few) for _ in range(sizes.runs)]
         findings.add(STAGE, f"HINCRBYFLOAT for each feature, {few:,} events", "events/s", counted)
         raw, features, whole, peer_features, peer = rates.values()
-        findings.ratios["features_only_vs_raw_consume"] = ratio_of_turns(features, raw)
-        findings.ratios["features_only_vs_best_peer"] = ratio_of_turns(features, peer_features)
-        findings.ratios["end_to_end_vs_best_peer"] = ratio_of_turns(whole, peer)
+        findings.compare("features_only_vs_raw_consume", features, raw)
+        findings.compare("features_only_vs_best_peer", features, peer_features)
+        findings.compare("end_to_end_vs_best_peer", whole, peer)
 
 
 def _counted_in_redis(testbed: Testbed, events: int) -> float:

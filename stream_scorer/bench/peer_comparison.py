@@ -2,13 +2,15 @@
 
 Apache Kafka and Redis share this machine with whoever consumes, one at a time and in turns: the
 bare client, ours with and without a model, a consumer in plain Python (peer.py), Quix Streams and
-Bytewax (peers/). All read the same records and keep the same vectors: before anything is timed,
-everybody's vectors are compared with ours, so that nobody is fast because of work left out.
+Bytewax (peers/). All read the same records and keep the same vectors: everybody's are compared with
+ours, so that nobody is fast because of work left out. A case that takes less than a second or two
+runs several times in each turn, since so short a time says little.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,24 +22,31 @@ from uuid import uuid4
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.bench import consumers
-from stream_scorer.bench.customer_scaling import ManyCustomers
-from stream_scorer.bench.latency import Latency, latency_at
+from stream_scorer.bench import consumers, customer_scaling
+from stream_scorer.bench.latency import measure_latency
 from stream_scorer.bench.peer import Vectors, matrix_of
 from stream_scorer.bench.peer_processes import PeerProcess, peer_versions
 from stream_scorer.bench.peers.declared_counts import Vector
-from stream_scorer.bench.real_servers import ServerAddresses, open_broker, open_redis, topics_of
+from stream_scorer.bench.real_servers import (
+    PARTITIONS,
+    ServerAddresses,
+    open_broker,
+    open_redis,
+    topics_of,
+)
 from stream_scorer.bench.testbed import Testbed, untrained
-from stream_scorer.bench.timing import Findings, ratio_of_turns
+from stream_scorer.bench.time_budget import TimeBudget
+from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.features import csr
 from stream_scorer.demo.scenario import prepare
 from stream_scorer.errors import Halt
-from stream_scorer.io.stores.redis import RedisStore
 
 STAGE = "peers"
-PARTITIONS = 4
 EPOCH_SECONDS = 1
+# Of the time that the whole may take, when the rates and the latency are to be done.
+RATES_SHARE, LATENCY_SHARE = 0.55, 0.75
+LEAST_SECONDS, MOST_REPEATS = 2.0, 5  # of one case in one turn
 
 RAW = "raw consume by confluent-kafka, nothing done"
 OURS_VECTORS = "this consumer, vectors alone"
@@ -80,17 +89,22 @@ class PeerSetup:
 
 def measure(sizes: Sizes, findings: Findings, setup: PeerSetup) -> None:
     """Add results and ratios to `findings`. Raises InputError and Halt."""
-    versions = peer_versions(setup.python)
+    python, versions = setup.python or "", peer_versions(setup.python)
     findings.notes.append(
         "peers run on " + ", ".join(f"{name} {found}" for name, found in versions.items())
     )
+    budget, load = TimeBudget(sizes.peer_seconds), os.getloadavg()[0]
     with open_real_testbed(sizes, setup.servers) as testbed:
         untrained(testbed.scene)
         events = testbed.fill(sizes.topic_events)
-        compare_vectors(testbed, events, setup.python or "")
-        rates = _measure_rates(testbed, events, sizes.peer_runs, findings, setup.python or "")
-        _measure_latency(testbed, statistics.median(rates[OURS_NATIVE]), sizes.peer_runs, findings)
-        _measure_scaling(testbed, events, sizes, findings)
+        rates = _measure_rates(testbed, events, sizes.peer_runs, budget, findings, python)
+        highest = statistics.median(rates[OURS_NATIVE])
+        measure_latency(testbed, highest / 2, sizes.peer_runs, budget, LATENCY_SHARE, findings)
+        customer_scaling.measure(testbed, events, sizes, budget, findings)
+    findings.notes.append(
+        f"the machine's load was {load:.1f} before and {os.getloadavg()[0]:.1f} at the end (mean "
+        f"of a minute); all took {budget.spent_seconds:,.0f} s"
+    )
 
 
 @contextmanager
@@ -123,20 +137,6 @@ def open_real_testbed(sizes: Sizes, servers: ServerAddresses) -> Iterator[Testbe
                 yield Testbed(scene, files, bootstrap_servers, client)
 
 
-def compare_vectors(testbed: Testbed, events: int, python: str) -> None:
-    """Everybody's vectors of these events with ours. Raises Halt where they differ."""
-    store = testbed.store()
-    consumers.fold_topic(testbed.settings(consumers.batch_events(events)), store, events)
-    ids = sorted({key.decode() for key, _ in testbed.scene.encoded[:events]})
-    ours = _our_matrix(store, ids, testbed)
-    consumers.plain_vectors(testbed, events)
-    found = {PLAIN_VECTORS: Vectors(testbed.client, testbed.scene.space).stored(ids)}
-    for case, peer in PROCESSES.items():
-        _, found[case] = peer.run(python, testbed, events)
-    for case, vectors in found.items():
-        refuse_other_vectors(case, ours, vectors, ids, testbed)
-
-
 def refuse_other_vectors(
     case: str, ours: sparse.csr_matrix, vectors: dict[str, Vector], ids: list[str], testbed: Testbed
 ) -> None:
@@ -149,74 +149,60 @@ def refuse_other_vectors(
         raise Halt(f"{case}: other vectors than ours for {far.any(axis=1).sum():,} customers")
 
 
-def _our_matrix(store: RedisStore, ids: list[str], testbed: Testbed) -> sparse.csr_matrix:
+def _our_vectors(testbed: Testbed, events: int) -> tuple[list[str], sparse.csr_matrix]:
+    """Customers of these events, and their vectors as this consumer makes them."""
+    store = testbed.store()
+    consumers.fold_topic(testbed.settings(consumers.batch_events(events)), store, events)
+    ids = sorted({key.decode() for key, _ in testbed.scene.encoded[:events]})
     states = store.load(ids)
-    return csr.build(states, testbed.scene.space, states.arrays.newest_ms)
+    return ids, csr.build(states, testbed.scene.space, states.arrays.newest_ms)
 
 
 def _measure_rates(
-    testbed: Testbed, events: int, runs: int, findings: Findings, python: str
+    testbed: Testbed, events: int, runs: int, budget: TimeBudget, findings: Findings, python: str
 ) -> dict[str, list[float]]:
+    ids, ours = _our_vectors(testbed, events)
+
+    def plain_vectors() -> float:
+        rate = consumers.plain_vectors(testbed, events)
+        kept = Vectors(testbed.client, testbed.scene.space).stored(ids)
+        refuse_other_vectors(PLAIN_VECTORS, ours, kept, ids, testbed)
+        return rate
+
     def in_process(name: str) -> Callable[[], float]:
-        return lambda: PROCESSES[name].run(python, testbed, events)[0]
+        def run() -> float:
+            rate, vectors = PROCESSES[name].run(python, testbed, events)
+            refuse_other_vectors(name, ours, vectors, ids, testbed)
+            return rate
+
+        return run
 
     cases: dict[str, Callable[[], float]] = {
         RAW: lambda: consumers.raw_consume(testbed, events),
         OURS_VECTORS: lambda: consumers.vectors_alone(testbed, events),
         OURS_NATIVE: lambda: consumers.events_to_propensities(testbed, events, "native"),
         OURS_MXNET: lambda: consumers.events_to_propensities(testbed, events, "mxnet"),
-        PLAIN_VECTORS: lambda: consumers.plain_vectors(testbed, events),
+        PLAIN_VECTORS: plain_vectors,
         PLAIN_WHOLE: lambda: consumers.plain_propensities(testbed, events),
         **{case: in_process(case) for case in PROCESSES},
     }
+    for case, consume in cases.items():
+        if case not in PROCESSES:  # a process is cold each time
+            consume()  # to warm up
     rates: dict[str, list[float]] = {case: [] for case in cases}
-    for run in range(runs + 1):  # the first to warm up
+    for _ in budget.turns(runs, RATES_SHARE):
         for case, consume in cases.items():
-            if run or case not in PROCESSES:  # a process is cold each time
-                rate = consume()
-                if run:
-                    rates[case].append(rate)
+            rates[case].append(steady_rate(consume, events))
     for case, found in rates.items():
         findings.add(STAGE, f"{case}, {events:,} events", "events/s", found)
-    for name, (ours, theirs) in RATIOS.items():
-        findings.ratios[name] = ratio_of_turns(rates[ours], rates[theirs])
+    for name, (mine, theirs) in RATIOS.items():
+        findings.compare(name, rates[mine], rates[theirs])
     return rates
 
 
-def _measure_latency(testbed: Testbed, highest: float, runs: int, findings: Findings) -> None:
-    found: list[Latency] = []
-    kafka = testbed.scene.settings.kafka
-    for run in range(runs):
-        topic = f"{kafka.input_topic}-paced-{run}"
-        with topics_of(testbed.bootstrap_servers, {topic: {}}, PARTITIONS):
-            found.append(latency_at(testbed, topic, highest / 2))
-    case = "from event to propensity at half of the highest rate, native"
-    findings.add(STAGE, f"{case}: events", "events/s", [one.rate for one in found])
-    findings.add(STAGE, f"{case}: p50", "ms", [one.p50_ms for one in found])
-    findings.add(STAGE, f"{case}: p99", "ms", [one.p99_ms for one in found])
-
-
-def _measure_scaling(testbed: Testbed, events: int, sizes: Sizes, findings: Findings) -> None:
-    testbed.store()
-    topics = {
-        customers: f"{testbed.scene.settings.kafka.input_topic}-of-{customers}"
-        for customers in sizes.peer_customers
-    }
-    with topics_of(testbed.bootstrap_servers, {topic: {} for topic in topics.values()}, PARTITIONS):
-        crowds = {n: ManyCustomers(testbed, topic, n) for n, topic in topics.items()}
-        for crowd in crowds.values():
-            # A run ends with a whole micro-batch, so it may take some more than it is asked for.
-            crowd.fill((sizes.peer_runs + 2) * events)
-        costs: dict[int, list[float]] = {customers: [] for customers in crowds}
-        for run in range(sizes.peer_runs + 1):
-            for customers, crowd in crowds.items():
-                cost = 1e6 / crowd.rate(events)
-                if run:
-                    costs[customers].append(cost)
-    for customers, found in costs.items():
-        case = f"vectors alone, {customers:,} customers in Redis, events spread over all"
-        findings.add(STAGE, case, "us/event", found)
-    fewest, most = min(costs), max(costs)
-    findings.ratios["cost_per_event_most_vs_fewest_customers"] = ratio_of_turns(
-        costs[most], costs[fewest]
-    )
+def steady_rate(consume: Callable[[], float], events: int) -> float:
+    """Events a second of so many runs that they take `LEAST_SECONDS` together: their median."""
+    found: list[float] = []
+    while len(found) < MOST_REPEATS and sum(events / rate for rate in found) < LEAST_SECONDS:
+        found.append(consume())
+    return statistics.median(found)

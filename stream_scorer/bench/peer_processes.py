@@ -2,13 +2,12 @@
 
 Quix Streams asks for an older confluent-kafka than this package, so one environment can't hold
 both. Each run is a process of that interpreter, which gets its job as JSON and reports its rate and
-every customer's vector.
+every customer's vector as JSON.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -57,10 +56,13 @@ class PeerProcess:
                 raise Halt(f"{self.program} did not end within {RUN_SECONDS} s") from None
             if ran.returncode or not report.exists():
                 raise Halt(f"{self.program} failed; it printed last: {ran.stderr[-800:]}")
-            found = pickle.loads(report.read_bytes())
+            found = json.loads(report.read_text(encoding="utf-8"))
         if found["events"] != events:
             raise Halt(f"{self.program} took {found['events']:,} events of {events:,}")
-        return found["rate"], found["vectors"]
+        return found["rate"], {
+            customer: {column: (value, ms) for column, value, ms in entries}
+            for customer, entries in found["vectors"].items()
+        }
 
 
 def peer_versions(python: str | None) -> dict[str, str]:

@@ -27,6 +27,7 @@ from stream_scorer.errors import Halt, InputError
 START_SECONDS = 60.0
 CALL_SECONDS = 30.0
 CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
+PARTITIONS = 4
 HEAP = ("-Xms512m", "-Xmx1g")
 JARS_NAMED = "kafka-[0-9]*"  # in the cache folder, where tests/images/build puts them
 

@@ -48,16 +48,24 @@ class Machine(Result):
 
 @dataclass
 class Findings:
-    """Measurements, ratios of their medians, and what could not be measured."""
+    """Measurements, ratios of their medians, and what could not be measured. ranges: of ratios that
+    are medians of several turns, the least and the greatest."""
 
     results: list[Measurement] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add(self, stage: str, case: str, unit: str, values: Sequence[float]) -> float:
         """Keep a measurement; its median."""
         self.results.append(found := Measurement.of(stage, case, unit, values))
         return found.median
+
+    def compare(self, name: str, ours: Sequence[float], theirs: Sequence[float]) -> None:
+        """Of what was measured in turns: keep the median of the quotients, and their range."""
+        quotients = [a / b for a, b in zip(ours, theirs, strict=True)]
+        self.ratios[name] = statistics.median(quotients)
+        self.ranges[name] = min(quotients), max(quotients)
 
 
 def rates(work: Callable[[], object], amount: int, runs: int) -> list[float]:
@@ -69,11 +77,6 @@ def rates(work: Callable[[], object], amount: int, runs: int) -> list[float]:
         work()
         found.append(amount / (time.perf_counter() - started))
     return found
-
-
-def ratio_of_turns(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Of rates that were measured in turns: the median of their quotients."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def machine() -> Machine:

@@ -25,9 +25,10 @@ PLAIN = NetworkSpec(hidden=HIDDEN, dropout=0.0, own_path=False, pooled=())
 @dataclass(frozen=True)
 class Sizes:
     """columns: F; categories: N; entries: of a row; positives: labels of a row; rows: of training;
-    events: to decode; runs: of each case; peer_runs: the same of the stage peers; households: of
-    the public data, all if None; topic_events: in a topic that is read; customers: of a snapshot
-    that is scored in bulk; peer_customers: numbers of customers in Redis for the stage peers."""
+    events: to decode; runs: of each case; peer_runs, peer_seconds: the most runs of the stage
+    peers, and how long it takes at most, as far as one run of each case fits; households: of the
+    public data, all if None; topic_events: in a topic that is read; customers: of a snapshot that
+    is scored in bulk; peer_customers: numbers of customers in Redis for the stage peers."""
 
     columns: int = 300_000
     categories: int = 2_000
@@ -38,6 +39,7 @@ class Sizes:
     events: int = 100_000
     runs: int = 5
     peer_runs: int = 3
+    peer_seconds: float = 480.0
     households: int | None = None
     topic_events: int = 100_000
     customers: int = 100_000

@@ -285,6 +285,13 @@ def bench(
     runs: Annotated[
         int | None, typer.Option(min=1, help="Timed runs of each case; 5, of the stage peers 3.")
     ] = None,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="That the stage peers takes: no turn begins that would not end within them.",
+        ),
+    ] = 8.0,
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT,...", help="A broker for peers; else one is started."),
@@ -307,5 +314,5 @@ def bench(
     from stream_scorer.jobs import bench as job
 
     setup = job.peer_setup(bootstrap_servers, redis, kafka_jars, peers_python)
-    found = job.bench(stages or [], job.sized(customers, runs), setup)
+    found = job.bench(stages or [], job.sized(customers, runs, minutes), setup)
     show(found, job.in_words(found), as_json)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 from stream_scorer.bench import (
@@ -42,12 +43,16 @@ STAGES: dict[str, Callable[[Sizes, Findings], None]] = {
 
 @dataclass(frozen=True)
 class Benchmark(Result):
-    """ratios: of medians, by what is compared. notes: what could not be measured."""
+    """ratios: of medians, by what is compared. ratio_ranges: least and greatest, of those that are
+    medians of several turns. notes: what could not be measured, and under which circumstances.
+    measured_on: the date."""
 
     results: tuple[Measurement, ...]
     ratios: Mapping[str, float]
+    ratio_ranges: Mapping[str, tuple[float, ...]]
     machine: Machine
     notes: tuple[str, ...]
+    measured_on: str
 
 
 def bench(
@@ -69,12 +74,14 @@ def bench(
                 STAGES[stage](sizes or Sizes(), findings)
             meter.advance(1)
     results, notes = tuple(findings.results), tuple(findings.notes)
-    return Benchmark(results, findings.ratios, machine(), notes)
+    today = datetime.now(timezone.utc).date().isoformat()
+    return Benchmark(results, findings.ratios, findings.ranges, machine(), notes, today)
 
 
-def sized(customers: int, runs: int | None) -> Sizes:
-    """The usual sizes, with so many customers of the stage bulk and, where given, runs."""
-    sizes = Sizes(customers=customers)
+def sized(customers: int, runs: int | None, minutes: float = 8.0) -> Sizes:
+    """The usual sizes, with so many customers of the stage bulk, minutes of the stage peers and,
+    where given, runs."""
+    sizes = Sizes(customers=customers, peer_seconds=60 * minutes)
     return sizes if runs is None else replace(sizes, runs=runs, peer_runs=runs)
 
 
@@ -96,5 +103,8 @@ def in_words(found: Benchmark) -> list[str]:
         f"({m.min:,.0f} to {m.max:,.0f}, {m.runs} runs)"
         for m in found.results
     ]
-    lines += [f"{name}: {value:.2f}" for name, value in found.ratios.items()]
+    for name, value in found.ratios.items():
+        least, greatest = found.ratio_ranges.get(name, (value, value))
+        spread = f" ({least:.2f} to {greatest:.2f})" if name in found.ratio_ranges else ""
+        lines.append(f"{name}: {value:.2f}{spread}")
     return lines + list(found.notes)

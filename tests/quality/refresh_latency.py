@@ -27,8 +27,8 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from stream_scorer.bench.peer_comparison import PARTITIONS, open_real_testbed
-from stream_scorer.bench.real_servers import ServerAddresses, topics_of
+from stream_scorer.bench.peer_comparison import open_real_testbed
+from stream_scorer.bench.real_servers import PARTITIONS, ServerAddresses, topics_of
 from stream_scorer.bench.testbed import Testbed, untrained
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.propensity_encoder import decode_propensities

@@ -1,4 +1,4 @@
-"""What a peer's process is asked to do, and what it reports: files of JSON and of pickle.
+"""What a peer's process is asked to do, and what it reports, both as JSON.
 
 The job names brokers, topic, number of events, declaration and options. Reported are the rate and
 every customer's vector, which the benchmark compares with its own.
@@ -7,7 +7,6 @@ every customer's vector, which the benchmark compares with its own.
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 import time
 from dataclasses import dataclass
@@ -53,6 +52,10 @@ class PeerJob:
     def done(self, vectors: dict[str, Vector]) -> None:
         """Report the rate and the vectors."""
         seconds = self.newest - self.started
+        entries = {
+            customer: [(column, value, ms) for column, (value, ms) in vector.items()]
+            for customer, vector in vectors.items()
+        }
         found = {"events": self.taken, "rate": (self.taken - self.first) / seconds,
-                 "vectors": vectors}  # fmt: skip
-        Path(self.report).write_bytes(pickle.dumps(found))
+                 "vectors": entries}  # fmt: skip
+        Path(self.report).write_text(json.dumps(found), encoding="utf-8")
