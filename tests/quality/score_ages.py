@@ -25,8 +25,8 @@ from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from refresh_latency import fill, quiet_customers
 
-from stream_scorer.bench.peer_comparison import PARTITIONS, open_real_testbed
-from stream_scorer.bench.real_servers import ServerAddresses
+from stream_scorer.bench.peer_comparison import open_real_testbed
+from stream_scorer.bench.real_servers import PARTITIONS, ServerAddresses
 from stream_scorer.bench.testbed import Testbed, untrained
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.event_encoder import encode_events
