@@ -1,13 +1,12 @@
-"""Events from Kafka: group membership, where to start, and offsets.
+"""Events from Kafka: group membership, records, and offsets.
 
 A rebalance callback only notes which partitions came and went. Partitions that came are read once
-`poll` has found where to start (start_lookup.py, start_offset.py): outside the callback an error
-can be raised and the attempt repeated, and the others are read on meanwhile. `auto.offset.reset` is
-"error", so nothing is skipped silently. Offsets are committed by `commit`, which the pipeline calls
-last, after everything is saved and published. It does not wait for the answer, since the group's
-coordinator may hold it back for as long as the group rebalances. The client itself waits for the
-answers that are still to come before it lets a partition go or leaves the group. Where the group
-has no offset yet, the start itself is committed, and the answer awaited, before anything is read.
+`poll` has found where to start (partition_starts.py): outside the callback an error can be raised
+and the attempt repeated, and the others are read on meanwhile. `auto.offset.reset` is "error", so
+nothing is skipped silently. Offsets are committed by `commit`, which the pipeline calls last, after
+everything is saved and published. It does not wait for the answer, since the group's coordinator
+may hold it back for as long as the group rebalances. The client itself waits for the answers that
+are still to come before it lets a partition go or leaves the group.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
-from stream_scorer.errors import BusUnavailable, ClientLost, Halt
+from stream_scorer.errors import BusUnavailable, Halt
 from stream_scorer.io.kafka.clients import Connected
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import Rights, ask
@@ -33,16 +32,13 @@ from stream_scorer.io.kafka.lag import Lag
 from stream_scorer.io.kafka.leader_epochs import UNKNOWN_EPOCH, seek_with_epochs
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
-from stream_scorer.io.kafka.start_lookup import StartLookup, log_range
-from stream_scorer.io.kafka.start_offset import check_in_log, logged_start
+from stream_scorer.io.kafka.partition_starts import PartitionStarts, Positions
+from stream_scorer.io.kafka.start_lookup import log_range
+from stream_scorer.io.kafka.start_offset import check_in_log
 
 log = logging.getLogger(__name__)
 
 WAIT_SLICE_SECONDS = 0.1  # a waiting member serves rebalances this often
-# A coordinator in good health answers sooner, and what else is read may wait so long.
-LOOKUP_SECONDS = 0.1
-LOOKUP_AGAIN_SECONDS = 0.5  # after a lookup that failed
-CLOSE_SECONDS = 12.0  # a lookup ends before, by its own time limits
 
 FIXED_PROPERTIES: dict[str, str | int] = {
     # An offset may be committed only when the store has the events and the topic the scores.
@@ -55,17 +51,6 @@ FIXED_PROPERTIES: dict[str, str | int] = {
 # A member keeps the partitions that it is not asked for, and reads on through a rebalance. With the
 # protocol "consumer" it always does, and there is no strategy to choose.
 CLASSIC_PROPERTIES = {"partition.assignment.strategy": "cooperative-sticky"}
-
-
-class Positions(Protocol):
-    """The store's watermarks: the offset up to which it has every event."""
-
-    def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
-    def watermark_epochs(
-        self, partitions: list[TopicPartition]
-    ) -> dict[TopicPartition, tuple[int, int]]: ...
-    def begin(self, offsets: dict[TopicPartition, int]) -> None: ...
-    def release(self, partitions: list[TopicPartition]) -> None: ...
 
 
 class KafkaSource:
@@ -94,15 +79,9 @@ class KafkaSource:
         self._in_transaction = in_transaction
         self._next: dict[TopicPartition, int] = {}  # by partition, the next offset to hand out
         self._claims: dict[TopicPartition, int] = {}  # see `claims`
-        self._starts_made = count()
-        self._pending: set[TopicPartition] = set()  # assigned, start offset not yet known
-        self._lookup: StartLookup | None = None  # of some of them
-        self._next_lookup = 0.0
-        # Of those, where the start is known and the group does not have it yet.
-        self._first: dict[TopicPartition, int] = {}
-        # By partition that was begun, the offset from which on this member publishes.
-        self._publishes_from: dict[TopicPartition, int] = {}
+        self._claims_made = count()
         self._offsets = GroupOffsets(owner, partner)
+        self._starts = PartitionStarts(positions, self._offsets, in_transaction)
         self._lag = Lag()
         # Received and not handed out yet: by `wait`, which must poll to stay in the group, by a
         # `poll` ahead, which hands out complete batches only, or by one that failed.
@@ -172,7 +151,8 @@ class KafkaSource:
     def publishes_from(self) -> Mapping[TopicPartition, int]:
         """Of each partition that is read, from which offset on its events were published by this
         member since it got the partition."""
-        return {tp: self._publishes_from[tp] for tp in self._next if tp in self._publishes_from}
+        begun = self._starts.publishes_from
+        return {tp: begun[tp] for tp in self._next if tp in begun}
 
     def handed_out(self) -> Mapping[TopicPartition, int]:
         """Of each partition that is read, the offset after the last record that `poll` gave."""
@@ -215,7 +195,7 @@ class KafkaSource:
         ask("pausing", self._consumer.pause, assigned)
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            # Partitions assigned meanwhile stay in `_pending`: nothing of them can arrive here.
+            # Partitions assigned meanwhile are not read yet: nothing of them can arrive here.
             self._held += self._consume(1, min(left, WAIT_SLICE_SECONDS))
         still = [p for p in assigned if (p.topic, p.partition) in self._next]
         ask("resuming", self._consumer.resume, still)
@@ -247,9 +227,7 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group. Only what was passed to `commit` is committed."""
         if not self._closed:
-            if self._lookup is not None:
-                # The client may not be closed while it is asked something.
-                self._lookup.finished(CLOSE_SECONDS)
+            self._starts.close()
             if self._membership.is_current(self._consumer):
                 self._send_last(self._offsets.waiting())
             self._offsets.withdraw(self._offsets.waiting())
@@ -295,94 +273,35 @@ class KafkaSource:
         return batch
 
     def _start_pending(self) -> None:
-        """Find where to start the newly assigned partitions, and read from there.
-
-        Never waits for longer than `LOOKUP_SECONDS`, as long as others are read.
-        """
-        unknown = self._pending - self._first.keys()
-        if unknown and self._lookup is None and time.monotonic() >= self._next_lookup:
-            # The store before the log: what another member saves and the log gets afterwards would
-            # look like records that the log has lost.
-            marks = self._positions.watermarks(sorted(unknown))
-            self._lookup = StartLookup(self._consumer, unknown, marks)
-            self._lookup.finished(LOOKUP_SECONDS)
-        if self._lookup is not None and self._lookup.finished():
-            lookup, self._lookup = self._lookup, None
-            try:
-                self._start_found(lookup)
-            except BusUnavailable as error:
-                self._next_lookup = time.monotonic() + LOOKUP_AGAIN_SECONDS
-                # Where nothing else is read, the loop waits and tries again.
-                if not self._next or isinstance(error, ClientLost):
-                    raise
-                log.warning("%s; partitions that came are not read yet", error)
-        self._start_committed()
-
-    def _start_found(self, lookup: StartLookup) -> None:
-        partitions = lookup.partitions
-        answers, ranges = lookup.answers()
-        if not partitions:
-            return
-        marks = lookup.marks
-        for tp, (offset, epoch) in self._positions.watermark_epochs(partitions).items():
-            if marks.get(tp) == offset:
-                self._offsets.epochs.know(tp, offset, epoch)
-        committed = self._offsets.known(answers)
-        starts = {
-            tp: logged_start(tp, committed.get(tp), marks.get(tp), ranges[tp]) for tp in partitions
-        }
-        self._positions.begin(starts)
-        own = {tp: o for tp, o in committed.items() if tp not in self._offsets.partners}
-        self._offsets.begin(own)
-        new = {tp: committed.get(tp, o) for tp, o in starts.items() if tp not in own}
-        self._publishes_from |= {tp: max(o, committed.get(tp, 0)) for tp, o in starts.items()}
-        if self._in_transaction is None:
-            # Before anything is read: a crash between the first save and the first commit would
-            # otherwise leave only the watermark to start from, which lies past events whose
-            # propensities and dead letters nobody has published.
-            self._offsets.add_starts(new)
-            self._first |= {tp: starts[tp] for tp in new}
-        elif new:
-            # Also a member that is evicted right now must not take later offsets back, and only
-            # offsets of a transaction are bound to the membership of the last rebalance.
-            self._in_transaction(new)
-            self._offsets.note(new)
-        ready = {tp: o for tp, o in starts.items() if tp not in self._first}
-        self._pending -= ready.keys()
+        """Read from the partitions that came whose start is known."""
+        ready = self._starts.ready(self._consumer, reading=bool(self._next))
         if ready:
             self._read_from(ready)
         self._commit_waiting()
 
-    def _start_committed(self) -> None:
-        """Read the partitions whose first offset the group has by now."""
-        ready = {tp: o for tp, o in self._first.items() if tp in self._offsets.committed}
-        for tp in ready:
-            del self._first[tp]
-        self._pending -= ready.keys()
-        if ready:
-            self._read_from(ready)
-
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
         partitions = [KafkaPartition(*tp, offset) for tp, offset in starts.items()]
+        # Until all went well: where a call fails, their start is found anew.
+        self._starts.add(starts)
+        for tp in starts:
+            self._next.pop(tp, None)
         ask("assigning", self._consumer.incremental_assign, partitions)
         try:
             seek_with_epochs(self._consumer, starts, self._offsets.epochs)
         except (BusUnavailable, Halt):
-            # Not to be read before it was asked: their start is found anew.
+            # Not to be read before the broker was asked.
             ask("unassigning", self._consumer.incremental_unassign, partitions)
-            for tp in starts:
-                self._next.pop(tp, None)
-            self._pending |= starts.keys()
             raise
+        self._starts.discard(starts)
         self._next |= starts
-        self._claims |= {tp: next(self._starts_made) for tp in starts}
+        self._claims |= {tp: next(self._claims_made) for tp in starts}
         self._lag.begin_anew(starts)
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
-        # An empty assignment ends the rebalance; `_start_pending` adds the real ones.
+        # An empty assignment ends the rebalance; `_read_from` adds the real ones.
         consumer.incremental_assign([])
         self._renew_membership(consumer)
-        self._pending |= {(p.topic, p.partition) for p in partitions}
+        self._starts.add([(p.topic, p.partition) for p in partitions])
         log.info("partitions assigned: %s", _listing(partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
@@ -415,9 +334,7 @@ class KafkaSource:
         # Another member may have read and committed meanwhile. What still waits, also the start of
         # a partition that is not read yet, would take the group's offsets back.
         self._offsets.withdraw(self._offsets.waiting())
-        self._first.clear()
-        if self._lookup is not None:
-            self._lookup.discard(self._pending)
+        self._starts.find_anew()
         if self._next:
             # The group assigned the same partitions again without a revocation. Another member may
             # have read and committed them meanwhile, so their start must be found anew.
@@ -428,16 +345,13 @@ class KafkaSource:
                 len(held),
             )
             self._give_up(consumer, held)
-            self._pending |= set(held)
+            self._starts.add(held)
 
     def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         reading = [tp for tp in partitions if tp in self._next]
         for tp in partitions:
-            self._pending.discard(tp)
             self._next.pop(tp, None)
-            self._first.pop(tp, None)
-        if self._lookup is not None:
-            self._lookup.discard(partitions)
+        self._starts.discard(partitions)
         self._offsets.forget(partitions)
         left = [KafkaPartition(*tp) for tp in reading]
         try:
