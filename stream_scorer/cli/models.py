@@ -22,6 +22,7 @@ from stream_scorer.cli.application import (
     verb,
     wants_spark,
 )
+from stream_scorer.cli.past import AcceptMissing
 from stream_scorer.errors import InputError
 
 # Not from STREAM_SCORER_CONFIG: whether members switch should not follow from the environment.
@@ -34,6 +35,10 @@ Members = Annotated[
 Wait = Annotated[
     float,
     typer.Option(min=0, metavar="SECONDS", help="With -c: wait for members for so long; 0: not."),
+]
+
+Report = Annotated[
+    Path | None, typer.Option(metavar="FILE.html", help="A page with tables and plots.")
 ]
 
 models_app = typer.Typer(help="Model artefacts.", no_args_is_help=True)
@@ -72,9 +77,7 @@ def evaluate(
             help="Fit the baseline on these; without it on the model's training snapshots.",
         ),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="A page with tables and plots.")
-    ] = None,
+    report: Report = None,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE.parquet", help="A new file for every row's scores.")
     ] = None,
@@ -245,16 +248,8 @@ def models_compare(
         str,
         typer.Option(metavar="DURATION", help="Score so often, as 12h or 7d; or `event`, as live."),
     ] = "event",
-    accept_missing_history: Annotated[
-        bool,
-        typer.Option(
-            "--accept-missing-history",
-            help="Where the topic has deleted its oldest events, take the rest as if it were all.",
-        ),
-    ] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="A page with tables and plots.")
-    ] = None,
+    accept_missing_history: AcceptMissing = False,
+    report: Report = None,
     as_json: Json = False,
 ) -> None:
     """Whether the challenger is better than the active model, by what customers then did."""

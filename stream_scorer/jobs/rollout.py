@@ -8,10 +8,16 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from stream_scorer.errors import InputError
+from stream_scorer.io.stores.rollout_record import ENDED
 from stream_scorer.result import Result
 from stream_scorer.rollout.namespaces import DroppedNamespace, drop
 from stream_scorer.rollout.rollout import Rollout
 from stream_scorer.settings.tree import Settings
+
+LEFT = (
+    "the group went over to another namespace since: the same command without --status begins the "
+    "way back"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,9 @@ def dropped_old(settings: Settings) -> DroppedNamespace:
             gone = record.step == "dropped"
             said = "is gone already" if gone else f"is not replaced yet: next step {record.step}"
             raise InputError("--drop-old", record.replaces, f"it {said}")
+        if work.was_left(work.positions()):
+            remedy = f"group {settings.kafka.group_id} went over to another namespace since"
+            raise InputError("--drop-old", record.replaces, f"is not replaced any more: {remedy}")
         # It may be gone: by hand, or this command was killed before it could note that.
         dropped = drop(settings, record.replaces, agreed=True, force=False, may_be_gone=True)
         work.old_was_dropped()
@@ -98,11 +107,15 @@ def in_words(found: RolledOut) -> list[str]:
     """The state for people."""
     return [
         f"{found.namespace} (fingerprint {found.fingerprint}) in place of {found.replaces}: "
-        + ("all partitions are read for it" if found.done else f"next step: {found.step}"),
+        + ("all partitions are read for it" if found.done else f"next step: {_next_step(found)}"),
         f"{found.behind:,} records behind the log; {found.moved} of {found.partitions} partitions "
         "are read for it",
         *(f"to do: {line}" for line in found.to_do),
     ]
+
+
+def _next_step(found: RolledOut) -> str:
+    return "to begin again" if found.step in ENDED else found.step
 
 
 def called_off_in_words(done: CalledOff) -> list[str]:
@@ -122,11 +135,12 @@ def _finish(work: Rollout, *, wait: bool, refresh: bool) -> None:
 
 def _result(work: Rollout, started: float) -> RolledOut:
     record, positions = work.begun, work.positions()
-    done = record.step in ("done", "dropped")
+    left = work.was_left(positions)
     return RolledOut(
-        work.namespace, record.replaces, work.space.fingerprint_hex, record.step, done,
+        work.namespace, record.replaces, work.space.fingerprint_hex, record.step,
+        record.step in ENDED and not left,
         work.behind(positions), work.moved(positions), len(positions),
-        _to_do(record.step, work.refused_model),
+        (LEFT,) if left else _to_do(record.step, work.refused_model),
         round(time.monotonic() - started, 3),
     )  # fmt: skip
 

@@ -36,7 +36,6 @@ from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import InputError, Unavailable
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
-from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
 from stream_scorer.io.stores.members import ALIVE_SECONDS
 from stream_scorer.io.stores.redis_memory import EvictionWatch
@@ -54,6 +53,7 @@ from stream_scorer.live.counting_rules import bind_rules
 from stream_scorer.rollout.build import build_from_files, build_from_topic, check_topic, keep_up
 from stream_scorer.rollout.namespaces import still_running
 from stream_scorer.rollout.new_model import check_new_model
+from stream_scorer.rollout.plan import check_same, planned
 from stream_scorer.settings.tree import Settings
 
 LOOK_AGAIN_SECONDS = 1.0
@@ -109,10 +109,10 @@ class Rollout:
         if self.record is not None and self.was_left(positions):
             self.record = None  # back to it: what it lacks since then is folded
         if self.record is not None:
-            self._check_same(files, topic_from_ms)
-            planned = self.record
+            check_same(self.record, files, topic_from_ms)
+            begun = self.record
         else:
-            planned = self._planned(files, topic_from_ms)
+            begun = planned(self.settings, self.store.server, self._admin, files, topic_from_ms)
             check_topic(
                 self.settings, self.store, positions, topic_from_ms, accept_missing=accept_missing
             )
@@ -125,7 +125,7 @@ class Rollout:
             )  # fmt: skip
         self.store.keep_identity()
         if self.record is None:
-            self._keep(planned)
+            self._keep(begun)
 
     def build(self, files: Sequence[str], *, accept_missing: bool) -> None:
         """The new namespace, up to nearly the log's end."""
@@ -228,58 +228,6 @@ class Rollout:
         """How many records of the log the new namespace lacks."""
         marks = self.store.watermarks(sorted(positions))
         return sum(max(p.end - marks.get(tp, p.first), 0) for tp, p in positions.items())
-
-    def _planned(self, files: Sequence[str], topic_from_ms: int | None) -> RolloutRecord:
-        group, topic = self._kafka.group_id, self._kafka.input_topic
-        if files and topic_from_ms is None:
-            raise InputError(
-                "EVENTS", files[0],
-                "with event files give --topic-from TIME: events before it are taken from the "
-                "files, records from it on from the topic",
-            )  # fmt: skip
-        if topic_from_ms is not None and not files:
-            raise InputError("--topic-from", topic_from_ms, "name the files of the events before")
-        named = sorted(o for o in self._admin.owners(group, topic) if o.namespace)
-        if not named:
-            raise InputError(
-                "kafka.group_id", group,
-                f"it has committed nothing of {topic} for any namespace, so there is nothing to "
-                "replace: set it to the group of the members that run now; or, where none ever "
-                "ran, start `run`",
-            )  # fmt: skip
-        others = [o for o in named if o.namespace != self.namespace]
-        if not others:
-            raise InputError(
-                "store.namespace", self.namespace,
-                f"group {group} reads for it already; set store.namespace to a new name for the "
-                "new declaration",
-            )  # fmt: skip
-        if len(others) > 1:
-            names = ", ".join(o.namespace for o in others)
-            remedy = f"group {group} reads for {names}: which is to be replaced is not clear"
-            raise InputError("kafka.group_id", group, remedy)
-        (old,) = others
-        self._check_old(old)
-        step = "files" if files else "topic"
-        return RolloutRecord(old.namespace, old.identity, step, topic_from_ms, clock_ms())
-
-    def _check_old(self, old: Owner) -> None:
-        found = BoundNamespace(self.store.server, old.namespace, 0).stored_identity()
-        if not found or found != old.identity:
-            raise InputError(
-                "redis.url", self.settings.redis.shown_url,
-                f"this database does not hold the namespace {old.namespace} that group "
-                f"{self._kafka.group_id} reads for: the new one must lie beside it",
-            )  # fmt: skip
-
-    def _check_same(self, files: Sequence[str], topic_from_ms: int | None) -> None:
-        record = self.begun
-        if topic_from_ms is not None and topic_from_ms != record.topic_from_ms:
-            remedy = "this roll-out was begun with another; leave it out, or --cancel it first"
-            raise InputError("--topic-from", topic_from_ms, remedy)
-        if record.step == "files" and not files:
-            remedy = "this roll-out was begun with event files and stopped among them; name them"
-            raise InputError("EVENTS", "", remedy)
 
     def _model_can_be_served(self, _positions: Positions) -> bool:
         found = check_new_model(self.settings, self.space)
