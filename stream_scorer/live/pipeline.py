@@ -129,6 +129,8 @@ class Pipeline:
         self._worker = worker
         self._batches: deque[_Batch] = deque()
         self._in_a_row = 0
+        # Of batches that were given up since the last report.
+        self._refused_writes = 0
         # What the batch behind the first one failed with; raised once the first one is done.
         self._failure: StreamScorerError | None = None
 
@@ -159,7 +161,8 @@ class Pipeline:
     def drop(self) -> None:
         """Give up what is on its way, and wait until nothing is being scored."""
         self._begin_again()
-        self._batches.clear()
+        while self._batches:
+            self._give_up_first()
         self._failure = None
 
     def _first(self) -> _Batch | None:
@@ -171,8 +174,11 @@ class Pipeline:
                 self._leave_out(batch)
             if len(batch.records):
                 return batch
-            self._batches.popleft()
+            self._give_up_first()
         return self._polled(ahead=False)
+
+    def _give_up_first(self) -> None:
+        self._refused_writes += self._batches.popleft().refused_writes
 
     def _polled(self, *, ahead: bool) -> _Batch | None:
         began = time.perf_counter()
@@ -293,7 +299,8 @@ class Pipeline:
         before = batch.applied - report.applied + batch.too_old - report.too_old
         report.duplicates -= min(before, report.duplicates)
         report.applied, report.too_old = batch.applied, batch.too_old
-        report.refused_writes = batch.refused_writes
+        report.refused_writes = batch.refused_writes + self._refused_writes
+        self._refused_writes = 0
 
 
 def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) -> Bool:

@@ -122,3 +122,18 @@ class NotedStore(MemoryStore):
     def advance(self, next_offsets: Any, epochs: Any = None) -> None:
         self._story.append(f"advance {next_offsets['events', 0]}")
         super().advance(next_offsets, epochs)
+
+
+class Overtaken(MemoryStore):
+    """Another owner writes the whole stream just before our first save."""
+
+    def __init__(self, theirs: MemoryStore, times: int) -> None:
+        super().__init__(SPACE.fingerprint)
+        self._theirs, self._times = theirs, times
+
+    def save(self, states: Any, rows: Any, made_from: Any = None) -> Any:
+        if self._times:
+            self._times -= 1
+            for newer in self._theirs.scan():
+                super().save(newer, np.arange(len(newer)))
+        return super().save(states, rows, made_from)

@@ -15,7 +15,16 @@ from stream_scorer.errors import BusUnavailable, StoreRewound, StoreUnavailable
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.live.pipeline import MOST_IN_A_ROW, Pipeline
 from stream_scorer.model.engines.native import NativeEngine
-from tests.live.pipeline_parts import SPACE, Log, NotedStore, batch, event, pipeline, records_of
+from tests.live.pipeline_parts import (
+    SPACE,
+    Log,
+    NotedStore,
+    Overtaken,
+    batch,
+    event,
+    pipeline,
+    records_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +157,28 @@ def test_a_partition_that_went_and_came_back_is_not_taken_for_the_one_before(
     assert log.story == []
     # The second batch was polled after the partition came back.
     assert line.step().next_offsets == {("events", 0): 2}
+
+
+def test_refused_writes_of_a_batch_that_is_given_up_are_reported_with_the_next(
+    engine: NativeEngine, worker: ThreadPoolExecutor
+) -> None:
+    """As of a member that was suspended: another has written, and owns the partition."""
+    batches, theirs = three(), MemoryStore(SPACE.fingerprint)
+    other = pipeline(Log(*batches), theirs, engine)
+    for _ in batches:
+        other.step()
+    log = backlog(*batches)
+    line = pipeline(log, Overtaken(theirs, 1), engine, worker=worker)
+    polled: list[None] = []
+
+    def rebalance() -> None:
+        polled.append(None)
+        log.claimed[0] = len(polled) - 1
+
+    log.polled = rebalance
+    assert line.step().records == 0
+    log.polled = lambda: None
+    assert line.step().refused_writes == 1
 
 
 class Failing(MemoryStore):

@@ -18,6 +18,7 @@ from tests.live.pipeline_parts import (
     SPACE,
     Log,
     NotedStore,
+    Overtaken,
     batch,
     event,
     pipeline,
@@ -117,21 +118,6 @@ def test_a_partition_that_left_meanwhile_is_not_finished(engine: NativeEngine) -
     log.claimed = {1: 0}
     assert line.step().records == 0
     assert log.story == []
-
-
-class Overtaken(MemoryStore):
-    """Another owner writes the whole stream just before our first save."""
-
-    def __init__(self, theirs: MemoryStore, times: int) -> None:
-        super().__init__(SPACE.fingerprint)
-        self._theirs, self._times = theirs, times
-
-    def save(self, states: Any, rows: Any, made_from: Any = None) -> Any:
-        if self._times:
-            self._times -= 1
-            for newer in self._theirs.scan():
-                super().save(newer, np.arange(len(newer)))
-        return super().save(states, rows, made_from)
 
 
 def test_a_newer_record_of_another_owner_wins(engine: NativeEngine) -> None:
