@@ -28,6 +28,7 @@ from stream_scorer.io.stores.redis import RedisStore
 
 STAGE = "peers"
 RATIO = "cost_per_event_most_vs_fewest_customers"
+NO_TIME_LEFT = f"no time was left for {RATIO}; give more --minutes"
 EVENTS_BEFORE = 5  # of each customer
 EVENTS_IN_TURN = 2  # of a customer, before the next one's
 CUSTOMERS_PER_SAVE = 20_000
@@ -36,7 +37,10 @@ CUSTOMERS_PER_SAVE = 20_000
 def measure(
     testbed: Testbed, events: int, sizes: Sizes, budget: TimeBudget, findings: Findings
 ) -> None:
-    """Vectors alone, by the number of customers; in turns."""
+    """Vectors alone, by the number of customers; in turns. A note where no time is left for it."""
+    if budget.is_spent:  # filling takes the most of it
+        findings.notes.append(NO_TIME_LEFT)
+        return
     testbed.store()
     topics = {
         customers: f"{testbed.scene.settings.kafka.input_topic}-of-{customers}"
@@ -54,7 +58,7 @@ def measure(
                 if turn:  # the first one warms up
                     costs[customers].append(cost)
     if not all(costs.values()):
-        findings.notes.append(f"no time was left for {RATIO}; give more --minutes")
+        findings.notes.append(NO_TIME_LEFT)
         return
     for customers, found in costs.items():
         case = f"vectors alone, {customers:,} customers in Redis, an event"

@@ -17,6 +17,11 @@ class TimeBudget:
         """Since the beginning."""
         return self._clock() - self._began
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left."""
+        return self.spent_seconds >= self._seconds
+
     def turns(self, most: int, share: float) -> Iterator[int]:
         """The numbers of up to `most` turns, at least of one. None begins that would end after this
         share of the budget if it took as long as the longest before it."""

@@ -15,7 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_scorer import cli
-from stream_scorer.bench import latency, paced_producer, peer_comparison, peer_processes
+from stream_scorer.bench import (
+    customer_scaling,
+    latency,
+    paced_producer,
+    peer_comparison,
+    peer_processes,
+)
 from stream_scorer.bench import testbed as beds
 from stream_scorer.bench.customer_scaling import ManyCustomers
 from stream_scorer.bench.latency import Latency
@@ -250,6 +256,14 @@ def test_no_turn_begins_that_would_end_behind_the_budget() -> None:
     assert begun == [(0, 0.0), (1, 20.0)]  # a third one would end at 60
     assert list(budget.turns(9, 0.1)) == [0]  # at least one, though the time is over
     assert len(list(budget.turns(3, 1.0))) == 3
+
+
+def test_customers_are_not_filled_in_where_no_time_is_left(testbed: beds.Testbed) -> None:
+    findings = Findings()
+    assert not TimeBudget(1).is_spent
+    customer_scaling.measure(testbed, 100, Sizes(), TimeBudget(0), findings)
+    assert findings.notes == [customer_scaling.NO_TIME_LEFT]
+    assert not findings.results
 
 
 def test_a_short_case_runs_until_it_says_enough() -> None:
