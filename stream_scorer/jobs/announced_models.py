@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stream_scorer.checks.members import (
@@ -46,7 +46,8 @@ class AnnouncedModel(Result):
     ok: every live member serves it. golden_batch: whether scores of this machine were compared with
     those that training stored. members: each, as it said last. not_switched: those that run and do
     not serve it, with what they say; with --wait 0 nobody was waited for, and these do not make it
-    fail. seconds: that were waited.
+    fail. seconds: that were waited. link_not_moved: why the link `active` could not be moved, ""
+    where it was or needs not be.
     """
 
     ok: bool
@@ -55,6 +56,7 @@ class AnnouncedModel(Result):
     members: tuple[Member, ...]
     not_switched: tuple[str, ...]
     seconds: float
+    link_not_moved: str = ""
 
 
 def announce(
@@ -66,7 +68,8 @@ def announce(
 ) -> AnnouncedModel:
     """Check `model`, announce it, and wait until every member that runs serves it.
 
-    Raises ArtefactError, FingerprintMismatch and StoreUnavailable, with nothing changed.
+    Raises ArtefactError, FingerprintMismatch and StoreUnavailable, with nothing changed. A link
+    `active` that can't be moved is part of the result: the members switch all the same.
     """
     if model.is_symlink():
         raise ArtefactError("model", model, "is a link; name the model itself")
@@ -82,10 +85,18 @@ def announce(
             current = announcements.announce(identity, _of_config(settings))
     finally:
         server.close()
-    link = settings.model.path
+    link, link_not_moved = settings.model.path, ""
     if link.is_symlink() and link.name == ACTIVE and link.parent.resolve() == path.parent.resolve():
-        make_active(path)
-    return _switched(settings, current, golden_batch, wait_seconds, sleep)
+        try:
+            make_active(path)
+        except ArtefactError as error:
+            link_not_moved = (
+                f"{error}; members serve the announced model, but with an emptied Redis they would "
+                "start with the one before: move the link with `models activate DIR` where it can "
+                "be written"
+            )
+    found = _switched(settings, current, golden_batch, wait_seconds, sleep)
+    return replace(found, ok=found.ok and not link_not_moved, link_not_moved=link_not_moved)
 
 
 def roll_back(
@@ -128,6 +139,8 @@ def in_words(done: AnnouncedModel) -> list[str]:
     lines = status_in_words(found)
     if not done.golden_batch:
         lines.append(f"{done.announcement.model.path}: {NO_GOLDEN_BATCH}")
+    if done.link_not_moved:
+        lines.append(done.link_not_moved)
     return [*lines, *(f"not switched: {said}" for said in done.not_switched)]
 
 

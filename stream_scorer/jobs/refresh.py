@@ -81,6 +81,9 @@ def refresh(
             "`stream-scorer run`",
         )  # fmt: skip
     partitions = [(kafka.input_topic, p) for p in range(admin.partitions(kafka.input_topic))]
+    if not partitions:
+        remedy = "there is no such topic; name the one that the members read"
+        raise InputError("kafka.input_topic", kafka.input_topic, remedy)
     records = open_store(settings, space)
     store = RefreshStore(records, settings.store.namespace, kafka.input_topic)
     request = RefreshRequest(uuid.uuid4().hex[:16], asked_ms, as_of_ms)

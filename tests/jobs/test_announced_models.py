@@ -25,7 +25,7 @@ from stream_scorer.io.stores.members import Member, Members, MemberSaid
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.jobs import announced_models as job
 from stream_scorer.live.consumer import Consumer
-from stream_scorer.model import artefact
+from stream_scorer.model import active_link, artefact
 from stream_scorer.settings.tree import Settings
 from tests.jobs.random_models import (
     flip,
@@ -97,6 +97,25 @@ def test_where_the_config_names_the_link_active_it_moves_with_the_announcement(
     job.announce(linked, models / "b", 0)
     assert (models / "active").resolve() == models / "b"
     job.roll_back(linked, 0)
+    assert (models / "active").resolve() == models / "a"
+
+
+def test_a_link_that_cannot_be_moved_is_reported_after_the_members_have_switched(
+    settings: Settings, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (models / "active").symlink_to("a")
+    model = settings.model.model_copy(update={"path": models / "active"})
+    linked = settings.model_copy(update={"model": model})
+
+    def refused(link: Path, _name: str) -> None:  # as on a read-only mount, also for root
+        raise ArtefactError("models", link, "can't be written: Read-only file system")
+
+    monkeypatch.setattr(active_link, "_point", refused)
+    done = job.announce(linked, models / "b", 0)
+    assert not done.ok
+    assert done.announcement.model.path == str(models / "b")
+    assert "can't be written: Read-only file system" in done.link_not_moved
+    assert done.link_not_moved in job.in_words(done)
     assert (models / "active").resolve() == models / "a"
 
 

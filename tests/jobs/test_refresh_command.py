@@ -113,6 +113,17 @@ def test_without_a_member_it_is_refused_and_nothing_is_asked(
     assert shop.store.asked() is None
 
 
+def test_a_topic_that_is_not_there_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of no partitions would be done at once, with exit status 0."""
+    # The mock cluster does not answer for a topic that is missing; a broker does.
+    monkeypatch.setattr(KafkaAdmin, "partitions", lambda _self, _topic: 0)
+    status, _, said = shop.refresh()
+    assert status == 2
+    assert "kafka.input_topic" in said
+    assert "there is no such topic" in said
+    assert shop.store.asked() is None
+
+
 def test_partitions_that_no_member_reads_are_named_with_the_remedy(shop: Shop, played: Any) -> None:
     shop.member_reads(0, 1)
 
