@@ -1,4 +1,4 @@
-"""What a check of `stream-scorer doctor` yields; one with a remedy is a problem."""
+"""What a check of `stream-scorer doctor` yields; one with a remedy is a problem, or a warning."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from stream_scorer.result import Result
 
 @dataclass(frozen=True)
 class Finding(Result):
-    """Result of one check: what was found, and the remedy where that is a problem."""
+    """Result of one check: what was found, and the remedy where that is a problem.
+
+    warning: it works as it is, and would be better with the remedy.
+    """
 
     check: str
     found: str
     remedy: str | None = None
+    warning: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether it is no problem."""
-        return self.remedy is None
+        return self.remedy is None or self.warning
 
     def as_json(self) -> dict[str, Any]:
         """With "ok", so that nobody has to know what a remedy of null means."""

@@ -95,6 +95,17 @@ def replay(
             help="Labelled snapshots as of these; without it, propensities as of the end.",
         ),
     ] = None,
+    rows_at: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Rows of a labelled snapshot: cutoffs, just after events between them, or both; "
+            "both is what to train on.",
+        ),
+    ] = "cutoffs",
+    seed: Annotated[
+        int, typer.Option(help="Another one takes other events for --rows-at events or both.")
+    ] = 0,
     into: Annotated[
         str | None,
         typer.Option(metavar="NAMESPACE", help="Build this new namespace in Redis instead."),
@@ -123,6 +134,8 @@ def replay(
         raise InputError("--out", out, remedy)
     done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace
     moments = moments_ms("--cutoffs", cutoffs) if cutoffs is not None else None
+    if moments is None and rows_at != "cutoffs":
+        raise InputError("--rows-at", rows_at, "is about labelled snapshots: give --cutoffs too")
     if wants_spark(engine, master, conf):
         if out is None or moments is None:
             raise InputError("--engine", engine, "makes labelled snapshots: give --cutoffs, --out")
@@ -132,13 +145,17 @@ def replay(
             from stream_scorer.spark import replay as on_spark
 
             between = (window.from_ms, window.to_ms)
-            done = on_spark.replay(spark, settings, events, out, moments, between)
+            done = on_spark.replay(
+                spark, settings, events, out, moments, between, rows_at=rows_at, seed=seed
+            )
         show(done, in_words(done), as_json)
         return
     if into is not None:
         done = job.rebuild(settings, events, into, window, threads)
     elif out is not None and moments is not None:
-        done = job.replay(settings, events, Path(out), moments, window, threads)
+        done = job.replay(
+            settings, events, Path(out), moments, window, threads, rows_at=rows_at, seed=seed
+        )
     elif out is not None:
         done = job.propensities(settings, events, Path(out), window, threads=threads)
     show(done, in_words(done), as_json)

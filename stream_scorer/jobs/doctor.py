@@ -1,8 +1,8 @@
 """`stream-scorer doctor`: what is wrong with config, servers and model, and how to fix it.
 
-Each check yields findings; a finding with a remedy is a problem. A server that does not answer is
-one finding, and the checks that depend on it are left out. Nothing is changed: what `run` does with
-Redis is tried on keys of its own, which are deleted again.
+Each check yields findings; a finding with a remedy is a problem, unless it is a warning. A server
+that does not answer is one finding, and the checks that depend on it are left out. Nothing is
+changed: what `run` does with Redis is tried on keys of its own, which are deleted again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from stream_scorer.checks.members import member_findings
 from stream_scorer.checks.redis import redis_findings
 from stream_scorer.errors import InputError
 from stream_scorer.model import artefact
+from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
@@ -42,7 +43,8 @@ def in_words(diagnosis: Diagnosis) -> list[str]:
     """The findings for people."""
     lines = []
     for f in diagnosis.findings:
-        lines.append(f"{'good ' if f.ok else 'WRONG'}  {f.check}: {f.found}")
+        kind = "note " if f.warning else "good " if f.ok else "WRONG"
+        lines.append(f"{kind}  {f.check}: {f.found}")
         if f.remedy:
             lines.append(f"       {f.remedy}")
     return lines
@@ -74,3 +76,6 @@ def _model(settings: Settings) -> Iterator[Finding]:
     manifest = loaded.manifest
     found = f"version {manifest.model_version}, {len(manifest.categories)} categories"
     yield Finding("model", f"{found}, engine {settings.model.engine}")
+    lacks = moments_it_lacks(manifest.training, refreshes=settings.refresh.every_ms > 0)
+    if lacks is not None:
+        yield Finding("training rows", lacks, REMEDY, warning=True)

@@ -3,7 +3,8 @@
 Three ways, none of which touches the live group or namespace:
 with cut-offs   labelled snapshots. Events are put in order of time and folded by the same code; at
                 each cut-off every customer seen so far becomes a row: its vector from the events
-                before it, its labels from those at or after it, within the horizon. All events are
+                before it, its labels from those at or after it, within the horizon. Customers also
+                become rows just after some of their events where that is asked for. All events are
                 held in memory, about 150 bytes each.
 without         propensities. `live/store_fold.py` folds the events into a store in memory; then
                 every customer is scored as of its newest event, which is what the compacted output
@@ -28,7 +29,9 @@ from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_values
 from stream_scorer.core.features.keys import EventColumns
+from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
+from stream_scorer.core.labels.event_rows import counted
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
 from stream_scorer.errors import EventFileError, InputError
@@ -46,6 +49,7 @@ from stream_scorer.past.replayed import (
     RebuiltNamespace,
     ReplayedPropensities,
 )
+from stream_scorer.past.rows_asked import RowsAsked
 from stream_scorer.past.sources import (
     MissingHistory,
     PastEvents,
@@ -85,12 +89,18 @@ def replay(
     cutoffs_ms: Sequence[int],
     window: Window = EVERYTHING,
     threads: int = 0,
+    *,
+    rows_at: str = "cutoffs",
+    seed: int = 0,
 ) -> LabelledSnapshot:
     """A labelled snapshot in the new directory `out`, with the rows of every cut-off.
 
-    Raises SnapshotError where `out` exists, and InputError where the events end before the last
-    cut-off's horizon does: its labels would be too few.
+    rows_at: "events" has rows just after events between the cut-offs in their place, about as many,
+    "both" has those as well. seed: of the sample of events. Raises SnapshotError where `out`
+    exists, and InputError where the events end before the last cut-off's horizon does: its labels
+    would be too few.
     """
+    asked = RowsAsked.of(cutoffs_ms, rows_at, seed)
     started = time.monotonic()
     refuse_existing(out)  # before the events are read, which may take long
     space, rule = settings.feature_space(), settings.label_rule()
@@ -99,27 +109,40 @@ def replay(
         # All at once, because cut-offs need the events of before and after them in order of time.
         events = _read(settings, past, refused, ignored)
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
-    cutoffs = sorted(set(cutoffs_ms))
+    cutoffs = asked.cutoffs_ms
     refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms, refused)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
     left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
     info = SnapshotInfo(space, rule.by, rule, offsets, left_out=left_out)
-    with SnapshotWriter(out, info) as writer, progress("cut-offs", len(cutoffs)) as meter:
-        for rows in rows_at_cutoffs(
-            events, space, labels, cutoffs,
-            memory=settings.memory(), workers=Threads(threads or usable_cores()),
-        ):  # fmt: skip
-            if len(rows):
-                writer.write(rows)
-            meter.advance(1)
-        written = writer.finish().rows
+    memory, workers = settings.memory(), Threads(threads or usable_cores())
+    of_cutoffs, of_events = 0, 0
+    with SnapshotWriter(out, info) as writer:
+        if asked.at_cutoffs:
+            with progress("cut-offs", len(cutoffs)) as meter:
+                for rows in rows_at_cutoffs(
+                    events, space, labels, cutoffs, memory=memory, workers=workers
+                ):
+                    of_cutoffs += len(rows)
+                    if len(rows):
+                        writer.write(rows)
+                    meter.advance(1)
+        if asked.at_events:
+            known = KnownEvents.of(events, events.occurred_at_ms, memory)
+            sample = asked.sample(counted(known, cutoffs))
+            with progress("rows as of events") as meter:
+                for rows in sample.rows(known, space, labels):
+                    of_events += len(rows)
+                    writer.write(rows)
+                    meter.advance(len(rows))
+        writer.finish(asked.written(of_cutoffs, of_events))
     return LabelledSnapshot(
         events=len(events),
         dead_letters=refused.by_reason(),
         refused=tuple(refused.first),
-        rows=written,
+        rows=of_cutoffs + of_events,
         cutoffs=len(cutoffs),
+        event_rows=of_events,
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
         refusals=left_out.refusals,

@@ -23,6 +23,7 @@ from stream_scorer.io.files.labelled_snapshots import open_labelled
 from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.golden import golden_batch_of
+from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks, trained_moments
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -34,6 +35,8 @@ OTHER_RULE = "its labels follow another rule than [labels] in the config; replay
 class Trained(Result):
     """The new artefact. validation_log_loss: None without validation snapshots. left_out: by
     snapshot, what its events lacked when it was made; only of snapshots that lacked any.
+    event_rows: of `rows`, those just after events; the others stand at cut-offs. warning: what will
+    be scored although no row was of that kind, with the remedy.
     """
 
     model: str
@@ -43,6 +46,8 @@ class Trained(Result):
     validation_log_loss: float | None
     seconds: float
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    event_rows: int = 0
+    warning: str | None = None
 
 
 def train(
@@ -74,7 +79,12 @@ def train(
 
         model = training.train(shards, held_out, space, rule, settings.training, report_step)
         meter.at(steps, steps)  # fewer than planned where it stopped early
+    # Snapshots that do not say it are of a version that wrote rows as of cut-offs alone.
+    found = [snapshot.info.row_moments for snapshot in shards.snapshots]
+    event_rows = sum(moments.event_rows for moments in found if moments is not None)
+    rows = int(model.training["rows"])
     about = {
+        **trained_moments(rows - event_rows, event_rows),
         "snapshots": [str(path.resolve()) for path in snapshots],
         "validation_snapshots": [str(path.resolve()) for path in validation],
         "prior": prior(shards, model.category_index).tolist(),
@@ -83,10 +93,11 @@ def train(
     golden = golden_batch_of(model, held_out or shards)
     manifest = artefact.save(model, out, about, golden)
     loss = model.metrics.get("validation_log_loss")
+    lacks = moments_it_lacks(about, refreshes=settings.refresh.every_ms > 0)
     return Trained(
         model=str(out),
         model_version=manifest.model_version,
-        rows=int(model.training["rows"]),
+        rows=rows,
         categories=len(model.category_index),
         validation_log_loss=None if loss is None or math.isnan(loss) else float(loss),
         seconds=round(time.monotonic() - started, 3),
@@ -96,6 +107,8 @@ def train(
             for snapshot in (one.snapshots if one else ())
             if snapshot.info.left_out != LeftOut()
         },
+        event_rows=event_rows,
+        warning=None if lacks is None else f"{lacks}; {REMEDY}",
     )
 
 
@@ -111,7 +124,11 @@ def in_words(trained: Trained) -> list[str]:
         for snapshot, lacking in trained.left_out.items()
         for line in lacking.in_words()
     ]
-    return [words if loss is None else f"{words}, validation log loss {loss:.4f}", *left_out]
+    return [
+        words if loss is None else f"{words}, validation log loss {loss:.4f}",
+        *left_out,
+        *([] if trained.warning is None else [f"warning: {trained.warning}"]),
+    ]
 
 
 def prior(shards: Sequence[LabelledRows], category_index: Int64) -> Float64:

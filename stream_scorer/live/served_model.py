@@ -17,6 +17,7 @@ from stream_scorer.io.stores.announcements import Announcement, Announcements, M
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.model.engines.golden import check_golden_batch, check_on_engines_here
+from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,9 @@ def open_model(settings: Settings, space: FeatureSpace, path: Path) -> ServedMod
     model = artefact.load(path, space.fingerprint)
     engine = open_engine(model, settings.model.engine)
     check_golden_batch(engine, model)
+    lacks = moments_it_lacks(model.manifest.training, refreshes=settings.refresh.every_ms > 0)
+    if lacks is not None:
+        log.warning("model %s: %s; %s", identity.model_version, lacks, REMEDY)
     return ServedModel(identity, model, engine)
 
 

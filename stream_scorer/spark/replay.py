@@ -3,7 +3,8 @@
 One task reads one event file by the code that reads it on one machine. A vector and its labels
 depend on that customer's events alone, in order of time and, within one moment, of the log. So
 events go to partitions by customer; a task puts its partition's in that order and gives them to
-core. The decoded events are kept on the executors' disks between the two steps, so that the
+core. Which events become rows follows from totals of all partitions, which a pass before that adds
+up. The decoded events are kept on the executors' disks between the two steps, so that the
 cut-offs can be checked against the end of the log before any work is done on them. Shards are
 written by Spark's commit protocol, the manifest when all are there: without it a directory is no
 snapshot.
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.sql import functions as sql
@@ -25,14 +28,18 @@ from stream_scorer.core.events.dead_letter_window import DeadLetterParts
 from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_values
 from stream_scorer.core.features.keys import EventColumns
+from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
+from stream_scorer.core.labels.event_rows import EventSample, MomentCounts, counted
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import event_tables
 from stream_scorer.io.files.event_paths import files_of
+from stream_scorer.io.files.row_moments import RowMoments
 from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_content
 from stream_scorer.io.files.snapshot_tables import spark_batches
 from stream_scorer.io.files.snapshots import (
+    MOST_MOMENTS,
     ROWS_PER_SHARD,
     LeftOut,
     SnapshotInfo,
@@ -40,6 +47,7 @@ from stream_scorer.io.files.snapshots import (
 )
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.past.replayed import LabelledSnapshot
+from stream_scorer.past.rows_asked import RowsAsked
 from stream_scorer.past.sources import (
     TOPIC,
     open_past,
@@ -59,6 +67,7 @@ if TYPE_CHECKING:
 BATCH_RECORDS = 10_000
 EVENTS_PER_TASK = 1_000_000  # about 600 MB in a worker
 EVENT_COLUMNS = "customer_id string, occurred_at bigint, file int, position bigint, event binary"
+COUNT_COLUMNS = "cutoff_rows bigint, event_moments bigint"
 ROW_COLUMNS = (
     "customer_id string, as_of timestamp, columns array<int>, values array<float>, "
     "labels array<struct<category: int, class: smallint>>"
@@ -86,12 +95,17 @@ def replay(
     out: str,
     cutoffs_ms: Sequence[int],
     window: tuple[int | None, int | None] = (None, None),
+    *,
+    rows_at: str = "cutoffs",
+    seed: int = 0,
 ) -> LabelledSnapshot:
     """A labelled snapshot in the new directory `out`, as `jobs.replay.replay` writes it.
 
     sources: event files or directories of them, under the same path on every worker. window: from
-    inclusive, to exclusive, of occurred_at. Raises InputError, and Halt where the job fails.
+    inclusive, to exclusive, of occurred_at. rows_at and seed as there. Raises InputError, and Halt
+    where the job fails.
     """
+    asked = RowsAsked.of(cutoffs_ms, rows_at, seed)
     started = time.monotonic()
     space, rule = settings.feature_space(), settings.label_rule()
     files, out = HadoopFiles(spark), out.rstrip("/")
@@ -99,26 +113,26 @@ def replay(
     listed = _listed(sources)
     reports = spark.sparkContext.accumulator({}, ReportsParam())
     events = _events(spark, listed, settings, window, reports)
-    cutoffs = sorted(set(cutoffs_ms))
     try:
         with nothing_left(files, out), errors_in_one_line("replay", out):
             count, last_ms = events.agg(sql.count("*"), sql.max("occurred_at")).collect()[0]
             refused, ignored = _together(reports.value, settings)
             if not count:
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
-            refuse_unfinished(last_ms, cutoffs[-1], rule.horizon_ms, refused)
-            _write(events, count, settings, cutoffs, out)
+            refuse_unfinished(last_ms, asked.cutoffs_ms[-1], rule.horizon_ms, refused)
+            _write(events, count, settings, asked, out)
             left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
             info = SnapshotInfo(space, rule.by, rule, left_out=left_out)
-            rows = _finish(spark, files, out, info)
+            written = _finish(spark, files, out, info, asked)
     finally:
         events.unpersist()
     return LabelledSnapshot(
         events=count,
         dead_letters=refused.by_reason(),
         refused=tuple(refused.first),
-        rows=rows,
-        cutoffs=len(cutoffs),
+        rows=written.cutoff_rows + written.event_rows,
+        cutoffs=len(asked.cutoffs_ms),
+        event_rows=written.event_rows,
         out=out,
         seconds=round(time.monotonic() - started, 3),
         refusals=left_out.refusals,
@@ -152,36 +166,51 @@ def _events(
     return files.mapInArrow(read, EVENT_COLUMNS).persist(StorageLevel.DISK_ONLY)
 
 
-def _write(
-    events: DataFrame, count: int, settings: Settings, cutoffs: Sequence[int], out: str
-) -> None:
+def _write(events: DataFrame, count: int, settings: Settings, asked: RowsAsked, out: str) -> None:
     least = events.sparkSession.sparkContext.defaultParallelism
     # By the number of events rather than of files: a task holds all of its customers' events.
     tasks = max(least, -(-count // EVENTS_PER_TASK))
-    fold = partial(_fold, settings=settings, cutoffs=cutoffs)
-    rows = events.repartition(tasks, "customer_id").mapInArrow(fold, ROW_COLUMNS)
+    by_customer = events.repartition(tasks, "customer_id")
+    sample = None
+    if asked.at_events:
+        count_moments = partial(_count, settings=settings, cutoffs=asked.cutoffs_ms)
+        totals = by_customer.mapInArrow(count_moments, COUNT_COLUMNS)
+        sums = totals.agg(sql.sum("cutoff_rows"), sql.sum("event_moments")).collect()[0]
+        sample = asked.sample(MomentCounts(*sums))
+    cutoffs = asked.cutoffs_ms if asked.at_cutoffs else ()
+    fold = partial(_fold, settings=settings, cutoffs=cutoffs, sample=sample)
+    rows = by_customer.mapInArrow(fold, ROW_COLUMNS)
     write_parquet(rows, out, maxRecordsPerFile=str(ROWS_PER_SHARD))
 
 
-def _finish(spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInfo) -> int:
-    """Write the manifest; how many rows there are."""
+def _finish(
+    spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInfo, asked: RowsAsked
+) -> RowMoments:
+    """Write the manifest; what it says of the rows' moments."""
     frame = spark.read.parquet(out)
-    by_file = frame.groupBy(
-        sql.col("_metadata.file_name").alias("name"), sql.unix_millis("as_of").alias("as_of")
-    ).count()
-    moments: set[int] = set()
-    rows: dict[str, int] = {}
+    as_of = sql.unix_millis("as_of")
+    at_cutoff = as_of.isin(list(asked.cutoffs_ms))
+    by_file = frame.groupBy(sql.col("_metadata.file_name").alias("name")).agg(
+        sql.count("*").alias("rows"), sql.count(sql.when(at_cutoff, 1)).alias("at_cutoffs")
+    )
+    rows, of_cutoffs = dict[str, int](), 0
     for found in by_file.collect():
-        rows[found["name"]] = rows.get(found["name"], 0) + found["count"]
-        moments.add(found["as_of"])
+        rows[found["name"]] = found["rows"]
+        of_cutoffs += found["at_cutoffs"]
+    # Rows as of events may stand at millions of moments; no more are looked at than are listed.
+    distinct = frame.select(as_of.alias("as_of")).distinct().limit(MOST_MOMENTS + 1).collect()
+    moments = sorted(row["as_of"] for row in distinct)
+    if len(moments) > MOST_MOMENTS:
+        moments = list(frame.agg(sql.min(as_of), sql.max(as_of)).collect()[0])
+    written = asked.written(of_cutoffs, sum(rows.values()) - of_cutoffs)
     # A shard without rows is listed too, since its file is there and is checked.
     shards = [
         {"name": name, "rows": rows.get(name, 0), "bytes": of.length, "sha256": of.sha256}
         for name, of in sorted(digests(spark, out).items())
     ]
-    manifest = manifest_of(info, sorted(moments), shards)
+    manifest = manifest_of(replace(info, row_moments=written), moments, shards)
     files.write_new(f"{out}/{MANIFEST_FILE}", manifest_content(manifest))
-    return sum(rows.values())
+    return written
 
 
 def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredValues]:
@@ -223,7 +252,18 @@ def _read(
 
 
 @in_worker
-def _fold(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) -> Iterator[Any]:
+def _count(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) -> Iterator[Any]:
+    """In a Python worker: the totals of a partition's customers, from which events are sampled."""
+    events = event_tables.in_order(list(batches))
+    if events is not None:
+        known = KnownEvents.of(events, events.occurred_at_ms, settings.memory())
+        yield pa.RecordBatch.from_pylist([counted(known, cutoffs)._asdict()])
+
+
+@in_worker
+def _fold(
+    batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int], sample: EventSample | None
+) -> Iterator[Any]:
     """In a Python worker: the rows of a partition's customers."""
     events = event_tables.in_order(list(batches))
     if events is None:
@@ -231,5 +271,10 @@ def _fold(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) ->
     space, rule = settings.feature_space(), settings.label_rule()
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
-    for rows in rows_at_cutoffs(events, space, labels, cutoffs, memory=settings.memory()):
+    memory = settings.memory()
+    for rows in rows_at_cutoffs(events, space, labels, cutoffs, memory=memory):
         yield from spark_batches(rows)
+    if sample is not None:
+        known = KnownEvents.of(events, events.occurred_at_ms, memory)
+        for rows in sample.rows(known, space, labels):
+            yield from spark_batches(rows)

@@ -81,7 +81,16 @@ def cutoffs() -> dict[str, list[int]]:
 
 
 def prepare(folder: Path) -> Settings:
-    """Event file, vocabulary and snapshots in `folder`; the vocabulary is of training's time."""
+    """Event file, vocabulary and snapshots in `folder`."""
+    settings = prepare_events(folder)
+    for name, moments in cutoffs().items():
+        report = replay(settings, [folder / "events.parquet"], folder / name, moments)
+        say(f"{name}: {report.rows:,} rows at {report.cutoffs} cut-offs")
+    return settings
+
+
+def prepare_events(folder: Path) -> Settings:
+    """Event file and vocabulary in `folder`; the vocabulary is of training's time."""
     events = load_events()
     past = events.filter(pc.less(events["occurred_at"], midnight_ms(VALIDATION_FROM)))
     words = sorted(pc.unique(past["category_id"]).to_pylist())
@@ -95,11 +104,7 @@ def prepare(folder: Path) -> Settings:
     pq.write_table(
         events.select(kept).append_column("attributes", attributes), folder / "events.parquet"
     )
-    settings = Settings.load(config, environment={})
-    for name, moments in cutoffs().items():
-        report = replay(settings, [folder / "events.parquet"], folder / name, moments)
-        say(f"{name}: {report.rows:,} rows at {report.cutoffs} cut-offs")
-    return settings
+    return Settings.load(config, environment={})
 
 
 def trained(folder: Path, name: str, change: dict[str, Any]) -> tuple[Path, Trained]:

@@ -66,8 +66,9 @@ class KnownEvents:
         # A producer's clock may be ahead. An event that counted before it occurred would be in the
         # vector and, a moment later, in the label as well.
         known_at_ms = np.maximum(known_at_ms, events.occurred_at_ms)
-        order = np.argsort(known_at_ms, kind="stable")
-        events, n = events.take(order), len(events)
+        order, n = np.argsort(known_at_ms, kind="stable"), len(events)
+        if (np.diff(order) < 0).any():  # else they are in order, and a copy would double the memory
+            events = events.take(order)
         # As if read from one partition in this order: folding skips what lies at a lower offset.
         events = replace(
             events, partitions=[("", 0)], partition_index=np.zeros(n, np.int32),

@@ -4,7 +4,8 @@ The directory (others may read it):
     part-00000.parquet ...  rows, as snapshot_tables.py says
     _manifest.json          format, fingerprint, features (the declaration), categories, labels (the
                             rule, null where no labels are known yet), as_of_ms (the rows' moments;
-                            of more than 1,000 the first and the last), source_offsets and
+                            of more than 1,000 the first and the last), row_moments (`RowMoments`,
+                            null where nothing is known of them), source_offsets and
                             source_offsets_end (see `SnapshotInfo`), left_out (`LeftOut`), rows,
                             shards (name, rows, bytes, sha256), checksum of all that
 
@@ -19,7 +20,7 @@ every byte against the manifest, a block at a time. Readers hold one shard in me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -41,6 +42,7 @@ from stream_scorer.core.features.ignored_values import IgnoredValue, ignored_in_
 from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
+from stream_scorer.io.files.row_moments import RowMoments
 from stream_scorer.io.files.snapshot_manifest import (
     FORMAT,
     MANIFEST_FILE,
@@ -118,6 +120,7 @@ class SnapshotInfo:
     vocabulary the label categories are. source_offsets: for each topic and partition, every event
     before this offset went in. source_offsets_end: no event from this offset on went in; empty
     where that is the same offset, or not known. left_out: nothing, where that is not known.
+    row_moments: of which kind each row's moment is, None where that is not known.
     """
 
     space: FeatureSpace
@@ -126,6 +129,7 @@ class SnapshotInfo:
     source_offsets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     source_offsets_end: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     left_out: LeftOut = LeftOut()
+    row_moments: RowMoments | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -182,8 +186,12 @@ class SnapshotWriter:
                 raise unwritable(self._path, error) from None
             at = stop
 
-    def finish(self) -> Snapshot:
-        """Write what is left and the manifest, and give the snapshot its name."""
+    def finish(self, row_moments: RowMoments | None = None) -> Snapshot:
+        """Write what is left and the manifest, and give the snapshot its name.
+
+        row_moments: what is known of the rows only now that all are written.
+        """
+        info = replace(self._info, row_moments=row_moments)
         try:
             # A snapshot without rows has one shard without rows: Spark, for one, can't infer the
             # columns of a directory that holds no Parquet file.
@@ -192,7 +200,7 @@ class SnapshotWriter:
             moments = sorted(self._moments)
             if self._many_moments:
                 moments = [moments[0], moments[-1]]
-            publish(self._folder.work, self._path, manifest_of(self._info, moments, self._shards))
+            publish(self._folder.work, self._path, manifest_of(info, moments, self._shards))
         except OSError as error:
             raise unwritable(self._path, error) from None
         return Snapshot(self._path, *read_manifest(self._path))
@@ -230,6 +238,7 @@ def manifest_of(
         "categories": list(info.categories),
         "labels": None if info.labels is None else asdict(info.labels),
         "as_of_ms": list(as_of_ms),
+        "row_moments": None if info.row_moments is None else info.row_moments.as_json(),
         "source_offsets": {t: dict(p) for t, p in info.source_offsets.items()},
         "source_offsets_end": {t: dict(p) for t, p in info.source_offsets_end.items()},
         "left_out": info.left_out.as_json(),
@@ -354,6 +363,7 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
             space, manifest["label_field"], labels, manifest["source_offsets"],
             manifest.get("source_offsets_end", {}),
             LeftOut.of(manifest["left_out"]) if "left_out" in manifest else LeftOut(),
+            RowMoments.of(manifest.get("row_moments"), manifest["rows"]),
         )  # fmt: skip
         agrees = info.categories == tuple(manifest["categories"])
     except MALFORMED as error:

@@ -1,0 +1,184 @@
+"""Rows as of events: a sample that depends neither on the future nor on batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels import event_rows as m
+from stream_scorer.core.labels.as_of import KnownEvents
+from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
+from stream_scorer.core.labels.labels import LabelCollector, LabelRule
+
+DAY = 86_400_000
+WORDS = ("soup", "bread", "milk")
+SPACE = FeatureSpace.compile(
+    [
+        Feature("purchases", by=("category_id",), half_lives=("2d", "14d")),
+        Feature("recency", kind="recency", by=("category_id",), half_lives=("7d",)),
+    ],
+    {"category_id": WORDS},
+)
+RULE = LabelRule("category_id", (("purchase",),), 5 * DAY)
+CUTOFFS = (20 * DAY, 27 * DAY, 41 * DAY)
+Rows = dict[tuple[str, int], tuple[bytes, ...]]
+
+
+def stream(seed: int = 1, count: int = 900, customers: int = 25) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(seed)
+    at = np.sort(draw.integers(0, 60 * DAY, count))
+    return [
+        {"customer": f"c{draw.integers(customers)}", "category": WORDS[draw.integers(3)],
+         "at": int(t), "offset": i}
+        for i, t in enumerate(at)
+    ]  # fmt: skip
+
+
+def log_of(make_events: Any, rows: list[dict[str, Any]]) -> KnownEvents:
+    events = make_events(rows)
+    return KnownEvents.of(events, events.occurred_at_ms)
+
+
+def sample_of(log: KnownEvents, seed: int = 0) -> m.EventSample:
+    return m.EventSample.like_cutoffs(CUTOFFS, seed, m.counted(log, CUTOFFS))
+
+
+def rows_of(log: KnownEvents, sample: m.EventSample) -> Rows:
+    """By customer and moment the bits of features and labels."""
+    labels = LabelCollector(RULE, WORDS)
+    labels.add(log.events)
+    found: Rows = {}
+    for rows in sample.rows(log, SPACE, labels):
+        at, said = rows.matrix.indptr, rows.label_indptr
+        for i, customer in enumerate(rows.customer_ids):
+            key = customer, int(rows.as_of_ms[i])
+            assert key not in found
+            row, label = slice(at[i], at[i + 1]), slice(said[i], said[i + 1])
+            found[key] = (
+                rows.matrix.indices[row].tobytes(), rows.matrix.data[row].tobytes(),
+                rows.label_category[label].tobytes(), rows.label_class[label].tobytes(),
+            )  # fmt: skip
+    return found
+
+
+def test_rows_stand_just_after_events_between_the_cutoffs(make_events: Any) -> None:
+    log = log_of(make_events, stream())
+    after = {(e["customer"], e["at"] + 1) for e in stream() if 20 * DAY <= e["at"] < 41 * DAY - 1}
+    found = set(rows_of(log, sample_of(log)))
+    counts = m.counted(log, CUTOFFS)
+    labels = LabelCollector(RULE, WORDS)
+    at_cutoffs = sum(map(len, rows_at_cutoffs(log.events, SPACE, labels, CUTOFFS)))
+    assert counts == (at_cutoffs, len(after))
+    assert found < after
+    # About as many as the cut-offs have: four standard deviations of so many draws.
+    share = at_cutoffs / len(after)
+    assert abs(len(found) - at_cutoffs) < 4 * (len(after) * share * (1 - share)) ** 0.5
+
+
+def test_an_event_at_a_rows_moment_or_one_ms_later_changes_no_feature(make_events: Any) -> None:
+    log = log_of(make_events, stream())
+    sample = sample_of(log)
+    whole = rows_of(log, sample)
+    customer, moment = sorted(whole)[7]
+    for at in (moment, moment + 1):
+        event = {"customer": customer, "category": "milk", "at": at, "offset": 900}
+        log = log_of(make_events, sorted([*stream(), event], key=lambda e: (e["at"], e["offset"])))
+        assert rows_of(log, sample)[customer, moment][:2] == whole[customer, moment][:2]
+        (milk,) = np.flatnonzero(np.array(WORDS) == "milk")
+        known = np.frombuffer(rows_of(log, sample)[customer, moment][2], np.uint32)
+        assert milk in known  # it is of what the customer did afterwards
+    event = {"customer": customer, "category": "milk", "at": moment - 1, "offset": 900}
+    log = log_of(make_events, sorted([*stream(), event], key=lambda e: (e["at"], e["offset"])))
+    assert rows_of(log, sample)[customer, moment][:2] != whole[customer, moment][:2]
+
+
+def test_what_happens_after_the_last_cutoff_takes_no_other_rows(make_events: Any) -> None:
+    log = log_of(make_events, stream())
+    before = log_of(make_events, [e for e in stream() if e["at"] < CUTOFFS[-1]])
+    assert sample_of(before) == sample_of(log)
+    features = {key: row[:2] for key, row in rows_of(log, sample_of(log)).items()}
+    assert {key: row[:2] for key, row in rows_of(before, sample_of(before)).items()} == features
+
+
+def test_labels_begin_at_the_rows_moment(make_events: Any) -> None:
+    rows = rows_of(log := log_of(make_events, stream()), sample_of(log))
+    for (customer, moment), (_, _, categories, _) in rows.items():
+        after = {
+            e["category"] for e in stream()
+            if e["customer"] == customer and moment <= e["at"] < moment + RULE.horizon_ms
+        }  # fmt: skip
+        assert {WORDS[c] for c in np.frombuffer(categories, np.uint32)} == after
+
+
+def test_customers_divided_among_tasks_have_the_same_rows(make_events: Any) -> None:
+    """Each task has some customers only; they share no more than the totals."""
+    whole = log_of(make_events, stream())
+    for tasks in (2, 7):
+        logs = [
+            log_of(make_events, [e for e in stream() if int(e["customer"][1:]) % tasks == t])
+            for t in range(tasks)
+        ]
+        counts = m.MomentCounts(0, 0)
+        for log in logs:
+            counts = counts.plus(m.counted(log, CUTOFFS))
+        sample = m.EventSample.like_cutoffs(CUTOFFS, 0, counts)
+        assert sample == sample_of(whole)
+        together: Rows = {}
+        for log in logs:
+            together |= rows_of(log, sample)
+        assert together == rows_of(whole, sample)
+
+
+def test_the_size_of_groups_changes_nothing(
+    make_events: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_of(make_events, stream())
+    whole = rows_of(log, sample_of(log))
+    monkeypatch.setattr(m, "ROWS_TOGETHER", 3)
+    assert rows_of(log, sample_of(log)) == whole
+
+
+def test_another_seed_takes_others_and_the_same_one_the_same(make_events: Any) -> None:
+    log = log_of(make_events, stream())
+    first, again, other = (set(rows_of(log, sample_of(log, seed))) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_all_moments_are_rows_where_there_are_no_more_than_of_cutoffs(make_events: Any) -> None:
+    few = [e for e in stream() if e["at"] < 20 * DAY or e["offset"] % 20 == 0]
+    log = log_of(make_events, few)
+    found = sample_of(log)
+    assert found.bound == m.HASHES
+    assert len(rows_of(log, found)) == m.counted(log, CUTOFFS).event_moments > 0
+
+
+def test_a_moment_that_is_a_cutoff_is_a_row_of_the_cutoff_alone(make_events: Any) -> None:
+    on_it = {"customer": "c1", "category": "soup", "at": 27 * DAY - 1, "offset": 0}
+    log = log_of(make_events, [on_it])
+    assert m.counted(log, CUTOFFS) == (2, 0)
+
+
+def test_whether_an_event_is_taken_does_not_depend_on_what_follows(make_events: Any) -> None:
+    """The share of rows whose customer acts again within a day is that of all events.
+
+    Of the newest events before a cut-off it is far lower, because nothing follows them until then.
+    """
+    log = log_of(make_events, stream(count=20_000, customers=400))
+    every = m.moments_between(log, CUTOFFS)
+    taken = sample_of(log).taken(log)
+    order = np.lexsort((log.known_at_ms, log.customer))
+    key = log.customer[order].astype(np.int64) * 100 * DAY + log.known_at_ms[order]
+
+    def acted(moments: Any) -> float:
+        at = moments.customer.astype(np.int64) * 100 * DAY + moments.as_of_ms
+        first, last = np.searchsorted(key, at), np.searchsorted(key, at + DAY)
+        return float((last > first).mean())
+
+    share = acted(every)
+    assert 200 < len(taken.customer) < len(every.customer) / 2
+    deviation = (share * (1 - share) / len(taken.customer)) ** 0.5
+    assert abs(acted(taken) - share) < 4 * deviation
