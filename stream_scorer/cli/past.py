@@ -99,8 +99,8 @@ def replay(
         str,
         typer.Option(
             metavar="WHERE",
-            help="Rows of a labelled snapshot: cutoffs, just after events between them, or both; "
-            "both is what to train on.",
+            help="Rows of a labelled snapshot stand at cutoffs, just after events between them, or "
+            "both.",
         ),
     ] = "cutoffs",
     seed: Annotated[

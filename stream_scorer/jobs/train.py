@@ -36,7 +36,7 @@ class Trained(Result):
     """The new artefact. validation_log_loss: None without validation snapshots. left_out: by
     snapshot, what its events lacked when it was made; only of snapshots that lacked any.
     event_rows: of `rows`, those just after events; the others stand at cut-offs. warning: what will
-    be scored although no row was of that kind, with the remedy.
+    be scored although no row was like it, with the remedy.
     """
 
     model: str

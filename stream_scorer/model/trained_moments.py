@@ -1,7 +1,8 @@
-"""Which moments a model's training rows stood at, and whether those are the ones that are scored.
+"""Which moments a model's training rows stood at, and whether it fits those that are scored.
 
 A consumer scores customers just after their events, and, where it refreshes, at any other moment.
-A model that has seen one kind of rows alone is not calibrated on the other.
+Rows as of cut-offs have customers of both kinds: some have just acted, others have been quiet for
+long. Rows just after events have none of the second (docs/decisions/0021 has the figures).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 CUTOFF_ROWS, EVENT_ROWS = "cutoff_rows", "event_rows"  # in the manifest's `training`
-REMEDY = "replay with --rows-at both and train again"
+REMEDY = "replay with --rows-at cutoffs or both, and train again"
 
 
 def trained_moments(cutoff_rows: int, event_rows: int) -> dict[str, int]:
@@ -19,16 +20,14 @@ def trained_moments(cutoff_rows: int, event_rows: int) -> dict[str, int]:
 
 
 def moments_it_lacks(training: Mapping[str, Any], *, refreshes: bool) -> str | None:
-    """What is scored although no training row was of that kind; None where nothing is.
+    """What is scored although no training row was like it; None where nothing is.
 
     training: as a manifest says it; an older one says nothing of moments, and None is returned.
     refreshes: whether quiet customers are scored as well.
     """
     if not refreshes or CUTOFF_ROWS not in training or EVENT_ROWS not in training:
         return None
-    if not training[EVENT_ROWS]:
-        return "all training rows stand at cut-offs, but customers are also scored after events"
-    if not training[CUTOFF_ROWS]:
+    if training[EVENT_ROWS] and not training[CUTOFF_ROWS]:
         return (
             "all training rows stand just after events, but [refresh] also scores quiet customers"
         )

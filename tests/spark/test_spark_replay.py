@@ -99,16 +99,22 @@ def rows_of(path: Path) -> dict[tuple[str, int], tuple[bytes, ...]]:
     return found  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("window", [(None, None), (START + 5 * DAY, START + 49 * DAY)])
+@pytest.mark.parametrize(("window", "rows_at"), [
+    ((None, None), "both"),
+    ((START + 5 * DAY, START + 49 * DAY), "cutoffs"),
+])  # fmt: skip
 def test_rows_are_those_of_one_machine_bit_for_bit(
-    spark: Any, settings: Settings, events: Path, tmp_path: Path, window: tuple[Any, Any]
-) -> None:
+    spark: Any, settings: Settings, events: Path, tmp_path: Path, window: tuple[Any, Any],
+    rows_at: str,
+) -> None:  # fmt: skip
     from stream_scorer.jobs.replay import Window
     from stream_scorer.spark import replay as on_spark
 
     ours, theirs = tmp_path / "spark", tmp_path / "local"
-    report = on_spark.replay(spark, settings, [str(events)], str(ours), CUTOFFS, window)
-    expected = replay(settings, [events], theirs, CUTOFFS, Window(*window))
+    report = on_spark.replay(
+        spark, settings, [str(events)], str(ours), CUTOFFS, window, rows_at=rows_at, seed=3
+    )
+    expected = replay(settings, [events], theirs, CUTOFFS, Window(*window), rows_at=rows_at, seed=3)
     rows = rows_of(ours)
     assert len(rows) == report.rows > 200
     assert rows == rows_of(theirs)
@@ -116,8 +122,11 @@ def test_rows_are_those_of_one_machine_bit_for_bit(
     assert replace(report, out="", seconds=0) == replace(expected, out="", seconds=0)
     assert sum(report.dead_letters.values()) == 4
     said, meant = (Snapshot.open(path).manifest for path in (ours, theirs))
-    for name in ("fingerprint", "features", "categories", "labels", "as_of_ms", "rows"):
+    for name in (
+        "fingerprint", "features", "categories", "labels", "as_of_ms", "row_moments", "rows",
+    ):  # fmt: skip
         assert said[name] == meant[name], name
+    assert (report.event_rows > 50) == (rows_at == "both")
 
 
 def test_many_partitions_and_shards_change_nothing(

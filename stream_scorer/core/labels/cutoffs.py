@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -21,26 +20,20 @@ from stream_scorer.core.features.state import NEVER, take
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows
 
-Moment = Literal["cutoff", "newest_event"]
-
 
 def rows_at_cutoffs(
     events: EventBatch,
     space: FeatureSpace,
     labels: LabelCollector,
     cutoffs_ms: Sequence[int],
-    moment: Moment = "cutoff",
     *,
     memory: Memory = fold.REMEMBER_ALL,
     workers: fold.Workers | None = None,
 ) -> Iterator[LabelledRows]:
     """For each ascending cut-off one LabelledRows of customers with events before it.
 
-    moment "cutoff": every customer seen so far, as of the cut-off. "newest_event": the customers
-    with an event since the cut-off before, as of 1 ms after their newest event, as a streaming
-    consumer scores them. The label window starts at the as-of time. memory: what records remember;
-    a customer who is forgotten as of the cut-off is left out. Raises ValueError where events are
-    not in time order.
+    The label window starts at the cut-off. memory: what records remember; a customer who is
+    forgotten as of the cut-off is left out. Raises ValueError where events are not in time order.
     """
     at_ms = events.occurred_at_ms
     if (np.diff(at_ms) < 0).any():
@@ -57,17 +50,10 @@ def rows_at_cutoffs(
             states, events.take(rows), customer[rows], space, memory=memory, workers=workers
         ).states
         known = states.arrays.newest_ms != NEVER
-        if moment == "newest_event":
-            known &= np.bincount(customer[rows], minlength=len(ids)) > 0
-        else:
-            known &= ~is_forgotten(states.arrays.newest_ms, cutoff, memory)
+        known &= ~is_forgotten(states.arrays.newest_ms, cutoff, memory)
         start = stop
         seen = take(states, np.flatnonzero(known))
         as_of = np.full(len(seen), cutoff, np.int64)
-        if moment == "newest_event":
-            # The label window begins at the as-of time, and the newest event itself must not be in
-            # it.
-            as_of = seen.arrays.newest_ms + 1
         matrix = csr.build(seen, space, as_of)
         yield LabelledRows(
             seen.customer_ids, as_of, matrix, *labels.labels(seen.customer_ids, as_of)

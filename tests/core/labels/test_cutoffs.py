@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream_scorer.core.features.space import Feature, FeatureSpace
-from stream_scorer.core.labels.cutoffs import Moment, rows_at_cutoffs
+from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows, LabelRule
 
 DAY = 86_400_000
@@ -33,32 +33,28 @@ def stream(seed: int, days: int = 60) -> list[dict[str, Any]]:
     ]
 
 
-def rows_of(make_events: Any, events: list[dict[str, Any]], moment: Moment) -> LabelledRows:
+def rows_of(make_events: Any, events: list[dict[str, Any]]) -> LabelledRows:
     batch = make_events(events)
     labels = LabelCollector(RULE, WORDS)
     labels.add(batch)
-    return next(rows_at_cutoffs(batch, SPACE, labels, [CUTOFF], moment))
+    return next(rows_at_cutoffs(batch, SPACE, labels, [CUTOFF]))
 
 
-@pytest.mark.parametrize("moment", ["cutoff", "newest_event"])
-def test_events_at_or_after_the_cutoff_leave_features_bit_identical(
-    make_events: Any, moment: Moment
-) -> None:
+def test_events_at_or_after_the_cutoff_leave_features_bit_identical(make_events: Any) -> None:
     before = [e for e in stream(1) if e["at"] < CUTOFF]
-    whole = rows_of(make_events, stream(1), moment)
+    whole = rows_of(make_events, stream(1))
     altered = [e for e in stream(2) if e["at"] >= CUTOFF]
     edge = [{**before[0], "at": CUTOFF}]
     for future in ([], altered, edge):
-        other = rows_of(make_events, before + future, moment)
+        other = rows_of(make_events, before + future)
         assert other.customer_ids == whole.customer_ids
         assert other.matrix.data.tobytes() == whole.matrix.data.tobytes()
         assert other.matrix.indices.tobytes() == whole.matrix.indices.tobytes()
 
 
-@pytest.mark.parametrize("moment", ["cutoff", "newest_event"])
-def test_labels_are_what_happened_within_the_horizon(make_events: Any, moment: Moment) -> None:
+def test_labels_are_what_happened_within_the_horizon(make_events: Any) -> None:
     events = stream(3)
-    rows = rows_of(make_events, events, moment)
+    rows = rows_of(make_events, events)
     for i, (customer, as_of) in enumerate(zip(rows.customer_ids, rows.as_of_ms, strict=True)):
         window = [e for e in events if e["customer"] == customer]
         window = [e for e in window if as_of <= e["at"] < as_of + RULE.horizon_ms]
@@ -72,10 +68,10 @@ def test_offsets_out_of_order_do_not_matter(make_events: Any) -> None:
         {**e, "offset": i}
         for i, e in zip(np.random.default_rng(0).permutation(300), events, strict=True)
     ]
-    one, other = rows_of(make_events, events, "cutoff"), rows_of(make_events, shuffled, "cutoff")
+    one, other = rows_of(make_events, events), rows_of(make_events, shuffled)
     assert one.matrix.data.tobytes() == other.matrix.data.tobytes()
 
 
 def test_events_out_of_time_order_are_refused(make_events: Any) -> None:
     with pytest.raises(ValueError, match="time order"):
-        rows_of(make_events, stream(1)[::-1], "cutoff")
+        rows_of(make_events, stream(1)[::-1])
