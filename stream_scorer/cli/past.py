@@ -125,6 +125,7 @@ def replay(
     keep_freed_memory()
     from stream_scorer.jobs import replay as job
     from stream_scorer.past.replayed import in_words
+    from stream_scorer.past.rows_asked import RowsAsked
 
     settings = load_settings(config)
     missing: MissingHistory = "accept" if accept_missing_history else "refuse"
@@ -136,6 +137,8 @@ def replay(
     moments = moments_ms("--cutoffs", cutoffs) if cutoffs is not None else None
     if moments is None and rows_at != "cutoffs":
         raise InputError("--rows-at", rows_at, "is about labelled snapshots: give --cutoffs too")
+    if moments is not None:
+        RowsAsked.of(moments, rows_at, seed)  # before kernels are compiled, or Spark is started
     if wants_spark(engine, master, conf):
         if out is None or moments is None:
             raise InputError("--engine", engine, "makes labelled snapshots: give --cutoffs, --out")

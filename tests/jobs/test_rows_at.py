@@ -190,7 +190,7 @@ def test_only_rows_after_events_alone_lack_quiet_customers(
     (["--cutoffs", "2016-08-01T00:00Z", "--rows-at", "weeks"], "give cutoffs, events or both"),
     (["--rows-at", "both"], "--rows-at: 'both': is about labelled snapshots"),
     (["--cutoffs", "2016-08-01T00:00Z", "--seed", "-1"], "--seed: '-1': give a whole number"),
-    (["--cutoffs", "2016-08-01T00:00Z", "--rows-at", "both", "--engine", "spark"], ""),
+    (["--cutoffs", "2016-08-01T00:00Z", "--rows-at", "both", "--engine", "spark"], "two or more"),
 ])  # fmt: skip
 def test_wrong_arguments_are_one_line_and_status_2(
     settings: Settings, events: Path, tmp_path: Path, options: list[str], said: str
