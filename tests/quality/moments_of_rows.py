@@ -14,7 +14,6 @@ Usage: python tests/quality/moments_of_rows.py [--rows N] [--steps N]
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -247,4 +246,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
