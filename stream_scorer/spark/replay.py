@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.sql import functions as sql
@@ -257,7 +256,7 @@ def _count(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) -
     events = event_tables.in_order(list(batches))
     if events is not None:
         known = KnownEvents.of(events, events.occurred_at_ms, settings.memory())
-        yield pa.RecordBatch.from_pylist([counted(known, cutoffs)._asdict()])
+        yield event_tables.one_row(counted(known, cutoffs)._asdict())
 
 
 @in_worker

@@ -7,7 +7,7 @@ needs the other columns, to group and to sort; the record keeps the event whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -62,3 +62,8 @@ def in_order(batches: Sequence[pa.RecordBatch]) -> EventBatch | None:
     if refused:
         raise ValueError(f"an event that was valid does not decode: {refused[0].detail}")
     return events.take(order)
+
+
+def one_row(values: Mapping[str, int]) -> pa.RecordBatch:
+    """Whole numbers by the name of their column, as Spark takes them."""
+    return pa.RecordBatch.from_pylist([dict(values)])
