@@ -38,8 +38,8 @@ from stream_scorer.jobs.features import FeatureColumns
 from stream_scorer.jobs.init import Starter
 from stream_scorer.jobs.models import Activated, ModelList, ModelSummary
 from stream_scorer.jobs.publish import Published
-from stream_scorer.jobs.rollout import CalledOff, RolledOut
 from stream_scorer.jobs.refresh import Refreshed
+from stream_scorer.jobs.rollout import CalledOff, RolledOut
 from stream_scorer.jobs.score import BulkScores, SparkScores
 from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
 from stream_scorer.jobs.train import Trained
