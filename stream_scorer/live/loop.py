@@ -21,7 +21,7 @@ from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY
 from stream_scorer.core.events.refused import Refused, refused_in_words
 from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_in_words
-from stream_scorer.errors import ClientLost, StoreRewound, StoreUnavailable, Unavailable
+from stream_scorer.errors import ClientLost, Halt, StoreRewound, StoreUnavailable, Unavailable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.consumer import Consumer
@@ -141,11 +141,22 @@ class Loop:
     def _finish(self) -> None:
         """Publish and commit the micro-batch that is folded already, where there is one."""
         try:
-            self._take(self._consumer.pipeline.finish())
+            self._count(self._consumer.pipeline.finish())
         except Unavailable as error:
             log.warning("%s; the next owner publishes the last micro-batch", error)
 
     def _take(self, report: BatchReport) -> None:
+        if not report.records:
+            return
+        self._count(report)
+        try:
+            self._window.add(report.records, report.dead_letters)
+        except Halt:
+            # What is saved when the consumer stops is published and committed, too.
+            self._finish()
+            raise
+
+    def _count(self, report: BatchReport) -> None:
         if not report.records:
             return
         self._metrics.observe(report)
@@ -154,7 +165,6 @@ class Loop:
         self._split_customers += report.split_customers
         self._refused.add(report.records, report.dead_letters)
         self._ignored.add(report.ignored)
-        self._window.add(report.records, report.dead_letters)
 
     def _verify(self) -> None:
         """At the start and every `VERIFY_SECONDS`: the topic is still the one that the store knows,

@@ -1,4 +1,4 @@
-"""Loop: what it reports at its end of the time since its last report."""
+"""Loop: what it reports and finishes at its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from stream_scorer.core.events.batch import DeadLetter, Reason
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
+from stream_scorer.errors import Halt
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.live.loop import Loop
@@ -37,3 +39,22 @@ def test_lost_order_is_logged_though_the_consumer_stops_before_its_next_report(
     (keys, split) = caplog.messages
     assert keys.startswith("2 events had another key than the customer id")
     assert split.startswith("1 times a customer had events in two partitions")
+
+
+def test_what_is_folded_already_is_finished_before_too_many_dead_letters_stop_the_consumer() -> (
+    None
+):
+    dead = DeadLetter("events", 0, 0, 0, Reason.UNDECODABLE, "", None, None, 0)
+    bad = BatchReport(records=1, dead_letters=[dead])
+    finished = [BatchReport(records=2)]
+    consumer: Any = SimpleNamespace(
+        pipeline=SimpleNamespace(step=lambda: bad, finish=finished.pop, idle=False),
+        source=SimpleNamespace(lag=dict),
+        evictions=SimpleNamespace(evicted=int),
+        space=SimpleNamespace(vocabularies={}),
+        verify=lambda: None,
+    )
+    loop = Loop(consumer, DeadLetterWindow(0.1, 1), Metrics(), Stop())
+    with pytest.raises(Halt, match="dead letters"):
+        loop.run()
+    assert (loop.totals.records, finished) == (3, [])
