@@ -16,6 +16,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt, HistoryGone, StoreUnavailable
 from stream_scorer.io.kafka import consumer as kafka_consumer
+from stream_scorer.io.kafka import partition_starts
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.group_offsets import NOBODY, Owner, metadata_of, owner_in
 from stream_scorer.io.kafka.membership import Membership
@@ -158,7 +159,8 @@ def scenarios(mock_kafka: str) -> Iterator[dict[str, Scenario]]:
     start("recreated", committed=50, mark=50)
     start("store-away", failures=1)
     for topic in ("commit", "commit-later", "seek", "wait", "lost", "forgotten", "start-forgotten",
-                  "start-later", "metadata", "held", "consume-fails"):  # fmt: skip
+                  "start-later", "metadata", "held", "held-forgotten",
+                  "consume-fails"):  # fmt: skip
         start(topic)
     start("transactional", in_transaction=Starts())
     start("seek-gone", values=12, value_bytes=900_000)
@@ -475,6 +477,26 @@ def test_poll_ahead_gives_a_complete_batch_or_none_and_keeps_what_came(
         time.sleep(0.1)
     assert batch.offsets.tolist() == [0, 1, 2, 3, 4, 5]
     assert scenario.first_batch().offsets.tolist() == [6]
+
+
+def test_what_was_received_before_a_partition_is_begun_anew_does_not_come_before_its_start(
+    scenarios: dict[str, Scenario], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the records between the start and what was received would be taken for read."""
+    # The start is found by the very next poll.
+    monkeypatch.setattr(partition_starts, "LOOKUP_SECONDS", 10.0)
+    scenario = scenarios["held-forgotten"]
+    source = scenario.source
+    scenario.read(10)
+    scenario.produce(b"a", b"b")
+    while not source._held:  # a complete batch is a thousand records
+        source.poll(ahead=True)
+        time.sleep(0.01)
+    source._on_assign(Renamed(source._consumer, "another"), [])  # type: ignore[arg-type]
+    offsets: list[int] = []
+    while len(offsets) < 12:
+        offsets += scenario.first_batch().offsets.tolist()
+    assert offsets == list(range(12))
 
 
 def test_what_came_before_a_call_of_the_client_failed_is_not_lost(
