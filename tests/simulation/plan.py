@@ -45,6 +45,7 @@ class Plan:
     split: bool
     backlog: int  # how many events are in the log before anybody reads
     delivery: str
+    refresh: bool  # a refresh would stand in for the score of an event that got lost
     hot_bytes: int  # of records that each member keeps in memory: none, a few customers', or all
     faults: tuple[Fault, ...]
     chosen: tuple[int, ...] | None = None  # numbers of the faults that stay, None for all
@@ -98,6 +99,7 @@ def plan_of(seed: int) -> Plan:
         split=split,
         backlog=draw.choice([0, 0, events // 2, events]),
         delivery=draw.choice(["at_least_once", "exactly_once", "exactly_once"]),
+        refresh=bool(seed // 3 % 2),
         hot_bytes=(10_000_000, 1_000, 0)[seed % 3],
         faults=tuple(sorted(faults)),
         events_all=events,

@@ -219,7 +219,8 @@ class World:
             window = settings.dead_letter_window(live=True)
             seconds = SimulatedTime(self.scheduler).monotonic
             refresher = Refresher(consumer, metrics(), live_consumer.clock_ms, seconds)
-            Loop(consumer, window, metrics(), slot.stop, (refresher.slice,)).run()
+            between = (refresher.slice,) if plan.refresh else ()
+            Loop(consumer, window, metrics(), slot.stop, between).run()
 
     def _judge(self, slot: Slot, process: Process) -> None:
         """What the end of a process means: started again, or it said what it can't do."""
