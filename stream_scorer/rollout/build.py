@@ -9,7 +9,7 @@ to that member; where both write for a moment, the store refuses whichever recor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from stream_scorer.core.events.batch import TopicPartition
@@ -35,8 +35,7 @@ def check_topic(
 ) -> None:
     """Raises InputError where the topic lacks records from from_ms on that the namespace lacks as
     well, unless accept_missing."""
-    offsets = _from_watermarks(store, partitions)
-    with _topic(settings, from_ms, accept_missing=accept_missing, offsets=offsets):
+    with _topic(settings, store, partitions, from_ms, accept_missing=accept_missing):
         pass
 
 
@@ -62,8 +61,7 @@ def build_from_topic(
 
     Raises InputError where the topic no longer holds all of them, unless accept_missing.
     """
-    offsets = _from_watermarks(store, partitions)
-    with _topic(settings, from_ms, accept_missing=accept_missing, offsets=offsets) as past:
+    with _topic(settings, store, partitions, from_ms, accept_missing=accept_missing) as past:
         build_namespace(settings, past, store, usable_cores(), goes_on=True)
 
 
@@ -79,13 +77,16 @@ def _from_watermarks(
 @contextmanager
 def _topic(
     settings: Settings,
+    store: RedisStore,
+    partitions: Iterable[TopicPartition],
     from_ms: int | None,
     *,
     accept_missing: bool,
-    offsets: Mapping[TopicPartition, int | None] | None = None,
 ) -> Iterator[PastEvents]:
+    """From the watermarks on, and from from_ms on where the namespace has nothing."""
+    offsets = _from_watermarks(store, partitions)
     # What the watermarks cover is there; what is above them `TopicReader` finds or refuses.
-    begun = offsets is not None and None not in offsets.values()
+    begun = None not in offsets.values()
     try:
         with open_past(
             settings, [TOPIC], batch_records=BATCH_RECORDS, from_ms=from_ms, from_offsets=offsets,

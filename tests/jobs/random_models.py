@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.manifests import checksum
 from stream_scorer.model import artefact, network
 from stream_scorer.model.engines.engine import open_engine
-from stream_scorer.model.golden_batch import GoldenBatch, to_bytes
+from stream_scorer.model.golden_batch import GoldenBatch
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
+from tests.model.other_golden import with_other_golden
 
 
 def random_model(settings: Settings, seed: int) -> artefact.TrainedModel:
@@ -37,15 +36,7 @@ def save_with_golden_batch(trained: artefact.TrainedModel, path: Path, seed: int
 
 def spoil_golden_scores(path: Path) -> None:
     """Other scores, with checksums that are right."""
-    batch = artefact.golden_batch(artefact.load(path))
-    assert batch is not None
-    content = to_bytes(GoldenBatch(batch.matrix, batch.scores[::-1]))
-    (path / artefact.GOLDEN_FILE).write_bytes(content)
-    file = path / artefact.MANIFEST_FILE
-    raw = json.loads(file.read_text())
-    raw.pop("checksum")
-    raw["files"][artefact.GOLDEN_FILE] = artefact._sha256(content)
-    file.write_text(json.dumps({**raw, "checksum": checksum(raw)}))
+    with_other_golden(path, lambda batch: GoldenBatch(batch.matrix, batch.scores[::-1]))
 
 
 def flip(file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from scipy import sparse
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.errors import ArtefactError
-from stream_scorer.manifests import checksum
 from stream_scorer.model import artefact, golden_batch, params_file
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.engine import ENGINES, open_engine
 from stream_scorer.model.engines.golden import TOLERANCE, check_golden_batch, golden_batch_of
 from stream_scorer.model.golden_batch import GoldenBatch, from_bytes, rows_of, to_bytes
+from tests.model.other_golden import with_other_golden
 
 MakeRows = Callable[..., LabelledRows]
 
@@ -29,23 +28,6 @@ def saved(make_model: Callable[..., TrainedModel], make_rows: MakeRows, tmp_path
     golden = golden_batch_of(model, [make_rows(200, 4)])
     artefact.save(model, tmp_path / "model", golden=golden)
     return tmp_path / "model"
-
-
-def with_other_golden(
-    path: Path, change: Callable[[GoldenBatch], GoldenBatch]
-) -> artefact.Artefact:
-    """The artefact with another golden batch, and a manifest that is right about it."""
-    loaded = artefact.load(path)
-    batch = artefact.golden_batch(loaded)
-    assert batch is not None
-    content = to_bytes(change(batch))
-    (path / artefact.GOLDEN_FILE).write_bytes(content)
-    file = path / artefact.MANIFEST_FILE
-    raw = json.loads(file.read_text())
-    raw.pop("checksum")
-    raw["files"][artefact.GOLDEN_FILE] = artefact._sha256(content)
-    file.write_text(json.dumps({**raw, "checksum": checksum(raw)}))
-    return artefact.load(path)
 
 
 @pytest.mark.parametrize("name", ENGINES)
