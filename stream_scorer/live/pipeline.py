@@ -219,7 +219,8 @@ class Pipeline:
         batch.records = batch.records.take(rows)
 
     def _begin_again(self) -> None:
-        """Fold and score again what is on its way: what the store has already is skipped."""
+        """What is on its way is to be folded and scored again; events that the store has already
+        are skipped then."""
         for batch in self._batches:
             if batch.scored is not None:
                 batch.scored.exception()  # waits: the engine may be used elsewhere afterwards

@@ -108,7 +108,7 @@ def moments_between(known: KnownEvents, cutoffs_ms: Sequence[int]) -> Moments:
     A moment that is a cut-off is left out: a row's moment says of which kind it is.
     """
     found = after_events(known, cutoffs_ms[0], cutoffs_ms[-1] - 1)
-    other = ~np.isin(found.as_of_ms, np.array(cutoffs_ms, np.int64))
+    other = is_event_row(found.as_of_ms, cutoffs_ms)
     return Moments(found.customer[other], found.as_of_ms[other])
 
 
