@@ -10,15 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import ArtefactError, ConfigError
 
-FORMAT = 1
+FORMAT = 2  # 1 had networks of four members alone; they are read as what they were
 MAX_LAYERS = 100
+# A linear path of so many weights or fewer (columns times outputs) has a weight for each; a larger
+# one is the product of two matrices of `linear_rank`.
+FULL_LINEAR_WEIGHTS = 4_000_000
+Pairs = Literal["all", "history"]
+MOST_UNITS = 4_096
+PAIRS: tuple[Pairs, ...] = get_args(Pairs)
 TRAIN_AGAIN = "copy or train the model again"
 Range = tuple[int, int]
 
@@ -30,7 +36,11 @@ class NetworkSpec:
     hidden: sizes of the deep path over all columns; () leaves it out. dropout: share of its units
     dropped in training. own_path: weights of each category for its own columns. pooled: layer sizes
     of the small network that all categories share, over a category's own columns, the
-    customer-wide columns and an embedding of the category; () leaves it out.
+    customer-wide columns and an embedding of the category; () leaves it out. pairs: for which
+    (customer, category) pairs the own and the pooled path are computed: "all", or "history", those
+    with a value in one of the category's own columns. tower: units of the context that meet an
+    embedding of the category, for all pairs; 0 leaves it out. linear_rank: of the linear path from
+    all columns to all outputs, where it is not small enough to be whole; 0 leaves it out.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
@@ -41,6 +51,9 @@ class NetworkSpec:
     dropout: float = 0.3
     own_path: bool = True
     pooled: tuple[int, ...] = (16, 16)
+    pairs: Pairs = "all"
+    tower: int = 0
+    linear_rank: int = 0
 
     def __post_init__(self) -> None:
         for name in ("hidden", "pooled"):
@@ -56,6 +69,15 @@ class NetworkSpec:
                     getattr(self, name),
                     "every layer size must be 1 or more",
                 )
+        if self.pairs not in PAIRS:
+            raise ConfigError("training.network.pairs", self.pairs, "choose all or history")
+        for name in ("tower", "linear_rank"):
+            if not 0 <= getattr(self, name) <= MOST_UNITS:
+                remedy = f"choose a whole number from 0 to {MOST_UNITS}"
+                raise ConfigError(f"training.network.{name}", getattr(self, name), remedy)
+        if self.tower and not self.pooled:
+            remedy = "the tower uses the pooled path's embedding: give `pooled` layers, or 0"
+            raise ConfigError("training.network.tower", self.tower, remedy)
         if not 0 <= self.dropout < 1:
             raise ConfigError(
                 "training.network.dropout", self.dropout, "choose a share from 0 to below 1"
@@ -114,7 +136,9 @@ class Layout:
 
     category_index: the N categories as indices into a vocabulary of `vocabulary` entries. own: the
     K ranges in which column i belongs to vocabulary entry i. customer: ranges of customer-wide
-    columns (totals and calendar), adjoining ones merged.
+    columns (totals and calendar), adjoining ones merged. trend: the columns that hold the day of
+    the as-of moment, of features of kind "trend"; contrasts: G, of all of them together, the values
+    that the trend table has for each day and vocabulary entry.
     """
 
     columns: int
@@ -123,6 +147,8 @@ class Layout:
     classes: int
     own: tuple[Range, ...]
     customer: tuple[Range, ...]
+    trend: tuple[int, ...] = ()
+    contrasts: int = 0
 
     @classmethod
     def of(cls, space: FeatureSpace, rule: LabelRule, category_index: Int64) -> Layout:
@@ -174,6 +200,11 @@ class Layout:
         """X: the customer-wide columns and the last hidden layer, side by side."""
         return self.customer_columns + (spec.hidden[-1] if spec.hidden else 0)
 
+    def full_linear(self, spec: NetworkSpec) -> bool:
+        """Whether the linear path has a weight for each column and output."""
+        weights = self.columns * self.categories * self.actions
+        return spec.linear_rank > 0 and weights <= FULL_LINEAR_WEIGHTS
+
     def shapes(self, spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter of the network, by name. Raises ConfigError if it has none.
 
@@ -197,21 +228,43 @@ class Layout:
             shapes["customer_mean"] = shapes["customer_scale"] = (1, self.customer_columns)
         shapes["head_weight"] = (n * m, x)
         shapes["head_bias"] = (n * m,)
-        if self.own and (spec.own_path or spec.pooled) and not self.whole_vocabulary:
+        uses_own = self.own and (spec.own_path or spec.pooled)
+        if (uses_own or self.contrasts) and not self.whole_vocabulary:
             shapes["category_index"] = (n,)
         if self.own and spec.own_path:
             shapes["own_weight"] = (n, k, m)
         if self.own and spec.pooled:
-            first = spec.pooled[0]
-            shapes["pooled_own_weight"] = (first, k)
-            shapes["pooled_context_weight"] = (1, first, x)
-            shapes["pooled_category_bias"] = (n * first,)
-            for i, (a, b) in enumerate(zip(spec.pooled, spec.pooled[1:], strict=False), start=1):
-                shapes[f"pooled{i}_weight"] = (b, a)
-                shapes[f"pooled{i}_bias"] = (b,)
-            shapes["pooled_out_weight"] = (m, spec.pooled[-1])
+            shapes |= self._pooled_shapes(spec)
+        if self.contrasts:
+            shapes["trend_weight"] = (self.contrasts, m)
+        if self.full_linear(spec):
+            shapes["linear_weight"] = (self.columns, n * m)
+        elif spec.linear_rank:
+            shapes["linear_weight"] = (self.columns, spec.linear_rank)
+            shapes["linear_out_weight"] = (n * m, spec.linear_rank)
         shapes["calibration_scale"] = (1, n, 1)
         shapes["calibration_shift"] = (1, n, m)
+        return shapes
+
+    def _pooled_shapes(self, spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
+        """Of the pooled path, and of the tower, which shares its embedding of the category."""
+        n, m, x = self.categories, self.actions, self.context_width(spec)
+        first = spec.pooled[0]
+        shapes: dict[str, tuple[int, ...]] = {
+            "pooled_own_weight": (first, len(self.own) + self.contrasts),
+            "pooled_context_weight": (1, first, x),
+            "pooled_category_bias": (n * first,),
+        }
+        for i, (a, b) in enumerate(zip(spec.pooled, spec.pooled[1:], strict=False), start=1):
+            shapes[f"pooled{i}_weight"] = (b, a)
+            shapes[f"pooled{i}_bias"] = (b,)
+        shapes["pooled_out_weight"] = (m, spec.pooled[-1])
+        if spec.pairs == "history":
+            shapes["pooled_out_bias"] = (m,)
+        if spec.tower:
+            shapes["tower_weight"] = (spec.tower, x)
+            shapes["tower_bias"] = (spec.tower,)
+            shapes["tower_category_weight"] = (m * spec.tower, first)
         return shapes
 
 
@@ -308,5 +361,11 @@ def _network(raw: Mapping[str, Any]) -> NetworkSpec:
         _require(right, f"network.{name}")
     _require(type(raw.get("dropout")) in (int, float), "network.dropout")
     _require(type(raw.get("own_path")) is bool, "network.own_path")
-    _require(len(raw) == 4, "network")
-    return NetworkSpec(tuple(raw["hidden"]), raw["dropout"], raw["own_path"], tuple(raw["pooled"]))
+    four = tuple(raw["hidden"]), raw["dropout"], raw["own_path"], tuple(raw["pooled"])
+    if len(raw) == 4:  # of format 1
+        return NetworkSpec(*four, pairs="all", tower=0, linear_rank=0)
+    _require(type(raw.get("pairs")) is str, "network.pairs")
+    for name in ("tower", "linear_rank"):
+        _require(type(raw.get(name)) is int, f"network.{name}")
+    _require(len(raw) == 7, "network")
+    return NetworkSpec(*four, raw["pairs"], raw["tower"], raw["linear_rank"])
