@@ -69,7 +69,7 @@ EVENT_COLUMNS = "customer_id string, occurred_at bigint, file int, position bigi
 COUNT_COLUMNS = "cutoff_rows bigint, event_moments bigint"
 ROW_COLUMNS = (
     "customer_id string, as_of timestamp, columns array<int>, values array<float>, "
-    "labels array<struct<category: int, class: smallint>>"
+    "labels array<struct<category: int, class: smallint>>, weight float"
 )
 Reports = dict[int, tuple[Refused, IgnoredValues]]
 

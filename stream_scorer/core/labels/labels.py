@@ -18,7 +18,7 @@ from scipy import sparse
 from stream_scorer.core.events.batch import NULL, EventBatch, Int32, Int64, UInt8
 from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.features.space import FeatureSpace
-from stream_scorer.core.features.state import UInt32
+from stream_scorer.core.features.state import Float32, UInt32
 from stream_scorer.errors import ConfigError, InputError
 
 MAX_CLASSES = 255  # a class is stored as uint8
@@ -79,7 +79,8 @@ class LabelledRows:
 
     as_of_ms (R,) int64; matrix (R, F) float32 CSR; row r has labels label_indptr[r] to
     label_indptr[r + 1]: label_category (L,) uint32, ascending index into the vocabulary of the
-    label field, and label_class (L,) uint8, never 0.
+    label field, and label_class (L,) uint8, never 0. weight (R,) float32: how many rows each stands
+    for in training and in measures; None becomes 1 for every row.
     """
 
     customer_ids: list[str]
@@ -88,6 +89,11 @@ class LabelledRows:
     label_indptr: Int64
     label_category: UInt32
     label_class: UInt8
+    weight: Float32 = None  # type: ignore[assignment] # filled in below, so nobody ever reads None
+
+    def __post_init__(self) -> None:
+        if self.weight is None:
+            object.__setattr__(self, "weight", np.ones(len(self.customer_ids), np.float32))
 
     def __len__(self) -> int:
         return len(self.customer_ids)
@@ -99,7 +105,7 @@ class LabelledRows:
         at = np.arange(indptr[-1]) + np.repeat(self.label_indptr[rows] - indptr[:-1], lengths)
         return LabelledRows(
             [self.customer_ids[r] for r in rows.tolist()], self.as_of_ms[rows], self.matrix[rows],
-            indptr, self.label_category[at], self.label_class[at],
+            indptr, self.label_category[at], self.label_class[at], self.weight[rows],
         )  # fmt: skip
 
 
@@ -117,6 +123,7 @@ def concatenate_rows(parts: list[LabelledRows]) -> LabelledRows:
         np.concatenate([*pieces, ends[-1:]]).astype(np.int64),
         np.concatenate([p.label_category for p in parts]),
         np.concatenate([p.label_class for p in parts]),
+        np.concatenate([p.weight for p in parts]),
     )
 
 

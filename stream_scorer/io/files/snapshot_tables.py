@@ -2,8 +2,9 @@
 
 A shard's columns, which others may read: customer_id string; as_of timestamp[ms, UTC]; columns
 list<uint32>, ascending; values list<float32>, as many; labels list<struct<category: uint32, class:
-uint8>>, only those whose class is not 0, where category is an index into the manifest's categories.
-Nothing is ever null.
+uint8>>, only those whose class is not 0, where category is an index into the manifest's categories;
+weight float32, how many rows a row stands for, which older shards do not have: theirs is 1. Nothing
+is ever null.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows
 
 SCHEMA = pa.schema(
@@ -26,6 +28,7 @@ SCHEMA = pa.schema(
         ("columns", pa.list_(pa.uint32())),
         ("values", pa.list_(pa.float32())),
         ("labels", pa.list_(pa.struct([("category", pa.uint32()), ("class", pa.uint8())]))),
+        ("weight", pa.float32()),
     ]
 )
 
@@ -39,8 +42,10 @@ SPARK_SCHEMA = pa.schema(
         ("columns", pa.list_(pa.int32())),
         ("values", pa.list_(pa.float32())),
         ("labels", pa.list_(pa.struct([("category", pa.int32()), ("class", pa.int16())]))),
+        ("weight", pa.float32()),
     ]
 )
+OPTIONAL = ("labels", "weight")  # columns that a shard may lack
 SPARK_ROWS = 4_096  # of one batch
 
 
@@ -67,6 +72,7 @@ def to_table(rows: LabelledRows) -> pa.Table:
             pa.ListArray.from_arrays(offsets, columns),
             pa.ListArray.from_arrays(offsets, values),
             pa.ListArray.from_arrays(pa.array(rows.label_indptr.astype(np.int32)), labels),
+            pa.array(rows.weight.astype(np.float32, copy=False)),
         ],
         schema=SCHEMA,
     )
@@ -79,7 +85,7 @@ def from_table(
 
     width: F; categories: entries of the label field's vocabulary; classes: C, where it is known.
     Whole numbers may have another type: Spark writes signed ones. Without the column `labels`,
-    which scoring does not read, no row has one.
+    which scoring does not read, no row has one, and without `weight` every row's is 1.
     """
     check_schema(table.schema)
     (whole,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], SCHEMA)]
@@ -96,7 +102,7 @@ def from_table(
             raise ValueError(f"label of class {label_class.max()}, only 1 to {most} are there")
     return LabelledRows(
         customer_ids, as_of_ms, matrix, label_indptr, label_category.astype(np.uint32),
-        label_class.astype(np.uint8),
+        label_class.astype(np.uint8), _weights(whole),
     )  # fmt: skip
 
 
@@ -106,7 +112,7 @@ def check_schema(schema: pa.Schema) -> None:
     The same types are taken by the JVM's readers (SnapshotReader.java, SparkScore.java).
     """
     for name, (fits, _) in _KINDS.items():
-        if name == "labels" and name not in schema.names:
+        if name in OPTIONAL and name not in schema.names:
             continue
         if schema.names.count(name) != 1:
             raise ValueError(no_column(name))
@@ -169,6 +175,7 @@ _KINDS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "columns": (lambda k: _is_list(k, _is_index), "lists of whole numbers of at most 64 bits"),
     "values": (lambda k: _is_list(k, pa.types.is_float32), "lists of numbers of 32 bits"),
     "labels": (lambda k: _is_list(k, _is_label), "lists of a category and a class"),
+    "weight": (pa.types.is_float32, "numbers of 32 bits"),
 }
 
 
@@ -201,6 +208,18 @@ def _labels(labels: pa.Array) -> tuple[Int64, npt.NDArray[Any], npt.NDArray[Any]
     indptr = labels.offsets.to_numpy().astype(np.int64)
     # Arrow's offsets begin where the batch lies in a longer array.
     return indptr - indptr[0], category.to_numpy(), label_class.to_numpy()
+
+
+def _weights(batch: pa.RecordBatch) -> Float32:
+    if "weight" not in batch.schema.names:
+        return np.ones(len(batch), np.float32)
+    weights = batch.column("weight")
+    if weights.null_count:
+        raise ValueError("has nulls")
+    found: Float32 = weights.to_numpy()
+    if not (np.isfinite(found) & (found > 0)).all():
+        raise ValueError("a weight is not a finite number above 0")
+    return found
 
 
 def vectors(batch: pa.RecordBatch, width: int) -> sparse.csr_matrix:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,6 +93,22 @@ def test_dense_labels_keep_only_the_models_categories():
     assert found.tolist() == [[0, 1], [0, 0], [1, 1]]
     assert found.dtype == np.uint8
     assert labels.dense_labels(rows, np.array([7])).tolist() == [[0], [0], [0]]
+
+
+def test_rows_weigh_one_each_where_nothing_else_is_said():
+    rows = rows_of(["a", "b"], np.eye(2), [[0], []])
+    assert rows.weight.dtype == np.float32
+    assert rows.weight.tolist() == [1, 1]
+
+
+def test_weights_stay_with_their_rows():
+    rows = replace(
+        rows_of(["a", "b", "c"], np.eye(3), [[0, 2], [], [1]]),
+        weight=np.array([1, 2, 3], np.float32),
+    )
+    taken = rows.take(np.array([2, 0]))
+    assert taken.weight.tolist() == [3, 1]
+    assert labels.concatenate_rows([taken, rows]).weight.tolist() == [3, 1, 1, 2, 3]
 
 
 def test_rows_taken_and_joined_are_the_same_rows():

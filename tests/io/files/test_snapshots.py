@@ -20,7 +20,7 @@ from scipy import sparse
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule, concatenate_rows
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
-from stream_scorer.io.files import snapshot_manifest
+from stream_scorer.io.files import snapshot_manifest, snapshot_tables
 from stream_scorer.io.files.snapshots import Shards, Snapshot, SnapshotInfo, SnapshotWriter
 
 RULE = LabelRule("category_id", (("purchase",),), 1000)
@@ -43,6 +43,7 @@ def some_rows(count: int, seed: int = 0) -> LabelledRows:
         np.searchsorted(row, np.arange(count + 1)).astype(np.int64),
         category.astype(np.uint32),
         np.ones(len(row), np.uint8),
+        draw.uniform(0.5, 2, count).astype(np.float32),
     )
 
 
@@ -52,7 +53,7 @@ def assert_same(found: LabelledRows, expected: LabelledRows) -> None:
         one, other = getattr(found.matrix, name), getattr(expected.matrix, name)
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype
-    for name in ("as_of_ms", "label_indptr", "label_category", "label_class"):
+    for name in ("as_of_ms", "label_indptr", "label_category", "label_class", "weight"):
         one, other = getattr(found, name), getattr(expected, name)
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype
@@ -107,12 +108,28 @@ def test_the_manifest_says_what_it_is(snapshot):
 
 def test_shards_have_the_promised_columns(snapshot):
     table = pq.read_table(snapshot.path / "part-00000.parquet")
-    assert table.schema.names == ["customer_id", "as_of", "columns", "values", "labels"]
+    assert table.schema.names == ["customer_id", "as_of", "columns", "values", "labels", "weight"]
     assert str(table.schema.field("as_of").type) == "timestamp[ms, tz=UTC]"
     row = table.slice(0, 1).to_pylist()[0]
     assert row["customer_id"] == "zoë 0/0"
     assert len(row["columns"]) == len(row["values"])
     assert all(set(label) == {"category", "class"} for label in row["labels"])
+
+
+def test_rows_of_a_shard_without_weights_weigh_one_each():
+    older = snapshot_tables.to_table(some_rows(5)).drop(["weight"])
+    found = snapshot_tables.from_table(older, SPACE.width, 4)
+    assert found.weight.dtype == np.float32
+    assert found.weight.tolist() == [1.0] * 5
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
+def test_a_weight_that_is_not_a_finite_number_above_0_is_refused(weight):
+    rows = some_rows(2)
+    rows.weight[1] = weight
+    table = snapshot_tables.to_table(rows)
+    with pytest.raises(ValueError, match="a weight is not a finite number above 0"):
+        snapshot_tables.from_table(table, SPACE.width, 4)
 
 
 def test_a_snapshot_without_rows_or_labels_is_one_too(tmp_path):
@@ -267,7 +284,7 @@ def test_programs_that_read_parquet_directories_read_a_snapshot_as_it_is(snapsho
     path = str(snapshot.path)
     arrow = ds.dataset(path).to_table()
     assert arrow.column("customer_id").to_pylist() == expected.customer_ids
-    assert arrow.schema.names == ["customer_id", "as_of", "columns", "values", "labels"]
+    assert arrow.schema.names == ["customer_id", "as_of", "columns", "values", "labels", "weight"]
     assert pandas.read_parquet(path)["customer_id"].tolist() == expected.customer_ids
     in_duckdb = duckdb.read_parquet(f"{path}/*.parquet").fetchall()
     assert [row[0] for row in in_duckdb] == expected.customer_ids
