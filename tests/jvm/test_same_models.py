@@ -47,6 +47,8 @@ PARAMETERS: dict[str, Change] = {
 MANIFESTS: dict[str, Change] = {
     "layers that are not whole numbers": lambda m: m["network"].update(hidden=[9.0, 5]),
     "a switch that is text": lambda m: m["network"].update(own_path="no"),
+    "a tower that is text": lambda m: m["network"].update(tower="4"),
+    "a member too many": lambda m: m["network"].update(width=4),
     "actions that are not groups": lambda m: m["labels"].update(actions=["ab"]),
     "classes that its labels do not have": lambda m: m.update(classes=-3),
 }

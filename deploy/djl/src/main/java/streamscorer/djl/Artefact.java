@@ -112,7 +112,14 @@ public record Artefact(
         require(manifest, pooled != null, "network.pooled");
         require(manifest, isShare(spec.get("dropout")), "network.dropout");
         require(manifest, isOwnPath, "network.own_path");
-        require(manifest, spec.size() == 4, "network");
+        boolean isOfFormat1 = spec.size() == 4;
+        Network.Pairs pairs = isOfFormat1 ? Network.Pairs.ALL : Network.pairs(spec);
+        int tower = isOfFormat1 ? 0 : Network.units(spec, "tower");
+        int linearRank = isOfFormat1 ? 0 : Network.units(spec, "linear_rank");
+        require(manifest, pairs != null, "network.pairs");
+        require(manifest, tower >= 0, "network.tower");
+        require(manifest, linearRank >= 0, "network.linear_rank");
+        require(manifest, isOfFormat1 || spec.size() == 7, "network");
         long classes = manifest.get("classes").getAsLong();
         if (classes != labels.getAsJsonArray("actions").size() + 1) {
             throw manifest.contradiction("classes is " + classes + ", its labels have "
@@ -144,7 +151,7 @@ public record Artefact(
         Network network = new Network(
                 columns.count(), vocabulary.size(), List.copyOf(index), (int) classes,
                 columns.own(labels.get("by").getAsString()), columns.customer(), hidden,
-                ownPath.getAsBoolean(), pooled);
+                ownPath.getAsBoolean(), pooled, pairs, tower, linearRank);
         if (network.contextWidth() == 0) {
             throw manifest.contradiction("a network without hidden layers needs customer-wide features");
         }

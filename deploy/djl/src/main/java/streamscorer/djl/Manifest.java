@@ -2,10 +2,12 @@ package streamscorer.djl;
 
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
+import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
+import java.util.Map;
 import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import org.apache.parquet.column.values.bloomfilter.XxHash;
@@ -17,8 +19,8 @@ import org.apache.parquet.column.values.bloomfilter.XxHash;
  * a fingerprint the xxHash64 of {@code features} written so.
  */
 final class Manifest {
-    /** The newest format of either manifest that this program reads. */
-    static final int FORMAT = 1;
+    /** The newest format of each kind of manifest that this program reads. */
+    static final Map<String, Integer> FORMATS = Map.of("model", 2, "snapshot", 1);
 
     /** Of a manifest; what is longer is not read. */
     static final int MAX_BYTES = 256 << 20;
@@ -56,9 +58,10 @@ final class Manifest {
                 || !LARGE.matcher(format.getAsString()).matches()) {
             throw new BadInput(kind, file, "not a " + kind + "'s manifest; " + again(kind));
         }
-        if (!format.getAsString().equals(Integer.toString(FORMAT))) {
+        BigInteger newest = BigInteger.valueOf(FORMATS.get(kind));
+        if (new BigInteger(format.getAsString()).compareTo(newest) > 0) {
             String remedy = "format %s; this program reads up to %d: upgrade stream-scorer";
-            throw new BadInput(kind, file, remedy.formatted(format.getAsString(), FORMAT));
+            throw new BadInput(kind, file, remedy.formatted(format.getAsString(), newest));
         }
         return new Manifest(kind, file, value.getAsJsonObject());
     }

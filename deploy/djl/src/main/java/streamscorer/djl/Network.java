@@ -20,6 +20,9 @@ import java.util.Map;
  * @param hidden sizes of the deep path
  * @param ownPath whether a category has weights for its own columns
  * @param pooled sizes of the network that categories share
+ * @param pairs for which pairs of a customer and a category the own and the pooled path are computed
+ * @param tower units of the context that meet an embedding of the category; 0 where there are none
+ * @param linearRank of the linear path from all columns to all outputs; 0 where there is none
  */
 record Network(
         int columns,
@@ -30,8 +33,16 @@ record Network(
         List<FeatureColumns.Range> customer,
         List<Integer> hidden,
         boolean ownPath,
-        List<Integer> pooled) {
+        List<Integer> pooled,
+        Pairs pairs,
+        int tower,
+        int linearRank) {
+    /** All pairs, or those with a value in one of the category's own columns. */
+    enum Pairs { ALL, HISTORY }
+
+    private static final Map<String, Pairs> PAIRS = Map.of("all", Pairs.ALL, "history", Pairs.HISTORY);
     private static final int MAX_LAYERS = 100;
+    private static final int MOST_UNITS = 4_096;
 
     /** {@code hidden} or {@code pooled} of a manifest's {@code network}; null where it is not one. */
     static List<Integer> sizes(JsonObject network, String name) {
@@ -47,6 +58,19 @@ record Network(
             sizes.add((int) size.getAsLong());
         }
         return sizes;
+    }
+
+    /** {@code pairs} of a manifest's {@code network}; null where it is not one. */
+    static Pairs pairs(JsonObject network) {
+        JsonElement given = network.get("pairs");
+        return PAIRS.get(Json.isText(given) ? given.getAsString() : "");
+    }
+
+    /** {@code tower} or {@code linear_rank} of a manifest's {@code network}; -1 where it is not one. */
+    static int units(JsonObject network, String name) {
+        JsonElement given = network.get(name);
+        boolean right = Json.isWhole(given) && given.getAsLong() >= 0 && given.getAsLong() <= MOST_UNITS;
+        return right ? (int) given.getAsLong() : -1;
     }
 
     int categories() {

@@ -64,8 +64,8 @@ class ManifestTest {
 
     @Test
     void newerFormatSaysUpgrade() {
-        String newer = CONTENT.formatted(CHECKSUM, FINGERPRINT).replace("\"format\": 1", "\"format\": 2");
-        assertTrue(refusal(newer).contains("format 2; this program reads up to 1: upgrade"));
+        String newer = CONTENT.formatted(CHECKSUM, FINGERPRINT).replace("\"format\": 1", "\"format\": 3");
+        assertTrue(refusal(newer).contains("format 3; this program reads up to 2: upgrade"));
     }
 
     @ParameterizedTest
