@@ -77,6 +77,12 @@ def _columns(space: FeatureSpace, feature: str | None) -> Iterator[Column]:
 
 
 def _blocks(space: FeatureSpace) -> Iterator[tuple[Block, str]]:
-    """All blocks, each with its half-life as declared: a feature has one for each, in order."""
-    half_lives = [half_life for f in space.features for half_life in f.half_lives]
+    """All blocks, each with its half-life as declared: a feature has one for each, in order, and a
+    trend one for all.
+    """
+    half_lives = [
+        half_life
+        for f in space.features
+        for half_life in (("/".join(f.half_lives),) if f.kind == "trend" else f.half_lives)
+    ]
     return zip(space.blocks, half_lives, strict=True)

@@ -156,7 +156,16 @@ class Layout:
         if rule.by not in space.vocabularies:
             raise ConfigError("labels.by", rule.by, f"list its values in vocabularies.{rule.by}")
         # A hashed column may be that of several categories, so it is no category's own.
-        own = [b for b in space.blocks if b.fields == (rule.by,) and not b.buckets]
+        trends = [b for b in space.blocks if b.kind == "trend"]
+        other = sorted({b.fields[0] for b in trends} - {rule.by})
+        if other:
+            at = f"features.{trends[0].name}.by"
+            raise ConfigError(at, other[0], f"a trend is of the field in labels.by, {rule.by}")
+        own = [
+            b
+            for b in space.blocks
+            if b.fields == (rule.by,) and not b.buckets and b.kind != "trend"
+        ]
         customer: list[Range] = []
         for b in space.blocks:
             # The fields of a calendar are parts of the clock, the same for every category.
@@ -174,6 +183,8 @@ class Layout:
             rule.classes,
             tuple((b.start, b.stop) for b in own),
             tuple(customer),
+            tuple(b.start for b in trends),
+            sum(len(space.features[b.feature].half_lives) - 1 for b in trends),
         )
 
     @property

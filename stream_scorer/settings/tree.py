@@ -315,6 +315,14 @@ class Settings(Section):
                 self.feature_space()
             except ConfigError as error:
                 wrong.append(error)
+            wrong += [
+                ConfigError(
+                    f"features.{f.name}.by", list(f.by),
+                    f"a trend is of the field in labels.by, {self.labels.by}",
+                )
+                for f in self.features
+                if f.kind == "trend" and f.by != (self.labels.by,)
+            ]  # fmt: skip
         return wrong
 
 

@@ -16,6 +16,8 @@ from stream_scorer.jobs.features import features, in_words
 from stream_scorer.settings.tree import Settings
 
 CONFIG = """
+[labels]
+by = "attributes.shop"
 [vocabularies]
 category_id = ["soup", "bread"]
 "attributes.shop" = ["north", "south", "west"]
@@ -34,6 +36,11 @@ scale = 0.5
 name = "hour"
 kind = "calendar"
 by = ["hour_of_day"]
+[[features]]
+name = "trend"
+kind = "trend"
+by = ["attributes.shop"]
+half_lives = ["2d", "14d"]
 """
 
 
@@ -52,7 +59,7 @@ def loaded(declared: Path) -> Settings:
 def test_every_column_is_listed_with_its_words(loaded: Settings) -> None:
     found = features(loaded)
     space = loaded.feature_space()
-    assert [c.column for c in found.columns] == list(range(2 * 6 + 4 + 24))
+    assert [c.column for c in found.columns] == list(range(2 * 6 + 4 + 24 + 1))
     assert tuple(c.name for c in found.columns) == space.names()
     assert found.fingerprint == space.fingerprint_hex
     assert found.columns[10].as_json() == {
@@ -72,7 +79,9 @@ def test_every_column_is_listed_with_its_words(loaded: Settings) -> None:
     }
     hashed = found.columns[14]
     assert (hashed.by, hashed.bucket, hashed.scale, hashed.half_life_ms) == ((), 2, 0.5, 86_400_000)
-    assert found.columns[-1].by == (("hour_of_day", "23"),)
+    assert found.columns[-2].by == (("hour_of_day", "23"),)
+    day = found.columns[-1]
+    assert (day.name, day.by, day.half_life, day.half_life_ms) == ("trend", (), "2d/14d", None)
 
 
 def test_one_feature_and_the_first_few(loaded: Settings) -> None:
@@ -88,7 +97,7 @@ def test_the_table_has_a_line_for_each_column(loaded: Settings) -> None:
     assert lines[1].split() == [
         "12", "viewed[product_id", "in", "bucket", "0]", "decayed", "1d", "none", "0.5",
     ]  # fmt: skip
-    assert lines[-1].startswith("4 of 40 columns")
+    assert lines[-1].startswith("4 of 41 columns")
 
 
 def test_the_parquet_file_says_the_same(loaded: Settings, tmp_path: Path) -> None:
@@ -106,7 +115,7 @@ def test_the_verb_prints_one_json_object(declared: Path) -> None:
     ran = CliRunner().invoke(app, ["features", "-c", str(declared), "--limit", "3", "--json"])
     assert ran.exit_code == 0, ran.output
     report = json.loads(ran.stdout)
-    assert report["width"] == 40
+    assert report["width"] == 41
     assert [c["column"] for c in report["columns"]] == [0, 1, 2]
 
 

@@ -179,6 +179,9 @@ class Failing:
         self.categories, self.classes = engine.categories, engine.classes
         self.model_version, self.fingerprint = "failing", engine.fingerprint
 
+    def use_trend(self, table: Any) -> None:
+        self._engine.use_trend(table)
+
     def score(self, matrix: Any) -> Any:
         self.calls += 1
         if self.calls > 1:

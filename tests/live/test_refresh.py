@@ -68,6 +68,7 @@ class Engine:
         self.categories, self.classes = engine.categories, engine.classes
         self.model_version, self.score = version, engine.score
         self.fingerprint, self.warm_up = engine.fingerprint, engine.warm_up
+        self.use_trend = engine.use_trend
 
 
 class Member:

@@ -2,7 +2,8 @@
 
 Blocks ascend in columns and so do a record's entries, so one walk over the blocks writes a row with
 sorted indices. A decayed block is multiplied by 2^-((t - L) / h) once per row: with t / h = k + r
-that is ldexp(exp2(-r), L / h - k). Entries below `INVISIBLE` are left out.
+that is ldexp(exp2(-r), L / h - k). Entries below `INVISIBLE` are left out. A trend's column holds
+the UTC day of the moment, in days since 1970.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from stream_scorer.jit import kernel
 # was not visible before.
 INVISIBLE = np.float32(2.0**-20)
 DAY_MS = 86_400_000.0
+WHOLE_DAY_MS = 86_400_000
 
-KINDS = "decayed", "recency", "latest", "calendar"
-DECAYED, RECENCY, LATEST, CALENDAR = range(4)
+KINDS = "decayed", "recency", "latest", "calendar", "trend"
+DECAYED, RECENCY, LATEST, CALENDAR, TREND = range(5)
 TRANSFORMS = "none", "log1p", "binary"
 NONE, LOG1P, BINARY = range(3)
 
@@ -105,7 +107,8 @@ def _transformed(value, transform, scale):  # type: ignore[no-untyped-def]
 def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
     """data, indices and indptr; a: StateArrays of B customers, keys (B, K), as_of (B,) ms."""
     customers, blocks = len(a.newest_ms), len(layout.kind)
-    most = len(a.sum_column) + len(a.stamp_column) + customers * keys.shape[1]
+    of_moment = keys.shape[1] + np.sum(layout.kind == TREND)
+    most = len(a.sum_column) + len(a.stamp_column) + customers * of_moment
     data = np.empty(most, np.float32)
     indices = np.empty(most, np.int32)
     indptr = np.zeros(customers + 1, np.int32)
@@ -133,6 +136,11 @@ def _build(a, layout, keys, as_of):  # type: ignore[no-untyped-def]
             elif kind == CALENDAR:
                 indices[at] = layout.start[b] + keys[c, layout.calendar[b]]
                 data[at] = layout.scale[b]
+                at += 1
+            elif kind == TREND:
+                indices[at] = layout.start[b]
+                # Exact: float32 holds every whole number up to 2^24, which is 45,000 years.
+                data[at] = np.float32(now // WHOLE_DAY_MS)
                 at += 1
             else:
                 while t < t1 and a.stamp_column[t] < stop:

@@ -104,7 +104,9 @@ def plan_of(space: FeatureSpace) -> Plan:
 def _kind(feature: Feature) -> int:
     if feature.kind == "latest":
         return STAMP_BY_COLUMN if isinstance(feature.value, str) else STAMP_OF_BLOCK
-    kinds = {"decayed": DECAYED, "recency": STAMP_BY_COLUMN, "calendar": NOT_FOLDED}
+    kinds = {
+        "decayed": DECAYED, "recency": STAMP_BY_COLUMN, "calendar": NOT_FOLDED, "trend": NOT_FOLDED,
+    }  # fmt: skip
     return kinds[feature.kind]
 
 

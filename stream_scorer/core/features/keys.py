@@ -31,7 +31,7 @@ class Keys:
     """What a batch of n events does to columns.
 
     Feature f sees an event at key[:, slot[f]], not at all where that is `NULL`: key (n, K) int32,
-    slot (features,) int32, `NULL` for a calendar feature. Its weight is constant[f], or
+    slot (features,) int32, `NULL` for a calendar or a trend. Its weight is constant[f], or
     numbers[:, number[f]] where number[f] is not `NULL`, and where that is NaN it does not see the
     event either: constant (features,), numbers (n, W) float64, number (features,) int32.
     """
@@ -49,12 +49,12 @@ def keys_of(space: FeatureSpace, columns: EventColumns) -> Keys:
     seen: list[Int32] = []
     slot = np.full(len(space.features), NULL, np.int32)
     for number, feature in enumerate(space.features):
-        if feature.kind == "calendar":
+        if feature.kind in ("calendar", "trend"):
             continue
         same = feature.by, feature.buckets, feature.on
         if same not in slots:
             slots[same] = len(seen)
-            seen.append(_seen(space, feature, columns))
+            seen.append(seen_keys(space, feature, columns))
         slot[number] = slots[same]
     fields = list(dict.fromkeys(f.value for f in space.features if isinstance(f.value, str)))
     return Keys(
@@ -75,8 +75,8 @@ def _side_by_side(columns: Sequence[Any], n: int, dtype: type) -> Any:
     return np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype)
 
 
-def _seen(space: FeatureSpace, feature: Feature, columns: EventColumns) -> Int32:
-    """The feature's key of each event of one of its types."""
+def seen_keys(space: FeatureSpace, feature: Feature, columns: EventColumns) -> Int32:
+    """(n,) the feature's key of each event of one of its types; `NULL` where it does not see it."""
     key = _feature_keys(space, feature, columns)
     if feature.on:
         allowed = frozenset(feature.on)

@@ -23,10 +23,14 @@ from stream_scorer.errors import ConfigError, InputError
 
 T = TypeVar("T")
 
-Kind = Literal["decayed", "recency", "latest", "calendar"]
+Kind = Literal["decayed", "recency", "latest", "calendar", "trend"]
 Transform = Literal["none", "log1p", "binary"]
 
 CALENDAR_WIDTHS = {"hour_of_day": 24, "day_of_week": 7}
+DAY_MS = 86_400_000
+# A longer half-life would need years of counts: `WINDOW_HALF_LIVES` of it in core/trend.py.
+LONGEST_TREND = "400d"
+LONGEST_TREND_MS = 400 * DAY_MS
 EVENT_FIELDS = ("category_id", "product_id", "event_type")
 ATTRIBUTE = "attributes."
 # Indices of the CSR matrix are int32.
@@ -63,7 +67,9 @@ class Feature:
     kind "decayed": the sum of `value` over events, each halved every half-life; "recency": with a
     half-life 2^-(age / half-life) of the newest such event, without one its age in days; "latest":
     the key (one-hot) or, where `value` is a field, the number last seen; "calendar": hour_of_day or
-    day_of_week of the as-of time in `time_zone`.
+    day_of_week of the as-of time in `time_zone`; "trend": which of the `by` field's values the
+    whole shop sees more often than before, by two or more half-lives (core/trend.py). A customer's
+    vector holds only the UTC day of its as-of time, in one column.
     on: event types, () for any. by: category_id, product_id, event_type, attributes.NAME; () is one
     column for the customer. value: a constant, "value" or attributes.NAME. buckets 0: the fields'
     vocabularies, exact; n: hashed into n columns. transform is applied at CSR time, then scale.
@@ -137,8 +143,10 @@ class FeatureSpace:
         for number, feature in enumerate(features):
             _check(feature, words, event_types)
             width = _width(feature, words)
-            for half_life in feature.half_lives:
-                suffix = f"@{half_life}" if len(feature.half_lives) > 1 else ""
+            # A trend's half-lives share the one column that holds the day.
+            half_lives = ("inf",) if feature.kind == "trend" else feature.half_lives
+            for half_life in half_lives:
+                suffix = f"@{half_life}" if len(half_lives) > 1 else ""
                 stop = start + width
                 blocks.append(
                     Block(
@@ -148,6 +156,7 @@ class FeatureSpace:
                     )
                 )  # fmt: skip
                 start = stop
+        _check_trends(features)
         if start > MAX_COLUMNS:
             raise ConfigError("features", f"{start} columns", "use buckets for the widest crosses")
         return cls(features, words, tuple(blocks))
@@ -237,7 +246,7 @@ class FeatureSpace:
 
     def _name_in(self, block: Block, key: int) -> str:
         """Key `key` of a block in words."""
-        if not block.fields:
+        if not block.fields or block.kind == "trend":
             return block.name
         if block.buckets:
             return f"{block.name}[{','.join(block.fields)} in bucket {key}]"
@@ -245,8 +254,10 @@ class FeatureSpace:
         return f"{block.name}[{','.join(parts)}]"
 
     def by_values(self, block: Block, key: int) -> tuple[tuple[str, str], ...]:
-        """Each `by` field of key `key` of a block with its value; nothing where keys are hashed."""
-        if block.buckets:
+        """Each `by` field of key `key` of a block with its value; nothing where keys are hashed,
+        or where the column holds a day.
+        """
+        if block.buckets or block.kind == "trend":
             return ()
         found = []
         for field in reversed(block.fields):  # the last field is the lowest digit of the key
@@ -283,6 +294,8 @@ def _repeated(names: Iterable[str]) -> str | None:
 def _width(feature: Feature, vocabularies: Mapping[str, tuple[str, ...]]) -> int:
     if feature.kind == "calendar":
         return math.prod(CALENDAR_WIDTHS[field] for field in feature.by)
+    if feature.kind == "trend":
+        return 1
     if feature.buckets:
         return feature.buckets
     return math.prod(len(vocabularies[field]) for field in feature.by)
@@ -302,7 +315,7 @@ def _check(
         raise ConfigError(f"{at}.time_zone", feature.time_zone, wrong_zone)
     if not feature.half_lives:
         raise ConfigError(f"{at}.half_lives", "[]", 'give at least one, such as "14d" or "inf"')
-    if len(feature.half_lives) > 1 and feature.kind != "decayed":
+    if len(feature.half_lives) > 1 and feature.kind not in ("decayed", "trend"):
         raise ConfigError(f"{at}.half_lives", feature.half_lives, f"{feature.kind} takes one")
     if feature.buckets < 0 or (feature.buckets and not feature.by):
         raise ConfigError(f"{at}.buckets", feature.buckets, "needs `by` fields and 0 or more")
@@ -322,3 +335,35 @@ def _check(
         if not feature.buckets and field not in vocabularies:
             remedy = f"list its values in vocabularies.{field!r}, or set buckets to hash them"
             raise ConfigError(f"{at}.by", field, remedy)
+    if feature.kind == "trend":
+        _check_trend(feature, at)
+
+
+def _check_trend(feature: Feature, at: str) -> None:
+    """What only a trend must be. Raises ConfigError."""
+    if len(feature.by) != 1 or feature.buckets:
+        remedy = "a trend is of the values of one field with a vocabulary, without buckets"
+        raise ConfigError(f"{at}.by", feature.by if not feature.buckets else "buckets", remedy)
+    if feature.value != 1.0:
+        raise ConfigError(f"{at}.value", feature.value, "a trend counts events; leave value out")
+    if feature.transform != "none" or feature.scale != 1.0:
+        changed = feature.transform if feature.transform != "none" else feature.scale
+        remedy = "the column of a trend holds the day; leave transform and scale out"
+        raise ConfigError(f"{at}.transform", changed, remedy)
+    half_lives_ms = [parse_duration_ms(half_life) for half_life in feature.half_lives]
+    for half_life, ms in zip(feature.half_lives, half_lives_ms, strict=True):
+        if ms is None or not DAY_MS <= ms <= LONGEST_TREND_MS:
+            remedy = f"events of a trend are counted by day; choose from 1d to {LONGEST_TREND}"
+            raise ConfigError(f"{at}.half_lives", half_life, remedy)
+    ascending = [ms for ms in half_lives_ms if ms is not None]
+    if len(ascending) < 2 or ascending != sorted(set(ascending)):
+        remedy = 'a trend compares each half-life with the next; give two or more, as "2d", "14d"'
+        raise ConfigError(f"{at}.half_lives", feature.half_lives, remedy)
+
+
+def _check_trends(features: Sequence[Feature]) -> None:
+    """All trends are of one field: that whose values the model's categories are."""
+    fields_of = {feature.by for feature in features if feature.kind == "trend"}
+    if len(fields_of) > 1:
+        named = sorted(by[0] for by in fields_of)
+        raise ConfigError("features.by", named, "all trends must be of the field in labels.by")

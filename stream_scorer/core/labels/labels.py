@@ -251,7 +251,8 @@ def choose_categories(
     blocks = [
         b
         for b in space.blocks
-        if b.fields == (rule.by,) and not b.buckets and b.kind != "calendar"
+        if b.fields == (rule.by,) and not b.buckets
+        and b.kind not in ("calendar", "trend")
         and space.features[b.feature].on and wanted.issuperset(space.features[b.feature].on)
     ]  # fmt: skip
     enough = np.zeros(width, np.bool_)

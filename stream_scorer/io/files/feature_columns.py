@@ -1,7 +1,8 @@
 """The columns of a feature declaration as a Parquet file, which can be joined with snapshots.
 
 column int64; name string, feature string, kind string; by list<struct<field, value: string>>;
-half_life string ("inf": for ever); half_life_ms int64, null for "inf"; transform string;
+half_life string ("inf": for ever; of a trend all, as "2d/14d"); half_life_ms int64, null for "inf"
+and for a trend; transform string;
 scale double; bucket int64, null where the keys are not hashed
 """
 

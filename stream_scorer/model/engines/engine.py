@@ -13,6 +13,7 @@ from typing import Literal, Protocol, get_args
 from scipy import sparse
 
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import InputError
 from stream_scorer.model.artefact import Artefact
 
@@ -21,13 +22,17 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 class Engine(Protocol):
-    """Scores (B, F) float32 CSR to (B, N, C) float32; N `categories`, C `classes`."""
+    """Scores (B, F) float32 CSR to (B, N, C) float32; N `categories`, C `classes`.
+
+    use_trend gives the shop's trend from then on, for models that have it; others ignore it.
+    """
 
     categories: tuple[str, ...]
     classes: int
     model_version: str
     fingerprint: int
 
+    def use_trend(self, table: TrendTable) -> None: ...
     def score(self, matrix: sparse.csr_matrix) -> Float32: ...
     def warm_up(self, batch_rows: int) -> None: ...
 

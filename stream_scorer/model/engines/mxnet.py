@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.batches import csr_ndarray
 from stream_scorer.model.engines.matrix import check_matrix, check_scores
@@ -34,6 +35,7 @@ class MxnetEngine:
         self.classes: int = manifest.classes
         self.model_version: str = manifest.model_version
         self.fingerprint: int = artefact.fingerprint
+        self._trend: TrendTable | None = None
         self._columns = artefact.layout.columns
         self._symbol = mx.sym.load_json(artefact.symbol_json)
         self._parameters = {
@@ -42,6 +44,10 @@ class MxnetEngine:
             if name != "data"
         }
         self._bound: dict[int, Any] = {}
+
+    def use_trend(self, table: TrendTable) -> None:
+        """The shop's trend for what is scored from now on."""
+        self._trend = table
 
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.

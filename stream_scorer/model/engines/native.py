@@ -17,6 +17,7 @@ from scipy import sparse
 
 from stream_scorer.core.events.batch import Int32
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines import native_kernels as kernels
 from stream_scorer.model.engines.matrix import check_matrix, check_scores
@@ -36,6 +37,7 @@ class NativeEngine:
         self.classes: int = manifest.classes
         self.model_version: str = manifest.model_version
         self.fingerprint: int = artefact.fingerprint
+        self._trend: TrendTable | None = None
         self._layout, self._spec, self._p = layout, manifest.network, p
         self._threads = threads or usable_cores()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
@@ -63,6 +65,10 @@ class NativeEngine:
                 biases=_flat([p[f"pooled{i}_bias"] for i in later]),
                 out_weight=p["pooled_out_weight"],
             )
+
+    def use_trend(self, table: TrendTable) -> None:
+        """The shop's trend for what is scored from now on."""
+        self._trend = table
 
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
