@@ -65,7 +65,7 @@ def write_snapshot(sizes: BulkSizes, path: Path, rows_per_shard: int = ROWS_PER_
 
 def write_model(sizes: BulkSizes, path: Path) -> None:
     """The new artefact `path`. Raises ArtefactError."""
-    from stream_scorer.model import network  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import inference_network, network  # noqa: PLC0415 - imports MXNet
 
     space, spec, index = space_of(sizes), NetworkSpec(), np.arange(sizes.categories)
     layout = Layout.of(space, RULE, index)
@@ -77,7 +77,7 @@ def write_model(sizes: BulkSizes, path: Path) -> None:
     for name, array in parameters.items():
         if not array.any():
             parameters[name] = draw.normal(0, 0.1, array.shape).astype(np.float32)
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     artefact.save(TrainedModel(space, RULE, index, spec, parameters, symbol), path)
 
 

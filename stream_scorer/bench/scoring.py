@@ -48,7 +48,7 @@ def measure(sizes: Sizes, findings: Findings) -> None:
 
 def random_model(sizes: Sizes, spec: NetworkSpec) -> Artefact:
     """An artefact of random weights, loaded."""
-    from stream_scorer.model import network  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import inference_network, network  # noqa: PLC0415 - imports MXNet
 
     space, index = space_of(sizes), np.arange(sizes.categories)
     layout = Layout.of(space, RULE, index)
@@ -56,7 +56,7 @@ def random_model(sizes: Sizes, spec: NetworkSpec) -> Artefact:
         layout, spec, head_bias=np.full(sizes.categories, -3, np.float32),
         entries_per_row=sizes.entries, seed=0,
     )  # fmt: skip
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     with tempfile.TemporaryDirectory(prefix="stream-scorer-bench-") as folder:
         path = Path(folder) / "model"
         artefact.save(TrainedModel(space, RULE, index, spec, parameters, symbol), path)

@@ -104,7 +104,7 @@ def open_testbed(sizes: Sizes, findings: Findings, stage: str) -> Iterator[Testb
 
 def untrained(scene: Scenario) -> None:
     """Save a model of random weights, for all categories, where the settings look for one."""
-    from stream_scorer.model import network  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import inference_network, network  # noqa: PLC0415 - imports MXNet
 
     rule, spec = scene.settings.label_rule(), NetworkSpec()
     index = np.arange(len(scene.space.vocabularies[rule.by]))
@@ -113,6 +113,6 @@ def untrained(scene: Scenario) -> None:
         layout, spec, head_bias=np.full(len(index), -3, np.float32),
         entries_per_row=ENTRIES_PER_ROW, seed=0,
     )  # fmt: skip
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     trained = TrainedModel(scene.space, rule, index, spec, parameters, symbol)
     artefact.save(trained, scene.settings.model.path)

@@ -1,4 +1,4 @@
-"""The network as an MXNet symbol.
+"""The network as the MXNet symbol that is trained; inference_network.py is the one that is saved.
 
 The one input is the CSR matrix `data` (B, F).
 - deep path: CSR times a row_sparse weight, then hidden layers;
@@ -113,31 +113,6 @@ def separate_heads_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
         one = mx.sym.reshape(one, shape=(-1, layout.classes))
         heads.append(mx.sym.SoftmaxOutput(one, mx.sym.Variable(f"label{i}"), name=f"category{i}"))
     return mx.sym.Group(heads)
-
-
-def inference_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
-    """Softmax probabilities (B, N, C) with calibration; parameters as `Layout.shapes` says."""
-    # MXNet numbers unnamed nodes across the process. A new manager starts at 0, so that the saved
-    # symbol, whose SHA-256 is in the model's version, does not depend on what was built before.
-    with mx.name.NameManager():
-        return _inference_symbol(layout, spec)
-
-
-def _inference_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
-    n, m = layout.categories, layout.actions
-    # In MXNet's shapes 0 keeps a dimension, and -1 is whatever is left.
-    total = mx.sym.reshape(logits(layout, spec, training=False), shape=(0, n, m))
-    scale = mx.sym.Variable("calibration_scale", shape=(1, n, 1))
-    shift = mx.sym.Variable("calibration_shift", shape=(1, n, m))
-    total = mx.sym.broadcast_add(mx.sym.broadcast_mul(total, scale), shift)
-    if layout.classes > 2:
-        nothing = mx.sym.zeros_like(mx.sym.slice_axis(total, axis=2, begin=0, end=1))
-        every = mx.sym.concat(nothing, total, dim=2)
-        return mx.sym.softmax(every, axis=2, name="probabilities")
-    # One sigmoid, not a softmax over both classes: it scored 17,000 customers a second instead of
-    # 10,900 (300,000 columns, 2,000 categories, two threads).
-    acts = mx.sym.sigmoid(total)
-    return mx.sym.concat(1 - acts, acts, dim=2, name="probabilities")
 
 
 def initial_parameters(

@@ -31,6 +31,12 @@ class _Builder:
         self._numbers: Counter[str] = Counter()
         self._variables: dict[str, _Node] = {}
         self.data = _Node("null", "data", {"__storage_type__": "2"}, ())
+        self.trend = _Node("null", "trend", {}, ())
+        self.first_day = _Node("null", "trend_first_day", {"__shape__": "(1,)"}, ())
+
+    def has(self, *names: str) -> bool:
+        """Whether the network has any of these parameters."""
+        return any(name in self._shapes for name in names)
 
     def parameter(self, name: str, *, typed: bool = True) -> _Node:
         if name not in self._variables:
@@ -50,6 +56,19 @@ class _Builder:
     def dense(self, columns: Range) -> _Node:
         cut = self.apply("slice", self.data, begin=(None, columns[0]), end=(None, columns[1]))
         return self.apply("cast_storage", cut, stype="default")
+
+    def layer(self, inputs: _Node, name: str, size: int, *, flatten: bool = True) -> _Node:
+        weights = (self.parameter(f"{name}_weight"), self.parameter(f"{name}_bias"))
+        attrs: dict[str, object] = {} if flatten else {"flatten": False}
+        return self.apply("FullyConnected", inputs, *weights, num_hidden=size, name="", **attrs)
+
+    def of_categories(self, values: _Node, axis: int) -> _Node:
+        if not self.has("category_index"):
+            return values
+        return self.apply("take", values, self.parameter("category_index"), axis=axis)
+
+    def flat(self, values: _Node) -> _Node:
+        return self.apply("Reshape", values, shape=(0, -1))
 
     def concat(self, parts: Sequence[_Node], dim: int, name: str = "") -> _Node:
         return self.apply("Concat", *parts, name=name, dim=dim, num_args=len(parts))
@@ -102,23 +121,31 @@ def _probabilities(layout: Layout, spec: NetworkSpec) -> _Node:
 def _logits(build: _Builder, layout: Layout, spec: NetworkSpec) -> _Node:
     context = _context(build, layout, spec)
     outputs = layout.categories * layout.actions
-    weights = (build.parameter("head_weight"), build.parameter("head_bias"))
-    total = build.apply("FullyConnected", context, *weights, num_hidden=outputs)
-    if not layout.own or not (spec.own_path or spec.pooled):
+    total = build.layer(context, "head", outputs)
+    if build.has("linear_weight"):
+        total = build.apply("elemwise_add", total, _linear(build, outputs))
+    if build.has("tower_weight"):
+        total = build.apply("elemwise_add", total, _tower(build, layout, spec, context))
+    trend = None
+    if build.has("trend_weight"):
+        trend = _contrasts(build, layout)
+        product = build.apply("dot", trend, build.parameter("trend_weight"))
+        total = build.apply("elemwise_add", total, build.flat(product))
+    if not build.has("own_weight", "pooled_out_weight"):
         return total
-    columns = [build.dense(own) for own in layout.own]
-    if not layout.whole_vocabulary:
-        index = build.parameter("category_index")
-        columns = [build.apply("take", values, index, axis=1) for values in columns]
+    columns = [build.of_categories(build.dense(own), 1) for own in layout.own]
     own = build.apply("stack", *columns, axis=2, num_args=len(columns))
-    if spec.own_path:
+    if build.has("own_weight"):
         turned = build.apply("transpose", own, axes=(1, 0, 2))
         product = build.apply("batch_dot", turned, build.parameter("own_weight"))
         back = build.apply("transpose", product, axes=(1, 0, 2))
-        total = build.apply("elemwise_add", total, build.apply("Reshape", back, shape=(0, -1)))
-    if spec.pooled:
-        pooled = _pooled_path(build, layout, spec, own, context)
-        total = build.apply("elemwise_add", total, pooled)
+        total = build.apply("elemwise_add", total, build.flat(back))
+    if build.has("pooled_out_weight"):
+        inputs = own if trend is None else build.concat([own, trend], 2)
+        pooled = _pooled_path(build, layout, spec, inputs, context)
+        if spec.pairs == "history":
+            pooled = build.apply("broadcast_mul", pooled, _with_history(build, columns))
+        total = build.apply("elemwise_add", total, build.flat(pooled))
     return total
 
 
@@ -134,15 +161,43 @@ def _context(build: _Builder, layout: Layout, spec: NetworkSpec) -> _Node:
         hidden = build.apply("broadcast_add", hidden, build.parameter("input_bias"))
         hidden = build.apply("relu", hidden)
         for i, size in enumerate(spec.hidden[1:], start=1):
-            weights = (build.parameter(f"hidden{i}_weight"), build.parameter(f"hidden{i}_bias"))
-            hidden = build.apply("FullyConnected", hidden, *weights, num_hidden=size)
-            hidden = build.apply("relu", hidden)
+            hidden = build.apply("relu", build.layer(hidden, f"hidden{i}", size))
         parts.append(hidden)
     return parts[0] if len(parts) == 1 else build.concat(parts, 1)
 
 
+def _linear(build: _Builder, outputs: int) -> _Node:
+    linear = build.apply("dot", build.data, build.parameter("linear_weight"))
+    if not build.has("linear_out_weight"):
+        return linear
+    out = build.parameter("linear_out_weight")
+    return build.apply("FullyConnected", linear, out, num_hidden=outputs, no_bias=True)
+
+
+def _tower(build: _Builder, layout: Layout, spec: NetworkSpec, context: _Node) -> _Node:
+    n, m, units = layout.categories, layout.actions, spec.tower
+    of_row = build.apply("relu", build.layer(context, "tower", units))
+    bias = build.parameter("pooled_category_bias")
+    of_category = build.apply(
+        "FullyConnected", build.apply("Reshape", bias, shape=(n, spec.pooled[0])),
+        build.parameter("tower_category_weight"), num_hidden=m * units, no_bias=True,
+    )  # fmt: skip
+    weight = build.apply("Reshape", of_category, shape=(n * m, units))
+    return build.apply("FullyConnected", of_row, weight, num_hidden=n * m, no_bias=True)
+
+
+def _contrasts(build: _Builder, layout: Layout) -> _Node:
+    column = layout.trend[0]
+    day = build.dense((column, column + 1))
+    row = build.apply("broadcast_sub", day, build.first_day)
+    row = build.apply("Reshape", row, shape=(-1,))
+    of_row = build.apply("take", build.trend, row, axis=0, mode="clip")
+    of_row = build.apply("Reshape", of_row, shape=(0, layout.contrasts, layout.vocabulary))
+    return build.apply("transpose", build.of_categories(of_row, 2), axes=(0, 2, 1))
+
+
 def _pooled_path(
-    build: _Builder, layout: Layout, spec: NetworkSpec, own: _Node, context: _Node
+    build: _Builder, layout: Layout, spec: NetworkSpec, inputs: _Node, context: _Node
 ) -> _Node:
     n, first, width = layout.categories, spec.pooled[0], layout.context_width(spec)
     shared = build.apply(
@@ -152,17 +207,23 @@ def _pooled_path(
     bias = build.parameter("pooled_category_bias")
     from_context = build.apply("FullyConnected", context, shared, bias, num_hidden=n * first)
     layer = build.apply(
-        "FullyConnected", own, build.parameter("pooled_own_weight"),
+        "FullyConnected", inputs, build.parameter("pooled_own_weight"),
         num_hidden=first, flatten=False, no_bias=True,
     )  # fmt: skip
     of_category = build.apply("Reshape", from_context, shape=(0, n, first))
     layer = build.apply("relu", build.apply("elemwise_add", layer, of_category))
     for i, size in enumerate(spec.pooled[1:], start=1):
-        weights = (build.parameter(f"pooled{i}_weight"), build.parameter(f"pooled{i}_bias"))
-        layer = build.apply("FullyConnected", layer, *weights, num_hidden=size, flatten=False)
-        layer = build.apply("relu", layer)
-    out = build.apply(
+        layer = build.apply("relu", build.layer(layer, f"pooled{i}", size, flatten=False))
+    if build.has("pooled_out_bias"):
+        return build.layer(layer, "pooled_out", layout.actions, flatten=False)
+    return build.apply(
         "FullyConnected", layer, build.parameter("pooled_out_weight"),
         num_hidden=layout.actions, flatten=False, no_bias=True,
     )  # fmt: skip
-    return build.apply("Reshape", out, shape=(0, -1))
+
+
+def _with_history(build: _Builder, columns: Sequence[_Node]) -> _Node:
+    present = [build.apply("_not_equal_scalar", column, scalar=0) for column in columns]
+    found = build.apply("add_n", *present, num_args=len(present))
+    found = build.apply("_greater_scalar", found, scalar=0)
+    return build.apply("expand_dims", found, axis=2)

@@ -15,7 +15,8 @@ from stream_scorer.manifests import parse_json
 from stream_scorer.model.network_symbol import symbol
 from stream_scorer.model.spec import Layout, NetworkSpec
 
-# A network of 100 layers and 100 own ranges has less than 1,000 nodes of some 200 bytes.
+# A network with all paths, of 200 layers, 100 own and 100 customer-wide ranges, has 1,500 nodes and
+# 260 kB.
 MAX_BYTES = 1 << 20
 MAX_SHOWN = 60  # characters of a value from the file, in an error
 

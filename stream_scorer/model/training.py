@@ -23,7 +23,7 @@ from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule, choose_categories
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.model import calibration as calibrations
-from stream_scorer.model import lazy_adam, network
+from stream_scorer.model import inference_network, lazy_adam, network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss
 from stream_scorer.model.calibration import Calibration
@@ -94,7 +94,7 @@ def train(
         category_index=category_index,
         network=options.network,
         parameters=loop.parameters(found),
-        symbol_json=network.inference_symbol(layout, options.network).tojson(),
+        symbol_json=inference_network.inference_symbol(layout, options.network).tojson(),
         calibration={"kind": found.kind},
         metrics={
             "validation_log_loss": min(history, default=None),

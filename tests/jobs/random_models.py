@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.model.golden_batch import GoldenBatch
 from stream_scorer.model.spec import Layout, NetworkSpec
@@ -24,7 +24,7 @@ def random_model(settings: Settings, seed: int) -> artefact.TrainedModel:
         name: draw.normal(0, 0.5, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     return artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
 
 

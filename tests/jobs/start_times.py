@@ -28,7 +28,7 @@ import numpy as np
 
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.live.warming import compile_where_missing
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
 
@@ -74,7 +74,7 @@ def written(folder: Path, kafka: str, redis: str) -> Path:
         name: draw.normal(0, 0.1, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     artefact.save(
         artefact.TrainedModel(space, rule, index, spec, parameters, symbol), folder / "model"
     )

@@ -22,7 +22,7 @@ from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.jobs.backtest import backtest
 from stream_scorer.jobs.compare import Window, compare, in_words
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
 from tests.jobs.result_keys import COMPARISON, keys_of
@@ -50,7 +50,7 @@ def model(folder: Path, name: str, odds: float, training: dict[str, Any] | None 
     }
     parameters["calibration_scale"][:] = 1
     parameters["calibration_shift"][:] = odds
-    symbol = network.inference_symbol(Layout.of(space, rule, index), spec).tojson()
+    symbol = inference_network.inference_symbol(Layout.of(space, rule, index), spec).tojson()
     made = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
     artefact.save(made, folder / name, training)
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from stream_scorer import cli
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network, network
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.spec import Layout, NetworkSpec
 from tests.jobs.random_models import flip
@@ -41,7 +41,7 @@ def models(tmp_path: Path) -> Path:
     rule = LabelRule("category_id", (("purchase",),), 7 * 86_400_000)
     spec, index = NetworkSpec((3,)), np.arange(2)
     layout = Layout.of(space, rule, index)
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     none = np.zeros(0)
     rows = LabelledRows(
         ["1", "2"], np.zeros(2, np.int64),

@@ -44,7 +44,7 @@ NETWORKS = {
 
 def write_model(path: Path, name: str) -> Path:
     """An artefact of random parameters with this network of `NETWORKS`."""
-    from stream_scorer.model import network  # noqa: PLC0415 - imports mxnet
+    from stream_scorer.model import inference_network  # noqa: PLC0415 - imports mxnet
 
     rule, spec, chosen = NETWORKS[name]
     index = np.array(chosen, np.int64)
@@ -57,7 +57,7 @@ def write_model(path: Path, name: str) -> Path:
     parameters["calibration_scale"] += 1
     if "category_index" in parameters:
         parameters["category_index"] = index.astype(np.float32)
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     trained = TrainedModel(SPACE, rule, index, spec, parameters, symbol)
     # With a golden batch, as `train` writes it; the JVM has no use for it.
     rows = sparse.random(3, SPACE.width, 0.02, "csr", np.float32, draw)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream_scorer.core.labels.labels import LabelRule
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.spec import Layout, NetworkSpec
@@ -26,6 +26,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
         name: draw.normal(0, 0.5, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     artefact.save(TrainedModel(SPACE, rule, index, spec, parameters, symbol), path)
     return NativeEngine(artefact.load(path, SPACE.fingerprint))

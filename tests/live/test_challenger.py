@@ -25,7 +25,7 @@ from stream_scorer.live.challenger import Challenger, open_challenger
 from stream_scorer.live.challenger_report import ChallengerReport
 from stream_scorer.live.pipeline import Pipeline
 from stream_scorer.live.scoring import Scoring
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network
 from stream_scorer.model.engines.engine import Engine, EngineName, open_engine
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import ChallengerSettings, Settings
@@ -48,7 +48,7 @@ def saved(
     }
     if "category_index" in parameters:
         parameters["category_index"] = chosen.astype(np.float32)
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     artefact.save(artefact.TrainedModel(space, rule, chosen, spec, parameters, symbol), path)
     return artefact.load(path)
 

@@ -27,7 +27,7 @@ from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs.run import _appliers
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.scoring import Scoring
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.spec import Layout, NetworkSpec
@@ -50,7 +50,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
     layout, draw = Layout.of(SPACE, rule, index), np.random.default_rng(1)
     shapes = layout.shapes(spec).items()
     parameters = {n: draw.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes}
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     artefact.save(TrainedModel(SPACE, rule, index, spec, parameters, symbol), path)
     return NativeEngine(artefact.load(path, SPACE.fingerprint))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ def space() -> FeatureSpace:
         ],
         {"category_id": CATEGORIES},
     )
+
+
+def with_trend(layout: Layout) -> Layout:
+    """One more column, the last, which holds the day; three contrasts."""
+    return replace(layout, columns=layout.columns + 1, trend=(layout.columns,), contrasts=3)
 
 
 def random_matrix(space: FeatureSpace, rows: int, seed: int) -> sparse.csr_matrix:
@@ -87,7 +93,7 @@ def make_model(space: FeatureSpace) -> Callable[..., TrainedModel]:
         index: tuple[int, ...] = (0, 2, 3, 7, 11),
         **said: Any,
     ) -> TrainedModel:
-        from stream_scorer.model import network  # noqa: PLC0415 - imports mxnet
+        from stream_scorer.model import inference_network  # noqa: PLC0415 - imports mxnet
 
         spec = spec or NetworkSpec(hidden=(9, 5), pooled=(6, 4))
         categories = np.array(index, np.int64)
@@ -100,7 +106,7 @@ def make_model(space: FeatureSpace) -> Callable[..., TrainedModel]:
         parameters["calibration_scale"] += 1
         if "category_index" in parameters:
             parameters["category_index"] = categories.astype(np.float32)
-        symbol = network.inference_symbol(layout, spec).tojson()
+        symbol = inference_network.inference_symbol(layout, spec).tojson()
         return TrainedModel(space, rule, categories, spec, parameters, symbol, **said)
 
     return build

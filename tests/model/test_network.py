@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_scorer.model import calibration, network
+from stream_scorer.model import calibration, inference_network, network
 from stream_scorer.model.batches import csr_ndarray
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.spec import Layout, NetworkSpec
@@ -113,7 +113,7 @@ def test_folded_parameters_give_the_same_probabilities(case):
         network.training_symbol(layout, SPEC), layout, parameters, matrix, {"label": labels}
     )
     folded = network.fold_column_scale(layout, parameters, scale)
-    symbol = network.inference_symbol(layout, SPEC)
+    symbol = inference_network.inference_symbol(layout, SPEC)
     arguments = {
         name: mx.nd.array(folded[name], dtype=np.float32)
         for name in symbol.list_arguments()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import ConfigError
-from stream_scorer.model import network
+from stream_scorer.model import inference_network
 from stream_scorer.model.network_symbol import symbol
 from stream_scorer.model.spec import Layout, NetworkSpec
+from tests.model.conftest import with_trend
 
+# Of format 1.
 NETWORKS = {
     "default": NetworkSpec(),
     "no deep path": NetworkSpec(hidden=()),
@@ -22,6 +25,14 @@ NETWORKS = {
     "own path alone": NetworkSpec(hidden=(9,), pooled=()),
     "pooled path alone": NetworkSpec(hidden=(9,), own_path=False),
     "deep path alone": NetworkSpec(hidden=(64, 32), own_path=False, pooled=()),
+}
+NEWER = {
+    "history": NetworkSpec(pairs="history"),
+    "history, own path alone": NetworkSpec(pooled=(), pairs="history"),
+    "tower": NetworkSpec(hidden=(), tower=4),
+    "linear": NetworkSpec(linear_rank=3),
+    "linear without pairs": NetworkSpec(own_path=False, pooled=(), linear_rank=3),
+    "all": NetworkSpec(pairs="history", tower=4, linear_rank=3),
 }
 DAY = 86_400_000
 TWO = LabelRule("category_id", (("purchase",),), 7 * DAY)
@@ -34,26 +45,54 @@ SPACES = {
 }
 
 
-def assert_same(space, rule, spec, index) -> None:
-    layout = Layout.of(space, rule, np.array(index, np.int64))
-    written = json.loads(network.inference_symbol(layout, spec).tojson())
+def assert_same(layout: Layout, spec: NetworkSpec) -> None:
+    written = json.loads(inference_network.inference_symbol(layout, spec).tojson())
     del written["attrs"]  # MXNet's version
     assert symbol(layout, spec) == written
+
+
+@pytest.fixture(params=[False, True], ids=["whole linear path", "low rank"])
+def low_rank(request, monkeypatch) -> None:
+    if request.param:
+        monkeypatch.setattr("stream_scorer.model.spec.FULL_LINEAR_WEIGHTS", 0)
 
 
 @pytest.mark.parametrize("index", [(0, 2, 3), (4,), tuple(range(12))], ids=["some", "one", "all"])
 @pytest.mark.parametrize("rule", [TWO, THREE], ids=["two", "three"])
 @pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
 def test_it_is_what_mxnet_builds(space, spec, rule, index):
-    assert_same(space, rule, spec, index)
+    assert_same(Layout.of(space, rule, np.array(index)), spec)
+
+
+@pytest.mark.parametrize("trend", [False, True], ids=["no trend", "trend"])
+@pytest.mark.parametrize(
+    ("rule", "index"), [(TWO, (0, 2, 3)), (THREE, tuple(range(12)))], ids=["some", "all"]
+)
+@pytest.mark.parametrize("spec", NEWER.values(), ids=NEWER)
+def test_it_is_what_mxnet_builds_of_a_newer_network(space, spec, rule, index, trend, low_rank):
+    layout = Layout.of(space, rule, np.array(index))
+    assert_same(with_trend(layout) if trend else layout, spec)
 
 
 @pytest.mark.parametrize("features", SPACES.values(), ids=SPACES)
-@pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("spec", (NETWORKS | NEWER).values(), ids=NETWORKS | NEWER)
 def test_it_is_what_mxnet_builds_of_other_features(features, spec):
     space = FeatureSpace.compile(features, WORDS)
+    layout = Layout.of(space, TWO, np.array([1, 3]))
     if not spec.hidden and all(f.by for f in features):
         with pytest.raises(ConfigError, match="needs customer-wide features"):
-            symbol(Layout.of(space, TWO, np.array([1, 3])), spec)
+            symbol(layout, spec)
         return
-    assert_same(space, TWO, spec, (1, 3))
+    assert_same(layout, spec)
+    assert_same(with_trend(layout), spec)
+
+
+def test_a_network_of_format_1_keeps_its_nodes(space):
+    """Their hash, as it was when artefacts of format 1 were written."""
+    digest = hashlib.sha256()
+    for rule in (TWO, THREE):
+        for index in ((0, 2, 3), tuple(range(12))):
+            for spec in NETWORKS.values():
+                nodes = symbol(Layout.of(space, rule, np.array(index)), spec)
+                digest.update(json.dumps(nodes, sort_keys=True).encode())
+    assert digest.hexdigest() == "94baba63e386ee18aa50c2c83cb81bca37df6925dc891f19f1a7086604fe7d8e"

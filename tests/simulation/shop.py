@@ -25,7 +25,7 @@ from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.io.telemetry import Metrics
-from stream_scorer.model import artefact, network
+from stream_scorer.model import artefact, inference_network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.spec import Layout, NetworkSpec
@@ -107,7 +107,7 @@ def model() -> artefact.Artefact:
         name: draw.normal(0, 0.5, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     artefact.save(TrainedModel(space(), rule, index, spec, parameters, symbol), path)
     return artefact.load(path, space().fingerprint)
 

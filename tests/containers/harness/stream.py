@@ -17,7 +17,7 @@ import numpy as np
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
-from stream_scorer.model import network
+from stream_scorer.model import inference_network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.spec import Layout, NetworkSpec
 
@@ -117,7 +117,7 @@ def random_model(space: FeatureSpace = SPACE) -> TrainedModel:
         name: draw.normal(0, 0.3, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = network.inference_symbol(layout, spec).tojson()
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
     return TrainedModel(space, rule, index, spec, parameters, symbol)
 
 
