@@ -195,6 +195,41 @@ class TrendTable:
             at += width
         return cls(first_day, contrasts)
 
+    def differs_from(self, other: TrendTable) -> int | None:
+        """The first day that both have with other contrasts; None where there is none."""
+        first, last = max(self.first_day, other.first_day), min(self.last_day, other.last_day)
+        if first > last:
+            return None
+        ours, theirs = self.part(first, last).contrasts, other.part(first, last).contrasts
+        different = np.flatnonzero((ours != theirs).any(axis=(1, 2)))
+        return first + int(different[0]) if len(different) else None
+
+
+def joined_tables(tables: Sequence[TrendTable]) -> TrendTable:
+    """The days of all `tables`, of which there is at least one; where two have a day they agree.
+
+    Days between them that none has are 0. Raises InputError where it would be too large.
+    """
+    filled = [table for table in tables if len(table.contrasts)]
+    if len(filled) <= 1:
+        return (filled or tables)[0]
+    first = min(table.first_day for table in filled)
+    last = max(table.last_day for table in filled)
+    contrasts, words = filled[0].contrasts.shape[1:]
+    refuse_large_table(first, last, contrasts, words)
+    joined = np.zeros((last - first + 1, contrasts, words), np.float32)
+    for table in filled:
+        joined[table.first_day - first : table.last_day - first + 1] = table.contrasts
+    return TrendTable(first, joined)
+
+
+def refuse_days(space: FeatureSpace, first_ms: int, last_ms: int) -> None:
+    """Raises InputError where the table for rows between two moments would be too large."""
+    trends = trend_features(space)
+    if trends:
+        words = len(space.vocabularies[trends[0].by[0]])
+        refuse_large_table(day_of(first_ms), day_of(last_ms), contrast_count(space), words)
+
 
 def refuse_large_table(first_day: int, last_day: int, contrasts: int, words: int) -> None:
     """Raises InputError where a table of these days would be larger than `MOST_TABLE_BYTES`."""

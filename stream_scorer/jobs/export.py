@@ -37,7 +37,8 @@ from stream_scorer.core.features.forgetting import is_forgotten
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates, take, topic_hash
 from stream_scorer.core.labels.labels import LabelledRows
-from stream_scorer.errors import SnapshotError, StoreUnavailable
+from stream_scorer.core.trend import trend_features
+from stream_scorer.errors import InputError, SnapshotError, StoreUnavailable
 from stream_scorer.io.files.customer_lists import CustomerLists, Part
 from stream_scorer.io.files.resumable_snapshot import UnfinishedSnapshot
 from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo
@@ -81,6 +82,7 @@ def export(
     """
     started = time.monotonic()
     space = settings.feature_space()
+    _refuse_trend(space)
     store = open_store(settings, space)
     store.claim()
     topic = settings.kafka.input_topic
@@ -140,6 +142,13 @@ def export(
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _refuse_trend(space: FeatureSpace) -> None:
+    """Raises InputError where a trend is declared: the store has no counts of the whole shop."""
+    for feature in trend_features(space):
+        remedy = "export can't give the shop's trend; make the snapshot with `stream-scorer replay`"
+        raise InputError(f"features.{feature.name}.kind", feature.kind, remedy)
 
 
 def in_words(done: Exported) -> list[str]:

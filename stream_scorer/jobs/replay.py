@@ -34,6 +34,7 @@ from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.event_rows import counted
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.propensities import published_in_full, select
+from stream_scorer.core.trend import DailyCounts, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter, refuse_existing
@@ -104,6 +105,7 @@ def replay(
     started = time.monotonic()
     refuse_existing(out)  # before the events are read, which may take long
     space, rule = settings.feature_space(), settings.label_rule()
+    refuse_days(space, asked.cutoffs_ms[0], asked.cutoffs_ms[-1])
     refused, ignored = stopping(settings), IgnoredValues()
     with _opened(settings, sources, window, BATCH_RECORDS) as past:
         # All at once, because cut-offs need the events of before and after them in order of time.
@@ -113,6 +115,7 @@ def replay(
     refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms, refused)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
+    counts = DailyCounts.of(space, events)
     left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
     info = SnapshotInfo(space, rule.by, rule, offsets, left_out=left_out)
     memory, workers = settings.memory(), Threads(threads or usable_cores())
@@ -135,7 +138,7 @@ def replay(
                     of_events += len(rows)
                     writer.write(rows)
                     meter.advance(len(rows))
-        writer.finish(asked.written(of_cutoffs, of_events))
+        writer.finish(asked.written(of_cutoffs, of_events), counts)
     return LabelledSnapshot(
         events=len(events),
         dead_letters=refused.by_reason(),

@@ -31,6 +31,7 @@ from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.freshness import PartitionFreshness, packed_marks
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.propensities import Entries
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.io.files import (
     avro_blocks,
@@ -42,6 +43,7 @@ from stream_scorer.io.files import (
     snapshots,
 )
 from stream_scorer.io.files.scores import ScoreWriter
+from stream_scorer.io.files.snapshot_trend import TREND_FILE, trend_content
 from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
@@ -257,7 +259,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
 
 
 def test_snapshots(snapshot: Path) -> None:
-    shard_columns, manifest_keys = tables("Snapshots")
+    shard_columns, trend_columns, manifest_keys = tables("Snapshots")
     files = sorted(file.name for file in snapshot.iterdir())
     assert files == ["_manifest.json", "part-00000.parquet", "part-00001.parquet"]
     assert all(f"`{name}`" in section("Snapshots") for name in files)
@@ -269,6 +271,11 @@ def test_snapshots(snapshot: Path) -> None:
     assert set(re.findall(r"`(\w+)`", said["shards"])) == set(manifest["shards"][0])
     assert set(re.findall(r"`(\w+)`", said["labels"])) == set(manifest["labels"])
     assert f"more than {snapshots.MOST_MOMENTS:,} " in said["as_of_ms"]
+    content, entry = trend_content(TrendTable(17_000, np.zeros((2, 1, 3), np.float32)))
+    (snapshot / TREND_FILE).write_bytes(content)
+    assert f"`{TREND_FILE}`" in section("Snapshots")
+    assert columns(snapshot / TREND_FILE) == pairs(trend_columns)
+    assert set(re.findall(r"`(\w+)`", said["trend"])) == set(entry)
     assert snapshot_manifest.OLD_MANIFEST_FILE == "manifest.json"
 
 

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from stream_scorer import atomic
+from stream_scorer.core.trend import DailyCounts
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_shards import ShardFile, check_shard, unwritable
 from stream_scorer.io.files.snapshots import (
@@ -32,6 +33,7 @@ from stream_scorer.io.files.snapshots import (
     publish,
     refuse_existing,
     shard_name,
+    write_trend,
 )
 
 
@@ -96,11 +98,17 @@ class UnfinishedSnapshot:
                 os.fsync(file.fileno())
             self.done[number] = line
 
-    def finish(self, info: SnapshotInfo, as_of_ms: Sequence[int]) -> int:
-        """All shards are kept: write the manifest and rename. Returns the number of rows."""
+    def finish(
+        self, info: SnapshotInfo, as_of_ms: Sequence[int], counts: DailyCounts | None = None
+    ) -> int:
+        """All shards are kept: write the manifest and rename. Returns the number of rows.
+
+        as_of_ms: ascending. counts: as of `SnapshotWriter.finish`.
+        """
         entries = [self.done[number]["shard"] for number in sorted(self.done)]
         try:
-            publish(self._shards, self._path, manifest_of(info, as_of_ms, entries))
+            trend = write_trend(self._shards, info, as_of_ms, counts)
+            publish(self._shards, self._path, manifest_of(info, as_of_ms, entries, trend))
         except OSError as error:
             raise unwritable(self._path, error) from None
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
+from stream_scorer.io.files.snapshot_trend import is_entry
 from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
 
 FORMAT = 1
@@ -91,6 +92,7 @@ def _check_listed(manifest: Mapping[str, Any], where: object) -> None:
         isinstance(shards, list)
         and all(type(manifest.get(name)) is kind for name, kind in _FIELDS.items())
         and type(manifest.get("labels", "")) in (dict, type(None))
+        and (manifest.get("trend") is None or is_entry(manifest["trend"]))
         and all(
             isinstance(s, dict)
             and all(type(s.get(k)) is kind for k, kind in _SHARD_FIELDS.items())

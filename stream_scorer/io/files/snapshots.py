@@ -2,10 +2,13 @@
 
 The directory (others may read it):
     part-00000.parquet ...  rows, as snapshot_tables.py says
+    _trend.parquet          where a trend is declared: snapshot_trend.py
     _manifest.json          format, fingerprint, features (the declaration), categories, labels (the
                             rule, null where no labels are known yet), as_of_ms (the rows' moments;
                             of more than 1,000 the first and the last), row_moments (`RowMoments`,
-                            null where nothing is known of them), source_offsets and
+                            null where nothing is known of them), trend (of the file below: name,
+                            first_day, days, bytes, sha256; null where none is declared),
+                            source_offsets and
                             source_offsets_end (see `SnapshotInfo`), left_out (`LeftOut`), rows,
                             shards (name, rows, bytes, sha256), checksum of all that
 
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -41,6 +45,7 @@ from stream_scorer.core.events.refused import (
 from stream_scorer.core.features.ignored_values import IgnoredValue, ignored_in_words
 from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
+from stream_scorer.core.trend import DailyCounts, TrendTable, contrast_count, joined_tables
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
 from stream_scorer.io.files.row_moments import RowMoments
 from stream_scorer.io.files.snapshot_manifest import (
@@ -57,6 +62,14 @@ from stream_scorer.io.files.snapshot_shards import (
     unwritable,
 )
 from stream_scorer.io.files.snapshot_tables import SCORED, check_schema, from_table
+from stream_scorer.io.files.snapshot_trend import (
+    TREND_FILE,
+    check_days,
+    check_trend,
+    read_trend,
+    table_of_rows,
+    trend_content,
+)
 from stream_scorer.result import Result
 
 # Readers hold one shard in memory; smaller shards are more files.
@@ -186,10 +199,14 @@ class SnapshotWriter:
                 raise unwritable(self._path, error) from None
             at = stop
 
-    def finish(self, row_moments: RowMoments | None = None) -> Snapshot:
+    def finish(
+        self, row_moments: RowMoments | None = None, counts: DailyCounts | None = None
+    ) -> Snapshot:
         """Write what is left and the manifest, and give the snapshot its name.
 
-        row_moments: what is known of the rows only now that all are written.
+        row_moments: what is known of the rows only now that all are written. counts: of all events
+        of the log, from which the table of a declared trend is made for the days of the rows.
+        Raises InputError where that table would be too large.
         """
         info = replace(self._info, row_moments=row_moments)
         try:
@@ -200,7 +217,9 @@ class SnapshotWriter:
             moments = sorted(self._moments)
             if self._many_moments:
                 moments = [moments[0], moments[-1]]
-            publish(self._folder.work, self._path, manifest_of(info, moments, self._shards))
+            work = self._folder.work
+            trend = write_trend(work, info, moments, counts)
+            publish(work, self._path, manifest_of(info, moments, self._shards, trend))
         except OSError as error:
             raise unwritable(self._path, error) from None
         return Snapshot(self._path, *read_manifest(self._path))
@@ -226,10 +245,34 @@ def shard_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
+def write_trend(
+    work: Path, info: SnapshotInfo, moments: Sequence[int], counts: DailyCounts | None
+) -> dict[str, Any] | None:
+    """Write the table for rows at `moments` (ascending) into the folder `work`.
+
+    Returns what the manifest says of it, None where no trend is declared. Raises OSError, and what
+    `table_of_rows` raises.
+    """
+    span = (moments[0], moments[-1]) if moments else None
+    table = table_of_rows(info.space, counts, span)
+    if table is None:
+        return None
+    content, entry = trend_content(table)
+    file = work / TREND_FILE
+    file.write_bytes(content)
+    atomic.flush(file)
+    return entry
+
+
 def manifest_of(
-    info: SnapshotInfo, as_of_ms: Sequence[int], shards: Sequence[Mapping[str, Any]]
+    info: SnapshotInfo,
+    as_of_ms: Sequence[int],
+    shards: Sequence[Mapping[str, Any]],
+    trend: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The manifest, without its checksum; shards: what `ShardFile.finish` returned for each."""
+    """The manifest, without its checksum; shards: what `ShardFile.finish` returned for each, trend:
+    what `trend_content` did.
+    """
     return {
         "format": FORMAT,
         "fingerprint": info.space.fingerprint_hex,
@@ -239,6 +282,7 @@ def manifest_of(
         "labels": None if info.labels is None else asdict(info.labels),
         "as_of_ms": list(as_of_ms),
         "row_moments": None if info.row_moments is None else info.row_moments.as_json(),
+        "trend": None if trend is None else dict(trend),
         "source_offsets": {t: dict(p) for t, p in info.source_offsets.items()},
         "source_offsets_end": {t: dict(p) for t, p in info.source_offsets_end.items()},
         "left_out": info.left_out.as_json(),
@@ -279,12 +323,23 @@ class Snapshot:
             check_fingerprint(snapshot.manifest, path, expected_fingerprint)
         for shard in snapshot.manifest["shards"]:
             check_shard(path / shard["name"], shard)
+        if snapshot.manifest.get("trend") is not None:
+            check_trend(path, snapshot.manifest["trend"])
         return snapshot
 
     @property
     def rows(self) -> int:
         """How many rows it has."""
         return int(self.manifest["rows"])
+
+    @cached_property
+    def trend(self) -> TrendTable | None:
+        """The table of the days of its rows; None where no trend is declared.
+
+        Raises SnapshotError where the file is not as its manifest says.
+        """
+        entry = trend_entry(self.manifest, self.info.space, self.path)
+        return None if entry is None else read_trend(self.path, entry, self.info.space)
 
     def shards(self, *, labels: bool = True) -> Shards:
         """Its rows, a shard at a time, as often as asked for. labels: whether they are read."""
@@ -317,6 +372,28 @@ class Shards(Sequence[LabelledRows]):
     def __len__(self) -> int:
         return len(self._files)
 
+    def trend(self) -> TrendTable | None:
+        """One table for the rows of all the snapshots; None where no trend is declared.
+
+        Days between the snapshots, of which there are no rows, have contrasts of 0. Raises
+        SnapshotError where two of them differ on one day, and InputError where all of them together
+        span too many days.
+        """
+        tables = [(snapshot, snapshot.trend) for snapshot in self.snapshots]
+        found = [(snapshot, table) for snapshot, table in tables if table is not None]
+        if not found:
+            return None
+        for number, (snapshot, table) in enumerate(found):
+            for other, before in found[:number]:
+                day = table.differs_from(before)
+                if day is not None:
+                    remedy = (
+                        f"its trend of {np.datetime64(day, 'D')} is not that of {other.path}, so "
+                        "they were made of different events; replay both from the same ones"
+                    )
+                    raise SnapshotError("snapshot", snapshot.path, remedy)
+        return joined_tables([table for _, table in found])
+
     @overload
     def __getitem__(self, number: int) -> LabelledRows: ...
     @overload
@@ -348,6 +425,22 @@ def check_fingerprint(manifest: Mapping[str, Any], path: object, expected: int) 
     if wanted != found:
         remedy = f"the model's or configuration's features have {wanted}: replay or export again"
         raise FingerprintMismatch(f"snapshot {path}: fingerprint", found, remedy)
+
+
+def trend_entry(
+    manifest: Mapping[str, Any], space: FeatureSpace, path: object
+) -> dict[str, Any] | None:
+    """What a manifest says of its table; None where no trend is declared.
+
+    Raises SnapshotError where one is declared and there is none, or one of other days.
+    """
+    if not contrast_count(space):
+        return None
+    entry: dict[str, Any] | None = manifest.get("trend")
+    if entry is None:
+        raise SnapshotError("snapshot", path, f"has no table of the shop's trend; {WRITE_AGAIN}")
+    check_days(entry, manifest["as_of_ms"], path)
+    return entry
 
 
 def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
