@@ -168,11 +168,10 @@ def golden_batch(loaded: Artefact) -> golden_batches.GoldenBatch | None:
     manifest, path = loaded.manifest, loaded.path
     if GOLDEN_FILE not in manifest.files:
         return None
-    shape = loaded.layout.columns, len(manifest.categories), manifest.classes
-    most_bytes = golden_batches.most_bytes(shape[0], shape[1] * shape[2])
+    most_bytes = golden_batches.most_bytes(loaded.layout)
     content = _read_listed(path, manifest, GOLDEN_FILE, most_bytes)
     try:
-        return golden_batches.from_bytes(content, *shape)
+        return golden_batches.from_bytes(content, loaded.layout)
     except params_file.ParamsFileError as error:
         raise ArtefactError("model", path / GOLDEN_FILE, f"{error}; {TRAIN_AGAIN}") from None
 

@@ -37,8 +37,8 @@ from stream_scorer.model.spec import Layout, NetworkSpec, Range
 
 Symbol = Any
 
-# The inputs besides `data`, of a layout with a trend.
-TREND, TREND_FIRST_DAY = "trend", "trend_first_day"
+# The inputs; the last two of a layout with a trend.
+DATA, TREND, TREND_FIRST_DAY = "data", "trend", "trend_first_day"
 
 
 def inference_symbol(layout: Layout, spec: NetworkSpec) -> Symbol:
@@ -53,7 +53,7 @@ class _Network:
     def __init__(self, layout: Layout, spec: NetworkSpec) -> None:
         self._layout, self._spec = layout, spec
         self._shapes = layout.shapes(spec)
-        self._data = mx.sym.Variable("data", stype="csr")
+        self._data = mx.sym.Variable(DATA, stype="csr")
         self._parameters: dict[str, Symbol] = {}
 
     def probabilities(self) -> Symbol:

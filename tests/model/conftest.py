@@ -91,6 +91,7 @@ def make_model(space: FeatureSpace) -> Callable[..., TrainedModel]:
         rule: LabelRule = TWO,
         spec: NetworkSpec | None = None,
         index: tuple[int, ...] = (0, 2, 3, 7, 11),
+        space: FeatureSpace = space,
         **said: Any,
     ) -> TrainedModel:
         from stream_scorer.model import inference_network  # noqa: PLC0415 - imports mxnet

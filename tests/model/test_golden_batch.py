@@ -17,6 +17,7 @@ from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.engine import ENGINES, open_engine
 from stream_scorer.model.engines.golden import TOLERANCE, check_golden_batch, golden_batch_of
 from stream_scorer.model.golden_batch import GoldenBatch, from_bytes, rows_of, to_bytes
+from stream_scorer.model.spec import Layout
 from tests.model.other_golden import with_other_golden
 
 MakeRows = Callable[..., LabelledRows]
@@ -139,9 +140,10 @@ def test_arrays_that_contradict_each_other_are_refused(name: str, values: list[f
     batch = GoldenBatch(
         sparse.csr_matrix(np.array([[2, 3]], np.float32)), np.full((1, 1, 2), 0.5, np.float32)
     )
+    layout = Layout(columns=2, vocabulary=1, category_index=(0,), classes=2, own=(), customer=())
     content = to_bytes(batch)
-    same = from_bytes(content, 2, 1, 2)
+    same = from_bytes(content, layout)
     np.testing.assert_array_equal(same.matrix.toarray(), batch.matrix.toarray())
     arrays = params_file.read(content) | {name: np.array(values, np.float32)}
     with pytest.raises(params_file.ParamsFileError, match="not rows and scores"):
-        from_bytes(params_file.write(arrays), 2, 1, 2)
+        from_bytes(params_file.write(arrays), layout)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ArtefactError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, engines_here, open_engine
+from stream_scorer.model.engines.trend_days import table_rows
 from stream_scorer.model.golden_batch import GoldenBatch, rows_of
 
 TOLERANCE = 1e-5  # of a probability: so closely do the engines agree with each other
@@ -21,29 +23,41 @@ NO_GOLDEN_BATCH = (
 
 
 def golden_batch_of(
-    model: artefact.TrainedModel, shards: Sequence[LabelledRows]
+    model: artefact.TrainedModel,
+    shards: Sequence[LabelledRows],
+    trend: TrendTable | None = None,
 ) -> GoldenBatch | None:
     """A few rows of `shards` with the model's scores, by the reference engine where it is here.
 
-    None where no row has an entry, or the model has more columns than the file can hold.
+    trend: of all days of `shards`, for a model that has one. None where no row has an entry, or the
+    model has more columns than the file can hold. Raises InputError where the trend is missing.
     """
     whole = artefact.unsaved(model)
-    manifest = whole.manifest
-    rows = rows_of(shards, len(manifest.categories) * manifest.classes)
+    layout = whole.layout
+    rows = rows_of(shards, layout.categories * layout.classes, layout.contrasts * layout.vocabulary)
     if rows is None:
         return None
     engine = open_engine(whole, engines_here()[0])
-    return GoldenBatch(rows, engine.score(rows))
+    if not layout.contrasts:
+        return GoldenBatch(rows, engine.score(rows))
+    at = table_rows(layout, rows, trend)
+    assert trend is not None  # table_rows refuses None
+    part = trend.part(trend.first_day + int(at.min()), trend.first_day + int(at.max()))
+    engine.use_trend(part)
+    return GoldenBatch(rows, engine.score(rows), part)
 
 
 def check_golden_batch(engine: Engine, loaded: artefact.Artefact) -> bool:
     """Whether there is a golden batch; if so, the engine's scores of it are those of training.
 
-    Raises ArtefactError where they are not, or where the file is missing or altered.
+    The engine keeps the golden batch's trend until it is given another by `use_trend`. Raises
+    ArtefactError where they are not, or where the file is missing or altered.
     """
     batch = artefact.golden_batch(loaded)
     if batch is None:
         return False
+    if batch.trend is not None:
+        engine.use_trend(batch.trend)
     scores = engine.score(batch.matrix)
     worst = float(np.abs(scores - batch.scores).max(initial=0.0))
     if not worst <= TOLERANCE:
