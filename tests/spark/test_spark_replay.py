@@ -42,6 +42,14 @@ name = "last"
 kind = "latest"
 by = ["category_id"]
 [[features]]
+name = "first"
+kind = "first"
+by = ["category_id"]
+half_lives = ["5d", "inf"]
+[[features]]
+name = "overdue"
+kind = "overdue"
+[[features]]
 name = "channels"
 by = ["attributes.channel", "product_id"]
 buckets = 64

@@ -16,10 +16,12 @@ import numpy as np
 from stream_scorer.core.events.batch import Bool, Int64, UInt8
 from stream_scorer.core.features.fold_plan import (
     DUPLICATE_ID,
+    FIRST_STAMP,
     FORGOTTEN,
     MOST_HALVINGS,
     REDELIVERED,
     STAMP_OF_BLOCK,
+    TWO_STAMPS,
     Plan,
     Stream,
     Work,
@@ -83,7 +85,7 @@ def fold_range(
     sum_value = np.empty(room, np.float32)
     low_column = np.empty(room, np.uint32)
     low_value = np.empty(room, np.float32)
-    room = old.stamp_at[last] - old.stamp_at[first] + stamps * n
+    room = old.stamp_at[last] - old.stamp_at[first] + 2 * stamps * n  # some keep two of a key
     stamp_column = np.empty(room, np.uint32)
     stamp_value = np.empty(room, np.float32)
     stamp_ms = np.empty(room, np.int64)
@@ -292,15 +294,29 @@ def fold_range(
                     if at >= t1 or stamp_column[at] != column:
                         at = search(stamp_column, t0, t1, column)
                     found = at < t1 and stamp_column[at] == column
+                    # Of two stamps of the key the hint may name the second.
+                    if kind == TWO_STAMPS and at > t0 and stamp_column[at - 1] == column:
+                        at -= 1
                 later = True
                 if not found:
-                    for i in range(t1, at, -1):
-                        stamp_column[i] = stamp_column[i - 1]
-                        stamp_value[i] = stamp_value[i - 1]
-                        stamp_ms[i] = stamp_ms[i - 1]
+                    added = 2 if kind == TWO_STAMPS else 1
+                    for i in range(t1 + added - 1, at + added - 1, -1):
+                        stamp_column[i] = stamp_column[i - added]
+                        stamp_value[i] = stamp_value[i - added]
+                        stamp_ms[i] = stamp_ms[i - added]
                         hint_[stamp_column[i] & mask] = i - t0
                     hint_[column & mask] = at - t0
-                    t1 += 1
+                    t1 += added
+                    if added == 2:
+                        stamp_column[at + 1] = column
+                        stamp_value[at + 1] = value
+                        stamp_ms[at + 1] = ms
+                # These look at moments alone, so there is no tie to decide.
+                elif kind in (FIRST_STAMP, TWO_STAMPS):
+                    later = False
+                    stamp_ms[at] = min(ms, stamp_ms[at])
+                    if kind == TWO_STAMPS:
+                        stamp_ms[at + 1] = max(ms, stamp_ms[at + 1])
                 # A tie is decided by the greater column and value, not by who came first, so that
                 # the order in which partitions are read changes nothing.
                 elif ms == stamp_ms[at]:

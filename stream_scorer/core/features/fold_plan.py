@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_scorer.core.events.batch import Float64, Int32, Int64, UInt8
+from stream_scorer.core.features.moments import StoredMoments, stored_moments
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import Float32, UInt32, UInt64
 from stream_scorer.jit import kernel
@@ -19,8 +20,10 @@ HINT_BITS = 14  # the hints stay in the processor's own cache
 # What became of an event.
 APPLIED, REDELIVERED, DUPLICATE_ID, FORGOTTEN = range(4)
 
-DECAYED, STAMP_BY_COLUMN, STAMP_OF_BLOCK, NOT_FOLDED = range(4)
-STAMPS = STAMP_BY_COLUMN, STAMP_OF_BLOCK
+# What an event changes of a feature: sums alone, or stamps: the newest of each key, the newest of
+# all keys, the earliest of each key, or both the earliest and the newest of each, side by side.
+DECAYED, STAMP_BY_COLUMN, STAMP_OF_BLOCK, FIRST_STAMP, TWO_STAMPS, NOT_FOLDED = range(6)
+STAMPS = STAMP_BY_COLUMN, STAMP_OF_BLOCK, FIRST_STAMP, TWO_STAMPS
 
 
 class Memory(NamedTuple):
@@ -49,10 +52,11 @@ class Plan(NamedTuple):
     """A FeatureSpace as arrays: F features, S blocks of sums, D distinct half-lives, G groups.
 
     kind (F,); feature f has the blocks of sums first_block[f]..first_block[f + 1]. half_life_ms
-    (D,). stamp_start, stamp_stop (F,): the columns of recency and latest. Features of sums by the
+    (D,). stamp_start, stamp_stop (F,): the columns of a feature's stamps. Features of sums by the
     same fields are one group, as an event has one key for all of them: group g is the features
     member[group_first[g]..group_first[g + 1]], and its first column is group_column (G,). stamped:
-    the features with stamps.
+    the features with stamps. A feature that shows what another one stores is NOT_FOLDED; the count
+    of events of moments.py is a block of sums of the feature that stores it.
     """
 
     kind: UInt8
@@ -70,14 +74,22 @@ class Plan(NamedTuple):
 def plan_of(space: FeatureSpace) -> Plan:
     """The declaration's plan; `space.derived(plan_of)` makes it only once."""
     kinds = [_kind(feature) for feature in space.features]
-    sums = [b for b in space.blocks if kinds[b.feature] == DECAYED]
+    counted = []
+    for stored in stored_moments(space):
+        owner = space.blocks[stored.blocks[0]]
+        kinds[owner.feature] = _stamps(stored)
+        if stored.count:
+            counted.append(owner)
+    sums = [b for b in space.blocks if kinds[b.feature] == DECAYED or b in counted]
     groups: dict[object, list[int]] = {}
     for number, feature in enumerate(space.features):
-        if kinds[number] == DECAYED:
+        if any(b.feature == number for b in sums):
             groups.setdefault((feature.by, feature.buckets), []).append(number)
     group_of = {f: g for g, members in enumerate(groups.values()) for f in members}
-    halves = sorted({b.half_life_ms for b in sums if b.half_life_ms is not None})
-    decays = [len(halves) if b.half_life_ms is None else halves.index(b.half_life_ms) for b in sums]
+    # A count does not fade, whatever the half-life of the block at whose columns it stands.
+    fading = [None if b in counted else b.half_life_ms for b in sums]
+    halves = sorted({h for h in fading if h is not None})
+    decays = [len(halves) if h is None else halves.index(h) for h in fading]
     blocks_of = [sum(b.feature == f for b in sums) for f in range(len(kinds))]
     first_block = {b.feature: b for b in reversed(space.blocks)}
     return Plan(
@@ -104,10 +116,13 @@ def plan_of(space: FeatureSpace) -> Plan:
 def _kind(feature: Feature) -> int:
     if feature.kind == "latest":
         return STAMP_BY_COLUMN if isinstance(feature.value, str) else STAMP_OF_BLOCK
-    kinds = {
-        "decayed": DECAYED, "recency": STAMP_BY_COLUMN, "calendar": NOT_FOLDED, "trend": NOT_FOLDED,
-    }  # fmt: skip
-    return kinds[feature.kind]
+    return DECAYED if feature.kind == "decayed" else NOT_FOLDED
+
+
+def _stamps(stored: StoredMoments) -> int:
+    if stored.first and stored.last:
+        return TWO_STAMPS
+    return FIRST_STAMP if stored.first else STAMP_BY_COLUMN
 
 
 class Stream(NamedTuple):

@@ -23,7 +23,7 @@ from stream_scorer.errors import ConfigError, InputError
 
 T = TypeVar("T")
 
-Kind = Literal["decayed", "recency", "latest", "calendar", "trend"]
+Kind = Literal["decayed", "recency", "latest", "calendar", "trend", "first", "gap", "overdue"]
 Transform = Literal["none", "log1p", "binary"]
 
 CALENDAR_WIDTHS = {"hour_of_day": 24, "day_of_week": 7}
@@ -35,6 +35,10 @@ EVENT_FIELDS = ("category_id", "product_id", "event_type")
 ATTRIBUTE = "attributes."
 # Indices of the CSR matrix are int32.
 MAX_COLUMNS = 2**31 - 1
+# Kinds that may be declared with several half-lives, and those whose value no half-life changes.
+SEVERAL_HALF_LIVES = "decayed", "recency", "first", "trend"
+NO_HALF_LIFE = "gap", "overdue"
+ONLY_MOMENTS = "first", "gap", "overdue"  # kinds that look at no value
 # Values of a vocabulary may contain commas or brackets, so two columns can read the same.
 SEVERAL = -1  # in place of a column: its name is not unique
 MOST_COMPARED_NAMES = 10_000  # when a name is wrong and one like it is looked for
@@ -65,11 +69,13 @@ class Feature:
     """One declared feature; see design notes in deploy/stream_scorer.toml.
 
     kind "decayed": the sum of `value` over events, each halved every half-life; "recency": with a
-    half-life 2^-(age / half-life) of the newest such event, without one its age in days; "latest":
-    the key (one-hot) or, where `value` is a field, the number last seen; "calendar": hour_of_day or
-    day_of_week of the as-of time in `time_zone`; "trend": which of the `by` field's values the
-    whole shop sees more often than before, by two or more half-lives (core/trend.py). A customer's
-    vector holds only the UTC day of its as-of time, in one column.
+    half-life 2^-(age / half-life) of the newest such event, without one its age in days; "first":
+    the same of the earliest such event; "gap": the mean time between two such events in days, from
+    the second moment on; "overdue": the time since the newest over that gap, at most
+    csr.MOST_OVERDUE; "latest": the key (one-hot) or, where `value` is a field, the number last
+    seen; "calendar": hour_of_day or day_of_week of the as-of time in `time_zone`; "trend": which of
+    the `by` field's values the whole shop sees more often than before, by two or more half-lives
+    (core/trend.py). A customer's vector holds only the UTC day of its as-of time, in one column.
     on: event types, () for any. by: category_id, product_id, event_type, attributes.NAME; () is one
     column for the customer. value: a constant, "value" or attributes.NAME. buckets 0: the fields'
     vocabularies, exact; n: hashed into n columns. transform is applied at CSR time, then scale.
@@ -315,8 +321,20 @@ def _check(
         raise ConfigError(f"{at}.time_zone", feature.time_zone, wrong_zone)
     if not feature.half_lives:
         raise ConfigError(f"{at}.half_lives", "[]", 'give at least one, such as "14d" or "inf"')
-    if len(feature.half_lives) > 1 and feature.kind not in ("decayed", "trend"):
-        raise ConfigError(f"{at}.half_lives", feature.half_lives, f"{feature.kind} takes one")
+    half_lives = ", ".join(feature.half_lives)
+    if feature.kind in NO_HALF_LIFE and half_lives != "inf":
+        remedy = f"{feature.kind} does not fade: leave half_lives out"
+        raise ConfigError(f"{at}.half_lives", half_lives, remedy)
+    if len(feature.half_lives) > 1 and feature.kind not in SEVERAL_HALF_LIVES:
+        choices = ", ".join(SEVERAL_HALF_LIVES)
+        remedy = f"{feature.kind} takes one; kinds that take several: {choices}"
+        raise ConfigError(f"{at}.half_lives", half_lives, remedy)
+    twice = _repeated(feature.half_lives)
+    if twice is not None and feature.kind in ("recency", "first"):
+        raise ConfigError(f"{at}.half_lives", twice, "list each half-life once")
+    if feature.kind in ONLY_MOMENTS and feature.value != 1.0:
+        remedy = f"{feature.kind} looks only at the moments of events: leave value out"
+        raise ConfigError(f"{at}.value", feature.value, remedy)
     if feature.buckets < 0 or (feature.buckets and not feature.by):
         raise ConfigError(f"{at}.buckets", feature.buckets, "needs `by` fields and 0 or more")
     if feature.kind == "calendar":

@@ -45,6 +45,12 @@ SPACE = FeatureSpace.compile(
         Feature("fresh", kind="recency", half_lives=("3d",)),
         Feature("store", kind="latest", by=("attributes.store",), buckets=16),
         Feature("last_value", kind="latest", value="value"),
+        Feature("since", kind="recency", by=("category_id",), half_lives=("1d", "30d", "inf")),
+        Feature("begun", kind="first", on=("purchase",), by=("category_id",)),
+        Feature("new", kind="first", by=("product_id",), buckets=8, half_lives=("7d", "90d")),
+        Feature("gap", kind="gap", by=("category_id",), transform="log1p"),
+        Feature("overdue", kind="overdue", by=("category_id",)),
+        Feature("visits", kind="overdue", scale=0.5),
         Feature("hour", kind="calendar", by=("hour_of_day",), time_zone="America/New_York"),
     ],
     VOCABULARIES,
@@ -108,12 +114,14 @@ def reference(stream: list[dict[str, Any]], customer: str, as_of: int) -> dict[i
     for block in SPACE.blocks:
         feature, h = SPACE.features[block.feature], block.half_life_ms
         stamps: dict[int, tuple[int, int, float]] = {}
+        moments: dict[int, list[int]] = defaultdict(list)
         for row in (r for r in stream if r["customer"] == customer):
             key = key_of(feature, row)
             if key is None:
                 continue
             weight = row["value"] if feature.value == "value" else 1.0
             column = block.start + key
+            moments[column].append(row["at"])
             if feature.kind == "decayed":
                 vector[column] += weight * (2 ** -((as_of - row["at"]) / h) if h else 1.0)
             else:
@@ -122,7 +130,18 @@ def reference(stream: list[dict[str, Any]], customer: str, as_of: int) -> dict[i
         for at, column, weight in stamps.values():
             days = (as_of - at) / DAY
             recency = 2 ** -((as_of - at) / h) if h else days
-            vector[column] = weight if feature.kind == "latest" else recency
+            if feature.kind in ("latest", "recency"):
+                vector[column] = weight if feature.kind == "latest" else recency
+        for column, at_ms in moments.items():
+            first, last = min(at_ms), max(at_ms)
+            age = (as_of - first) / DAY
+            gap = (last - first) / DAY / max(len(at_ms) - 1, 1)
+            if feature.kind == "first":
+                vector[column] = 2 ** -(age * DAY / h) if h else age
+            elif feature.kind == "gap":
+                vector[column] = math.log1p(gap)
+            elif feature.kind == "overdue" and gap:
+                vector[column] = min((as_of - last) / DAY / gap, 100.0) * feature.scale
         if feature.kind == "calendar":
             hour = (as_of // 3_600_000 - 4) % 24  # eastern daylight time, which all streams lie in
             vector[block.start + hour] = 1.0

@@ -29,6 +29,8 @@ SPACE = FeatureSpace.compile(
         Feature("spent", value="value", half_lives=("14d", "inf")),
         Feature("recency", kind="recency", by=("category_id",)),
         Feature("last", kind="latest", by=("category_id",)),
+        Feature("first", kind="first"),
+        Feature("overdue", kind="overdue", by=("category_id",)),
         Feature("hour", kind="calendar", by=("hour_of_day",)),
     ],
     {"category_id": ("soup", "bread", "milk")},

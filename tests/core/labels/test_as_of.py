@@ -20,6 +20,8 @@ SPACE = FeatureSpace.compile(
     [
         Feature("bought", by=("category_id",), half_lives=("2d", "14d", "inf")),
         Feature("since", kind="recency", by=("category_id",), half_lives=("7d",)),
+        Feature("first", kind="first", by=("category_id",), half_lives=("7d", "inf")),
+        Feature("gap", kind="gap"),
         Feature("hour", kind="calendar", by=("hour_of_day",)),
     ],
     {"category_id": CATEGORIES},
@@ -109,7 +111,8 @@ def test_an_event_is_known_from_its_arrival_on(make_events: Log) -> None:
     on_time = m.KnownEvents.of(events, events.occurred_at_ms)
     assert not len(m.at_cutoffs(log, [3 * DAY]).as_of_ms)
     assert len(m.at_cutoffs(on_time, [3 * DAY]).as_of_ms) == 1
-    for day, entries in ((7, 5), (10, 9)):  # the hour, and four columns of each category
+    # The hour, six columns of each category, and the gap between the two events.
+    for day, entries in ((7, 7), (10, 14)):
         ((columns, _),) = vectors(log, m.at_cutoffs(log, [day * DAY])).values()
         assert len(columns) == 4 * entries
     moments = m.at_cutoffs(log, [10 * DAY])

@@ -19,6 +19,8 @@ SPACE = FeatureSpace.compile(
     [
         Feature("purchases", by=("category_id",), half_lives=("2d", "14d")),
         Feature("recency", kind="recency", by=("category_id",), half_lives=("7d",)),
+        Feature("first", kind="first", by=("category_id",)),
+        Feature("overdue", kind="overdue", by=("category_id",)),
     ],
     {"category_id": WORDS},
 )
