@@ -31,6 +31,7 @@ from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
+from stream_scorer.jobs.convert import ConvertedModel
 from stream_scorer.jobs.dead_letters import DeadLetterList, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.export import Exported
@@ -75,6 +76,7 @@ RESULTS: dict[str, type[Result]] = {
     "models activate, models rollback": Activated,
     "models activate, models rollback, with -c": AnnouncedModel,
     "models compare": ComparedModels,
+    "models convert": ConvertedModel,
     "models list": ModelList,
     "models status": ModelStatus,
     "models verify": ModelSummary,

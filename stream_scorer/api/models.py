@@ -97,7 +97,7 @@ class Model:
 def load_model(path: str | Path, engine: str = "native") -> Model:
     """The model in a directory that `train` wrote, every byte checked against its manifest.
 
-    engine: "native", or "mxnet", the reference, where MXNet is installed; their scores agree to
+    engine: "native"; or, where they are installed, "mxnet", the reference, or "onnx"; they agree to
     1e-5. Raises ArtefactError where something is missing or altered, and InputError for another
     engine.
     """

@@ -101,7 +101,7 @@ def score(
         str, typer.Option(metavar="PATH", help="A new Parquet file; with Spark a new directory.")
     ],
     model_engine: Annotated[
-        str, typer.Option(metavar="ENGINE", help="native or mxnet; they agree to 1e-5.")
+        str, typer.Option(metavar="ENGINE", help="native, mxnet or onnx; they agree to 1e-5.")
     ] = "native",
     engine: Engine = "local",
     master: Master = None,
@@ -148,6 +148,23 @@ def models_verify(
 
     summary = job.verify(model, None if config is None else load_settings(config))
     show(summary, job.in_words(summary), as_json)
+
+
+@models_app.command(
+    "convert", epilog="Example: stream-scorer models convert model --to onnx --out model.onnx"
+)
+@verb
+def models_convert(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model artefact.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A new file.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx.")] = "onnx",
+    as_json: Json = False,
+) -> None:
+    """The network as one ONNX file; written only if it scores as training did."""
+    from stream_scorer.jobs import convert as job
+
+    converted = job.convert(model, to, out)
+    show(converted, job.in_words(converted), as_json)
 
 
 @models_app.command(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.kafka import kafka_findings
@@ -17,6 +16,7 @@ from stream_scorer.checks.members import member_findings
 from stream_scorer.checks.redis import redis_findings
 from stream_scorer.errors import InputError
 from stream_scorer.model import artefact
+from stream_scorer.model.engines.engine import engines_here
 from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -64,9 +64,12 @@ def _features(settings: Settings) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    if settings.model.engine == "mxnet" and find_spec("mxnet") is None:
-        found = "mxnet is not installed for this Python"
-        yield Finding("engine", found, 'set model.engine = "native": it gives the same scores')
+    engine = settings.model.engine
+    if engine not in engines_here():
+        remedy = 'set model.engine = "native": it gives the same scores'
+        if engine == "onnx":
+            remedy = f"pip install 'stream-scorer[onnx]', or {remedy}"
+        yield Finding("engine", f"{engine} is not installed for this Python", remedy)
     try:
         wanted = settings.feature_space().fingerprint if settings.features else None
         loaded = artefact.load(settings.model.path, wanted)

@@ -181,7 +181,7 @@ class ModelSettings(Section):
     """Which model artefact is used for scoring, and by which engine."""
 
     path: Path = Path("model")
-    engine: Literal["mxnet", "native"] = "mxnet"
+    engine: Literal["mxnet", "native", "onnx"] = "mxnet"
 
 
 class ChallengerSettings(Section):

@@ -95,7 +95,7 @@ def test_wrong_rows_are_refused_in_words(shop: Shop, tmp_path: Path) -> None:
 def test_wrong_matrices_and_engines_are_refused(model: ss.Model) -> None:
     with pytest.raises(ss.InputError, match=r"make rows of model\.feature_space"):
         model.score(sparse.csr_matrix((1, 3), dtype=np.float32))
-    with pytest.raises(ss.InputError, match="choose mxnet or native"):
+    with pytest.raises(ss.InputError, match="choose mxnet, native or onnx"):
         ss.load_model(model.path, engine="torch")
     with pytest.raises(ss.ArtefactError, match="is missing"):
         ss.load_model("no-such-model")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from scipy import sparse
 from typer.testing import CliRunner
@@ -15,9 +18,12 @@ from stream_scorer import cli
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.model import artefact, inference_network, network
-from stream_scorer.model.engines.golden import golden_batch_of
+from stream_scorer.model.engines.golden import TOLERANCE, golden_batch_of
+from stream_scorer.model.engines.native import NativeEngine
+from stream_scorer.model.engines.onnx import padded
 from stream_scorer.model.spec import Layout, NetworkSpec
 from tests.jobs.random_models import flip
+from tests.model.other_golden import with_other_golden
 
 CONFIG = """
 [vocabularies]
@@ -144,3 +150,65 @@ def test_a_model_without_golden_batch_is_activated_and_this_is_said_once(models:
         "whether it is scored here as where it was trained was not checked; `train` stores one"
     ]
     assert "golden" not in call("activate", models / "a")[1]
+
+
+def test_a_model_is_converted_to_a_file_that_scores_as_training_did(models: Path) -> None:
+    out = models.parent / "new" / "a.onnx"
+    status, said = call("convert", models / "a", "--to", "onnx", "--out", out, "--json")
+    assert status == 0
+    report, content = json.loads(said), out.read_bytes()
+    assert report["sha256"] == hashlib.sha256(content).hexdigest()
+    assert report["bytes"] == len(content)
+    assert report["golden_batch"] is True
+    loaded = artefact.load(models / "a")
+    assert report["model_version"] == loaded.manifest.model_version
+    batch = artefact.golden_batch(loaded)
+    assert batch is not None
+    columns, values = padded(batch.matrix)
+    session = onnxruntime.InferenceSession(content)
+    (scores,) = session.run(["probabilities"], {"columns": columns, "values": values})
+    np.testing.assert_allclose(scores, batch.scores, rtol=0, atol=TOLERANCE)
+
+
+def test_a_conversion_that_scores_differently_is_not_written(models: Path) -> None:
+    out = models.parent / "a.onnx"
+    with_other_golden(models / "a", lambda batch: replace(batch, scores=batch.scores / 2))
+    status, said = call("convert", models / "a", "--out", out)
+    assert status == 2
+    assert "scores its rows differently than training did" in said
+    assert not out.exists()
+
+
+def test_a_model_without_golden_batch_is_compared_with_the_native_engine(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, said = call("convert", models / "c", "--out", models.parent / "c.onnx")
+    assert status == 0
+    assert "as the native engine does" in said
+    assert "no golden batch" in said
+    score = NativeEngine.score
+    monkeypatch.setattr(NativeEngine, "score", lambda *given: score(*given) + np.float32(0.1))
+    status, said = call("convert", models / "c", "--out", models.parent / "other.onnx")
+    assert status == 2
+    assert "differ by up to 0.1" in said
+    assert not (models.parent / "other.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "named"),
+    [
+        ("a", ("--to", "torch", "--out", "new.onnx"), "--to"),
+        ("a", ("--out", "c.toml"), "--out"),
+        ("a", ("--out", "c.toml/new.onnx"), "--out"),
+        ("none", ("--out", "new.onnx"), "none"),
+    ],
+)
+def test_a_wrong_conversion_is_one_line(
+    models: Path, model: str, options: tuple[str, ...], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models.parent)
+    status, said = call("convert", models / model, *options)
+    assert status == 2
+    (line,) = said.splitlines()
+    assert named in line
+    assert not Path("new.onnx").exists()

@@ -25,6 +25,7 @@ from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.members import Member, MemberSaid
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
+from stream_scorer.jobs.convert import ConvertedModel
 from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.export import Exported
@@ -107,6 +108,8 @@ KEYS: list[tuple[Result, list[str]]] = [
      ["name", "active", "problem", "model", "model_version", "fingerprint", "categories", "classes",
       "validation_log_loss", "written", "golden_batch"]),
     (ListedModel("m", False, "a file is missing", None), ["name", "active", "problem"]),
+    (ConvertedModel("m", "v", "m.onnx", 9, "5e", True),
+     ["model", "model_version", "file", "bytes", "sha256", "golden_batch"]),
     (Activated("m", None, True), ["active", "previous", "golden_batch"]),
     (IDENTITY, ["path", "model_version", "manifest_sha256"]),
     (ANNOUNCEMENT, ["number", "model", "previous", "announced_ms"]),

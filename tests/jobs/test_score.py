@@ -102,7 +102,7 @@ def test_existing_file_and_unknown_engine_are_refused(
     with pytest.raises(InputError, match="already exists"):
         score(model, snapshot, out)
     assert out.read_text() == "mine"
-    with pytest.raises(InputError, match="choose mxnet or native"):
+    with pytest.raises(InputError, match="choose mxnet, native or onnx"):
         score(model, snapshot, tmp_path / "new", "torch")
 
 

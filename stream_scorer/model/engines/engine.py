@@ -1,6 +1,6 @@
 """What every engine is, and the choice of one: that which the settings name.
 
-MXNet is imported only where it is chosen, so that the rest works without it.
+MXNet and ONNX Runtime are imported only where they are chosen, so that the rest works without them.
 """
 
 # ruff: noqa: PLC0415 - an engine's module is imported when it is chosen
@@ -17,8 +17,11 @@ from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import InputError
 from stream_scorer.model.artefact import Artefact
 
-EngineName = Literal["mxnet", "native"]
+EngineName = Literal["mxnet", "native", "onnx"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+PACKAGES: dict[EngineName, tuple[str, ...]] = {
+    "mxnet": ("mxnet",), "native": (), "onnx": ("onnx", "onnxruntime"),
+}  # fmt: skip
 
 
 class Engine(Protocol):
@@ -41,25 +44,31 @@ def engine_name(given: str) -> EngineName:
     """`given`, if it names an engine; else raises InputError."""
     if given in ENGINES:
         return given
-    raise InputError("model engine", given, f"choose {' or '.join(ENGINES)}")
+    raise InputError("model engine", given, f"choose {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
 
 
 def engines_here() -> tuple[EngineName, ...]:
-    """The engines whose packages are installed; MXNet has no wheel for every machine."""
-    return tuple(name for name in ENGINES if name == "native" or find_spec(name) is not None)
+    """The engines whose packages are installed; MXNet has no wheel for every machine, and ONNX
+    Runtime is an extra."""
+    return tuple(name for name in ENGINES if all(find_spec(p) is not None for p in PACKAGES[name]))
 
 
 def open_engine(artefact: Artefact, name: EngineName, threads: int | None = None) -> Engine:
     """The engine `name` on a checked artefact.
 
-    threads: of the native engine, None for as many as this process has cores; MXNet takes
-    OMP_NUM_THREADS. Raises ConfigError where MXNet can't be imported, and ArtefactError where the
-    symbol, which MXNet scores, is not that of the manifest's network.
+    threads: of native and onnx, None for as many as this process has cores; MXNet takes
+    OMP_NUM_THREADS. Raises ConfigError where the engine's packages can't be imported, and
+    ArtefactError where the symbol, which MXNet scores, is not that of the manifest's network, or
+    where the network is too large for ONNX.
     """
     if name == "native":
         from stream_scorer.model.engines.native import NativeEngine
 
         return NativeEngine(artefact, threads)
+    if name == "onnx":
+        from stream_scorer.model.engines.onnx import OnnxEngine
+
+        return OnnxEngine(artefact, threads)
     from stream_scorer.model.engines.mxnet import MxnetEngine
 
     return MxnetEngine(artefact)

@@ -1,4 +1,4 @@
-"""Both engines score the same artefact alike, whatever the network and the batch."""
+"""All engines score the same artefact alike, whatever the network and the batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scipy import sparse
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.mxnet import MAX_BATCH_ROWS, MxnetEngine
 from stream_scorer.model.engines.native import NativeEngine
+from stream_scorer.model.engines.onnx import OnnxEngine
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.spec import NetworkSpec
 from tests.model.conftest import CATEGORIES, THREE, TWO
@@ -45,6 +46,7 @@ def test_engines_agree(loaded, make_matrix, rule, spec):
     assert scores.dtype == reference.dtype == np.float32
     assert np.ptp(reference[:, :, 1]) > 0.1
     np.testing.assert_allclose(scores, reference, atol=1e-5)
+    np.testing.assert_allclose(OnnxEngine(model, threads=2).score(matrix), reference, atol=1e-5)
     np.testing.assert_allclose(scores.sum(axis=2), 1, atol=1e-6)
 
 
@@ -61,7 +63,7 @@ def test_engines_agree_where_the_model_has_every_category(loaded, make_matrix):
 def test_a_row_scores_the_same_in_any_batch(loaded, make_matrix, rows):
     model = loaded()
     matrix = make_matrix(MAX_BATCH_ROWS + 1, 3)
-    for engine in (MxnetEngine(model), NativeEngine(model)):
+    for engine in (MxnetEngine(model), NativeEngine(model), OnnxEngine(model)):
         whole = engine.score(matrix)
         some = engine.score(matrix[:rows])
         assert some.shape == (rows, 5, 2)
@@ -72,14 +74,14 @@ def test_unknown_customers_and_extreme_values_have_probabilities(loaded, space):
     rows = np.zeros((3, space.width), np.float32)
     rows[1], rows[2] = 1e6, -1e6
     model = loaded()
-    for engine in (MxnetEngine(model), NativeEngine(model)):
+    for engine in (MxnetEngine(model), NativeEngine(model), OnnxEngine(model)):
         scores = engine.score(sparse.csr_matrix(rows))
         assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_a_matrix_of_another_width_is_refused(loaded):
     model = loaded()
-    for engine in (MxnetEngine(model), NativeEngine(model)):
+    for engine in (MxnetEngine(model), NativeEngine(model), OnnxEngine(model)):
         with pytest.raises(ValueError, match="columns"):
             engine.score(sparse.csr_matrix((1, 3), dtype=np.float32))
 
@@ -91,14 +93,14 @@ def test_a_column_beyond_the_matrix_is_refused(loaded, space, column):
     matrix.indptr, matrix.indices = np.array([0, 1, 1]), np.array([column])
     matrix.data = np.ones(1, np.float32)
     model = loaded()
-    for engine in (MxnetEngine(model), NativeEngine(model)):
+    for engine in (MxnetEngine(model), NativeEngine(model), OnnxEngine(model)):
         with pytest.raises(ValueError, match=f"{column}.* columns 0 to {space.width - 1}"):
             engine.score(matrix)
 
 
 def test_engines_say_what_they_score(loaded, space):
     model = loaded()
-    for engine in (MxnetEngine(model), NativeEngine(model)):
+    for engine in (MxnetEngine(model), NativeEngine(model), OnnxEngine(model)):
         engine.warm_up(4)
         assert engine.categories == model.manifest.categories
         assert engine.classes == 2
