@@ -96,17 +96,23 @@ class DailyCounts:
 
     @classmethod
     def of(
-        cls, space: FeatureSpace, events: EventBatch, columns: EventColumns | None = None
+        cls,
+        space: FeatureSpace,
+        events: EventBatch,
+        columns: EventColumns | None = None,
+        at_ms: Int64 | None = None,
     ) -> DailyCounts:
         """Of the events whose type is in a trend's `on` and whose field is in its vocabulary.
 
-        columns: of the same events, where they were made already.
+        columns: of the same events, where they were made already. at_ms (n,): the moments whose
+        days they count for; None: when they occurred.
         """
         trends = trend_features(space)
         if not trends or not len(events):
             return cls.none(space)
         columns = EventColumns(events) if columns is None else columns
-        days = (events.occurred_at_ms // DAY_MS).astype(np.int32)
+        moments_ms = events.occurred_at_ms if at_ms is None else at_ms
+        days = (moments_ms // DAY_MS).astype(np.int32)
         parts = []
         for number, feature in enumerate(trends):
             category = seen_keys(space, feature, columns)

@@ -158,6 +158,9 @@ def _scored(
 ) -> ScoredRows:
     """All rows, by the model, the prior if it is recorded, and `logistic` if there is one."""
     engine = open_engine(loaded, "native")
+    table = shards.trend()
+    if table is not None:
+        engine.use_trend(table)
     index = np.array(loaded.manifest.category_index, np.int64)
     ours, theirs, acted = [], [], []
     numbers = CustomerNumbers()

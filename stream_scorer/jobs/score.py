@@ -65,6 +65,9 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
     with ScoreWriter(out, *about) as writer:
         with spent("check"):
             opened = Snapshot.open(snapshot, engine.fingerprint)
+            table = opened.trend
+        if table is not None:
+            engine.use_trend(table)
         # After the check, so that bad input is reported before kernels are compiled.
         with spent("load"):
             # Compiling and binding would otherwise count as scoring.

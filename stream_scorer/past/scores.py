@@ -19,6 +19,7 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, distinct, rows_at
+from stream_scorer.core.trend import DailyCounts, TrendTable, contrast_count, day_of
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.model import artefact
@@ -145,11 +146,27 @@ def _score_distinct(
     scores = {name: np.empty((total, categories), np.float32) for name in models}
     with progress("scoring", total * len(spaces)) as meter:
         for space, users in spaces.values():
+            table = _trend(space, known, moments)
+            if table is not None:
+                for name in users:
+                    models[name].engine.use_trend(table)
             for rows, matrix in rows_at(known, moments, space):
                 for name in users:
                     scores[name][rows] = _scores(models[name], matrix)
                 meter.advance(len(rows))
     return scores
+
+
+def _trend(space: FeatureSpace, known: KnownEvents, moments: Moments) -> TrendTable | None:
+    """The shop's trend on the days of `moments`; None where none is declared.
+
+    An event counts for the day on which it became known, so that none is looked at before that.
+    """
+    if not contrast_count(space) or not len(moments.as_of_ms):
+        return None
+    counts = DailyCounts.of(space, known.events, at_ms=known.known_at_ms)
+    first_ms, last_ms = int(moments.as_of_ms.min()), int(moments.as_of_ms.max())
+    return TrendTable.of(space, counts, day_of(first_ms), day_of(last_ms))
 
 
 def _scores(model: PastModel, matrix: sparse.csr_matrix) -> Float32:

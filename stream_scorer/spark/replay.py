@@ -4,10 +4,11 @@ One task reads one event file by the code that reads it on one machine. A vector
 depend on that customer's events alone, in order of time and, within one moment, of the log. So
 events go to partitions by customer; a task puts its partition's in that order and gives them to
 core. Which events become rows follows from totals of all partitions, which a pass before that adds
-up. The decoded events are kept on the executors' disks between the two steps, so that the
-cut-offs can be checked against the end of the log before any work is done on them. Shards are
-written by Spark's commit protocol, the manifest when all are there: without it a directory is no
-snapshot.
+up. The shop's trend needs the events of all customers: the daily counts of each file, which are
+whole numbers, reach the driver with what was refused in it, and are added there. The decoded events
+are kept on the executors' disks between the two steps, so that the cut-offs can be checked against
+the end of the log before any work is done on them. Shards are written by Spark's commit protocol,
+the manifest when all are there: without it a directory is no snapshot.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.event_rows import EventSample, MomentCounts, counted
 from stream_scorer.core.labels.labels import LabelCollector
+from stream_scorer.core.trend import DailyCounts, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import event_tables
 from stream_scorer.io.files.event_paths import files_of
 from stream_scorer.io.files.row_moments import RowMoments
 from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_content
 from stream_scorer.io.files.snapshot_tables import spark_batches
+from stream_scorer.io.files.snapshot_trend import TREND_FILE, table_of_rows, trend_content
 from stream_scorer.io.files.snapshots import (
     MOST_MOMENTS,
     ROWS_PER_SHARD,
@@ -71,11 +74,11 @@ ROW_COLUMNS = (
     "customer_id string, as_of timestamp, columns array<int>, values array<float>, "
     "labels array<struct<category: int, class: smallint>>, weight float"
 )
-Reports = dict[int, tuple[Refused, IgnoredValues]]
+Reports = dict[int, tuple[Refused, IgnoredValues, DailyCounts]]
 
 
 class ReportsParam(AccumulatorParam[Reports]):  # type: ignore[misc] # pyspark is not type-checked
-    """What was refused and ignored in each file; reading a file again replaces its counts."""
+    """What was refused, ignored and counted in each file; reading it again replaces its counts."""
 
     def zero(self, value: Reports) -> Reports:
         """Nothing yet."""
@@ -107,6 +110,7 @@ def replay(
     asked = RowsAsked.of(cutoffs_ms, rows_at, seed)
     started = time.monotonic()
     space, rule = settings.feature_space(), settings.label_rule()
+    refuse_days(space, asked.cutoffs_ms[0], asked.cutoffs_ms[-1])
     files, out = HadoopFiles(spark), out.rstrip("/")
     files.refuse_existing("snapshot", out)
     listed = _listed(sources)
@@ -115,14 +119,14 @@ def replay(
     try:
         with nothing_left(files, out), errors_in_one_line("replay", out):
             count, last_ms = events.agg(sql.count("*"), sql.max("occurred_at")).collect()[0]
-            refused, ignored = _together(reports.value, settings)
+            refused, ignored, daily = _together(reports.value, settings)
             if not count:
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
             refuse_unfinished(last_ms, asked.cutoffs_ms[-1], rule.horizon_ms, refused)
             _write(events, count, settings, asked, out)
             left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
             info = SnapshotInfo(space, rule.by, rule, left_out=left_out)
-            written = _finish(spark, files, out, info, asked)
+            written = _finish(spark, files, out, info, asked, daily)
     finally:
         events.unpersist()
     return LabelledSnapshot(
@@ -183,9 +187,10 @@ def _write(events: DataFrame, count: int, settings: Settings, asked: RowsAsked, 
 
 
 def _finish(
-    spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInfo, asked: RowsAsked
-) -> RowMoments:
-    """Write the manifest; what it says of the rows' moments."""
+    spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInfo, asked: RowsAsked,
+    daily: DailyCounts,
+) -> RowMoments:  # fmt: skip
+    """Write the shop's trend and the manifest; what it says of the rows' moments."""
     frame = spark.read.parquet(out)
     as_of = sql.unix_millis("as_of")
     at_cutoff = as_of.isin(list(asked.cutoffs_ms))
@@ -207,21 +212,28 @@ def _finish(
         {"name": name, "rows": rows.get(name, 0), "bytes": of.length, "sha256": of.sha256}
         for name, of in sorted(digests(spark, out).items())
     ]
-    manifest = manifest_of(replace(info, row_moments=written), moments, shards)
+    table = table_of_rows(info.space, daily, (moments[0], moments[-1]) if moments else None)
+    trend = None
+    if table is not None:
+        content, trend = trend_content(table)
+        files.write_new(f"{out}/{TREND_FILE}", content)
+    manifest = manifest_of(replace(info, row_moments=written), moments, shards, trend)
     files.write_new(f"{out}/{MANIFEST_FILE}", manifest_content(manifest))
     return written
 
 
-def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredValues]:
+def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredValues, DailyCounts]:
     """In the order of the log, as one reader would have given it. Raises TooManyDeadLetters."""
     whole, ignored = Refused(), IgnoredValues()
     window = settings.dead_letter_window(live=False)
-    for _, (one, values) in sorted(reports.items()):
+    daily = [DailyCounts.none(settings.feature_space())]
+    for _, (one, values, counts) in sorted(reports.items()):
         whole.join(one)
+        daily.append(counts)
         ignored.add(values.counts.values())
         for part in one.window.parts if isinstance(one.window, DeadLetterParts) else ():
             window.add_part(part)
-    return whole, ignored
+    return whole, ignored, DailyCounts.sum(daily)
 
 
 @in_worker
@@ -240,14 +252,18 @@ def _read(
             ignored = IgnoredValues()
             part_records = settings.dead_letter_window(live=False).part_records
             refused = Refused(DeadLetterParts(part_records))
+            daily = DailyCounts.none(space)
             with open_past(
                 settings, [row["path"]], batch_records=BATCH_RECORDS,
                 from_ms=window[0], to_ms=window[1], now_ms=now_ms,
             ) as past:  # fmt: skip
                 for valid in valid_batches(settings, past, refused):
-                    ignored.add(ignored_values(space, EventColumns(valid.events), also))
+                    columns = EventColumns(valid.events)
+                    ignored.add(ignored_values(space, columns, also))
+                    counts = DailyCounts.of(space, valid.events, columns)
+                    daily = DailyCounts.sum([daily, counts])
                     yield event_tables.to_batch(valid.events, row["file"])
-            reports.add({row["file"]: (refused, ignored)})
+            reports.add({row["file"]: (refused, ignored, daily)})
 
 
 @in_worker

@@ -29,6 +29,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import Halt, InputError, SnapshotError
 from stream_scorer.io.files.scores import described, scored
 from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
@@ -42,6 +43,7 @@ from stream_scorer.spark.worker import in_worker
 from stream_scorer.spark.writing import TargetTaken, nothing_left, write_parquet
 
 if TYPE_CHECKING:
+    from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
 PIECE_ROWS = 2048
@@ -78,11 +80,12 @@ def score(
     shipped = ship(spark, model, model_engine)
     loaded = time.monotonic()
     checked = open_snapshot(spark, snapshot, shipped.fingerprint)
+    trend = checked.trend(spark)
     begun = time.monotonic()
     tally = spark.sparkContext.accumulator({}, TallyParam())
     try:
         with nothing_left(files, out), errors_in_one_line("scores", out):
-            write(scores(checked.frame(spark), shipped, tally), out)
+            write(scores(checked.frame(spark), shipped, tally, trend), out)
             written = spark.read.parquet(out).count()
             # Counted from what is stored: a reader of the scores would not notice that rows are
             # missing.
@@ -115,11 +118,15 @@ def score(
 
 
 def scores(
-    frame: DataFrame, model: ShippedModel, tally: Accumulator[Tally] | None = None
+    frame: DataFrame,
+    model: ShippedModel,
+    tally: Accumulator[Tally] | None = None,
+    trend: TrendTable | None = None,
 ) -> DataFrame:
     """customer_id, as_of and probabilities of each row of a frame with a snapshot's columns.
 
-    The order of probabilities is in the metadata of that column.
+    trend: the shop's, on the days of all rows, for a model that was trained with one
+    (`CheckedSnapshot.trend`). The order of probabilities is in the metadata of that column.
     """
     metadata = described(model.categories, model.classes, model.model_version)
     schema = StructType(
@@ -130,7 +137,10 @@ def scores(
         ]
     )
     needed = frame.select("customer_id", "as_of", "columns", "values")
-    return needed.mapInArrow(partial(_score_batches, model=model, tally=tally), schema)
+    # Broadcast, so that each executor gets it once rather than with each task.
+    shared = None if trend is None else frame.sparkSession.sparkContext.broadcast(trend)
+    work = partial(_score_batches, model=model, tally=tally, trend=shared)
+    return needed.mapInArrow(work, schema)
 
 
 def write(frame: DataFrame, out: str) -> None:
@@ -142,7 +152,10 @@ def write(frame: DataFrame, out: str) -> None:
 
 @in_worker
 def _score_batches(
-    batches: Iterator[Any], model: ShippedModel, tally: Accumulator[Tally] | None
+    batches: Iterator[Any],
+    model: ShippedModel,
+    tally: Accumulator[Tally] | None,
+    trend: Broadcast[TrendTable] | None,
 ) -> Iterator[Any]:
     """In a Python worker."""
     started, loaded_before = time.perf_counter(), engine_of.cache_info().misses
@@ -150,6 +163,9 @@ def _score_batches(
     # The cores of a task are Spark's to share out; all of the machine's would be taken by each
     # task.
     engine = engine_of(model, task.cpus() if task is not None else 1)
+    if trend is not None:
+        # Each time: the engine stays for tasks of other snapshots.
+        engine.use_trend(trend.value)
     seconds = {"load": time.perf_counter() - started, "convert": 0.0, "model": 0.0}
     for batch in batches:
         for first in range(0, batch.num_rows, PIECE_ROWS):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,7 @@ from pyspark.sql.types import (
 )
 
 from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import Halt, InputError, SnapshotError
 from stream_scorer.io.files.snapshot_manifest import (
     MANIFEST_FILE,
@@ -45,7 +47,8 @@ from stream_scorer.io.files.snapshot_tables import (
     problems,
     wrong_kind,
 )
-from stream_scorer.io.files.snapshots import check_fingerprint, info_of
+from stream_scorer.io.files.snapshot_trend import TREND_FILE, parse_trend
+from stream_scorer.io.files.snapshots import check_fingerprint, info_of, trend_entry
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 
@@ -75,6 +78,31 @@ class CheckedSnapshot:
     def frame(self, spark: SparkSession) -> DataFrame:
         """Its rows."""
         return spark.read.parquet(*self._files())
+
+    def trend(self, spark: SparkSession) -> TrendTable | None:
+        """The shop's trend on the days of its rows; None where none is declared. In the driver.
+
+        Raises SnapshotError where the file is missing or not as the manifest says.
+        """
+        space = FeatureSpace.from_declaration(self.manifest["features"])
+        entry = trend_entry(self.manifest, space, self.path)
+        if entry is None:
+            return None
+        file = f"{self.path}/{TREND_FILE}"
+        with errors_in_one_line("snapshot", file):
+            files = HadoopFiles(spark)
+            if not files.exists(file):
+                raise SnapshotError("snapshot", file, f"is missing; {WRITE_AGAIN}")
+            content = files.read(file)
+        if Digest(len(content), sha256(content).hexdigest()) != Digest(
+            entry["bytes"], entry["sha256"]
+        ):
+            remedy = f"its SHA-256 is not the manifest's; {WRITE_AGAIN}"
+            raise SnapshotError("snapshot", file, remedy)
+        try:
+            return parse_trend(content, entry, space)
+        except ValueError as error:
+            raise SnapshotError("snapshot", file, f"{error}; {WRITE_AGAIN}") from None
 
     def fault(self, spark: SparkSession) -> SnapshotError | None:
         """What is wrong with the first shard that is not what the format promises.

@@ -38,6 +38,11 @@ name = "money"
 value = "value"
 half_lives = ["5d"]
 [[features]]
+name = "trend"
+kind = "trend"
+by = ["category_id"]
+half_lives = ["2d", "9d"]
+[[features]]
 name = "last"
 kind = "latest"
 by = ["category_id"]
@@ -132,6 +137,7 @@ def test_rows_are_those_of_one_machine_bit_for_bit(
     said, meant = (Snapshot.open(path).manifest for path in (ours, theirs))
     for name in (
         "fingerprint", "features", "categories", "labels", "as_of_ms", "row_moments", "rows",
+        "trend",  # with the SHA-256 of its file
     ):  # fmt: skip
         assert said[name] == meant[name], name
     assert (report.event_rows > 50) == (rows_at == "both")
