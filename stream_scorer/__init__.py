@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stream_scorer.api.events import read_events, write_events
-    from stream_scorer.api.features import features_at
+    from stream_scorer.api.features import features_at, shop_trend
     from stream_scorer.api.models import Model, evaluate, load_model
     from stream_scorer.api.stores import Vectors, VectorStore, open_store
     from stream_scorer.api.training import labelled_rows, open_snapshot, train
@@ -74,13 +74,14 @@ __all__ = [
     "open_snapshot",
     "open_store",
     "read_events",
+    "shop_trend",
     "train",
     "write_events",
 ]
 
 _MODULES = {
     "api.events": ("read_events", "write_events"),
-    "api.features": ("features_at",),
+    "api.features": ("features_at", "shop_trend"),
     "api.models": ("Model", "evaluate", "load_model"),
     "api.stores": ("VectorStore", "Vectors", "open_store"),
     "api.training": ("labelled_rows", "open_snapshot", "train"),

@@ -14,6 +14,8 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.fold import REMEMBER_ALL
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, at_cutoffs, distinct, rows_at
+from stream_scorer.core.trend import DailyCounts, TrendTable, contrast_count, day_of
+from stream_scorer.errors import InputError
 from stream_scorer.settings.tree import Settings
 
 
@@ -59,6 +61,28 @@ def features_at(
     known, customer = _with_strangers(known, ids)
     chosen = distinct(customer.astype(np.int32), as_of_ms)
     return _matrix(known, chosen, space)[chosen.find(customer.astype(np.int32), as_of_ms)], ids
+
+
+def shop_trend(
+    events: pa.Table | EventPaths, space: FeatureSpace, first: Moment, last: Moment
+) -> TrendTable:
+    """The shop's trend for rows from the moment `first` to `last`, where a feature declares one.
+
+    `Model.use_trend` and `train` take it for rows that `features_at` made of the same events. It is
+    that which `replay` writes into a snapshot, bit for bit: of each UTC day it has what was known
+    when the day began. events, space: as of `features_at`.
+
+    Raises InputError where no trend is declared, where last lies before first, or where so many
+    days would be too large a table.
+    """
+    table = events if isinstance(events, pa.Table) else read_events(events)
+    first_day, last_day = day_of(moment_ms(first, "first")), day_of(moment_ms(last, "last"))
+    if not contrast_count(space):
+        raise InputError("space", "no trend", 'declare a feature of kind "trend"')
+    if last_day < first_day:
+        raise InputError("last", last, "give a moment that is not before first")
+    counts = DailyCounts.of(space, valid_batch(table))
+    return TrendTable.of(space, counts, first_day, last_day)
 
 
 def _with_strangers(known: KnownEvents, ids: list[str]) -> tuple[KnownEvents, Int64]:

@@ -14,7 +14,9 @@ from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.propensities import PublishPolicy, select
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import InputError
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import evaluate as evaluate_job
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import engine_name, open_engine
@@ -58,12 +60,26 @@ class Model:
         """The features that it was trained on; `features_at` makes rows of them."""
         return self._artefact.feature_space()
 
+    def use_trend(self, trend: Snapshot | TrendTable) -> None:
+        """Give the shop's trend, for a model whose features have one; `score` needs it first.
+
+        trend: on the days of all rows that are scored from now on: a snapshot with these rows, or
+        what `shop_trend` returns. Raises InputError where it is of another declaration.
+        """
+        table = trend.trend if isinstance(trend, Snapshot) else trend
+        layout = self._artefact.layout
+        if table is None or table.contrasts.shape[1:] != (layout.contrasts, layout.vocabulary):
+            remedy = "is not of the model's features: make it with model.feature_space"
+            raise InputError("trend", "of other features", remedy)
+        self._engine.use_trend(table)
+
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """Probabilities (B, N, C) float32 of rows (B, F) float32 CSR.
 
         [b, n, k] is the probability that customer b does class k with category n within the
         horizon; the C classes of one category add up to 1. Raises InputError where the matrix does
-        not have F columns.
+        not have F columns, and where the model needs the shop's trend of a day and has it not
+        (`use_trend`).
         """
         if matrix.shape[1] != self.feature_space.width:
             remedy = f"the model has {self.feature_space.width}: make rows of model.feature_space"

@@ -13,6 +13,7 @@ from scipy import sparse
 from stream_scorer.api.models import Model, load_model
 from stream_scorer.api.moments import Moment, moment_ms
 from stream_scorer.core.labels.labels import MAX_CLASSES, LabelledRows
+from stream_scorer.core.trend import TrendTable, contrast_count
 from stream_scorer.errors import ArtefactError, InputError
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import train as train_job
@@ -78,12 +79,14 @@ def train(
     out: str | Path,
     *,
     validation: SnapshotPaths | LabelledRows | None = None,
+    trend: TrendTable | None = None,
 ) -> Model:
     """Train a model, write it to the new directory `out`, and open it.
 
     data: labelled snapshots (paths), or rows in memory (`labelled_rows`). validation: later data of
     the same kind; with it training stops early and probabilities are calibrated. Features, label
-    rule and network are those of `settings`. Needs MXNet.
+    rule and network are those of `settings`. trend: of `shop_trend`, on the days of all rows in
+    memory, where a feature declares one; snapshots have their own. Needs MXNet.
 
     Raises InputError where the data do not fit the settings, where label windows of training reach
     into validation, and where `out` exists.
@@ -92,8 +95,10 @@ def train(
     if isinstance(data, LabelledRows):
         if validation is not None and not isinstance(validation, LabelledRows):
             raise InputError("validation", type(validation).__name__, "give rows, as for data")
-        _train_rows(settings, data, validation, target)
+        _train_rows(settings, data, validation, target, trend)
     else:
+        if trend is not None:
+            raise InputError("trend", "given", "leave it out: the snapshots have their own")
         if isinstance(validation, LabelledRows):
             raise InputError("validation", "rows", "give paths of snapshots, as for data")
         later = [] if validation is None else _paths(validation)
@@ -102,7 +107,11 @@ def train(
 
 
 def _train_rows(
-    settings: Settings, rows: LabelledRows, validation: LabelledRows | None, out: Path
+    settings: Settings,
+    rows: LabelledRows,
+    validation: LabelledRows | None,
+    out: Path,
+    trend: TrendTable | None,
 ) -> None:
     from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
 
@@ -122,10 +131,13 @@ def _train_rows(
         if last >= words:
             remedy = f"the vocabulary of {rule.by} has {words} entries; give as many label columns"
             raise InputError(f"{name}.labels", f"column {last}", remedy)
+    if contrast_count(space) and trend is None:
+        remedy = "the settings declare one: give that of the rows' days, as shop_trend returns it"
+        raise InputError("trend", "(none)", remedy)
     later = None if validation is None else [validation]
     model = training.train([rows], later, space, rule, settings.training)
     prior = train_job.prior([rows], model.category_index).tolist()
-    golden = golden_batch_of(model, [rows] if later is None else later)
+    golden = golden_batch_of(model, [rows] if later is None else later, trend)
     artefact.save(model, out, {"prior": prior}, golden)
 
 

@@ -24,6 +24,7 @@ from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks, trained_moments
+from stream_scorer.model.trend_span import trend_span_warning
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
@@ -36,7 +37,8 @@ class Trained(Result):
     """The new artefact. validation_log_loss: None without validation snapshots. left_out: by
     snapshot, what its events lacked when it was made; only of snapshots that lacked any.
     event_rows: of `rows`, those just after events; the others stand at cut-offs. warning: what will
-    be scored although no row was like it, with the remedy.
+    be scored although no row was like it, with the remedy. trend_warning: that the rows lie too
+    close together for the shop's trend, with the remedy.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Trained(Result):
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
     event_rows: int = 0
     warning: str | None = None
+    trend_warning: str | None = None
 
 
 def train(
@@ -69,6 +72,8 @@ def train(
     held_out = None
     if validation:
         held_out = open_labelled(validation, space.fingerprint, rule, OTHER_RULE)
+    trend = shards.trend()
+    validation_trend = None if held_out is None else held_out.trend()
     steps = 0
     with progress("training") as meter:
 
@@ -90,7 +95,7 @@ def train(
         "prior": prior(shards, model.category_index).tolist(),
     }
     # Of validation where there is any: rows that the parameters were not fitted to.
-    golden = golden_batch_of(model, held_out or shards)
+    golden = golden_batch_of(model, held_out or shards, validation_trend or trend)
     manifest = artefact.save(model, out, about, golden)
     loss = model.metrics.get("validation_log_loss")
     lacks = moments_it_lacks(about, refreshes=settings.refresh.every_ms > 0)
@@ -109,6 +114,7 @@ def train(
         },
         event_rows=event_rows,
         warning=None if lacks is None else f"{lacks}; {REMEDY}",
+        trend_warning=trend_span_warning(space, shards.weeks_ms()),
     )
 
 
@@ -127,7 +133,7 @@ def in_words(trained: Trained) -> list[str]:
     return [
         words if loss is None else f"{words}, validation log loss {loss:.4f}",
         *left_out,
-        *([] if trained.warning is None else [f"warning: {trained.warning}"]),
+        *(f"warning: {text}" for text in (trained.warning, trained.trend_warning) if text),
     ]
 
 

@@ -96,7 +96,7 @@ KEYS: list[tuple[Result, list[str]]] = [
       "ignored_values"]),
     (Trained("m", "v", 9, 3, None, 1.5),
      ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds",
-      "left_out", "event_rows", "warning"]),
+      "left_out", "event_rows", "warning", "trend_warning"]),
     (LeftOut(), ["refusals", "ignored_values", "ignored_events", "outside_window"]),
     (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),
      ["rows", "categories", "model_version", "model_engine", "out", "seconds",

@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+import stream_scorer as ss
+from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.core.trend import TrendTable
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, SnapshotError
 from stream_scorer.io.files.events import write_events
-from stream_scorer.io.files.snapshots import Snapshot
+from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.jobs.replay import replay
+from stream_scorer.jobs.score import score
+from stream_scorer.model import artefact, inference_network
+from stream_scorer.model.engines.golden import golden_batch_of
+from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
+from tests.model.reference_network import probabilities
 
 DAY = 86_400_000
 START = 17_000 * DAY
@@ -118,3 +126,111 @@ def test_a_time_too_long_for_the_table_is_refused_before_any_event_is_read(
     cutoffs = [START + d * DAY for d in (30, 80)]
     with pytest.raises(InputError, match="rows lie 51 days apart"):
         replay(settings, [tmp_path / "no-such-file"], tmp_path / "out", cutoffs)
+
+
+def test_snapshots_of_two_logs_are_not_trained_on_together(
+    shop: Path, settings: Settings, train_snapshot: Path, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "half.avro", _rows()[:2000])
+    replay(settings, [tmp_path / "half.avro"], tmp_path / "half", CUTOFFS)
+    snapshots = [Snapshot.open(path) for path in (train_snapshot, tmp_path / "half")]
+    with pytest.raises(SnapshotError, match=r"its trend of 2016-08-17 is not that of"):
+        Shards(snapshots).trend()
+
+
+def test_weeks_of_rows_between_cut_offs_count(shop: Path, settings: Settings) -> None:
+    replay(settings, [shop / "events.avro"], shop / "ends", [CUTOFFS[0], CUTOFFS[-1]])
+    replay(settings, [shop / "events.avro"], shop / "between", [CUTOFFS[0], CUTOFFS[-1]],
+           rows_at="events")  # fmt: skip
+    weeks = {}
+    for name in ("ends", "between"):
+        moments = Snapshot.open(shop / name).shards().weeks_ms()
+        weeks[name] = len({moment // (7 * DAY) for moment in moments})
+    assert weeks == {"ends": 2, "between": 8}
+
+
+# What scores the model of random parameters below must give: by the network in plain numpy.
+def _expected(loaded: artefact.Artefact, rows: LabelledRows, table: TrendTable) -> Any:
+    days = rows.as_of_ms // DAY - table.first_day
+    return probabilities(
+        loaded.layout, loaded.manifest.network, loaded.parameters, rows.matrix,
+        table.contrasts[days],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(shop: Path, settings: Settings, train_snapshot: Path) -> Path:
+    """A model of random parameters, in which the trend weighs much."""
+    space, rule, spec = settings.feature_space(), settings.label_rule(), NetworkSpec((4,))
+    layout, draw = Layout.of(space, rule, np.arange(3)), np.random.default_rng(2)
+    parameters = {
+        name: draw.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in layout.shapes(spec).items()
+    }
+    parameters["trend_weight"] = np.full_like(parameters["trend_weight"], 3)
+    # As training leaves it: the day itself reaches no other path.
+    parameters["input_weight"][list(layout.trend)] = 0
+    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    trained = artefact.TrainedModel(space, rule, np.arange(3), spec, parameters, symbol)
+    snapshot = Snapshot.open(train_snapshot)
+    golden = golden_batch_of(trained, snapshot.shards(), snapshot.trend)
+    artefact.save(trained, shop / "model", {"last_as_of_ms": CUTOFFS[0] - 30 * DAY}, golden)
+    return shop / "model"
+
+
+def test_bulk_scores_are_those_of_each_rows_day(
+    model: Path, train_snapshot: Path, tmp_path: Path
+) -> None:
+    report = score(model, train_snapshot, tmp_path / "scores.parquet", "mxnet")
+    (rows,) = Snapshot.open(train_snapshot).shards()
+    expected = _expected(artefact.load(model), rows, _table(train_snapshot))
+    found = pq.read_table(tmp_path / "scores.parquet")
+    assert report.rows == len(rows) > 500
+    assert found["customer_id"].to_pylist() == rows.customer_ids
+    scores = np.array(found["probabilities"].to_pylist())
+    np.testing.assert_allclose(scores, expected[:, :, 1], rtol=0, atol=1e-5)
+    # The same without the trend would be far off.
+    flat = TrendTable(17_030, np.zeros((50, 2, 3), np.float32))
+    assert np.abs(_expected(artefact.load(model), rows, flat)[:, :, 1] - scores).max() > 0.1
+
+
+def test_the_api_scores_rows_of_its_own_with_the_trend_of_their_days(
+    shop: Path, model: Path, train_snapshot: Path
+) -> None:
+    opened = ss.load_model(model, "mxnet")
+    events = ss.read_events(shop / "events.avro")
+    matrix, ids = ss.features_at(events, opened.feature_space, CUTOFFS[3])
+    with pytest.raises(InputError, match="use_trend"):
+        opened.score(matrix)
+    table = ss.shop_trend(events, opened.feature_space, CUTOFFS[3], CUTOFFS[4])
+    assert (table.first_day, table.last_day) == (17_051, 17_058)
+    whole = _table(train_snapshot)
+    assert np.array_equal(table.contrasts, whole.part(17_051, 17_058).contrasts)
+    opened.use_trend(table)
+    scores = opened.score(matrix)
+    opened.use_trend(ss.open_snapshot(train_snapshot))
+    assert np.array_equal(opened.score(matrix), scores)
+    loaded = artefact.load(model)
+    expected = probabilities(
+        loaded.layout, loaded.manifest.network, loaded.parameters, matrix,
+        np.repeat(table.contrasts[:1], len(ids), axis=0),
+    )  # fmt: skip
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="is not of the model's features"):
+        opened.use_trend(TrendTable(17_000, np.zeros((90, 1, 3), np.float32)))
+
+
+def test_the_api_says_what_a_trend_needs(
+    shop: Path, settings: Settings, train_snapshot: Path, tmp_path: Path
+) -> None:
+    events, space = ss.read_events(shop / "events.avro"), settings.feature_space()
+    with pytest.raises(InputError, match="not before first"):
+        ss.shop_trend(events, space, CUTOFFS[1], CUTOFFS[0])
+    plain = ss.FeatureSpace.compile(space.features[:1], space.vocabularies)
+    with pytest.raises(InputError, match='declare a feature of kind "trend"'):
+        ss.shop_trend(events, plain, CUTOFFS[0], CUTOFFS[1])
+    (rows,) = Snapshot.open(train_snapshot).shards()
+    with pytest.raises(InputError, match="as shop_trend returns it"):
+        ss.train(settings, rows, tmp_path / "m")
+    with pytest.raises(InputError, match="the snapshots have their own"):
+        ss.train(settings, train_snapshot, tmp_path / "m", trend=_table(train_snapshot))

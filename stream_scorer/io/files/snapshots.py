@@ -43,7 +43,7 @@ from stream_scorer.core.events.refused import (
     refused_in_words,
 )
 from stream_scorer.core.features.ignored_values import IgnoredValue, ignored_in_words
-from stream_scorer.core.features.space import MALFORMED, FeatureSpace
+from stream_scorer.core.features.space import DAY_MS, MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.trend import DailyCounts, TrendTable, contrast_count, joined_tables
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
@@ -371,6 +371,24 @@ class Shards(Sequence[LabelledRows]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def weeks_ms(self) -> set[int]:
+        """Moments of rows by the manifests, at least one in each week that has any.
+
+        Rows between cut-offs count as ones of every week from the first to the last: a manifest
+        does not list so many moments.
+        """
+        found: set[int] = set()
+        for snapshot in self.snapshots:
+            moments, of_rows = snapshot.manifest["as_of_ms"], snapshot.info.row_moments
+            found.update(moments)
+            if of_rows is None or not moments:
+                continue
+            if of_rows.cutoff_rows < snapshot.rows:
+                found.update(range(moments[0], moments[-1], 7 * DAY_MS))
+            elif len(of_rows.cutoffs_ms) > len(moments):
+                found.update(m for m in of_rows.cutoffs_ms if moments[0] <= m <= moments[-1])
+        return found
 
     def trend(self) -> TrendTable | None:
         """One table for the rows of all the snapshots; None where no trend is declared.
