@@ -65,12 +65,12 @@ def write_snapshot(sizes: BulkSizes, path: Path, rows_per_shard: int = ROWS_PER_
 
 def write_model(sizes: BulkSizes, path: Path) -> None:
     """The new artefact `path`. Raises ArtefactError."""
-    from stream_scorer.model import inference_network, network  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import inference_network, network_parameters  # noqa: PLC0415 - imports MXNet
 
     space, spec, index = space_of(sizes), NetworkSpec(), np.arange(sizes.categories)
     layout = Layout.of(space, RULE, index)
     draw = np.random.default_rng(5)
-    parameters = network.initial_parameters(
+    parameters = network_parameters.initial_parameters(
         layout, spec, head_bias=draw.normal(-3, 1, sizes.categories).astype(np.float32),
         entries_per_row=2 + len(HALF_LIVES) * sizes.bought + sizes.seen, seed=0,
     )  # fmt: skip

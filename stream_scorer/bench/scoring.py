@@ -48,11 +48,11 @@ def measure(sizes: Sizes, findings: Findings) -> None:
 
 def random_model(sizes: Sizes, spec: NetworkSpec) -> Artefact:
     """An artefact of random weights, loaded."""
-    from stream_scorer.model import inference_network, network  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import inference_network, network_parameters  # noqa: PLC0415 - imports MXNet
 
     space, index = space_of(sizes), np.arange(sizes.categories)
     layout = Layout.of(space, RULE, index)
-    parameters: dict[str, Float32] = network.initial_parameters(
+    parameters: dict[str, Float32] = network_parameters.initial_parameters(
         layout, spec, head_bias=np.full(sizes.categories, -3, np.float32),
         entries_per_row=sizes.entries, seed=0,
     )  # fmt: skip

@@ -104,12 +104,12 @@ def open_testbed(sizes: Sizes, findings: Findings, stage: str) -> Iterator[Testb
 
 def untrained(scene: Scenario) -> None:
     """Save a model of random weights, for all categories, where the settings look for one."""
-    from stream_scorer.model import inference_network, network  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import inference_network, network_parameters  # noqa: PLC0415 - imports MXNet
 
     rule, spec = scene.settings.label_rule(), NetworkSpec()
     index = np.arange(len(scene.space.vocabularies[rule.by]))
     layout = Layout.of(scene.space, rule, index)
-    parameters: dict[str, Float32] = network.initial_parameters(
+    parameters: dict[str, Float32] = network_parameters.initial_parameters(
         layout, spec, head_bias=np.full(len(index), -3, np.float32),
         entries_per_row=ENTRIES_PER_ROW, seed=0,
     )  # fmt: skip

@@ -82,7 +82,10 @@ def train(
             steps = step.step
             meter.at(steps, step.steps)
 
-        model = training.train(shards, held_out, space, rule, settings.training, report_step)
+        model = training.train(
+            shards, held_out, space, rule, settings.training, report_step,
+            trend=trend, validation_trend=validation_trend,
+        )  # fmt: skip
         meter.at(steps, steps)  # fewer than planned where it stopped early
     # Snapshots that do not say it are of a version that wrote rows as of cut-offs alone.
     found = [snapshot.info.row_moments for snapshot in shards.snapshots]

@@ -7,14 +7,16 @@ next pool. So memory holds one pool and one shard, however many shards there are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows, dense_labels
+from stream_scorer.model.inputs import NetworkInputs
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.spec import TrainingOptions
 
@@ -28,13 +30,24 @@ def csr_ndarray(matrix: sparse.csr_matrix) -> Any:
     )
 
 
+def descriptions(shapes: Mapping[str, tuple[int, ...]]) -> list[Any]:
+    """Of a batch's inputs by name, as a Module takes them."""
+    # A layout without "N" says that the first axis is not the rows of the batch.
+    return [
+        mx.io.DataDesc(name, shape, layout="P" if name.startswith("pair") else "N")
+        for name, shape in shapes.items()
+    ]
+
+
 class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
     """Batches of `batch_rows` rows; `reset` starts the next epoch, in another order.
 
     shards: re-iterable and read one at a time, in a drawn order. category_index (N,) picks the
     labels. labels "fused": one NDArray (B, N), named `label`; "list": N NDArrays (B,), named
-    `label0` and so on. A batch's `index` holds its customer ids. Rows that fill the last batch up
-    are repeats, counted by its `pad`; they come last. seed None: rows in the order given.
+    `label0` and so on. A batch's `index` holds its customer ids, its `weight` (B,)
+    float32 how many rows each row counts as. Rows that fill the last batch up
+    are repeats, counted by its `pad`; they come last. seed None: rows in the order given. inputs:
+    what a batch has in place of `data` alone, for the network that is trained.
     """
 
     def __init__(
@@ -47,8 +60,10 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
         shuffle_rows: int = TrainingOptions.shuffle_rows,
         seed: int | None = None,
         labels: Literal["fused", "list"] = "fused",
+        inputs: NetworkInputs | None = None,
     ) -> None:
         super().__init__(batch_rows)
+        self._inputs = inputs
         self._shards, self._categories, self._columns = shards, category_index, columns
         self._shuffle_rows, self._seed, self._form = shuffle_rows, seed, labels
         self._epoch = 0
@@ -56,8 +71,10 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
 
     @property
     def provide_data(self) -> list[Any]:
-        """The one input, `data` (B, F)."""
-        return [mx.io.DataDesc("data", (self.batch_size, self._columns))]
+        """`data` (B, F), or all that `inputs` makes of it."""
+        if self._inputs is None:
+            return [mx.io.DataDesc("data", (self.batch_size, self._columns))]
+        return descriptions(self._inputs.shapes(self.batch_size))
 
     @property
     def provide_label(self) -> list[Any]:
@@ -82,12 +99,21 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
             rows = rows.take(np.resize(np.arange(len(rows)), self.batch_size))
         classes = dense_labels(rows, self._categories).astype(np.float32)
         arrays = [classes] if self._form == "fused" else list(classes.T)
-        return mx.io.DataBatch(
-            [csr_ndarray(rows.matrix)],
+        given = {"data": rows.matrix} if self._inputs is None else self._inputs.arrays(rows)
+        data = [
+            csr_ndarray(a) if sparse.issparse(a) else mx.nd.array(a, dtype=np.float32)
+            for a in given.values()
+        ]
+        batch = mx.io.DataBatch(
+            data,
             [mx.nd.array(a, dtype=np.float32) for a in arrays],
             pad=pad,
             index=rows.customer_ids,
+            provide_data=descriptions({n: a.shape for n, a in zip(given, data, strict=True)}),
+            provide_label=self.provide_label,
         )
+        batch.weight = rows.weight
+        return batch
 
     def _epoch_rows(self) -> Iterator[LabelledRows]:
         """Up to batch_rows rows at a time; only the last may have fewer."""
@@ -124,15 +150,15 @@ class MultiLabelLogLoss(mx.metric.EvalMetric):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__("multi_label_log_loss")
 
-    def update(self, labels: list[Any], preds: list[Any]) -> None:
-        """Add one batch to the sums."""
+    def update(self, labels: list[Any], preds: list[Any], weights: Float32 | None = None) -> None:
+        """Add one batch to the sums; weights (B,) say how many rows each row counts as."""
         for label, given in zip(labels, preds, strict=False):
             classes, p = label.asnumpy().astype(np.int64), given.asnumpy()
             if p.ndim == classes.ndim:
                 right = np.where(classes > 0, p, 1 - p)
             else:
                 right = np.take_along_axis(p, classes[..., None], axis=-1)
-            self.sum_metric += float(
-                -np.log(np.clip(right, LEAST_PROBABILITY, 1)).sum(dtype=np.float64)
-            )
-            self.num_inst += classes.size
+            losses = -np.log(np.clip(right, LEAST_PROBABILITY, 1)).reshape(len(classes), -1)
+            counted = np.ones(len(classes)) if weights is None else weights.astype(np.float64)
+            self.sum_metric += float(losses.sum(axis=1, dtype=np.float64) @ counted)
+            self.num_inst += float(counted.sum()) * losses.shape[1]

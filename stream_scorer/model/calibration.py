@@ -65,39 +65,47 @@ def cross_entropy(logits: Float32, classes: UInt8) -> Float64:
     return losses
 
 
-def choose(logits: Float32, classes: UInt8, customer: Int64) -> Calibration:
+def choose(
+    logits: Float32, classes: UInt8, customer: Int64, weight: Float32 | None = None
+) -> Calibration:
     """The calibration that helps on customers it was not fitted on; the identity if none does.
 
-    logits (R, N, M), classes (R, N), customer (R,) int64 names each row's customer.
+    logits (R, N, M), classes (R, N), customer (R,) int64 names each row's customer, weight (R,) how
+    many rows each counts as; None is 1 for each.
     """
+    weight = np.ones(len(logits), np.float32) if weight is None else weight
     nothing = identity(*logits.shape[1:])
     _, number = np.unique(customer, return_inverse=True)
     half = number % 2 == 0  # by customer: rows of one customer must not stand on both sides
     if half.all() or not half.any():
         return nothing
-    before = cross_entropy(logits, classes)
+    # Each loss times its weight: means of these are what training minimises, up to a factor.
+    before = cross_entropy(logits, classes) * weight
     best, best_loss = "none", float(before.mean())
     for kind in KINDS:
         after = np.empty_like(before)
         for fitted, judged in ((half, ~half), (~half, half)):
-            found = fit(kind, logits[fitted], classes[fitted])
+            found = fit(kind, logits[fitted], classes[fitted], weight[fitted])
             after[judged] = cross_entropy(calibrated_logits(found, logits[judged]), classes[judged])
+        after *= weight
         gain = bootstrap_difference(after, before, number, samples=200)
         # Below, not equal: KINDS ascend in parameters, so of two equally good ones the simpler
         # stays.
         if gain.high < 0 and after.mean() < best_loss:
             best, best_loss = kind, float(after.mean())
-    return nothing if best == "none" else fit(best, logits, classes)
+    return nothing if best == "none" else fit(best, logits, classes, weight)
 
 
-def fit(kind: str, logits: Float32, classes: UInt8) -> Calibration:
-    """The calibration of this kind with the least cross entropy."""
+def fit(kind: str, logits: Float32, classes: UInt8, weight: Float32 | None = None) -> Calibration:
+    """The calibration of this kind with the least cross entropy of rows counted by weight (R,)."""
+    weight = np.ones(len(logits), np.float32) if weight is None else weight
     _, categories, actions = logits.shape
     shared = np.zeros((1, 1 + actions))
     shared[0, 0] = 1.0
     free = slice(0, 1 if kind == "temperature" else 1 + actions)
     for _ in range(NEWTON_STEPS):
-        gradient, hessian = _derivatives(logits, classes, np.repeat(shared, categories, axis=0))
+        everywhere = np.repeat(shared, categories, axis=0)
+        gradient, hessian = _derivatives(logits, classes, everywhere, weight)
         # Where all logits are alike, scale and shift do the same and the Hessian is singular.
         ridge = 1e-6 * np.eye(1 + actions)[free, free]
         step = np.linalg.solve(hessian.sum(axis=0)[free, free] + ridge, gradient.sum(axis=0)[free])
@@ -106,12 +114,12 @@ def fit(kind: str, logits: Float32, classes: UInt8) -> Calibration:
             break
     values = np.repeat(shared, categories, axis=0)
     if kind == "per_category":
-        gradient, hessian = _derivatives(logits, classes, values)
+        gradient, hessian = _derivatives(logits, classes, values, weight)
         # A category's own Hessian is summed over its rows, so the prior precision is the mean
         # Hessian of `PRIOR_ROWS` rows.
-        precision = PRIOR_ROWS / len(logits) * np.mean(hessian, axis=0)
+        precision = PRIOR_ROWS / weight.sum(dtype=np.float64) * np.mean(hessian, axis=0)
         for _ in range(NEWTON_STEPS):
-            gradient, hessian = _derivatives(logits, classes, values)
+            gradient, hessian = _derivatives(logits, classes, values, weight)
             gradient = gradient + (values - shared) @ precision
             step = np.linalg.solve(hessian + precision, gradient[:, :, None])[:, :, 0]
             values = values - np.clip(step, -1, 1)
@@ -120,11 +128,15 @@ def fit(kind: str, logits: Float32, classes: UInt8) -> Calibration:
     return Calibration(kind, values[:, 0].astype(np.float32), values[:, 1:].astype(np.float32))
 
 
-def _derivatives(logits: Float32, classes: UInt8, values: Float64) -> tuple[Float64, Float64]:
+def _derivatives(
+    logits: Float32, classes: UInt8, values: Float64, weight: Float32
+) -> tuple[Float64, Float64]:
     """Gradient (N, 1 + M) and Hessian (N, 1 + M, 1 + M) of the cross entropy, summed over rows.
 
-    values (N, 1 + M): scale and shifts of each category, at which they are taken.
+    values (N, 1 + M): scale and shifts of each category, at which they are taken. weight (R,): how
+    many rows each counts as.
     """
+    counted = weight.astype(np.float64)[:, None]
     _, categories, actions = logits.shape
     gradient = np.empty((categories, 1 + actions))
     hessian = np.empty((categories, 1 + actions, 1 + actions))
@@ -135,11 +147,12 @@ def _derivatives(logits: Float32, classes: UInt8, values: Float64) -> tuple[Floa
         exponentials = np.exp(u - top)
         p = exponentials / (np.exp(-top) + exponentials.sum(axis=1, keepdims=True))
         error = p - (classes[:, n, None] == np.arange(1, actions + 1))
-        spread = p * z - p * (p * z).sum(axis=1, keepdims=True)
+        error *= counted
+        spread = (p * z - p * (p * z).sum(axis=1, keepdims=True)) * counted
         gradient[n, 0], gradient[n, 1:] = (error * z).sum(), error.sum(axis=0)
         hessian[n, 0, 0] = (spread * z).sum()
         hessian[n, 0, 1:] = hessian[n, 1:, 0] = spread.sum(axis=0)
-        hessian[n, 1:, 1:] = np.diag(p.sum(axis=0)) - p.T @ p
+        hessian[n, 1:, 1:] = np.diag((p * counted).sum(axis=0)) - (p * counted).T @ p
         # A category whose rows all look alike has a singular Hessian.
         hessian[n] += 1e-9 * np.eye(1 + actions)
     return gradient, hessian

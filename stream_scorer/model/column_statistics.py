@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.events.batch import Float64, Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
@@ -22,16 +22,19 @@ from stream_scorer.model.spec import Layout
 class ColumnStatistics:
     """Counts and sizes over R training rows.
 
-    first_ms, last_ms: the earliest and latest as-of time. class_counts (N, C) int64.
+    first_ms, last_ms: the earliest and latest as-of time. class_counts (N, C): rows of
+    each class, each counted as its weight. weighted: whether any row has another weight than 1.
     entries_per_row: mean number of columns that are not 0. column_scale (F,) float32: 1 / root mean
-    square of the values that are not 0, one value per block. customer_mean, customer_scale (W,)
+    square of the values that are not 0, one value per block; 0 for the day of a trend, which is no
+    size. customer_mean, customer_scale (W,)
     float32: mean, and 1 / standard deviation.
     """
 
     rows: int
     first_ms: int
     last_ms: int
-    class_counts: Int64
+    class_counts: Float64
+    weighted: bool
     entries_per_row: float
     column_scale: Float32
     customer_mean: Float32
@@ -47,8 +50,8 @@ class ColumnStatistics:
         wide = np.concatenate([np.arange(*r) for r in layout.customer] or [np.zeros(0, np.int64)])
         entries, squares = np.zeros(len(stops), np.int64), np.zeros(len(stops))
         sums, sums_of_squares = np.zeros(len(wide)), np.zeros(len(wide))
-        counts = np.zeros((layout.categories, layout.classes), np.int64)
-        rows, moments = 0, list[Int64]()
+        counts = np.zeros((layout.categories, layout.classes))
+        rows, total, weighted, moments = 0, 0.0, False, list[Int64]()
         for shard in shards:
             if not len(shard):
                 continue
@@ -63,17 +66,20 @@ class ColumnStatistics:
             sums += totals.sum(axis=0)
             sums_of_squares += (totals**2).sum(axis=0)
             classes = dense_labels(shard, categories)
+            total += float(shard.weight.sum(dtype=np.float64))
+            weighted |= bool((shard.weight != 1).any())
             for k in range(1, layout.classes):
-                counts[:, k] += (classes == k).sum(axis=0)
+                counts[:, k] += shard.weight.astype(np.float64) @ (classes == k)
         if not rows:
             raise InputError(
                 "training snapshots", "they have no rows", "give snapshots that have rows"
             )
-        counts[:, 0] = rows - counts.sum(axis=1)
+        counts[:, 0] = total - counts.sum(axis=1)
         size = np.sqrt(squares / np.maximum(entries, 1))
         # The inner `where` keeps numpy from dividing by 0, about which it warns even where the
         # quotient is not used.
         scale = np.where(size > 0, 1 / np.where(size > 0, size, 1), 1)
+        scale[[i for i, b in enumerate(space.blocks) if b.start in layout.trend]] = 0
         widths = [b.stop - b.start for b in space.blocks]
         mean = sums / rows
         # Rounding may leave a difference just below 0.
@@ -86,6 +92,7 @@ class ColumnStatistics:
             int(times.min()),
             int(times.max()),
             counts,
+            weighted,
             float(entries.sum() / rows),
             np.repeat(scale, widths).astype(np.float32),
             mean.astype(np.float32),

@@ -1,4 +1,4 @@
-"""The symbol of a network as data, without MXNet: what network.py has MXNet build.
+"""The symbol of a network as data, without MXNet: what inference_network.py has MXNet build.
 
 The nodes, their names and their order are MXNet's 1.9.1: names are numbered by operator as nodes
 are made, and a node stands after those that it uses, which are visited in their order from the

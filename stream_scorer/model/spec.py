@@ -92,7 +92,8 @@ class TrainingOptions:
     the rows, more where they would make fewer than min_steps steps. patience: epochs without a
     better validation log loss before training stops. learning_rate: of Adam, falling by a cosine to
     a fiftieth; the input layer's is input_learning_rate of it. class_weights: one per class, () for
-    none. shuffle_rows: rows held in memory to be shuffled.
+    none. linear_decay: weight decay of the linear path. shuffle_rows: rows held in memory to be
+    shuffled.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
@@ -108,6 +109,7 @@ class TrainingOptions:
     input_learning_rate: float = 0.3
     # On the public data weight decay gained 0.0002 of log loss or less.
     weight_decay: float = 0.0
+    linear_decay: float = 0.0
     class_weights: tuple[float, ...] = ()
     calibrate: bool = True
     shuffle_rows: int = 65_536

@@ -21,13 +21,15 @@ from stream_scorer.core.events.batch import Int64, UInt8
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule, choose_categories
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.model import calibration as calibrations
-from stream_scorer.model import inference_network, lazy_adam, network
+from stream_scorer.model import inference_network, lazy_adam, network_parameters, training_network
 from stream_scorer.model.artefact import TrainedModel
-from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss
+from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss, descriptions
 from stream_scorer.model.calibration import Calibration
 from stream_scorer.model.column_statistics import ColumnStatistics
+from stream_scorer.model.inputs import NetworkInputs, TrendRows, symbol_table, trend_rows
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.spec import Layout, TrainingOptions
 
@@ -53,11 +55,12 @@ class Progress:
 
 
 class Scored(NamedTuple):
-    """Rows with their logits (R, N, M) float32 and classes (R, N) uint8."""
+    """Rows with their logits (R, N, M) float32, classes (R, N) uint8 and weights (R,) float32."""
 
     customer_ids: list[str]
     logits: Float32
     classes: UInt8
+    weight: Float32
 
 
 def train(
@@ -67,10 +70,14 @@ def train(
     rule: LabelRule,
     options: TrainingOptions,
     progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    trend: TrendTable | None = None,
+    validation_trend: TrendTable | None = None,
 ) -> TrainedModel:
     """The model of these rows. Shards are read one at a time: twice, and once for each epoch.
 
-    Categories are chosen on `shards` alone. Without `validation` there is neither early stopping
+    trend, validation_trend: those of the rows' days, where the features have a trend. Categories
+    are chosen on `shards` alone. Without `validation` there is neither early stopping
     nor calibration. Raises InputError where label windows of training reach into validation, where
     there are no rows, or where training diverges.
     """
@@ -83,7 +90,8 @@ def train(
     statistics = ColumnStatistics.of(shards, space, layout)
     if validation is not None:
         _refuse_overlap(statistics.last_ms + rule.horizon_ms, validation)
-    loop = _Loop(layout, options, statistics)
+    parts = _trend_rows(layout, trend, validation_trend, validation)
+    loop = _Loop(layout, options, statistics, parts)
     history = loop.run(shards, validation, progress)
     found = calibrations.identity(layout.categories, layout.actions)
     if validation is not None and options.calibrate:
@@ -108,6 +116,27 @@ def train(
     )
 
 
+def _trend_rows(
+    layout: Layout,
+    trend: TrendTable | None,
+    validation_trend: TrendTable | None,
+    validation: Sequence[LabelledRows] | None,
+) -> tuple[TrendRows, ...]:
+    """Of the training rows and, where there are any, of the validation rows; nothing without a
+    trend."""
+    if not layout.contrasts:
+        return ()
+    if trend is None or (validation is not None and validation_trend is None):
+        remedy = (
+            "they have no table of the shop's trend, which the features declare; write them again"
+        )
+        raise InputError("training snapshots", "trend", remedy)
+    first = trend_rows(trend, layout, 0)
+    if validation_trend is None:
+        return (first,)
+    return first, trend_rows(validation_trend, layout, len(first.contrasts))
+
+
 def _refuse_overlap(end_ms: int, validation: Sequence[LabelledRows]) -> None:
     first = min((int(s.as_of_ms.min()) for s in validation if len(s)), default=None)
     if first is None:
@@ -125,18 +154,20 @@ def _refuse_overlap(end_ms: int, validation: Sequence[LabelledRows]) -> None:
 
 def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout) -> Calibration:
     """The calibration of the best parameters, judged on as many rows as fit in memory."""
-    logits, classes = list[Float32](), list[UInt8]()
+    logits, classes, weights = list[Float32](), list[UInt8](), list[Float32]()
     owner: list[int] = []
     numbers = CustomerNumbers()
     for scored in loop.scored(validation):
         logits.append(scored.logits)
         classes.append(scored.classes)
+        weights.append(scored.weight)
         owner += numbers.of(scored.customer_ids)
         if len(owner) * layout.categories * layout.actions >= CALIBRATION_LOGITS:
             break
     return calibrations.choose(
-        np.concatenate(logits), np.concatenate(classes), np.array(owner, np.int64)
-    )
+        np.concatenate(logits), np.concatenate(classes), np.array(owner, np.int64),
+        np.concatenate(weights),
+    )  # fmt: skip
 
 
 class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]
@@ -158,8 +189,9 @@ class _Loop:
     """One training run: a bound Module and the best parameters so far."""
 
     def __init__(
-        self, layout: Layout, options: TrainingOptions, statistics: ColumnStatistics
-    ) -> None:
+        self, layout: Layout, options: TrainingOptions, statistics: ColumnStatistics,
+        trend: tuple[TrendRows, ...],
+    ) -> None:  # fmt: skip
         self._layout, self._options = layout, options
         self._category_index: Int64 = np.array(layout.category_index, np.int64)
         per_epoch = math.ceil(statistics.rows / options.batch_rows)
@@ -167,10 +199,24 @@ class _Loop:
         # last.
         self._epochs = max(options.epochs, math.ceil(options.min_steps / per_epoch))
         self._steps = self._epochs * per_epoch
-        self._start = _starting_values(layout, options, statistics)
+        self._statistics = statistics
+        symbol = training_network.training_symbol(
+            layout, options, options.batch_rows, weighted=statistics.weighted,
+            trend_days=sum(len(part.contrasts) for part in trend),
+        )  # fmt: skip
+        names = symbol.list_arguments()
+        # Those of training, and of validation, which has another trend.
+        found = [
+            NetworkInputs(layout, options.network, statistics, names, part)
+            for part in trend or (None,)
+        ]
+        self._inputs, self._others = found[0], found[-1]
         # Dropout draws from MXNet's own generator, everything else from numpy's.
         mx.random.seed(options.seed)
-        self._module = _bound_module(layout, options, self._start, self._steps)
+        start = _starting_values(layout, options, statistics)
+        if trend:
+            start[training_network.TREND_TABLE] = mx.nd.array(symbol_table(trend))
+        self._module = _bound_module(layout, symbol, self._inputs, options, start, self._steps)
         self._best = self._snapshot()
 
     def run(
@@ -181,7 +227,7 @@ class _Loop:
     ) -> list[float]:
         """Train, and end with the best parameters; the validation log loss of each epoch."""
         history = list[float]()
-        batches = self._batches(shards, seed=self._options.seed)
+        batches = self._batches(shards, self._inputs, seed=self._options.seed)
         step = 0
         for epoch in range(1, self._epochs + 1):
             following = next(batches, None)
@@ -217,23 +263,29 @@ class _Loop:
             logits = self._module.get_outputs()[1].asnumpy().reshape(shape)
             # MXNet's labels are float32.
             classes = batch.label[0].asnumpy().astype(np.uint8)
-            yield Scored(batch.index[:rows], logits[:rows], classes[:rows])
+            yield Scored(batch.index[:rows], logits[:rows], classes[:rows], batch.weight[:rows])
 
-    def parameters(self, calibration: Calibration) -> network.Parameters:
+    def parameters(self, calibration: Calibration) -> network_parameters.Parameters:
         """The best parameters with the calibration, for columns as they come."""
         values = {name: array.asnumpy() for name, array in self._best.items()}
         # The loss is read every REPORT_STEPS steps, so a short training without validation gets
         # here without ever having shown one.
         self._refuse_divergence(all(np.isfinite(v).all() for v in values.values()))
-        # A network without deep, own and pooled path reads no scaled columns and has no such
-        # parameter.
-        scale = values.pop("column_scale", np.ones((1, self._layout.columns), np.float32))[0]
+        if self._layout.customer:
+            values["customer_mean"] = self._statistics.customer_mean[None]
+            values["customer_scale"] = self._statistics.customer_scale[None]
+        if "category_index" in self._layout.shapes(self._options.network):
+            # Parameter files hold float32 alone; whole numbers are exact in it up to 2^24.
+            values["category_index"] = self._category_index.astype(np.float32)
+        values.pop(training_network.TREND_TABLE, None)
         values["calibration_scale"] = calibration.scale.reshape(1, -1, 1)
         values["calibration_shift"] = calibration.shift[None]
-        return network.fold_column_scale(self._layout, values, scale)
+        return network_parameters.fold_column_scale(
+            self._layout, values, self._statistics.column_scale
+        )
 
     def _forward(self, shards: Sequence[LabelledRows]) -> Iterator[Any]:
-        for batch in self._batches(shards, seed=None):
+        for batch in self._batches(shards, self._others, seed=None):
             self._module.forward(batch, is_train=False)
             yield batch
 
@@ -244,7 +296,7 @@ class _Loop:
             # The rows that fill up the last batch are repeats, which must not count twice.
             rows = len(batch.index) - batch.pad
             outputs = self._module.get_outputs()
-            metric.update([batch.label[0][:rows]], [outputs[0][:rows]])
+            metric.update([batch.label[0][:rows]], [outputs[0][:rows]], batch.weight[:rows])
         loss = float(metric.get()[1])
         self._refuse_divergence(math.isfinite(loss))
         return loss
@@ -254,10 +306,13 @@ class _Loop:
             remedy = "training diverged: lower the rate, or give the largest features a transform"
             raise InputError("training.learning_rate", self._options.learning_rate, remedy)
 
-    def _batches(self, shards: Sequence[LabelledRows], seed: int | None) -> LabelledBatches:
+    def _batches(
+        self, shards: Sequence[LabelledRows], inputs: NetworkInputs, seed: int | None
+    ) -> LabelledBatches:
         return LabelledBatches(
             shards, self._category_index, columns=self._layout.columns, seed=seed,
             batch_rows=self._options.batch_rows, shuffle_rows=self._options.shuffle_rows,
+            inputs=inputs,
         )  # fmt: skip
 
     def _snapshot(self) -> dict[str, Any]:
@@ -268,41 +323,36 @@ class _Loop:
 def _starting_values(
     layout: Layout, options: TrainingOptions, statistics: ColumnStatistics
 ) -> dict[str, Any]:
-    values = network.initial_parameters(
+    values = network_parameters.initial_parameters(
         layout, options.network, head_bias=statistics.prior_logits,
         entries_per_row=statistics.entries_per_row, seed=options.seed,
     )  # fmt: skip
-    values["column_scale"] = statistics.column_scale[None]
-    if layout.customer:
-        values["customer_mean"] = statistics.customer_mean[None]
-        values["customer_scale"] = statistics.customer_scale[None]
     arrays = {name: mx.nd.array(value, dtype=np.float32) for name, value in values.items()}
-    if network.SPARSE in arrays:
-        # `tostype` would leave out rows that are 0, and lazy Adam needs every row.
-        every = (values[network.SPARSE], np.arange(layout.columns))
-        arrays[network.SPARSE] = mx.nd.sparse.row_sparse_array(
-            every, shape=values[network.SPARSE].shape, dtype=np.float32
-        )
+    for name in training_network.SPARSE:
+        if name in arrays:
+            # `tostype` would leave out rows that are 0, and lazy Adam needs every row.
+            every = (values[name], np.arange(layout.columns))
+            arrays[name] = mx.nd.sparse.row_sparse_array(
+                every, shape=values[name].shape, dtype=np.float32
+            )
     return arrays
 
 
 def _bound_module(
-    layout: Layout, options: TrainingOptions, start: dict[str, Any], steps: int
+    layout: Layout,
+    symbol: Any,
+    inputs: NetworkInputs,
+    options: TrainingOptions,
+    start: dict[str, Any],
+    steps: int,
 ) -> Any:
-    symbol = network.training_symbol(
-        layout, options.network, class_weights=options.class_weights,
-        input_learning_rate=options.input_learning_rate,
-    )  # fmt: skip
-    names = set(symbol.list_arguments())
+    names, rows = set(symbol.list_arguments()), options.batch_rows
+    shapes = inputs.shapes(rows)
     module = mx.mod.Module(
-        symbol, data_names=["data"], label_names=["label"],
-        fixed_param_names=[n for n in network.FIXED if n in names],
+        symbol, data_names=list(shapes), label_names=["label"],
+        fixed_param_names=[n for n in (training_network.TREND_TABLE,) if n in names],
     )  # fmt: skip
-    rows = options.batch_rows
-    module.bind(
-        [mx.io.DataDesc("data", (rows, layout.columns))],
-        [mx.io.DataDesc("label", (rows, layout.categories))],
-    )
+    module.bind(descriptions(shapes), [mx.io.DataDesc("label", (rows, layout.categories))])
     module.init_params(None, arg_params={n: a for n, a in start.items() if n in names})
     module.init_optimizer(
         kvstore=None,  # one process: a key-value store would only copy gradients

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from stream_scorer import cli
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
-from stream_scorer.model import artefact, inference_network, network
+from stream_scorer.model import artefact, inference_network, network_parameters
 from stream_scorer.model.engines.golden import TOLERANCE, golden_batch_of
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.engines.onnx import padded
@@ -55,7 +55,7 @@ def models(tmp_path: Path) -> Path:
         none.astype(np.uint32), none.astype(np.uint8),
     )  # fmt: skip
     for seed, name in enumerate("abc"):
-        parameters = network.initial_parameters(
+        parameters = network_parameters.initial_parameters(
             layout, spec, head_bias=np.zeros(2, np.float32), entries_per_row=2, seed=seed
         )
         trained = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)

@@ -1,6 +1,6 @@
 """Scores with numpy, scipy and numba: no MXNet, and faster.
 
-The same sums as the symbol (network.py says what the paths are), laid out for one machine. A
+The same sums as inference_network.py, which says what the paths are, laid out for one machine. A
 column's role says at once whether it is some category's own, customer-wide or neither, so a walk
 over a row's entries feeds each path, and a category without entries costs nothing there. Threads
 share the rows of the loops; matrix products are left to BLAS, which has its own. It agrees with the

@@ -1,0 +1,244 @@
+"""The network that is trained: its logits are the reference's, its gradients those of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.model import calibration, network_parameters, training_network
+from stream_scorer.model.batches import csr_ndarray
+from stream_scorer.model.column_statistics import ColumnStatistics
+from stream_scorer.model.inputs import PAIRS_TOGETHER, NetworkInputs, TrendRows, symbol_table
+from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.spec import Layout, NetworkSpec, TrainingOptions
+from tests.model import reference_network
+from tests.model.conftest import CATEGORIES, THREE, TWO, random_matrix
+
+INDEX = np.array([0, 2, 3, 7, 11])
+ROWS = 7
+FIRST_DAY = 20_000
+SMALL: dict[str, Any] = {"hidden": (6, 4), "dropout": 0.0, "pooled": (5, 3)}
+SPECS = {
+    "all pairs": NetworkSpec(**SMALL),
+    "history": NetworkSpec(**SMALL, pairs="history"),
+    "history, tower, linear": NetworkSpec(**SMALL, pairs="history", tower=3, linear_rank=2),
+    "own path alone": NetworkSpec((4,), 0.0, own_path=True, pooled=(), pairs="history"),
+    "pooled path alone": NetworkSpec((4,), 0.0, own_path=False, pooled=(4,), pairs="history"),
+    "neither": NetworkSpec((4,), 0.0, own_path=False, pooled=(), linear_rank=2),
+    "no hidden layers": NetworkSpec((), 0.0, pairs="history", pooled=(4,), tower=3),
+}
+
+
+class Case:
+    """A network with random parameters, rows for it, and the bound training symbol."""
+
+    def __init__(self, space, rule, spec, *, trend=False, weighted=False, low_rank=False) -> None:
+        self.layout = Layout.of(space, rule, INDEX)
+        self.options = TrainingOptions(network=spec)
+        draw = np.random.default_rng(0)
+        self.matrix = random_matrix(space, ROWS, 5)
+        self.contrasts = None
+        rows = None
+        if trend:
+            days = FIRST_DAY + draw.integers(0, 3, ROWS)
+            self.matrix = self.matrix.tolil()
+            self.matrix[:, self.layout.trend[0]] = days[:, None]
+            self.matrix = self.matrix.tocsr().astype(np.float32)
+            shape = 3, self.layout.contrasts, len(CATEGORIES)
+            table = draw.normal(0, 1, shape).astype(np.float32)
+            self.contrasts = table[days - FIRST_DAY]
+            rows = TrendRows(FIRST_DAY, table[:, :, INDEX], 0)
+        self.labels = draw.integers(0, rule.classes, (ROWS, len(INDEX))).astype(np.float32)
+        row, category = np.nonzero(self.labels)
+        weight = draw.uniform(0.5, 2, ROWS) if weighted else np.ones(ROWS)
+        self.rows = LabelledRows(
+            [f"c{i}" for i in range(ROWS)], np.zeros(ROWS, np.int64), self.matrix,
+            np.searchsorted(row, np.arange(ROWS + 1)), INDEX[category].astype(np.uint32),
+            self.labels[row, category].astype(np.uint8), weight.astype(np.float32),
+        )  # fmt: skip
+        self.statistics = ColumnStatistics.of([self.rows], space, self.layout)
+        self.parameters = {
+            name: draw.normal(0, 0.4, shape).astype(np.float32)
+            for name, shape in self.layout.shapes(spec).items()
+        }
+        self.symbol = training_network.training_symbol(
+            self.layout, self.options, ROWS, weighted=weighted, trend_days=3 if trend else 0
+        )
+        self.inputs = NetworkInputs(
+            self.layout, spec, self.statistics, self.symbol.list_arguments(), rows
+        )
+        self.given = self.inputs.arrays(self.rows)
+        if rows is not None:
+            self.given[training_network.TREND_TABLE] = symbol_table([rows])
+
+    def run(self, symbol=None, labels=None, parameters=None):
+        """Forward and backward: outputs, and gradients by parameter."""
+        symbol = self.symbol if symbol is None else symbol
+        parameters = self.parameters if parameters is None else parameters
+        values = {**self.given, **(labels or {"label": self.labels})}
+        names = symbol.list_arguments()
+        free = [n for n in names if n in parameters]
+        executor = symbol.simple_bind(
+            mx.cpu(), **{n: v.shape for n, v in values.items() if n in names},
+            grad_req={n: "write" if n in free else "null" for n in names},
+        )  # fmt: skip
+        if "data" in values:  # without hidden layers and linear path nothing reads it
+            csr_ndarray(values.pop("data")).copyto(executor.arg_dict["data"])
+        for name, value in {**parameters, **values}.items():
+            if name in executor.arg_dict:
+                array, target = mx.nd.array(value, dtype=np.float32), executor.arg_dict[name]
+                sparse = target.stype == "row_sparse"
+                (array.tostype("row_sparse") if sparse else array).copyto(target)
+        outputs = executor.forward(is_train=True)
+        executor.backward()
+        return [o.asnumpy() for o in outputs], {n: executor.grad_dict[n].asnumpy() for n in free}
+
+    def for_columns_as_they_come(self):
+        """The parameters as an artefact has them, without calibration."""
+        folded = network_parameters.fold_column_scale(
+            self.layout, self.parameters, self.statistics.column_scale
+        )
+        folded["customer_mean"] = self.statistics.customer_mean[None]
+        folded["customer_scale"] = self.statistics.customer_scale[None]
+        return folded
+
+
+@pytest.fixture(params=[TWO, THREE], ids=["two classes", "three classes"])
+def rule(request):
+    return request.param
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_its_logits_are_those_of_the_reference(spec, rule, space):
+    case = Case(space, rule, spec)
+    (_, logits), _ = case.run()
+    shares = reference_network.paths(
+        case.layout, spec, case.for_columns_as_they_come(), case.matrix
+    )
+    np.testing.assert_allclose(
+        logits.reshape(ROWS, len(INDEX), -1), sum(shares.values()), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_low_rank_linear_path_is_that_of_the_reference(space, monkeypatch):
+    monkeypatch.setattr("stream_scorer.model.spec.FULL_LINEAR_WEIGHTS", 10)
+    test_its_logits_are_those_of_the_reference(SPECS["history, tower, linear"], TWO, space)
+
+
+def test_with_a_trend_they_are_those_of_the_reference(rule):
+    space = FeatureSpace.compile(
+        [
+            Feature("total", half_lives=("2d",)),
+            Feature("bought", on=("purchase",), by=("category_id",), half_lives=("2d", "90d")),
+            Feature("trend", "trend", on=("purchase",), by=("category_id",),
+                    half_lives=("2d", "14d", "90d")),
+        ],
+        {"category_id": CATEGORIES},
+    )  # fmt: skip
+    case = Case(space, rule, SPECS["history, tower, linear"], trend=True)
+    (_, logits), gradients = case.run()
+    shares = reference_network.paths(
+        case.layout, case.options.network, case.for_columns_as_they_come(), case.matrix,
+        case.contrasts,
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        logits.reshape(ROWS, len(INDEX), -1), sum(shares.values()), atol=1e-4, rtol=1e-4
+    )
+    assert gradients["trend_weight"].any()
+
+
+@pytest.mark.parametrize("name", ["all pairs", "history, tower, linear", "no hidden layers"])
+def test_gradients_are_those_of_the_cross_entropy(name, rule, space):
+    case = Case(space, rule, SPECS[name], weighted=True)
+
+    def loss(values) -> float:
+        (_, logits), _ = case.run(parameters=values)
+        shaped = logits.reshape(ROWS, case.layout.categories, -1).astype(np.float64)
+        each = calibration.cross_entropy(shaped, case.labels.astype(np.uint8))
+        return float((each * case.rows.weight).sum()) * len(INDEX)
+
+    _, gradients = case.run()
+    draw = np.random.default_rng(1)
+    assert {"head_weight", "head_bias"} <= gradients.keys()
+    step = 3e-4  # with a larger one, hidden units change sides within it
+    for parameter, gradient in gradients.items():
+        direction = draw.choice([-1.0, 1.0], gradient.shape)
+        up, down = (
+            loss({**case.parameters, parameter: case.parameters[parameter] + signed * direction})
+            for signed in (step, -step)
+        )
+        expected = (up - down) / (2 * step)
+        assert (gradient * direction).sum() == pytest.approx(expected, rel=0.05, abs=0.05)
+
+
+def test_fused_head_equals_one_softmax_for_each_category(rule, space):
+    case = Case(space, rule, SPECS["history, tower, linear"])
+    fused, fused_gradients = case.run()
+    heads, gradients = case.run(
+        training_network.separate_heads_symbol(case.layout, case.options, ROWS),
+        {f"label{i}": column for i, column in enumerate(case.labels.T)},
+    )
+    every = np.stack(heads, axis=1)
+    np.testing.assert_allclose(fused[0], every if rule is THREE else every[:, :, 1], atol=1e-6)
+    assert set(gradients) == set(fused_gradients)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(fused_gradients[name], gradient, atol=2e-5, rtol=1e-4)
+
+
+def test_class_weights_of_one_change_nothing_and_others_scale(rule, space):
+    case = Case(space, rule, SPECS["history"])
+    _, expected = case.run()
+
+    def with_weights(weight: float):
+        options = replace(case.options, class_weights=(weight,) * rule.classes)
+        return case.run(training_network.training_symbol(case.layout, options, ROWS))[1]
+
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(with_weights(1.0)[name], gradient, atol=2e-5, rtol=1e-4)
+    np.testing.assert_allclose(
+        with_weights(2.0)["head_bias"], 2 * expected["head_bias"], atol=4e-5, rtol=1e-4
+    )
+
+
+def test_untrained_network_answers_with_the_prior(space):
+    case = Case(space, TWO, SPECS["history, tower, linear"])
+    prior = np.array([-3, -2, -1, 0, 1], np.float32)
+    parameters = network_parameters.initial_parameters(
+        case.layout, case.options.network, head_bias=prior, entries_per_row=10.0, seed=4
+    )
+    (_, logits), _ = case.run(parameters=parameters)
+    np.testing.assert_allclose(logits, np.tile(prior, (ROWS, 1)), atol=1e-6)
+
+
+def test_pairs_are_those_with_a_value_in_an_own_column(space):
+    case = Case(space, TWO, SPECS["history"])
+    own = np.stack([case.matrix[:, a:b].toarray()[:, INDEX] for a, b in case.layout.own], axis=2)
+    row, category = np.nonzero((own != 0).any(axis=2))
+    found = set(zip(case.given["pair_row"], case.given["pair_category"], strict=True))
+    found.discard((0, len(INDEX)))
+    assert found == set(zip(row, category, strict=True))
+    assert len(case.given["pair_row"]) == PAIRS_TOGETHER
+
+
+def test_an_explicit_zero_is_no_history(space):
+    case = Case(space, TWO, SPECS["history"])
+    before = len(case.inputs._pairs(*_entries(case)).row)
+    a, _ = case.layout.own[0]
+    column = a + int(INDEX[0])
+    empty = next(r for r in range(ROWS) if not case.matrix[r, [s + INDEX[0] for s, _ in
+                 case.layout.own]].nnz)  # fmt: skip
+    lil = case.matrix.tolil()
+    lil[empty, column] = 1.0
+    case.matrix = lil.tocsr()
+    case.matrix.data[case.matrix.data == 1.0] = 0.0
+    assert len(case.inputs._pairs(*_entries(case)).row) == before
+
+
+def _entries(case):
+    m = case.matrix
+    return m.indptr.astype("i4"), m.indices.astype("i4"), m.data.astype("f4"), case.inputs._role
