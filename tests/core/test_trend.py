@@ -79,7 +79,7 @@ def _by_hand(events: list[Event], day: int) -> np.ndarray:
             (d, c) for d, c, kind in events if c in WORDS and (not feature.on or kind in feature.on)
         ]
         halves = [float(h.removesuffix("d")) for h in feature.half_lives]
-        window = math.ceil(4 * max(halves))
+        window = math.ceil(trend.WINDOW_HALF_LIVES * max(halves))
         began = min((d for d, _ in counted), default=day)
         ages = min(max(day - began, 0), window)
         for short, long in pairwise(halves):

@@ -17,55 +17,10 @@ from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.score import score
-from stream_scorer.model import artefact, inference_network
-from stream_scorer.model.engines.golden import golden_batch_of
-from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
+from tests.jobs.trend_shop import CONFIG, CUTOFFS, DAY, START, event_rows, save_model
 from tests.model.reference_network import probabilities
-
-DAY = 86_400_000
-START = 17_000 * DAY
-DAYS = 120
-WORDS = ("soup", "bread", "milk")
-CUTOFFS = [START + d * DAY for d in range(30, 86, 7)]
-LATER = [START + d * DAY for d in (95, 100)]
-CONFIG = """
-[vocabularies]
-category_id = ["soup", "bread", "milk"]
-[labels]
-horizon = "5d"
-[model]
-engine = "native"
-[training]
-min_customers = 1
-epochs = 1
-min_steps = 10
-[[features]]
-name = "purchases"
-by = ["category_id"]
-half_lives = ["2d", "30d"]
-[[features]]
-name = "trend"
-kind = "trend"
-on = ["purchase"]
-by = ["category_id"]
-half_lives = ["2d", "5d", "14d"]
-"""
-
-
-def _rows() -> list[dict[str, Any]]:
-    draw = np.random.default_rng(5)
-    days = draw.integers(DAYS, size=4000)
-    # What is asked for changes from month to month.
-    words = (days // 15 + draw.integers(2, size=4000)) % 3
-    return [
-        {
-            "event_id": str(i), "customer_id": f"c{draw.integers(60)}", "event_type": "purchase",
-            "category_id": WORDS[words[i]],
-            "occurred_at": START + int(days[i]) * DAY + int(draw.integers(DAY)),
-        }
-        for i in range(4000)
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +28,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a config and the events of a shop."""
     folder = tmp_path_factory.mktemp("shop")
     (folder / "stream_scorer.toml").write_text(CONFIG)
-    write_events(folder / "events.avro", _rows())
+    write_events(folder / "events.avro", event_rows())
     return folder
 
 
@@ -105,7 +60,7 @@ def test_what_happens_from_a_cut_off_on_changes_neither_its_rows_nor_its_trend(
     shop: Path, settings: Settings, tmp_path: Path
 ) -> None:
     cutoff = CUTOFFS[-1]
-    before = [row for row in _rows() if row["occurred_at"] < cutoff]
+    before = [row for row in event_rows() if row["occurred_at"] < cutoff]
     # So that the horizon is over.
     after = {**before[0], "event_id": "x", "occurred_at": cutoff + 6 * DAY, "category_id": "milk"}
     write_events(tmp_path / "cut.avro", [*before, *[after] * 50])
@@ -131,7 +86,7 @@ def test_a_time_too_long_for_the_table_is_refused_before_any_event_is_read(
 def test_snapshots_of_two_logs_are_not_trained_on_together(
     shop: Path, settings: Settings, train_snapshot: Path, tmp_path: Path
 ) -> None:
-    write_events(tmp_path / "half.avro", _rows()[:2000])
+    write_events(tmp_path / "half.avro", event_rows()[:2000])
     replay(settings, [tmp_path / "half.avro"], tmp_path / "half", CUTOFFS)
     snapshots = [Snapshot.open(path) for path in (train_snapshot, tmp_path / "half")]
     with pytest.raises(SnapshotError, match=r"its trend of 2016-08-17 is not that of"):
@@ -160,21 +115,7 @@ def _expected(loaded: artefact.Artefact, rows: LabelledRows, table: TrendTable) 
 
 @pytest.fixture(scope="module")
 def model(shop: Path, settings: Settings, train_snapshot: Path) -> Path:
-    """A model of random parameters, in which the trend weighs much."""
-    space, rule, spec = settings.feature_space(), settings.label_rule(), NetworkSpec((4,))
-    layout, draw = Layout.of(space, rule, np.arange(3)), np.random.default_rng(2)
-    parameters = {
-        name: draw.normal(0, 0.5, shape).astype(np.float32)
-        for name, shape in layout.shapes(spec).items()
-    }
-    parameters["trend_weight"] = np.full_like(parameters["trend_weight"], 3)
-    # As training leaves it: the day itself reaches no other path.
-    parameters["input_weight"][list(layout.trend)] = 0
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
-    trained = artefact.TrainedModel(space, rule, np.arange(3), spec, parameters, symbol)
-    snapshot = Snapshot.open(train_snapshot)
-    golden = golden_batch_of(trained, snapshot.shards(), snapshot.trend)
-    artefact.save(trained, shop / "model", {"last_as_of_ms": CUTOFFS[0] - 30 * DAY}, golden)
+    save_model(settings, Snapshot.open(train_snapshot), shop / "model")
     return shop / "model"
 
 

@@ -16,7 +16,13 @@ from spark_shop import SIZES, assert_same, scores_in
 
 from stream_scorer.bench.bulk_workload import BulkSizes, write_snapshot
 from stream_scorer.errors import ArtefactError, FingerprintMismatch, InputError, SnapshotError
+from stream_scorer.io.files.events import write_events
+from stream_scorer.io.files.snapshot_trend import TREND_FILE
+from stream_scorer.io.files.snapshots import Snapshot
+from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.score import in_words
+from stream_scorer.settings.tree import Settings
+from tests.jobs import trend_shop
 
 # ruff: noqa: PLC0415 - pyspark may be absent where these are collected
 
@@ -236,3 +242,29 @@ def test_task_that_is_tried_again_leaves_no_row_twice(
     write(scores(flaky, ship(spark, str(model))), str(tmp_path / "scores"))
     assert len(list(failed.iterdir())) >= 3
     assert_same(scores_in(tmp_path / "scores"), expected)
+
+
+def test_the_shops_trend_travels_to_the_workers(spark: Any, tmp_path: Path) -> None:
+    from stream_scorer.jobs.score import score as score_here
+    from stream_scorer.spark.scoring import score
+
+    (tmp_path / "shop.toml").write_text(trend_shop.CONFIG)
+    settings = Settings.load(tmp_path / "shop.toml", environment={})
+    write_events(tmp_path / "events.avro", trend_shop.event_rows())
+    snapshot, model = tmp_path / "snapshot", tmp_path / "model"
+    replay(settings, [tmp_path / "events.avro"], snapshot, trend_shop.CUTOFFS)
+    trend_shop.save_model(settings, Snapshot.open(snapshot), model)
+    score(spark, str(model), str(snapshot), str(tmp_path / "spark"), "mxnet")
+    score_here(model, snapshot, tmp_path / "here.parquet", "mxnet")
+    by_row = []
+    for path in (tmp_path / "spark", tmp_path / "here.parquet"):
+        rows = pq.read_table(path).to_pylist()
+        by_row.append({(r["customer_id"], r["as_of"]): r["probabilities"] for r in rows})
+    assert by_row[0].keys() == by_row[1].keys()
+    for row, scores in by_row[0].items():
+        np.testing.assert_allclose(scores, by_row[1][row], rtol=0, atol=1e-6)
+    file = snapshot / TREND_FILE
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(SnapshotError, match=r"_trend\.parquet.*its SHA-256 is not the manifest's"):
+        score(spark, str(model), str(snapshot), str(tmp_path / "again"), "mxnet")
+    assert not (tmp_path / "again").exists()
