@@ -23,7 +23,8 @@ from stream_scorer.core.events.batch import (
     Int32,
     Int64,
 )
-from stream_scorer.core.features.space import ATTRIBUTE, Feature, FeatureSpace
+from stream_scorer.core.features.declaration_checks import ATTRIBUTE
+from stream_scorer.core.features.space import Feature, FeatureSpace
 
 
 @dataclass(frozen=True)
