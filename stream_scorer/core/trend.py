@@ -35,8 +35,9 @@ from stream_scorer.core.features.space import DAY_MS, Feature, FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.errors import InputError
 
-# A sixteenth of all weight lies beyond, and live counts need not be kept for longer.
-WINDOW_HALF_LIVES = 4
+# A thousandth of all weight lies beyond. The live consumer's sums (core/trend_record.py) have no
+# such end, so a narrower window would let live contrasts differ from those of a replay.
+WINDOW_HALF_LIVES = 10
 # The logarithm of a rate from n events is off by about 1 / sqrt(n). With so many added, a rate from
 # fewer events moves the contrast by less than half of what it seems to say.
 SMOOTHING_EVENTS = 10.0
@@ -61,7 +62,7 @@ def contrast_count(space: FeatureSpace) -> int:
 
 def window_days(feature: Feature) -> int:
     """How many days before a day count towards it: W."""
-    longest_ms = max(_half_lives_ms(feature))
+    longest_ms = max(half_lives_ms(feature))
     return -(-WINDOW_HALF_LIVES * longest_ms // DAY_MS)
 
 
@@ -251,7 +252,8 @@ def refuse_large_table(first_day: int, last_day: int, contrasts: int, words: int
         raise InputError("features of kind trend", f"{days:,} days", remedy)
 
 
-def _half_lives_ms(feature: Feature) -> list[int]:
+def half_lives_ms(feature: Feature) -> list[int]:
+    """A trend's half-lives in ms."""
     # The declaration was checked: none is without end.
     return [parse_duration_ms(half_life) or 0 for half_life in feature.half_lives]
 
@@ -293,16 +295,18 @@ def _piece(
     # How many days were known on each of `days`.
     ages = np.clip(np.arange(days.start, days.stop) - began, 0, window) if began != NO_DAY else None
     sums, reach = [], []
-    for half_life_ms in _half_lives_ms(feature):
+    for half_life_ms in half_lives_ms(feature):
         weights = _weights(half_life_ms, window)
         sums.append(np.where(inside, weights[np.where(inside, age, 0)], 0.0) @ known)
         cumulated = np.concatenate([[0.0], np.cumsum(weights)])
         reach.append(np.zeros(len(days)) if ages is None else cumulated[ages])
-    return _contrasts(sums, reach)
+    return contrasts_of(sums, reach)
 
 
-def _contrasts(sums: Sequence[Float64], reach: Sequence[Float64]) -> Float32:
-    """(days, g, words) of the weighted sums (days, words) and the sums of weights (days,)."""
+def contrasts_of(sums: Sequence[Float64], reach: Sequence[Float64]) -> Float32:
+    """(days, g, words) contrasts of a trend: of each half-life the weighted sums (days, words) and
+    the sums of the weights (days,), both in units of 2^-`WEIGHT_BITS`.
+    """
     smoothing = SMOOTHING_EVENTS * 2.0**WEIGHT_BITS
     found = np.zeros((len(reach[0]), len(sums) - 1, sums[0].shape[1]), np.float32)
     for g in range(len(sums) - 1):

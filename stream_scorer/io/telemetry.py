@@ -117,6 +117,25 @@ class Metrics:
             "Keys that Redis deleted for lack of memory; customers' vectors may be among them",
             registry=r,
         )
+        self.trend_age = Gauge(
+            "stream_scorer_trend_age_seconds",
+            "How long ago the newest event occurred that counts in the shop's trend, of the "
+            "partition where that is longest; NaN without features of kind trend",
+            registry=r,
+        )
+        self.trend_age.set(float("nan"))
+        self.trend_missed = Gauge(
+            "stream_scorer_trend_missed_offsets",
+            "Offsets of all partitions that the shop's trend could not count, because Kafka no "
+            "longer held them or a record of the trend was gone",
+            registry=r,
+        )
+        self.trend_early_rows = Counter(
+            "stream_scorer_trend_early_rows",
+            "Customers scored as of a day before the oldest that the shop's trend is known of, "
+            "with the trend of that one",
+            registry=r,
+        )
         self.waits = Counter(
             "stream_scorer_waits",
             "Waits because a server did not answer, by server",

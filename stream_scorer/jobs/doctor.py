@@ -14,6 +14,7 @@ from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.kafka import kafka_findings
 from stream_scorer.checks.members import member_findings
 from stream_scorer.checks.redis import redis_findings
+from stream_scorer.checks.trend import trend_findings
 from stream_scorer.errors import InputError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import engines_here
@@ -33,7 +34,7 @@ class Diagnosis(Result):
 def doctor(settings: Settings) -> Diagnosis:
     """Every check, in turn. A server that is away is a finding, so nothing is raised for it."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _features, kafka_findings, redis_findings, _model, member_findings,
+        _features, kafka_findings, redis_findings, trend_findings, _model, member_findings,
     )  # fmt: skip
     findings = tuple(finding for check in checks for finding in check(settings))
     return Diagnosis(all(f.ok for f in findings), findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 from stream_scorer.io.metrics_endpoint import MetricsEndpoint
@@ -85,6 +86,8 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
                 # The refresher last, so that it notes another model before an event is scored with
                 # it.
                 between: list[Callable[[], None]] = [member.check, *reports, refresher.slice]
+                if consumer.trend is not None:
+                    between.insert(0, partial(consumer.trend.check, metrics))
                 loop = Loop(consumer, window, metrics, stop, between)
                 changed = Reread(settings, stop, reread, _appliers(consumer, loop, refresher))
                 between.append(changed.check)

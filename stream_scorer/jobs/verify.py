@@ -16,9 +16,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.state import split_customers, take
+from stream_scorer.core.trend_record import TrendPlan, TrendRecord
+from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.live.counting_rules import changed_rules
 from stream_scorer.past.recomputation import (
@@ -28,6 +32,7 @@ from stream_scorer.past.recomputation import (
     verifiable,
 )
 from stream_scorer.past.sources import TOPIC, PastEvents, open_past
+from stream_scorer.past.trend_recomputation import TrendRecomputation
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
@@ -46,6 +51,8 @@ class Verification(Result):
     with events from two partitions. changed_rules: settings that say which events count, where the
     namespace was read with others as well. None of these makes `ok` false, as vectors can still be
     right.
+    trends_checked, trends_unverifiable: records of the shop's trend, one a partition, that were
+    compared and that could not be; trend_differences: what differs, which makes `ok` false.
     """
 
     ok: bool
@@ -60,6 +67,9 @@ class Verification(Result):
     differences: tuple[Difference, ...]
     seconds: float
     changed_rules: tuple[str, ...] = ()
+    trends_checked: int = 0
+    trends_unverifiable: int = 0
+    trend_differences: tuple[str, ...] = ()
 
 
 def verify(
@@ -86,6 +96,7 @@ def verify(
         partitions = list(past.ranges)
         # Before the records: a record may be ahead of the mark, and never behind it.
         marks, starts = store.watermarks(partitions), store.starts(partitions)
+        trends = _trends(settings, store)
         # What is stored of ignored customers is from before they were ignored.
         ignored = set(settings.events.ignored_customer_ids)
         ids = [i for page in store.customer_ids() for i in page if i not in ignored]
@@ -96,15 +107,19 @@ def verify(
         pasts = [*replayed, topic]
         extent = Extent.of(pasts, starts, marks)
         known, unverifiable = verifiable(stored, extent)
-        recompute = Recomputation(settings, space, take(stored, known), extent, pasts, drawn)
+        counting = TrendRecomputation(space, trends, starts)
+        recompute = Recomputation(
+            settings, space, take(stored, known), extent, pasts, drawn, counting
+        )
         recompute.run()
     forgets = settings.memory().time_to_live_ms > 0
     found = differences(recompute.stored, recompute.states(), space, forgets=forgets)
     absent = recompute.absent(clock_ms())
     found += absent
     different = {d.customer_id for d in found}
+    compared = counting.compared(extent.firsts)
     return Verification(
-        ok=bool(len(known)) and not found,
+        ok=bool(len(known)) and not found and not compared.differences,
         checked=len(known),
         different=len(different),
         absent=len(absent),
@@ -116,7 +131,19 @@ def verify(
         differences=tuple(found[:LISTED]),
         seconds=round(time.monotonic() - started, 3),
         changed_rules=changed_rules(store, settings),
+        trends_checked=compared.checked,
+        trends_unverifiable=compared.unverifiable,
+        trend_differences=compared.differences,
     )
+
+
+def _trends(settings: Settings, store: RedisStore) -> dict[TopicPartition, TrendRecord]:
+    """The stored records of the shop's trend; none where the declaration has none."""
+    plan = TrendPlan.of(settings.feature_space())
+    if plan is None:
+        return {}
+    trends = TrendStore(store.server, settings.store.namespace, plan)
+    return trends.load(trends.partitions())
 
 
 @contextmanager
@@ -151,6 +178,17 @@ def in_words(result: Verification, shown: int = 20) -> list[str]:
         f"{result.checked:,} customers recomputed from {result.events:,} events in "
         f"{result.seconds:.1f} s: {result.different:,} differ"
     )
+    if result.trends_checked or result.trends_unverifiable:
+        lines.append(
+            f"the shop's trend: records of {result.trends_checked:,} partitions recomputed, "
+            f"{len(result.trend_differences):,} differ"
+        )
+        lines += result.trend_differences
+    if result.trends_unverifiable:
+        lines.append(
+            f"{result.trends_unverifiable:,} records of the trend could not be checked: some of "
+            "their events are not, or no longer, in the topic"
+        )
     lines += result.changed_rules
     if result.absent:
         lines.append(f"{result.absent:,} of them have events but no record in the store")

@@ -29,6 +29,7 @@ from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.kafka.group_protocol import chosen_protocol
+from stream_scorer.io.kafka.partition_starts import keep_starts
 from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
 from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.announcements import Announcements
@@ -43,6 +44,8 @@ from stream_scorer.live.group_binding import bind_group, check_binding
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.served_model import ServedModel, model_at_start
+from stream_scorer.live.shop_trend import ShopTrend, TrendPositions, open_keeper
+from stream_scorer.live.trend_keeper import TrendKeeper
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -85,6 +88,18 @@ def open_store(settings: Settings, space: FeatureSpace, hot_bytes: int = 0) -> R
     )
 
 
+def open_trend(
+    settings: Settings, space: FeatureSpace, server: RedisServer, store: RedisStore
+) -> ShopTrend | None:
+    """The shop's trend in the settings' namespace; None where the declaration has none.
+
+    server: not that of `store`.
+    """
+    namespace, every_seconds = settings.store.namespace, settings.store.trend_save_seconds
+    opened = open_keeper(server, store, namespace, space, every_seconds)
+    return None if opened is None else ShopTrend(*opened, settings.kafka.input_topic, clock_ms)
+
+
 def lookup_of(settings: Settings, patience_seconds: float = PATIENCE_SECONDS) -> SchemaLookup:
     """Where writer schemas are looked up."""
     directory = settings.events.schema_directory
@@ -115,11 +130,12 @@ class Consumer:
         self._closing.callback(server.close)
         self.announcements = Announcements(server, settings.store.namespace)
         self.served = model_at_start(settings, self.space, self.announcements)
+        self.store = open_store(settings, self.space, settings.store.hot_bytes)
+        self.trend = open_trend(settings, self.space, server, self.store)
         self.scoring = Scoring(
             self.served.engine, self.space, settings.publish_policy(), clock_ms,
-            open_challenger(settings, self.space, self.served.model),
+            open_challenger(settings, self.space, self.served.model), self.trend,
         )  # fmt: skip
-        self.store = open_store(settings, self.space, settings.store.hot_bytes)
         admin = KafkaAdmin(settings.kafka.client_properties())
         self._admin = admin
         self._topics: KafkaAdmin | None = admin
@@ -137,6 +153,8 @@ class Consumer:
         self.evictions.refuse()
         bind_rules(self.store, settings)
         bind_group(admin, settings.kafka, settings.store.namespace, self.store)
+        if self.trend is not None:
+            self.trend.read()
 
     def serve(self, served: ServedModel) -> None:
         """Score with another model of the same declaration from now on: between micro-batches."""
@@ -160,11 +178,14 @@ class Consumer:
         def commit_alone(offsets: dict[TopicPartition, int]) -> None:
             sink.commit_alone(offsets)  # the sink is made from the source
 
+        trend = self.trend
+        positions = self.store if trend is None else TrendPositions(self.store, trend.keeper)
         self.source = KafkaSource(
-            kafka.member_properties(self._protocol()), kafka.input_topic, self.store,
+            kafka.member_properties(self._protocol()), kafka.input_topic, positions,
             max_events=batch.max_events, max_age_ms=batch.max_age_ms,
             in_transaction=commit_alone if exactly_once else None,
             owner=self._owner(), partner=lambda: Owner(*self.store.shares_group_with()),
+            reads_from=keep_starts if trend is None else trend.keeper.begin,
             on_error=self._on_kafka_error,
         )  # fmt: skip
         self._membership.callback(self.source.close)
@@ -176,7 +197,8 @@ class Consumer:
         )  # fmt: skip
         self._membership.callback(sink.close)
         self.sink = sink
-        self.pipeline = self._pipeline(self.source, self.store, sink)
+        keeper = None if trend is None else trend.keeper
+        self.pipeline = self._pipeline(self.source, self.store, sink, keeper)
         self._membership.callback(self.pipeline.drop)
 
     def partition_count(self) -> int:
@@ -213,6 +235,9 @@ class Consumer:
         """Process one made-up event, so that no partition waits while kernels are compiled and the
         model is bound."""
         challenger = self.scoring.challenger
+        table = self.scoring.trend_table(np.array([clock_ms()]))
+        if table is not None:
+            self.scoring.use(table)
         self.scoring.engine.warm_up(self.settings.batch.max_events)
         if challenger is not None:
             challenger.engine.warm_up(self.settings.batch.max_events)
@@ -235,7 +260,9 @@ class Consumer:
     def _owner(self) -> Owner:
         return Owner(self.settings.store.namespace, self.store.identity)
 
-    def _pipeline(self, source: Source, store: Store, sink: Sink) -> Pipeline:
+    def _pipeline(
+        self, source: Source, store: Store, sink: Sink, keeper: TrendKeeper | None = None
+    ) -> Pipeline:
         settings = self.settings
         return Pipeline(
             source, store, self.scoring, sink,
@@ -245,6 +272,7 @@ class Consumer:
             ),
             preparation=Preparation(settings.event_rules(), self.space, settings.memory()),
             clock_ms=clock_ms, rates=settings.customer_rates(), worker=self._worker,
+            trend=keeper,
         )  # fmt: skip
 
     def __enter__(self) -> Consumer:

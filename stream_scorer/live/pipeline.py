@@ -50,6 +50,7 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.store_fold import StoreFold
+from stream_scorer.live.trend_keeper import TrendKeeper
 
 # Then one batch ends with none behind it: model switches, refreshes and the like happen between
 # batches. Eight full ones take a few tenths of a second.
@@ -108,6 +109,7 @@ class Pipeline:
     """Micro-batches through the whole path, in their order. Not thread-safe; one owner.
 
     worker: one thread, which scores a batch while the next is folded; None: no batches overlap.
+    trend: counts what events add to the shop's trend, where the declaration has one.
     """
 
     def __init__(
@@ -122,11 +124,12 @@ class Pipeline:
         clock_ms: Callable[[], int],
         rates: CustomerRates | None = None,
         worker: Executor | None = None,
+        trend: TrendKeeper | None = None,
     ) -> None:
         self._source, self._store, self._scoring, self._sink = source, store, scoring, sink
         self._decoder, self._preparation, self._clock_ms = decoder, preparation, clock_ms
         self._fold = StoreFold(store, preparation.space, rates=rates)
-        self._worker = worker
+        self._worker, self._trend = worker, trend
         self._batches: deque[_Batch] = deque()
         self._in_a_row = 0
         # Of batches that were given up since the last report.
@@ -242,6 +245,8 @@ class Pipeline:
             states = self._fold.fold(prepared, report)
         finally:
             self._take_counts(batch)
+        if self._trend is not None and prepared.trend is not None:
+            self._trend.add(prepared.trend, report.next_offsets)
         report.split_customers = split_customers(states)
         rows = _reached(states, report.next_offsets) & _is_new(prepared, published)
         states = take(states, np.flatnonzero(rows))
@@ -253,7 +258,10 @@ class Pipeline:
         # Never back: after a crash what lies between would be published once more.
         batch.commits = {tp: max(o, published.get(tp, 0)) for tp, o in report.next_offsets.items()}
         # As of each customer's own newest event, not of now, so a replay publishes the same bits.
-        job = (states, states.arrays.newest_ms, records.partitions, report)
+        as_of_ms = states.arrays.newest_ms
+        # Here, as making it may ask Redis.
+        table = self._scoring.trend_table(as_of_ms)
+        job = (states, as_of_ms, records.partitions, report, table)
         if self._worker is not None:
             batch.scored = self._worker.submit(self._scoring.records, *job)
         else:

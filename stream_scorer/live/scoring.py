@@ -20,8 +20,10 @@ from stream_scorer.core.features import csr
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, Float32, source_positions
 from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.challenger import Challenger
+from stream_scorer.live.shop_trend import ShopTrend, clip_days
 from stream_scorer.model.engines.engine import Engine
 
 
@@ -50,7 +52,7 @@ class Scoring:
 
     publish: what of a customer's propensities becomes part of the record. clock_ms: now, in ms
     since 1970 UTC, the moment of scoring that records carry. challenger: a second model of the same
-    declaration.
+    declaration. trend: of the shop, None where the declaration has none.
     """
 
     def __init__(
@@ -60,8 +62,11 @@ class Scoring:
         publish: PublishPolicy,
         clock_ms: Callable[[], int],
         challenger: Challenger | None = None,
+        trend: ShopTrend | None = None,
     ) -> None:
         self._space, self.publish, self._clock_ms = space, publish, clock_ms
+        self._trend = trend
+        self._day_columns = np.array([b.start for b in space.blocks if b.kind == "trend"], np.int64)
         self.challenger = challenger
         if challenger is not None:
             self._challengers_encoder = self._encoder_of(challenger.engine)
@@ -70,6 +75,7 @@ class Scoring:
     def serve(self, engine: Engine) -> None:
         """Score with `engine`, which is of the same declaration, from now on."""
         self.engine = engine
+        self._table: TrendTable | None = None  # that the engines have
         self._encoder = self._encoder_of(engine)
         if self.challenger is not None:
             self.challenger.beside(engine)
@@ -78,20 +84,35 @@ class Scoring:
         """Publish other propensities of the same scores from now on."""
         self.publish = publish
 
+    def use(self, table: TrendTable) -> None:
+        """Score with this trend of the shop from now on."""
+        if table is not self._table:
+            self._table = table
+            self.engine.use_trend(table)
+            if self.challenger is not None:
+                self.challenger.engine.use_trend(table)
+
+    def trend_table(self, as_of_ms: Int64) -> TrendTable | None:
+        """The shop's trend for customers that are scored as of these moments (B,); None where the
+        declaration has none. On the thread that asks Redis."""
+        return None if self._trend is None else self._trend.table(as_of_ms)
+
     def records(
         self,
         states: CustomerStates,
         as_of_ms: Int64,
         partitions: list[TopicPartition],
         report: BatchReport,
+        table: TrendTable | None = None,
     ) -> tuple[list[bytes], list[bytes]]:
         """Keys and values of the output records, one for each of the B customers, in their order.
 
         as_of_ms: (B,) int64, the moment that customer i is scored as of. partitions: those that a
-        record's source may be of. Adds to report's seconds.
+        record's source may be of. Adds to report's seconds. table: as of `trend_table`, which is
+        called here where it is None.
         """
         with report.stage("csr"):
-            matrix = csr.build(states, self._space, as_of_ms)
+            matrix = self._matrix(states, as_of_ms, table)
         canary, theirs = self._canary(states.customer_ids, matrix, report)
         with report.stage("score"):
             others = np.delete(np.arange(len(states)), canary)
@@ -124,7 +145,7 @@ class Scoring:
 
     def scores(self, states: CustomerStates, as_of_ms: Int64) -> Float32:
         """(B, N, C) of the active model, of B customers, each as of its moment (B,) int64."""
-        return self.engine.score(csr.build(states, self._space, as_of_ms))
+        return self.engine.score(self._matrix(states, as_of_ms, None))
 
     def canary_rows(self, customer_ids: list[str]) -> Int64:
         """(k,) positions of the customers whom the challenger serves in place of it."""
@@ -140,6 +161,18 @@ class Scoring:
         if self.challenger is not None and self.challenger.mode == "shadow":
             with report.stage("challenger"):
                 self.challenger.compare()
+
+    def _matrix(
+        self, states: CustomerStates, as_of_ms: Int64, table: TrendTable | None
+    ) -> csr_matrix:
+        """(B, F), with the engines given the shop's trend of these moments."""
+        matrix = csr.build(states, self._space, as_of_ms)
+        table = table or self.trend_table(as_of_ms)
+        if table is None:
+            return matrix
+        self.use(table)
+        clip_days(matrix, self._day_columns, as_of_ms, table)
+        return matrix
 
     def _canary(
         self, customer_ids: list[str], matrix: csr_matrix, report: BatchReport

@@ -6,14 +6,20 @@ Watermarks move as they do live, so a build that broke off is taken up by repeat
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.core.trend_record import TrendPlan
 from stream_scorer.errors import BusUnavailable, Halt, InputError, StoreRewound
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.io.stores.trend_store import TrendStore
+from stream_scorer.live.consumer import open_trend, redis_client
+from stream_scorer.live.trend_keeper import TrendKeeper
 from stream_scorer.past.sources import PastEvents
 from stream_scorer.past.vectors import PastFold
 from stream_scorer.settings.tree import Settings
@@ -44,18 +50,56 @@ def build_namespace(
         _recognise_topic(settings, store)
     # A partition that starts at 5 must not look as if 0 to 4 were stored.
     _begin(store, namespace, {tp: first for tp, (first, _) in past.ranges.items()})
+    firsts = {tp: first for tp, (first, _) in past.ranges.items()}
+    ends = {tp: end for tp, (_, end) in past.ranges.items()}
     noted = replace(past, batches=_with_files_noted(past, store))
-    fold = PastFold(settings, noted, store, threads, quiet=quiet, goes_on=goes_on)
     try:
-        fold.run()
-        # The ends, though the last offsets may hold no record (compaction, transactions).
-        store.advance({tp: end for tp, (_, end) in past.ranges.items()})
+        with _trend_kept(settings, store) as trend:
+            if trend is not None:
+                trend.begin(firsts, firsts)
+            fold = PastFold(
+                settings, noted, store, threads, quiet=quiet, goes_on=goes_on, trend=trend
+            )
+            fold.run()
+            # The ends, though the last offsets may hold no record (compaction, transactions).
+            store.advance(ends)
+            if trend is not None:
+                trend.reach(ends)
+                trend.save()
     except StoreRewound:
         raise Halt(
             f"Redis lost writes while namespace {namespace} was built; run the same command "
             "again: it skips what is stored"
         ) from None
     return fold
+
+
+@contextmanager
+def _trend_kept(settings: Settings, store: RedisStore) -> Iterator[TrendKeeper | None]:
+    """What counts the shop's trend; None where the declaration has none."""
+    # On connections of its own: the store must see every error of its own ones.
+    server = RedisServer(redis_client(settings))
+    try:
+        trend = open_trend(settings, settings.feature_space(), server, store)
+        yield None if trend is None else trend.keeper
+    finally:
+        server.close()
+
+
+def trend_offsets(
+    settings: Settings, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Up to which offset the namespace's trend has each of these partitions, where it has a record
+    of it. Raises StoreUnavailable and InputError."""
+    plan = TrendPlan.of(settings.feature_space())
+    if plan is None:
+        return {}
+    server = RedisServer(redis_client(settings))
+    try:
+        records = TrendStore(server, settings.store.namespace, plan).load(partitions)
+    finally:
+        server.close()
+    return {tp: record.next_offset for tp, record in records.items()}
 
 
 def _recognise_topic(settings: Settings, store: RedisStore) -> None:

@@ -33,6 +33,7 @@ from stream_scorer.core.features.state import CustomerStates, topic_hash
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import kept_longer_ms
 from stream_scorer.past.sources import PastEvents, valid_batches
+from stream_scorer.past.trend_recomputation import TrendRecomputation
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -100,7 +101,7 @@ class Recomputation:
 
     extent: of all their partitions; its marks were read before `stored` was. drawn: who was asked
     for, stored or not. After `run`, `events` says how many were folded, and `foreign_keys` how many
-    of the topic's have another key than the customer id.
+    of the topic's have another key than the customer id. trend: counts the same events.
     """
 
     def __init__(
@@ -111,7 +112,9 @@ class Recomputation:
         extent: Extent,
         pasts: Sequence[PastEvents],
         drawn: Sample,
+        trend: TrendRecomputation | None = None,
     ) -> None:
+        self._trend = trend
         self.stored, self.events, self.foreign_keys = stored, 0, 0
         self._settings, self._space, self._pasts, self._drawn = settings, space, pasts, drawn
         self._store = MemoryStore(space.fingerprint)
@@ -132,6 +135,8 @@ class Recomputation:
         with progress(f"reading {past.name}", past.most_records) as meter:
             for batch in valid_batches(self._settings, past, Refused()):
                 meter.advance(len(batch))
+                if self._trend is not None:
+                    self._trend.add(batch.events)
                 is_read = self._is_read(batch.events)
                 self._fold(batch.events, is_read)
                 if isinstance(batch.origin, RecordBatch):

@@ -17,10 +17,12 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.features.ignored_values import IgnoredValues
 from stream_scorer.core.features.preparation import Preparation, PreparedEvents
+from stream_scorer.core.features.trend_events import TrendEvents
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.store_fold import StoreFold
+from stream_scorer.live.trend_keeper import TrendKeeper
 from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.past.sources import PastEvents, stopping
 from stream_scorer.progress import progress
@@ -60,18 +62,18 @@ class PastFold:
 
     threads: 1 does everything in turn. quiet: without a progress bar. seconds: by stage; those of
     "poll" are spent waiting for the next prepared batch. goes_on: with what was read before, so
-    that there may be no events any more.
+    that there may be no events any more. trend: counts what events add to the shop's trend.
     """
 
     def __init__(
         self, settings: Settings, past: PastEvents, store: Store, threads: int,
-        *, quiet: bool = False, goes_on: bool = False,
+        *, quiet: bool = False, goes_on: bool = False, trend: TrendKeeper | None = None,
     ) -> None:  # fmt: skip
         space = settings.feature_space()
         self._preparation = Preparation(settings.event_rules(), space, settings.memory())
         self._fold = StoreFold(store, space, threads=threads, rates=settings.customer_rates())
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
-        self._goes_on = goes_on
+        self._goes_on, self._trend = goes_on, trend
         self.refused, self.ignored = stopping(settings), IgnoredValues()
         self.refused.outside_window = past.outside_window
         self.next_offsets: dict[TopicPartition, int] = {}
@@ -120,6 +122,8 @@ class PastFold:
         self.ignored.add(batch.events.ignored)
         report = BatchReport(batch.records)
         self._fold.fold(batch.events, report)
+        if self._trend is not None and batch.events.trend is not None:
+            self._count(self._trend, batch.events.trend, batch.next_offsets)
         with report.stage("save"):
             self._store.advance(batch.next_offsets)
         if not self._past.ranges:  # files that were read to their end need not be watched any more
@@ -131,6 +135,21 @@ class PastFold:
         self._too_old += report.too_old
         for stage, spent in report.seconds.items():
             self.seconds[stage] += spent
+
+    def _count(
+        self, trend: TrendKeeper, events: TrendEvents, next_offsets: dict[TopicPartition, int]
+    ) -> None:
+        if not self._past.ranges:
+            # Positions of files count on within their directory, which is begun when it is seen.
+            next_offsets = {
+                tp: int(events.of_partition(number)[0].max(initial=-1)) + 1
+                for number, tp in enumerate(events.partitions)
+            }
+            new = {tp: 0 for tp in next_offsets if tp not in trend.records}
+            if new:
+                trend.begin(new, new)
+        trend.add(events, next_offsets)
+        trend.save_due()
 
     @property
     def sources(self) -> list[TopicPartition]:

@@ -17,7 +17,7 @@ from stream_scorer.core.events.moments import moment_text
 from stream_scorer.errors import InputError
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.past.missing_history import HistoryMissingError
-from stream_scorer.past.namespaces import build_namespace
+from stream_scorer.past.namespaces import build_namespace, trend_offsets
 from stream_scorer.past.sources import TOPIC, PastEvents, open_past
 from stream_scorer.runtime import usable_cores
 from stream_scorer.settings.tree import Settings
@@ -66,12 +66,14 @@ def build_from_topic(
 
 
 def _from_watermarks(
-    store: RedisStore, partitions: Iterable[TopicPartition]
+    settings: Settings, store: RedisStore, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
     """Where to go on in each partition, None where the namespace has nothing of it."""
     asked = list(partitions)
     marks = store.watermarks(asked)
-    return {tp: marks.get(tp) for tp in asked}
+    # Where the shop's trend was saved before a build broke off, it goes on there.
+    counted = trend_offsets(settings, asked)
+    return {tp: min(marks[tp], counted.get(tp, marks[tp])) if tp in marks else None for tp in asked}
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def _topic(
     accept_missing: bool,
 ) -> Iterator[PastEvents]:
     """From the watermarks on, and from from_ms on where the namespace has nothing."""
-    offsets = _from_watermarks(store, partitions)
+    offsets = _from_watermarks(settings, store, partitions)
     # What the watermarks cover is there; what is above them `TopicReader` finds or refuses.
     begun = None not in offsets.values()
     try:
@@ -108,7 +110,7 @@ def keep_up(settings: Settings, store: RedisStore, partitions: Sequence[TopicPar
     """Fold what these partitions' log holds beyond the watermarks; how many records that were."""
     if not partitions:
         return 0
-    offsets = _from_watermarks(store, partitions)
+    offsets = _from_watermarks(settings, store, partitions)
     try:
         with open_past(
             settings, [TOPIC], batch_records=BATCH_RECORDS, missing_history="ignore",

@@ -99,6 +99,7 @@ class StoreSettings(Section):
     # A thousand years at most: its milliseconds must fit beside times since 1970.
     time_to_live_seconds: Annotated[int, Field(ge=0, le=31_557_600_000)] = 34_560_000
     hot_bytes: Annotated[int, Field(ge=0)] = 134_217_728
+    trend_save_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
 
 
 class EventSettings(Section):

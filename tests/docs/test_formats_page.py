@@ -32,6 +32,7 @@ from stream_scorer.core.freshness import PartitionFreshness, packed_marks
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.propensities import Entries
 from stream_scorer.core.trend import TrendTable
+from stream_scorer.core.trend_record import TrendPlan, TrendRecord
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.io.files import (
     avro_blocks,
@@ -49,6 +50,7 @@ from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.stores.rollout_record import RolloutRecord, write_record
+from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.model import artefact, params_file
 from stream_scorer.model.engines.golden import TOLERANCE
 from stream_scorer.model.golden_batch import MOST_ROWS, GoldenBatch
@@ -233,6 +235,11 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         refreshes.note(states(1, 1, 1, 1), [mark], 0, 0)
         store.share_group_with("OTHER", "identity")
         write_record(store.server, "NAMESPACE", RolloutRecord("OTHER", "identity", "switch"))
+        trend = Feature("trend", "trend", by=("category_id",), half_lives=("2d", "14d"))
+        plan = TrendPlan.of(FeatureSpace.compile([trend], {"category_id": CATEGORIES}))
+        assert plan is not None
+        trends = TrendStore(store.server, "NAMESPACE", plan)
+        trends.save({("TOPIC", 7): TrendRecord.empty(plan, 0)})
         stored = json.loads(client.get("NAMESPACE:model") or "")
         of_names = ("refresh:TOPIC:PARTITION", "refresh:asked", "rollout")
         texts = [json.loads(client.get(f"NAMESPACE:{n.replace('PARTITION', '7')}") or "")
@@ -246,6 +253,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         "NAMESPACE:start:TOPIC:7": "NAMESPACE:start:TOPIC:PARTITION",
         "NAMESPACE:refresh:TOPIC:7": "NAMESPACE:refresh:TOPIC:PARTITION",
         "NAMESPACE:r:a": "NAMESPACE:r:CUSTOMER_ID",
+        "NAMESPACE:trend:TOPIC:7": "NAMESPACE:trend:TOPIC:PARTITION",
     }
     meanings = dict(pairs(table))
     for name in (*stored, *stored["model"]):

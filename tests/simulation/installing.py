@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import greenlet
 import redis
 from scheduler import SimulatedTime
 from shop import engine, model, space
@@ -52,11 +53,13 @@ class InlineThread:
         self._target, self._alive = target, False
 
     def start(self) -> None:
-        NeverReturns.raised = False
+        # Of this process alone: others run while the target waits.
+        process = id(greenlet.getcurrent())
+        NeverReturns.hanging.discard(process)
         # The product catches all that is raised on its thread, also what nothing would raise.
         with suppress(NeverReturns):
             self._target()
-        self._alive = NeverReturns.raised
+        self._alive = process in NeverReturns.hanging
 
     def join(self, timeout: float | None = None) -> None:
         """It has run already."""

@@ -17,6 +17,7 @@ from stream_scorer.core.avro.propensity_encoder import decode_propensities
 from stream_scorer.core.events.batch import RecordBatch
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.state_codec import pack, unpack
+from stream_scorer.core.trend_record import TrendPlan, TrendRecord
 
 Position = tuple[int, int]  # partition, offset
 # A late command writes an old mark over a new one, which looks as if the new one were lost.
@@ -44,6 +45,7 @@ def violations(world: World) -> list[str]:
     began_late = any("events before it were deleted" in text for text in world.said)
     if not hidden and not began_late:
         found += _records(world, records, events)
+        found += _trends(world, records, kinds)
     found += _outputs(world, events)
     if not hidden and not world.plan.split and not world.said:
         found += _scores(world, records, events)
@@ -114,7 +116,8 @@ def _records(
         claimed |= {p: records[p] for p in mine}
         if mine:
             states = unpack([customer], [value], fingerprint)
-            vector = csr.build(states, space(), states.arrays.newest_ms).toarray()[0]
+            # Without the last column, which holds the day.
+            vector = csr.build(states, space(), states.arrays.newest_ms).toarray()[0, :-1]
             expected = vector_of(world.events[records[p].value or b""] for p in mine)
             if not np.array_equal(vector, expected):
                 yield f"{customer}'s vector is {vector}, counted one by one {expected}"
@@ -126,6 +129,34 @@ def _records(
         for customer, expected in zip(states.customer_ids, pack(states, fingerprint), strict=True):
             if stored.get(customer) != expected:
                 yield f"{customer}'s record differs from one pass over the log"
+
+
+def _trends(world: World, records: dict[Position, Record], kinds: set[str]) -> Iterator[str]:
+    """Every partition's record of the trend is what its events below the record's offset add, each
+    counted once, and none missed."""
+    plan = TrendPlan.of(space())
+    assert plan is not None
+    partitions = {p for p, _ in records}
+    for partition in sorted(partitions):
+        value = world.redis.data.get(f"s:trend:{INPUT}:{partition}".encode())
+        if value is None:
+            if not world.said and not kinds & LOSES_WRITES:
+                yield f"partition {partition} has no record of the trend"
+            continue
+        stored = TrendRecord.decode(value, plan, "the simulation")
+        mine = {p: r for p, r in records.items() if p[0] == partition}
+        below = {p: r for p, r in mine.items() if p[1] < stored.next_offset}
+        # After a fault a member may still wait for an answer; who takes over reads the rest again.
+        if len(below) < len(mine) and not kinds:
+            yield f"partition {partition}'s trend ends at {stored.next_offset} of {len(mine)}"
+        counted = TrendRecord.empty(plan, 0)
+        done = prepared(_batch(below)).trend if below else None
+        if done is not None:
+            offset, occurred_ms, category = done.of_partition(0)
+            counted.add(offset, occurred_ms, category, stored.next_offset)
+        counted.next_offset = stored.next_offset
+        if counted.encode() != stored.encode():
+            yield f"partition {partition}'s trend is {stored}, counted at once {counted}"
 
 
 def _scores(

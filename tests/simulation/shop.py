@@ -45,6 +45,7 @@ dead_letter_topic = "{DEAD_LETTERS}"
 [store]
 namespace = "s"
 time_to_live_seconds = 0
+trend_save_seconds = 2
 [batch]
 max_events = {MOST_MICRO_BATCH}
 max_age_ms = 500
@@ -57,6 +58,11 @@ name = "bought"
 on = ["purchase"]
 by = ["category_id"]
 half_lives = ["1d", "inf"]
+[[features]]
+name = "trend"
+kind = "trend"
+by = ["category_id"]
+half_lives = ["1d", "7d"]
 [labels]
 by = "category_id"
 actions = [["purchase"]]
@@ -98,7 +104,8 @@ def space() -> Any:
 
 @cache
 def model() -> artefact.Artefact:
-    """A model of random parameters."""
+    """A model of random parameters, but for those of the trend: what a score depends on of it is
+    when other members' records were read."""
     settings, path = settings_of("any", "at_least_once"), folder() / "model"
     rule, spec = settings.label_rule(), NetworkSpec((2,), 0.0, True, (2,))
     index, draw = np.arange(len(CATEGORIES)), np.random.default_rng(1)
@@ -107,6 +114,8 @@ def model() -> artefact.Artefact:
         name: draw.normal(0, 0.5, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
+    parameters["trend_weight"][:] = 0
+    parameters["pooled_own_weight"][:, len(layout.own) :] = 0
     symbol = inference_network.inference_symbol(layout, spec).tojson()
     artefact.save(TrainedModel(space(), rule, index, spec, parameters, symbol), path)
     return artefact.load(path, space().fingerprint)

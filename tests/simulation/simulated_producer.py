@@ -6,8 +6,9 @@ import logging
 import zlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import greenlet
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from simulated_consumer import SimulatedMessage
@@ -28,9 +29,10 @@ def _message(tp: TopicPartition, key: bytes | None, value: bytes | None) -> Simu
 
 
 class NeverReturns(BaseException):
-    """A call that hangs for ever: its thread is abandoned."""
+    """A call that hangs for ever: its thread is abandoned. hanging: the processes, by their
+    greenlets, that are in such a call."""
 
-    raised = False
+    hanging: ClassVar[set[int]] = set()
 
 
 class SimulatedProducer:
@@ -131,7 +133,7 @@ class SimulatedProducer:
         lost = self._call("send offsets")
         self._refuse_where_failed()
         if lost == "stuck":
-            NeverReturns.raised = True
+            NeverReturns.hanging.add(id(greenlet.getcurrent()))
             raise NeverReturns
         if lost == "before" or self._world.is_cut_off():
             self._sleep(timeout)

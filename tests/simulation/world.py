@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from faults import KINDS
@@ -219,7 +220,10 @@ class World:
             window = settings.dead_letter_window(live=True)
             seconds = SimulatedTime(self.scheduler).monotonic
             refresher = Refresher(consumer, metrics(), live_consumer.clock_ms, seconds)
-            between = (refresher.slice,) if plan.refresh else ()
+            between: list[Callable[[], None]] = []
+            if consumer.trend is not None:
+                between.append(partial(consumer.trend.check, metrics()))
+            between += [refresher.slice] if plan.refresh else []
             Loop(consumer, window, metrics(), slot.stop, between).run()
 
     def _judge(self, slot: Slot, process: Process) -> None:

@@ -17,13 +17,15 @@ from stream_scorer.core.features.fold_plan import Memory, Stream
 from stream_scorer.core.features.ignored_values import IgnoredCount, ignored_values
 from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.trend_events import TrendEvents
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedEvents:
     """The valid events; the stream's customers are rows of customer_ids. dead_letters: of all
     records that are no event or no valid one. ignored: values that features can't use.
-    ignored_events: how many events were of ignored customers.
+    ignored_events: how many events were of ignored customers. trend: what they add to the shop's
+    trend, None where the declaration has none.
     """
 
     customer_ids: list[str]
@@ -31,6 +33,7 @@ class PreparedEvents:
     dead_letters: list[DeadLetter]
     ignored: Sequence[IgnoredCount] = ()
     ignored_events: int = 0
+    trend: TrendEvents | None = None
 
 
 @dataclass(frozen=True)
@@ -48,4 +51,5 @@ class Preparation:
         columns = EventColumns(events)
         stream, _ = stream_of(events, customer, self.space, self.memory, columns)
         ignored = ignored_values(self.space, columns)
-        return PreparedEvents(ids, stream, dead_letters, ignored, ignored_events)
+        trend = TrendEvents.of(self.space, events, columns)
+        return PreparedEvents(ids, stream, dead_letters, ignored, ignored_events, trend)

@@ -32,7 +32,12 @@ from stream_scorer.io.kafka.lag import Lag
 from stream_scorer.io.kafka.leader_epochs import UNKNOWN_EPOCH, seek_with_epochs
 from stream_scorer.io.kafka.membership import Membership
 from stream_scorer.io.kafka.messages import partition_of, record_batch
-from stream_scorer.io.kafka.partition_starts import PartitionStarts, Positions
+from stream_scorer.io.kafka.partition_starts import (
+    PartitionStarts,
+    Positions,
+    ReadsFrom,
+    keep_starts,
+)
 from stream_scorer.io.kafka.start_lookup import log_range
 from stream_scorer.io.kafka.start_offset import check_in_log
 
@@ -57,8 +62,8 @@ class KafkaSource:
     """Records of one topic's partitions that the group gives to this member.
 
     properties: librdkafka's, with group.id. in_transaction: where transactions carry the offsets,
-    commits such offsets in one of its own. owner, partner: as of GroupOffsets. on_error is called
-    with each transient error's name, for counting.
+    commits such offsets in one of its own. owner, partner: as of GroupOffsets. reads_from: as of
+    PartitionStarts. on_error is called with each transient error's name, for counting.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class KafkaSource:
         in_transaction: Callable[[dict[TopicPartition, int]], None] | None = None,
         owner: Owner = NOBODY,
         partner: Callable[[], Owner] = lambda: NOBODY,
+        reads_from: ReadsFrom = keep_starts,
         on_error: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._positions = positions
@@ -81,7 +87,7 @@ class KafkaSource:
         self._claims: dict[TopicPartition, int] = {}  # see `claims`
         self._claims_made = count()
         self._offsets = GroupOffsets(owner, partner)
-        self._starts = PartitionStarts(positions, self._offsets, in_transaction)
+        self._starts = PartitionStarts(positions, self._offsets, in_transaction, reads_from)
         self._lag = Lag()
         # Received and not handed out yet: by `wait`, which must poll to stay in the group, by a
         # `poll` ahead, which hands out complete batches only, or by one that failed.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from confluent_kafka import Consumer
@@ -40,11 +40,23 @@ class Positions(Protocol):
     def release(self, partitions: list[TopicPartition]) -> None: ...
 
 
+Offsets = Mapping[TopicPartition, int]
+ReadsFrom = Callable[[Offsets, Offsets], Offsets]
+
+
+def keep_starts(starts: Offsets, _firsts: Offsets) -> Offsets:
+    """Read from where each partition starts."""
+    return starts
+
+
 class PartitionStarts:
     """Partitions that are assigned and not read yet. Not thread-safe.
 
     offsets: of the group, to which starts are added. in_transaction: where transactions carry the
-    offsets, commits starts in one of its own.
+    offsets, commits starts in one of its own. reads_from: by partition from which offset to read
+    where it would start at the first argument's, and its log begins at the second's; no later one.
+    What lies between is read again for something else that is made of the events: it is not
+    published again.
     """
 
     def __init__(
@@ -52,9 +64,10 @@ class PartitionStarts:
         positions: Positions,
         offsets: GroupOffsets,
         in_transaction: Callable[[dict[TopicPartition, int]], None] | None,
+        reads_from: ReadsFrom = keep_starts,
     ) -> None:
         self._positions, self._offsets = positions, offsets
-        self._in_transaction = in_transaction
+        self._in_transaction, self._reads_from = in_transaction, reads_from
         self._pending: set[TopicPartition] = set()
         self._lookup: StartLookup | None = None  # of some of them
         self._next_lookup = 0.0
@@ -132,6 +145,7 @@ class PartitionStarts:
             tp: logged_start(tp, committed.get(tp), marks.get(tp), ranges[tp]) for tp in partitions
         }
         self._positions.begin(starts)
+        reads = self._reads_from(starts, {tp: ranges[tp][0] for tp in starts})
         own = {tp: o for tp, o in committed.items() if tp not in self._offsets.partners}
         self._offsets.begin(own)
         new = {tp: committed.get(tp, o) for tp, o in starts.items() if tp not in own}
@@ -141,10 +155,10 @@ class PartitionStarts:
             # otherwise leave only the watermark to start from, which lies past events whose
             # propensities and dead letters nobody has published.
             self._offsets.add_starts(new)
-            self._first |= {tp: starts[tp] for tp in new}
+            self._first |= {tp: reads[tp] for tp in new}
         elif new:
             # Also a member that is evicted right now must not take later offsets back, and only
             # offsets of a transaction are bound to the membership of the last rebalance.
             self._in_transaction(new)
             self._offsets.note(new)
-        return {tp: o for tp, o in starts.items() if tp not in self._first}
+        return {tp: o for tp, o in reads.items() if tp not in self._first}
