@@ -18,7 +18,8 @@ $(READY): pyproject.toml
 # An installation removes the package for a moment: not at each call, and not while tests run.
 SPARK := $(VENV)/.ready-spark
 DOCS := $(VENV)/.ready-docs
-$(SPARK) $(DOCS): $(READY)
+QUALITY := $(VENV)/.ready-quality
+$(SPARK) $(DOCS) $(QUALITY): $(READY)
 	@$(INSTALL) -e '.[$(subst .ready-,,$(notdir $@))]'
 	@touch $@
 
@@ -66,9 +67,8 @@ simulate: $(READY) ## consumers on simulated servers: SEED=... plays one schedul
 
 ##@ Measure
 
-quality: $(READY) ## how good the model is on the public data and on a generated shop
-	$(BIN)/python tests/quality/complete_journey.py
-	$(BIN)/python tests/quality/generated_shop.py
+quality: $(QUALITY) ## how good the model is on two public tasks and two generated shops; ARGS="--tasks movielens --ablation"
+	$(BIN)/python tests/quality/quality.py $(ARGS)
 
 bench: $(READY) ## how fast each stage is, with its baseline
 	$(BIN)/stream-scorer bench

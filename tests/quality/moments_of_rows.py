@@ -22,9 +22,11 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+import complete_journey
 import numpy as np
-from complete_journey import MIN_CUSTOMERS, cutoffs, prepare_events
+from complete_journey import MIN_CUSTOMERS, cutoffs
 from scipy import sparse
+from tasks import CONFIG_FILE
 
 from stream_scorer.core.evaluation.intervals import bootstrap_difference
 from stream_scorer.core.evaluation.metrics import ece, row_log_loss
@@ -99,7 +101,8 @@ class Log:
 
 
 def read(folder: Path) -> Log:
-    settings = prepare_events(folder)
+    complete_journey.events(folder)
+    settings = Settings.load(folder / CONFIG_FILE, environment={})
     parts = open_events([folder / "events.parquet"], max_record_bytes=100_000)
     events: EventBatch = concatenate_events([part.events for part in parts])
     known = KnownEvents.of(events, events.occurred_at_ms)
