@@ -29,9 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_scorer.core.events.batch import NULL, EventBatch, Float64, Int32, Int64
-from stream_scorer.core.features.durations import parse_duration_ms
 from stream_scorer.core.features.keys import EventColumns, seen_keys
-from stream_scorer.core.features.space import DAY_MS, Feature, FeatureSpace
+from stream_scorer.core.features.space import DAY_MS, Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.features.state import Float32
 from stream_scorer.errors import InputError
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stream_scorer.core.features.durations import parse_duration_ms
-from stream_scorer.core.features.space import DAY_MS, FeatureSpace
+from stream_scorer.core.features.space import DAY_MS, FeatureSpace, parse_duration_ms
 from stream_scorer.core.trend import trend_features
 
 LEAST_WEEKS = 8

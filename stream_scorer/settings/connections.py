@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from stream_scorer.confidential import Address, read_address, shown_address
-from stream_scorer.core.features.durations import parse_duration_ms
+from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
 from stream_scorer.settings.kafka_properties import (
     CLASSIC_ONLY,

@@ -21,9 +21,8 @@ from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.core.events.moments import EPOCH, nearest_ms, parse_iso_8601
 from stream_scorer.core.events.validation import EventRules
-from stream_scorer.core.features.durations import parse_duration_ms
 from stream_scorer.core.features.fold_plan import Memory
-from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.errors import ConfigError

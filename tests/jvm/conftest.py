@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jvm_shop import SPACE, write_model, write_snapshot
+from jvm_shop import NETWORKS, SPACE, TREND_SPACE, write_model, write_snapshot
 
 from stream_scorer.jobs.score import score
 
@@ -112,14 +112,26 @@ def snapshot(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def python_scores(models, snapshot, tmp_path_factory) -> Callable[[str], Path]:
-    """What `stream-scorer score` says with MXNet, for a network of `NETWORKS`."""
+def trend_snapshot(tmp_path_factory) -> Path:
+    """`write_snapshot` of `TREND_SPACE`."""
+    return write_snapshot(tmp_path_factory.mktemp("trends") / "snapshot", TREND_SPACE)
+
+
+@pytest.fixture(scope="session")
+def snapshot_of(snapshot, trend_snapshot) -> Callable[[str], Path]:
+    """The snapshot that this network of `NETWORKS` or `OF_TREND_SPACE` scores."""
+    return lambda name: snapshot if name in NETWORKS else trend_snapshot
+
+
+@pytest.fixture(scope="session")
+def python_scores(models, snapshot_of, tmp_path_factory) -> Callable[[str], Path]:
+    """What `stream-scorer score` says with MXNet, of a network of either table."""
     folder = tmp_path_factory.mktemp("scores")
 
     def make(name: str) -> Path:
         out = folder / f"{name}.parquet"
         if not out.exists():
-            score(models(name), snapshot, out, "mxnet")
+            score(models(name), snapshot_of(name), out, "mxnet")
         return out
 
     return make

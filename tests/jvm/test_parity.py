@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from jvm_shop import NETWORKS
+from jvm_shop import NETWORKS, OF_TREND_SPACE
 
 TOLERANCE = 1e-5
 pytestmark = [pytest.mark.jvm, pytest.mark.timeout(600)]
@@ -29,10 +29,12 @@ def assert_same_scores(found: pa.Table, expected: pa.Table, what: str) -> None:
     assert difference <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_command_scores_as_python_does(name, java, models, snapshot, python_scores, tmp_path):
+@pytest.mark.parametrize("name", [*NETWORKS, *OF_TREND_SPACE])
+def test_the_command_scores_as_python_does(
+    name, java, models, snapshot_of, python_scores, tmp_path
+):
     out = tmp_path / "deep" / "scores.parquet"
-    done = java("score", models(name), snapshot, "--out", out)
+    done = java("score", models(name), snapshot_of(name), "--out", out)
     assert done.returncode == 0, done.stderr
     assert "4,000 customers" in done.stdout
     expected, found = pq.read_table(python_scores(name)), pq.read_table(out)
@@ -45,11 +47,13 @@ def test_the_command_scores_as_python_does(name, java, models, snapshot, python_
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 
 
-def test_the_spark_job_scores_as_python_does(spark, models, snapshot, python_scores, tmp_path):
+def test_the_spark_job_scores_as_python_does(
+    spark, models, trend_snapshot, python_scores, tmp_path
+):
     out = tmp_path / "scores"
-    done = spark(models("default"), snapshot, "--out", out)
+    done = spark(models("trend"), trend_snapshot, "--out", out)
     assert done.returncode == 0, done.stderr
-    expected, found = pq.read_table(python_scores("default")), pq.read_table(out)
+    expected, found = pq.read_table(python_scores("trend")), pq.read_table(out)
     assert len(list(out.glob("part-*.parquet"))) > 1
     assert found.schema.field("as_of").type == pa.timestamp("ms", tz="UTC")
     fields = json.loads(found.schema.metadata[b"org.apache.spark.sql.parquet.row.metadata"])

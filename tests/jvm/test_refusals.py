@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jvm_shop import CATEGORIES, write_snapshot
 
 from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.manifests import checksum
 
 pytestmark = [pytest.mark.jvm, pytest.mark.timeout(600)]
 
@@ -114,6 +119,36 @@ def test_a_library_that_is_absent_is_not_downloaded(java, model, snapshot, out, 
     line = refusal(java("score", model, snapshot, "--out", out, **environment), out)
     assert line.startswith("stream-scorer: mxnet: 'Offline mode is enabled.'")
     assert "MXNET_LIBRARY_PATH" in line
+
+
+def test_a_trend_that_is_altered_or_of_other_days_is_named(
+    java, models, trend_snapshot, out, tmp_path
+):
+    copy = Path(shutil.copytree(trend_snapshot, tmp_path / "trend"))
+    file = copy / "_trend.parquet"
+    alter(file)
+    line = refusal(java("score", models("trend"), copy, "--out", out), out)
+    assert f"snapshot: '{file}': its SHA-256 is not the manifest's" in line
+    table = pq.read_table(trend_snapshot / file.name)
+    days = pa.array([day + 1 for day in table["day"].to_pylist()], pa.int32())
+    pq.write_table(table.set_column(0, "day", days), file)
+    manifest = json.loads((copy / "_manifest.json").read_text())
+    content = file.read_bytes()
+    manifest["trend"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    write_manifest(copy, manifest)
+    line = refusal(java("score", models("trend"), copy, "--out", out), out)
+    assert f"snapshot: '{file}': has not the days and contrasts of this snapshot" in line
+    manifest["trend"] = None
+    write_manifest(copy, manifest)
+    line = refusal(java("score", models("trend"), copy, "--out", out), out)
+    assert f"snapshot: '{copy}': has no table of the shop's trend" in line
+
+
+def write_manifest(snapshot: Path, manifest: dict[str, Any]) -> None:
+    """With the right checksum."""
+    raw = {key: value for key, value in manifest.items() if key != "checksum"}
+    text = json.dumps({**raw, "checksum": checksum(raw)}, indent=1, sort_keys=True)
+    (snapshot / "_manifest.json").write_text(text)
 
 
 @pytest.mark.parametrize("what", ["shard", "model"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_scorer.core.features.durations import parse_duration_ms
+from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, after_events, at_cutoffs
 from stream_scorer.errors import InputError
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from stream_scorer.core.events.batch import Int64
 
-CALENDAR_WIDTHS = {"hour_of_day": 24, "day_of_week": 7}
 QUARTER_MS = 900_000
 # A name of the database, but of whatever zone the machine is set to.
 _OF_THE_MACHINE = "localtime"

@@ -15,9 +15,9 @@ import numpy as np
 from scipy import sparse
 
 from stream_scorer.core.events.batch import Int64, UInt8
-from stream_scorer.core.features.calendar import CALENDAR_WIDTHS, local_fields
+from stream_scorer.core.features.calendar import local_fields
 from stream_scorer.core.features.moments import stored_moments
-from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.space import CALENDAR_WIDTHS, FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates, Float32
 from stream_scorer.jit import kernel
 

@@ -23,8 +23,7 @@ from stream_scorer.core.events.batch import (
     Int32,
     Int64,
 )
-from stream_scorer.core.features.declaration_checks import ATTRIBUTE
-from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.features.space import ATTRIBUTE, Feature, FeatureSpace
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import xxhash
 
-from stream_scorer.core.features.calendar import CALENDAR_WIDTHS
-from stream_scorer.core.features.declaration_checks import check_feature, check_trends, repeated
-from stream_scorer.core.features.durations import parse_duration_ms
+from stream_scorer.core.features.calendar import zone_problem
 from stream_scorer.errors import ConfigError, InputError
 
 T = TypeVar("T")
@@ -27,9 +26,19 @@ T = TypeVar("T")
 Kind = Literal["decayed", "recency", "latest", "calendar", "trend", "first", "gap", "overdue"]
 Transform = Literal["none", "log1p", "binary"]
 
+CALENDAR_WIDTHS = {"hour_of_day": 24, "day_of_week": 7}
 DAY_MS = 86_400_000
+# A longer half-life would need years of counts: `WINDOW_HALF_LIVES` of it in core/trend.py.
+LONGEST_TREND = "400d"
+LONGEST_TREND_MS = 400 * DAY_MS
+EVENT_FIELDS = ("category_id", "product_id", "event_type")
+ATTRIBUTE = "attributes."
 # Indices of the CSR matrix are int32.
 MAX_COLUMNS = 2**31 - 1
+# Kinds that may be declared with several half-lives, and those whose value no half-life changes.
+SEVERAL_HALF_LIVES = "decayed", "recency", "first", "trend"
+NO_HALF_LIFE = "gap", "overdue"
+ONLY_MOMENTS = "first", "gap", "overdue"  # kinds that look at no value
 # Values of a vocabulary may contain commas or brackets, so two columns can read the same.
 SEVERAL = -1  # in place of a column: its name is not unique
 MOST_COMPARED_NAMES = 10_000  # when a name is wrong and one like it is looked for
@@ -37,6 +46,22 @@ MOST_COMPARED_NAMES = 10_000  # when a name is wrong and one like it is looked f
 # What reading a declaration raises where its values are of other types than `declaration` writes;
 # reading the other parts of a manifest raises the same.
 MALFORMED = (ConfigError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def parse_duration_ms(text: str) -> int | None:
+    """Milliseconds of "90s", "12h", "14d", "2w"; None for "inf". Raises ConfigError."""
+    if text.strip() == "inf":
+        return None
+    match = _DURATION.fullmatch(text.strip())
+    milliseconds = round(float(match[1]) * _UNIT_MS[match[2]]) if match else 0
+    if milliseconds <= 0:
+        raise ConfigError(
+            "duration", text, 'write a number above zero and a unit, such as "90s", "14d", "inf"'
+        )
+    return milliseconds
 
 
 @dataclass(frozen=True)
@@ -116,13 +141,13 @@ class FeatureSpace:
         if not features:
             raise ConfigError("features", "(none)", "declare at least one feature")
         names = [f.name for f in features]
-        twice = repeated(names)
+        twice = _repeated(names)
         if twice is not None:
             raise ConfigError("features.name", twice, "use each name once")
         blocks: list[Block] = []
         start = 0
         for number, feature in enumerate(features):
-            check_feature(feature, words, event_types)
+            _check(feature, words, event_types)
             width = _width(feature, words)
             # A trend's half-lives share the one column that holds the day.
             half_lives = ("inf",) if feature.kind == "trend" else feature.half_lives
@@ -137,7 +162,7 @@ class FeatureSpace:
                     )
                 )  # fmt: skip
                 start = stop
-        check_trends(features)
+        _check_trends(features)
         if start > MAX_COLUMNS:
             raise ConfigError("features", f"{start} columns", "use buckets for the widest crosses")
         return cls(features, words, tuple(blocks))
@@ -256,10 +281,20 @@ def _vocabulary(field: str, entries: Sequence[str]) -> tuple[str, ...]:
     words = tuple(entries)
     if not words:
         raise ConfigError(f"vocabularies.{field}", "(empty)", "list at least one value")
-    twice = repeated(words)
+    twice = _repeated(words)
     if twice is not None:
         raise ConfigError(f"vocabularies.{field}", twice, "list each value once")
     return words
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands there for the second time."""
+    seen = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _width(feature: Feature, vocabularies: Mapping[str, tuple[str, ...]]) -> int:
@@ -270,3 +305,83 @@ def _width(feature: Feature, vocabularies: Mapping[str, tuple[str, ...]]) -> int
     if feature.buckets:
         return feature.buckets
     return math.prod(len(vocabularies[field]) for field in feature.by)
+
+
+def _check(
+    feature: Feature,
+    vocabularies: Mapping[str, tuple[str, ...]],
+    event_types: Sequence[str] | None,
+) -> None:
+    at = f"features.{feature.name}"
+    for event_type in feature.on:
+        if event_types is not None and event_type not in event_types:
+            raise ConfigError(f"{at}.on", event_type, "declare it in events.event_types")
+    wrong_zone = zone_problem(feature.time_zone)
+    if wrong_zone:
+        raise ConfigError(f"{at}.time_zone", feature.time_zone, wrong_zone)
+    if not feature.half_lives:
+        raise ConfigError(f"{at}.half_lives", "[]", 'give at least one, such as "14d" or "inf"')
+    half_lives = ", ".join(feature.half_lives)
+    if feature.kind in NO_HALF_LIFE and half_lives != "inf":
+        remedy = f"{feature.kind} does not fade: leave half_lives out"
+        raise ConfigError(f"{at}.half_lives", half_lives, remedy)
+    if len(feature.half_lives) > 1 and feature.kind not in SEVERAL_HALF_LIVES:
+        choices = ", ".join(SEVERAL_HALF_LIVES)
+        remedy = f"{feature.kind} takes one; kinds that take several: {choices}"
+        raise ConfigError(f"{at}.half_lives", half_lives, remedy)
+    twice = _repeated(feature.half_lives)
+    if twice is not None and feature.kind in ("recency", "first"):
+        raise ConfigError(f"{at}.half_lives", twice, "list each half-life once")
+    if feature.kind in ONLY_MOMENTS and feature.value != 1.0:
+        remedy = f"{feature.kind} looks only at the moments of events: leave value out"
+        raise ConfigError(f"{at}.value", feature.value, remedy)
+    if feature.buckets < 0 or (feature.buckets and not feature.by):
+        raise ConfigError(f"{at}.buckets", feature.buckets, "needs `by` fields and 0 or more")
+    if feature.kind == "calendar":
+        wrong = [f for f in feature.by if f not in CALENDAR_WIDTHS]
+        if wrong or not feature.by or feature.buckets:
+            choices = " or ".join(CALENDAR_WIDTHS)
+            raise ConfigError(f"{at}.by", wrong or feature.by, f"a calendar feature is {choices}")
+        return
+    for field in (*feature.by, *([feature.value] if isinstance(feature.value, str) else [])):
+        if field not in EVENT_FIELDS and not field.startswith(ATTRIBUTE) and field != "value":
+            choices = ", ".join((*EVENT_FIELDS, "attributes.NAME"))
+            raise ConfigError(f"{at}", field, f"is not an event field; use {choices}")
+    for field in feature.by:
+        if field == "value":
+            raise ConfigError(f"{at}.by", field, "a number can't be a key; use it as `value`")
+        if not feature.buckets and field not in vocabularies:
+            remedy = f"list its values in vocabularies.{field!r}, or set buckets to hash them"
+            raise ConfigError(f"{at}.by", field, remedy)
+    if feature.kind == "trend":
+        _check_trend(feature, at)
+
+
+def _check_trend(feature: Feature, at: str) -> None:
+    """What only a trend must be. Raises ConfigError."""
+    if len(feature.by) != 1 or feature.buckets:
+        remedy = "a trend is of the values of one field with a vocabulary, without buckets"
+        raise ConfigError(f"{at}.by", feature.by if not feature.buckets else "buckets", remedy)
+    if feature.value != 1.0:
+        raise ConfigError(f"{at}.value", feature.value, "a trend counts events; leave value out")
+    if feature.transform != "none" or feature.scale != 1.0:
+        changed = feature.transform if feature.transform != "none" else feature.scale
+        remedy = "the column of a trend holds the day; leave transform and scale out"
+        raise ConfigError(f"{at}.transform", changed, remedy)
+    half_lives_ms = [parse_duration_ms(half_life) for half_life in feature.half_lives]
+    for half_life, ms in zip(feature.half_lives, half_lives_ms, strict=True):
+        if ms is None or not DAY_MS <= ms <= LONGEST_TREND_MS:
+            remedy = f"events of a trend are counted by day; choose from 1d to {LONGEST_TREND}"
+            raise ConfigError(f"{at}.half_lives", half_life, remedy)
+    ascending = [ms for ms in half_lives_ms if ms is not None]
+    if len(ascending) < 2 or ascending != sorted(set(ascending)):
+        remedy = 'a trend compares each half-life with the next; give two or more, as "2d", "14d"'
+        raise ConfigError(f"{at}.half_lives", feature.half_lives, remedy)
+
+
+def _check_trends(features: Sequence[Feature]) -> None:
+    """All trends are of one field: that whose values the model's categories are."""
+    fields_of = {feature.by for feature in features if feature.kind == "trend"}
+    if len(fields_of) > 1:
+        named = sorted(by[0] for by in fields_of)
+        raise ConfigError("features.by", named, "all trends must be of the field in labels.by")

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_scorer.core.features import csr, fold
-from stream_scorer.core.features.durations import parse_duration_ms
 from stream_scorer.core.features.fold_plan import (
     APPLIED,
     DUPLICATE_ID,
@@ -22,7 +21,7 @@ from stream_scorer.core.features.fold_plan import (
     Memory,
     plan_of,
 )
-from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.features.state import (
     CustomerStates,
     concatenate_states,

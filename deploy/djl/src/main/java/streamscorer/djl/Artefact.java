@@ -19,6 +19,8 @@ import java.util.Set;
  * @param categories the N names
  * @param classes C
  * @param columns F, of the vectors that it scores
+ * @param trendColumn which of them holds the day of the as-of moment; -1 where the model has no trend
+ * @param trendWidth how many numbers the shop's trend has for a day, G times V; 0 without a trend
  */
 public record Artefact(
         Path directory,
@@ -26,7 +28,9 @@ public record Artefact(
         String fingerprint,
         List<String> categories,
         int classes,
-        int columns) {
+        int columns,
+        int trendColumn,
+        int trendWidth) {
     static final String KIND = "model";
 
     /** The manifest, and the files whose checksums it holds. */
@@ -61,7 +65,9 @@ public record Artefact(
                 manifest.fingerprint(),
                 strings(manifest.get("categories").getAsJsonArray()),
                 network.classes(),
-                network.columns());
+                network.columns(),
+                network.trend(),
+                Math.multiplyExact(network.contrasts(), network.vocabulary()));
     }
 
     private static void refuse(Path file, String problem) {
@@ -150,8 +156,8 @@ public record Artefact(
         FeatureColumns columns = FeatureColumns.of(features);
         Network network = new Network(
                 columns.count(), vocabulary.size(), List.copyOf(index), (int) classes,
-                columns.own(labels.get("by").getAsString()), columns.customer(), hidden,
-                ownPath.getAsBoolean(), pooled, pairs, tower, linearRank);
+                columns.own(labels.get("by").getAsString()), columns.customer(),
+                columns.trend(), columns.contrasts(), hidden, ownPath.getAsBoolean(), pooled, pairs, tower, linearRank);
         if (network.contextWidth() == 0) {
             throw manifest.contradiction("a network without hidden layers needs customer-wide features");
         }
@@ -197,6 +203,11 @@ public record Artefact(
             throw new BadInput("snapshot " + snapshot.directory() + ": fingerprint",
                     snapshot.fingerprint(), remedy.formatted(fingerprint));
         }
+    }
+
+    /** Whether it needs the shop's trend to score. */
+    public boolean hasTrend() {
+        return trendWidth > 0;
     }
 
     /** How many numbers a score file has for a customer: N where C is 2, else N * C. */

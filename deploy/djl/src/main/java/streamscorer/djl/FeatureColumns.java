@@ -11,7 +11,7 @@ import java.util.Map;
  * The columns that a feature declaration makes. stream_scorer/core/features/space.py lays them out and says
  * what each one is.
  *
- * @param blocks one for each half-life of a feature, in the order of the columns
+ * @param blocks one for each half-life of a feature, or one for a trend, in the order of the columns
  */
 record FeatureColumns(List<Block> blocks) {
     private static final Map<String, Integer> CALENDAR = Map.of("hour_of_day", 24, "day_of_week", 7);
@@ -19,8 +19,15 @@ record FeatureColumns(List<Block> blocks) {
     /** Columns from start up to, but not including, stop. */
     record Range(int start, int stop) {}
 
-    /** @param fields whose values are the columns, none for one column of the customer */
-    record Block(Range range, List<String> fields, boolean hashed, boolean calendar) {}
+    /**
+     * @param fields whose values are the columns, none for one column of the customer
+     * @param contrasts of a trend, whose one column holds the day of the as-of moment; 0 of others
+     */
+    record Block(Range range, List<String> fields, boolean hashed, boolean calendar, int contrasts) {
+        boolean trend() {
+            return contrasts > 0;
+        }
+    }
 
     /** Lays out a manifest's {@code features}; throws what Gson throws where they are not as Python writes them. */
     static FeatureColumns of(JsonObject declaration) {
@@ -35,9 +42,11 @@ record FeatureColumns(List<Block> blocks) {
             feature.getAsJsonArray("by").forEach(field -> fields.add(field.getAsString()));
             boolean hashed = feature.get("buckets").getAsLong() > 0;
             int halfLives = feature.getAsJsonArray("half_lives").size();
-            for (int i = 0; i < halfLives; i++) {
+            int contrasts = isTrend(feature) ? halfLives - 1 : 0;
+            for (int i = 0; i < (isTrend(feature) ? 1 : halfLives); i++) {
                 int stop = Math.toIntExact(start + width);
-                blocks.add(new Block(new Range(start, stop), List.copyOf(fields), hashed, calendar));
+                Range range = new Range(start, stop);
+                blocks.add(new Block(range, List.copyOf(fields), hashed, calendar, contrasts));
                 start = stop;
             }
         }
@@ -52,7 +61,7 @@ record FeatureColumns(List<Block> blocks) {
     /** The ranges in which column i is that of value i of this field alone; a hashed one is no value's own. */
     List<Range> own(String field) {
         return blocks.stream()
-                .filter(block -> block.fields().equals(List.of(field)) && !block.hashed())
+                .filter(block -> block.fields().equals(List.of(field)) && !block.hashed() && !block.trend())
                 .map(Block::range)
                 .toList();
     }
@@ -74,11 +83,28 @@ record FeatureColumns(List<Block> blocks) {
         return List.copyOf(ranges);
     }
 
+    /** The column of the day; -1 where no trend is declared. All trends have a column, and all hold the same. */
+    int trend() {
+        return blocks.stream().filter(Block::trend).map(block -> block.range().start()).findFirst().orElse(-1);
+    }
+
+    /** G: the contrasts of all trends. */
+    int contrasts() {
+        return blocks.stream().mapToInt(Block::contrasts).sum();
+    }
+
+    private static boolean isTrend(JsonObject feature) {
+        return feature.get("kind").getAsString().equals("trend");
+    }
+
     private static boolean isCalendar(JsonObject feature) {
         return feature.get("kind").getAsString().equals("calendar");
     }
 
     private static long width(JsonObject feature, JsonObject vocabularies) {
+        if (isTrend(feature)) {
+            return 1;
+        }
         long buckets = feature.get("buckets").getAsLong();
         if (buckets > 0) {
             return buckets;

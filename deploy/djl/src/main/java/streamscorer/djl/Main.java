@@ -52,6 +52,10 @@ public final class Main {
                 ScoreWriter writer = new ScoreWriter(out, artefact)) {
             Snapshot opened = SnapshotReader.open(snapshot);
             artefact.requireFeaturesOf(opened);
+            TrendTable trend = SnapshotReader.trend(opened);
+            if (trend != null) {
+                network.useTrend(trend);
+            }
             try (SnapshotReader reader = new SnapshotReader(opened, BATCH_ROWS)) {
                 long rows = scoreAll(reader, network, writer);
                 if (rows != opened.rows()) {

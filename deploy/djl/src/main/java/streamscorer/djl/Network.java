@@ -17,6 +17,8 @@ import java.util.Map;
  * @param classes C
  * @param own ranges in which column i belongs to vocabulary entry i
  * @param customer ranges of customer-wide columns, adjoining ones merged
+ * @param trend the column that holds the day of the as-of moment; -1 where no trend is declared
+ * @param contrasts G: what the trend table has for each day and vocabulary entry; 0 without a trend
  * @param hidden sizes of the deep path
  * @param ownPath whether a category has weights for its own columns
  * @param pooled sizes of the network that categories share
@@ -31,6 +33,8 @@ record Network(
         int classes,
         List<FeatureColumns.Range> own,
         List<FeatureColumns.Range> customer,
+        int trend,
+        int contrasts,
         List<Integer> hidden,
         boolean ownPath,
         List<Integer> pooled,
@@ -43,6 +47,10 @@ record Network(
     private static final Map<String, Pairs> PAIRS = Map.of("all", Pairs.ALL, "history", Pairs.HISTORY);
     private static final int MAX_LAYERS = 100;
     private static final int MOST_UNITS = 4_096;
+
+    /** Up to so many weights the linear path has one for each column and output. */
+    private static final long FULL_LINEAR_WEIGHTS = 4_000_000;
+
 
     /** {@code hidden} or {@code pooled} of a manifest's {@code network}; null where it is not one. */
     static List<Integer> sizes(JsonObject network, String name) {
@@ -124,25 +132,47 @@ record Network(
         shapes.put("head_weight", new long[] {n * m, x});
         shapes.put("head_bias", new long[] {n * m});
         boolean ofCategories = !own.isEmpty() && (ownPath || !pooled.isEmpty());
-        if (ofCategories && !wholeVocabulary()) {
+        if ((ofCategories || contrasts > 0) && !wholeVocabulary()) {
             shapes.put("category_index", new long[] {n});
         }
         if (ofCategories && ownPath) {
             shapes.put("own_weight", new long[] {n, k, m});
         }
         if (ofCategories && !pooled.isEmpty()) {
-            long first = pooled.get(0);
-            shapes.put("pooled_own_weight", new long[] {first, k});
-            shapes.put("pooled_context_weight", new long[] {1, first, x});
-            shapes.put("pooled_category_bias", new long[] {n * first});
-            for (int i = 1; i < pooled.size(); i++) {
-                shapes.put("pooled" + i + "_weight", new long[] {pooled.get(i), pooled.get(i - 1)});
-                shapes.put("pooled" + i + "_bias", new long[] {pooled.get(i)});
-            }
-            shapes.put("pooled_out_weight", new long[] {m, pooled.get(pooled.size() - 1)});
+            putPooled(shapes, n, m, k, x);
+        }
+        if (contrasts > 0) {
+            shapes.put("trend_weight", new long[] {contrasts, m});
+        }
+        if (linearRank > 0 && columns * n <= FULL_LINEAR_WEIGHTS / m) {
+            shapes.put("linear_weight", new long[] {columns, n * m});
+        } else if (linearRank > 0) {
+            shapes.put("linear_weight", new long[] {columns, linearRank});
+            shapes.put("linear_out_weight", new long[] {n * m, linearRank});
         }
         shapes.put("calibration_scale", new long[] {1, n, 1});
         shapes.put("calibration_shift", new long[] {1, n, m});
         return shapes;
+    }
+
+    /** Of the pooled path, and of the tower, which shares its embedding of the category. */
+    private void putPooled(Map<String, long[]> shapes, long n, long m, long k, long x) {
+        long first = pooled.get(0);
+        shapes.put("pooled_own_weight", new long[] {first, k + contrasts});
+        shapes.put("pooled_context_weight", new long[] {1, first, x});
+        shapes.put("pooled_category_bias", new long[] {n * first});
+        for (int i = 1; i < pooled.size(); i++) {
+            shapes.put("pooled" + i + "_weight", new long[] {pooled.get(i), pooled.get(i - 1)});
+            shapes.put("pooled" + i + "_bias", new long[] {pooled.get(i)});
+        }
+        shapes.put("pooled_out_weight", new long[] {m, pooled.get(pooled.size() - 1)});
+        if (pairs == Pairs.HISTORY) {
+            shapes.put("pooled_out_bias", new long[] {m});
+        }
+        if (tower > 0) {
+            shapes.put("tower_weight", new long[] {tower, x});
+            shapes.put("tower_bias", new long[] {tower});
+            shapes.put("tower_category_weight", new long[] {m * tower, first});
+        }
     }
 }

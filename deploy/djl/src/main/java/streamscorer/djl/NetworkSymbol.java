@@ -23,6 +23,9 @@ final class NetworkSymbol {
     private final Map<String, Integer> numbers = new HashMap<>();
     private final Map<String, Node> variables = new HashMap<>();
     private final Node data = new Node("null", "data", attributes("__storage_type__", "2"), List.of());
+    private final Node table = new Node("null", "trend", new JsonObject(), List.of());
+    private final Node firstDay =
+            new Node("null", "trend_first_day", attributes("__shape__", tuple(1)), List.of());
 
     private NetworkSymbol(Network network) {
         this.network = network;
@@ -164,25 +167,38 @@ final class NetworkSymbol {
 
     private Node logits() {
         Node context = context();
-        JsonObject outputs = attributes("num_hidden", (long) network.categories() * network.actions());
-        Node total = apply("FullyConnected", outputs, context, parameter("head_weight"), parameter("head_bias"));
-        boolean pooled = !network.pooled().isEmpty();
-        if (network.own().isEmpty() || !network.ownPath() && !pooled) {
+        Node total = layer(context, "head", outputs());
+        if (has("linear_weight")) {
+            total = apply("elemwise_add", total, linear());
+        }
+        if (has("tower_weight")) {
+            total = apply("elemwise_add", total, tower(context));
+        }
+        Node trend = null;
+        if (has("trend_weight")) {
+            trend = contrasts();
+            Node product = apply("dot", trend, parameter("trend_weight"));
+            total = apply("elemwise_add", total, reshape(product, 0, -1));
+        }
+        if (!has("own_weight") && !has("pooled_out_weight")) {
             return total;
         }
-        List<Node> columns = new ArrayList<>(network.own().stream().map(this::dense).toList());
-        if (!network.wholeVocabulary()) {
-            Node index = parameter("category_index");
-            columns.replaceAll(values -> apply("take", attributes("axis", 1), values, index));
-        }
+        List<Node> columns = network.own().stream().map(own -> ofCategories(dense(own), 1)).toList();
         Node own = apply("stack", attributes("axis", 2, "num_args", columns.size()), columns.toArray(Node[]::new));
-        if (network.ownPath()) {
+        if (has("own_weight")) {
             Node turned = apply("transpose", attributes("axes", "(1, 0, 2)"), own);
             Node product = apply("batch_dot", turned, parameter("own_weight"));
             Node back = apply("transpose", attributes("axes", "(1, 0, 2)"), product);
             total = apply("elemwise_add", total, reshape(back, 0, -1));
         }
-        return pooled ? apply("elemwise_add", total, pooledPath(own, context)) : total;
+        if (has("pooled_out_weight")) {
+            Node pooled = pooledPath(trend == null ? own : concat(List.of(own, trend), 2), context);
+            if (network.pairs() == Network.Pairs.HISTORY) {
+                pooled = apply("broadcast_mul", pooled, withHistory(columns));
+            }
+            total = apply("elemwise_add", total, reshape(pooled, 0, -1));
+        }
+        return total;
     }
 
     private Node context() {
@@ -197,16 +213,41 @@ final class NetworkSymbol {
             Node hidden = apply("dot", data, parameter("input_weight"));
             hidden = apply("relu", apply("broadcast_add", hidden, parameter("input_bias")));
             for (int i = 1; i < network.hidden().size(); i++) {
-                JsonObject size = attributes("num_hidden", network.hidden().get(i));
-                Node[] inputs = {hidden, parameter("hidden" + i + "_weight"), parameter("hidden" + i + "_bias")};
-                hidden = apply("relu", apply("FullyConnected", size, inputs));
+                hidden = apply("relu", layer(hidden, "hidden" + i, network.hidden().get(i)));
             }
             parts.add(hidden);
         }
         return parts.size() == 1 ? parts.get(0) : concat(parts, 1);
     }
 
-    private Node pooledPath(Node own, Node context) {
+    private Node linear() {
+        Node linear = apply("dot", data, parameter("linear_weight"));
+        if (!has("linear_out_weight")) {
+            return linear;
+        }
+        return apply("FullyConnected", attributes("num_hidden", outputs(), "no_bias", "True"),
+                linear, parameter("linear_out_weight"));
+    }
+
+    private Node tower(Node context) {
+        long units = network.tower();
+        Node ofRow = apply("relu", layer(context, "tower", units));
+        Node embedding = reshape(parameter("pooled_category_bias"), network.categories(), network.pooled().get(0));
+        JsonObject all = attributes("num_hidden", network.actions() * units, "no_bias", "True");
+        Node ofCategory = apply("FullyConnected", all, embedding, parameter("tower_category_weight"));
+        Node weight = reshape(ofCategory, outputs(), units);
+        return apply("FullyConnected", attributes("num_hidden", outputs(), "no_bias", "True"), ofRow, weight);
+    }
+
+    private Node contrasts() {
+        Node day = dense(new FeatureColumns.Range(network.trend(), network.trend() + 1));
+        Node row = reshape(apply("broadcast_sub", day, firstDay), -1);
+        Node ofRow = apply("take", attributes("axis", 0, "mode", "clip"), table, row);
+        ofRow = reshape(ofRow, 0, network.contrasts(), network.vocabulary());
+        return apply("transpose", attributes("axes", "(0, 2, 1)"), ofCategories(ofRow, 2));
+    }
+
+    private Node pooledPath(Node inputs, Node context) {
         long n = network.categories();
         long first = network.pooled().get(0);
         long width = network.contextWidth();
@@ -217,15 +258,53 @@ final class NetworkSymbol {
         Node fromContext =
                 apply("FullyConnected", attributes("num_hidden", n * first), context, shared, bias);
         JsonObject alone = attributes("num_hidden", first, "flatten", "False", "no_bias", "True");
-        Node layer = apply("FullyConnected", alone, own, parameter("pooled_own_weight"));
+        Node layer = apply("FullyConnected", alone, inputs, parameter("pooled_own_weight"));
         Node ofCategory = reshape(fromContext, 0, n, first);
         layer = apply("relu", apply("elemwise_add", layer, ofCategory));
         for (int i = 1; i < network.pooled().size(); i++) {
-            JsonObject size = attributes("num_hidden", network.pooled().get(i), "flatten", "False");
-            Node[] inputs = {layer, parameter("pooled" + i + "_weight"), parameter("pooled" + i + "_bias")};
-            layer = apply("relu", apply("FullyConnected", size, inputs));
+            layer = apply("relu", unflattened(layer, "pooled" + i, network.pooled().get(i)));
+        }
+        if (has("pooled_out_bias")) {
+            return unflattened(layer, "pooled_out", network.actions());
         }
         JsonObject actions = attributes("num_hidden", network.actions(), "flatten", "False", "no_bias", "True");
-        return reshape(apply("FullyConnected", actions, layer, parameter("pooled_out_weight")), 0, -1);
+        return apply("FullyConnected", actions, layer, parameter("pooled_out_weight"));
+    }
+
+    private Node withHistory(List<Node> columns) {
+        Node[] present = columns.stream()
+                .map(column -> apply("_not_equal_scalar", attributes("scalar", 0), column))
+                .toArray(Node[]::new);
+        Node found = apply("add_n", attributes("num_args", present.length), present);
+        found = apply("_greater_scalar", attributes("scalar", 0), found);
+        return apply("expand_dims", attributes("axis", 2), found);
+    }
+
+    /** N * M. */
+    private long outputs() {
+        return (long) network.categories() * network.actions();
+    }
+
+    private boolean has(String parameter) {
+        return shapes.containsKey(parameter);
+    }
+
+    private Node layer(Node inputs, String name, long size) {
+        return layer(inputs, name, attributes("num_hidden", size));
+    }
+
+    private Node unflattened(Node inputs, String name, long size) {
+        return layer(inputs, name, attributes("num_hidden", size, "flatten", "False"));
+    }
+
+    private Node layer(Node inputs, String name, JsonObject attributes) {
+        return apply("FullyConnected", attributes, inputs, parameter(name + "_weight"), parameter(name + "_bias"));
+    }
+
+    private Node ofCategories(Node values, int axis) {
+        if (!has("category_index")) {
+            return values;
+        }
+        return apply("take", attributes("axis", axis), values, parameter("category_index"));
     }
 }

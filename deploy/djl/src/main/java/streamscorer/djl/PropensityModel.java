@@ -25,12 +25,15 @@ public final class PropensityModel implements AutoCloseable {
 
     private final Artefact artefact;
     private final Model model;
+    private final PropensityTranslator translator;
     private final Predictor<SparseVectors, Probabilities> predictor;
+    private TrendTable trend;
 
     private PropensityModel(Artefact artefact, Model model) {
         this.artefact = artefact;
         this.model = model;
-        this.predictor = model.newPredictor(new PropensityTranslator(artefact));
+        this.translator = new PropensityTranslator(artefact);
+        this.predictor = model.newPredictor(translator);
     }
 
     /**
@@ -50,7 +53,7 @@ public final class PropensityModel implements AutoCloseable {
         try {
             model.load(artefact.directory(), "model");
             List<String> inputs = model.describeInput().keys();
-            if (!inputs.equals(List.of("data"))) {
+            if (!inputs.equals(artefact.hasTrend() ? PropensityTranslator.WITH_TREND : List.of("data"))) {
                 throw new MalformedModelException("no parameters for inputs " + inputs);
             }
             PropensityModel loaded = new PropensityModel(artefact, model);
@@ -62,8 +65,15 @@ public final class PropensityModel implements AutoCloseable {
         }
     }
 
+    private void copyTrend(TrendTable table) {
+        translator.useTrend(table, model.getNDManager());
+    }
+
     /** Scores a customer without any entry: whether the network runs shows only then. */
     private void tryOnce() throws MalformedModelException {
+        if (artefact.hasTrend()) {
+            copyTrend(TrendTable.empty(artefact.trendWidth()));
+        }
         try {
             requireNumbers(predictor.predict(SparseVectors.of(new long[0], new float[0])).values());
         } catch (TranslateException error) {
@@ -72,13 +82,38 @@ public final class PropensityModel implements AutoCloseable {
     }
 
     /**
+     * The shop's trend for what is scored from now on; a model without one ignores it.
+     *
+     * @throws BadInput where it is not a table of the model's features
+     */
+    public synchronized void useTrend(TrendTable table) {
+        if (!artefact.hasTrend()) {
+            return;
+        }
+        if (table.width() != artefact.trendWidth()) {
+            throw new BadInput("trend", table.width() + " contrasts a day", "the model needs "
+                    + artefact.trendWidth() + ": give the trend of its features");
+        }
+        copyTrend(table);
+        trend = table;
+    }
+
+    /**
      * Scores B customers; B may be 0.
      *
      * @throws IllegalArgumentException where a column is not one of the model's
-     * @throws BadInput where an answer is not a probability
+     * @throws BadInput where an answer is not a probability, or the model needs a trend and has none of a
+     *     customer's day
      */
     public synchronized Probabilities score(SparseVectors vectors) {
         vectors.requireBelow(artefact.columns());
+        if (artefact.hasTrend()) {
+            if (trend == null) {
+                throw new BadInput("trend", "(none)",
+                        "the model was trained with one: give it the shop's trend before it scores");
+            }
+            trend.requireDaysOf(vectors, artefact.trendColumn());
+        }
         if (vectors.rows() == 0) {
             return new Probabilities(artefact.categories(), artefact.classes(), new float[0]);
         }

@@ -5,6 +5,7 @@ import ai.djl.mxnet.engine.MxNDManager;
 import ai.djl.mxnet.jna.JnaUtils;
 import ai.djl.ndarray.NDArray;
 import ai.djl.ndarray.NDList;
+import ai.djl.ndarray.NDManager;
 import ai.djl.ndarray.types.DataType;
 import ai.djl.ndarray.types.Shape;
 import ai.djl.ndarray.types.SparseFormat;
@@ -14,16 +15,41 @@ import ai.djl.translate.TranslatorContext;
 import com.sun.jna.Pointer;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
+import java.util.List;
 
 /**
- * Turns sparse vectors of B customers into the network's one input, a CSR array {@code data} of
- * shape (B, F), and its output (B, N, C) into probabilities by category.
+ * Turns sparse vectors of B customers into the network's input, a CSR array {@code data} of shape (B, F),
+ * and its output (B, N, C) into probabilities by category. A model with a trend has two more inputs, {@code
+ * trend} (D, G * V) and {@code trend_first_day} (1).
  */
 public final class PropensityTranslator implements Translator<SparseVectors, Probabilities> {
+    /** The inputs of a model with a trend. */
+    static final List<String> WITH_TREND = List.of("data", "trend", "trend_first_day");
+
     private final Artefact artefact;
+    private MxNDArray table;
+    private MxNDArray firstDay;
 
     public PropensityTranslator(Artefact artefact) {
         this.artefact = artefact;
+    }
+
+    /**
+     * The shop's trend for what is translated from now on; {@link TrendTable#requireDaysOf} says whether it
+     * has all days. Only of a model that has one.
+     *
+     * @param engine the model's manager: the table is copied into memory of it
+     */
+    public void useTrend(TrendTable trend, NDManager engine) {
+        MxNDManager manager = (MxNDManager) engine;
+        if (table != null) {
+            table.close();
+            firstDay.close();
+        }
+        table = floats(manager, trend.contrasts(), new Shape(trend.days(), trend.width()));
+        firstDay = floats(manager, new float[] {trend.firstDay()}, new Shape(1));
+        table.setName(WITH_TREND.get(1));
+        firstDay.setName(WITH_TREND.get(2));
     }
 
     @Override
@@ -31,7 +57,13 @@ public final class PropensityTranslator implements Translator<SparseVectors, Pro
         vectors.requireBelow(artefact.columns());
         NDArray data = csr((MxNDManager) context.getNDManager(), vectors, artefact.columns());
         data.setName("data");
-        return new NDList(data);
+        if (!artefact.hasTrend()) {
+            return new NDList(data);
+        }
+        if (table == null) {
+            throw new IllegalStateException("the model has a trend: call useTrend first");
+        }
+        return new NDList(data, table, firstDay);
     }
 
     @Override
@@ -61,9 +93,7 @@ public final class PropensityTranslator implements Translator<SparseVectors, Pro
     static NDArray csr(MxNDManager manager, SparseVectors vectors, int columns) {
         MxNDArray indptr = longs(manager, vectors.indptr());
         MxNDArray indices = longs(manager, vectors.columns());
-        ByteBuffer bytes = manager.allocateDirect(Float.BYTES * vectors.values().length);
-        bytes.asFloatBuffer().put(vectors.values());
-        MxNDArray values = copied(manager, bytes, vectors.values().length, DataType.FLOAT32);
+        MxNDArray values = floats(manager, vectors.values(), new Shape(vectors.values().length));
         Pointer handle = JnaUtils.createSparseNdArray(
                 SparseFormat.CSR,
                 manager.getDevice(),
@@ -82,12 +112,18 @@ public final class PropensityTranslator implements Translator<SparseVectors, Pro
     private static MxNDArray longs(MxNDManager manager, long[] numbers) {
         ByteBuffer bytes = manager.allocateDirect(Long.BYTES * numbers.length);
         bytes.asLongBuffer().put(numbers);
-        return copied(manager, bytes, numbers.length, DataType.INT64);
+        return copied(manager, bytes, new Shape(numbers.length), DataType.INT64);
     }
 
-    /** A vector with the buffer's contents; the buffer stays reachable until all of it is copied. */
-    private static MxNDArray copied(MxNDManager manager, ByteBuffer bytes, int length, DataType kind) {
-        MxNDArray array = manager.create(new Shape(length), kind);
+    private static MxNDArray floats(MxNDManager manager, float[] numbers, Shape shape) {
+        ByteBuffer bytes = manager.allocateDirect(Float.BYTES * numbers.length);
+        bytes.asFloatBuffer().put(numbers);
+        return copied(manager, bytes, shape, DataType.FLOAT32);
+    }
+
+    /** An array with the buffer's contents; the buffer stays reachable until all of it is copied. */
+    private static MxNDArray copied(MxNDManager manager, ByteBuffer bytes, Shape shape, DataType kind) {
+        MxNDArray array = manager.create(shape, kind);
         array.set(bytes);
         Reference.reachabilityFence(bytes);
         return array;

@@ -19,8 +19,12 @@ import org.apache.spark.broadcast.Broadcast;
  *
  * @param version of the model
  * @param files what {@link Artefact#FILES} names
+ * @param trendSha256 of the file with the shop's trend; empty where there is none
+ * @param trend the shop's trend that the snapshot has; null where there is none
  */
-record ShippedModel(String version, Broadcast<Map<String, byte[]>> files) implements Serializable {
+record ShippedModel(
+        String version, Broadcast<Map<String, byte[]>> files, String trendSha256, Broadcast<TrendTable> trend)
+        implements Serializable {
     private static final ConcurrentMap<String, PropensityModel> LOADED = new ConcurrentHashMap<>();
 
     /**
@@ -33,10 +37,18 @@ record ShippedModel(String version, Broadcast<Map<String, byte[]>> files) implem
         return unpacked(files, shown, Artefact::load);
     }
 
-    /** This executor's one copy, loaded when first asked for. */
+    /** This executor's one copy with this trend, loaded when first asked for. */
     PropensityModel loaded() {
-        return LOADED.computeIfAbsent(version, v ->
-                unpacked(files.value(), "model " + v, copy -> PropensityModel.load(Artefact.load(copy))));
+        return LOADED.computeIfAbsent(version + " " + trendSha256, key -> load());
+    }
+
+    private PropensityModel load() {
+        PropensityModel model = unpacked(
+                files.value(), "model " + version, copy -> PropensityModel.load(Artefact.load(copy)));
+        if (trend != null) {
+            model.useTrend(trend.value());
+        }
+        return model;
     }
 
     /** The result of {@code use} on a temporary directory with the model's files. */

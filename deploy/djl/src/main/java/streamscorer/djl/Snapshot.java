@@ -21,9 +21,10 @@ import java.util.regex.Pattern;
  * @param fingerprint of its features, 16 hexadecimal digits
  * @param columns F
  * @param rows of all shards
+ * @param trend what it says of the shop's trend; null where none is declared
  */
 public record Snapshot(
-        String directory, String fingerprint, int columns, long rows, List<Shard> shards) {
+        String directory, String fingerprint, int columns, long rows, List<Shard> shards, Trend trend) {
 
     /** One Parquet file of a snapshot. */
     public record Shard(String name, long rows, long bytes, String sha256) implements Serializable {
@@ -47,7 +48,19 @@ public record Snapshot(
         }
     }
 
+    /**
+     * The file with the shop's trend on the days of the rows.
+     *
+     * @param file its size and SHA-256; its rows are days
+     * @param firstDay in days since 1970
+     * @param width G times V
+     */
+    public record Trend(Shard file, int firstDay, int width) {}
+
     static final String KIND = "snapshot";
+
+    /** Readers of Parquet directories skip names that begin with "_". */
+    static final String TREND_FILE = "_trend.parquet";
 
     /** A shard's name becomes a path, so it may not lead elsewhere. */
     private static final Pattern SHARD_NAME = Pattern.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,250}\\.parquet");
@@ -86,16 +99,37 @@ public record Snapshot(
             if (!vocabulary.equals(manifest.get("categories"))) {
                 throw manifest.unfit(Manifest.APART);
             }
+            FeatureColumns columns = FeatureColumns.of(features);
+            int width = Math.multiplyExact(columns.contrasts(), vocabulary.getAsJsonArray().size());
+            if (width > 0 && !manifest.has("trend", JsonElement::isJsonObject)) {
+                throw new BadInput(KIND, directory, "has no table of the shop's trend; " + Manifest.again(KIND));
+            }
             return new Snapshot(
                     directory,
                     manifest.fingerprint(),
-                    FeatureColumns.of(features).count(),
+                    columns.count(),
                     manifest.get("rows").getAsLong(),
-                    shards);
+                    shards,
+                    width > 0 ? trend(manifest.get("trend").getAsJsonObject(), width) : null);
         } catch (IllegalStateException | NullPointerException | NumberFormatException
                 | UnsupportedOperationException | ClassCastException | ArithmeticException error) {
             throw manifest.contradiction(error.getMessage());
         }
+    }
+
+    private static Trend trend(JsonObject entry, int width) {
+        long days = entry.get("days").getAsLong();
+        Shard file = new Shard(TREND_FILE, days, entry.get("bytes").getAsLong(), entry.get("sha256").getAsString());
+        return new Trend(file, Math.toIntExact(entry.get("first_day").getAsLong()), width);
+    }
+
+    /** Whether it is what the Python package says of a trend's file; the name becomes a path. */
+    private static boolean isTrend(JsonElement found) {
+        return found.isJsonNull() || found instanceof JsonObject entry
+                && Json.isText(entry.get("name")) && entry.get("name").getAsString().equals(TREND_FILE)
+                && Json.isWhole(entry.get("first_day")) && Json.isWhole(entry.get("days"))
+                && Json.isWhole(entry.get("bytes")) && Json.isText(entry.get("sha256"))
+                && entry.get("days").getAsLong() >= 0;
     }
 
     /** The shards that it lists as the Python package does. */
@@ -110,7 +144,8 @@ public record Snapshot(
                 && manifest.has("categories", JsonElement::isJsonArray)
                 && manifest.has("label_field", Json::isText)
                 && manifest.has("labels", found -> found.isJsonObject() || found.isJsonNull())
-                && manifest.has("source_offsets", JsonElement::isJsonObject);
+                && manifest.has("source_offsets", JsonElement::isJsonObject)
+                && (!manifest.has("trend", any -> true) || manifest.has("trend", Snapshot::isTrend));
         JsonArray listed = wellFormed ? manifest.get("shards").getAsJsonArray() : new JsonArray();
         for (JsonElement element : listed) {
             JsonObject shard = element.isJsonObject() ? element.getAsJsonObject() : new JsonObject();

@@ -90,20 +90,39 @@ public final class SnapshotReader implements AutoCloseable {
             throw new BadInput(Snapshot.KIND, file, "can't be read: " + InputFile.reason(error));
         }
         Snapshot snapshot = Snapshot.parse(directory.toString(), name, content);
-        for (Snapshot.Shard shard : snapshot.shards()) {
-            Path path = directory.resolve(shard.name());
-            try {
-                InputFile.require(Snapshot.KIND, path, Long.MAX_VALUE);
-                try (InputStream stream = Files.newInputStream(path)) {
-                    shard.check(path.toString(), stream);
-                }
-            } catch (NoSuchFileException error) {
-                throw new BadInput(Snapshot.KIND, path, "is missing; " + Manifest.again(Snapshot.KIND));
-            } catch (IOException error) {
-                throw new BadInput(Snapshot.KIND, path, "can't be read: " + InputFile.reason(error));
-            }
+        snapshot.shards().forEach(shard -> check(directory, shard));
+        if (snapshot.trend() != null) {
+            check(directory, snapshot.trend().file());
         }
         return snapshot;
+    }
+
+    private static void check(Path directory, Snapshot.Shard shard) {
+        Path path = directory.resolve(shard.name());
+        try {
+            InputFile.require(Snapshot.KIND, path, Long.MAX_VALUE);
+            try (InputStream stream = Files.newInputStream(path)) {
+                shard.check(path.toString(), stream);
+            }
+        } catch (NoSuchFileException error) {
+            throw new BadInput(Snapshot.KIND, path, "is missing; " + Manifest.again(Snapshot.KIND));
+        } catch (IOException error) {
+            throw new BadInput(Snapshot.KIND, path, "can't be read: " + InputFile.reason(error));
+        }
+    }
+
+    /**
+     * The shop's trend on the days of an opened snapshot's rows; null where none is declared, or it has no
+     * rows.
+     *
+     * @throws BadInput where its file is not what the format promises
+     */
+    public static TrendTable trend(Snapshot snapshot) {
+        if (snapshot.trend() == null) {
+            return null;
+        }
+        Path file = Path.of(snapshot.directory()).resolve(Snapshot.TREND_FILE);
+        return TrendFile.read(file, file, snapshot.trend());
     }
 
     /**
@@ -191,6 +210,11 @@ public final class SnapshotReader implements AutoCloseable {
         }
         return said == null || said instanceof IntLogicalTypeAnnotation whole
                 && (whole.isSigned() || whole.getBitWidth() < 64);
+    }
+
+    /** Whether the column has no value here. */
+    static boolean isNull(ColumnReader column) {
+        return column.getCurrentDefinitionLevel() < column.getDescriptor().getMaxDefinitionLevel();
     }
 
     /** A shard is not what the format promises; the message says why. */
@@ -298,10 +322,6 @@ public final class SnapshotReader implements AutoCloseable {
             return false;
         }
 
-        private static boolean isNull(ColumnReader column) {
-            return column.getCurrentDefinitionLevel() < column.getDescriptor().getMaxDefinitionLevel();
-        }
-
         private static long unitsPerMs(LogicalTypeAnnotation kind) {
             if (kind instanceof TimestampLogicalTypeAnnotation time) {
                 switch (time.getUnit()) {
@@ -318,7 +338,7 @@ public final class SnapshotReader implements AutoCloseable {
     }
 
     /** A column reader asks for a converter, which only whole records need. */
-    private static final class Unused extends GroupConverter {
+    static final class Unused extends GroupConverter {
         private static final PrimitiveConverter LEAF = new PrimitiveConverter() {};
 
         @Override

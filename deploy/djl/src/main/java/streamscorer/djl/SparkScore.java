@@ -6,6 +6,7 @@ import static org.apache.spark.sql.functions.expr;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.Iterator;
@@ -185,7 +186,11 @@ public final class SparkScore {
         Artefact artefact = ShippedModel.check(modelFiles, model);
         Snapshot opened = open(context, settings, snapshot);
         artefact.requireFeaturesOf(opened);
-        ShippedModel shipped = new ShippedModel(artefact.version(), context.broadcast(modelFiles));
+        TrendTable trend = trend(opened, settings);
+        ShippedModel shipped = new ShippedModel(
+                artefact.version(), context.broadcast(modelFiles),
+                trend == null ? "" : opened.trend().file().sha256(),
+                trend == null ? null : context.broadcast(trend));
         MetadataBuilder about = new MetadataBuilder();
         artefact.described().forEach(about::putString);
         String[] shards = opened.shards().stream()
@@ -237,6 +242,25 @@ public final class SparkScore {
             throw new BadInput(problems.get(0));
         }
         return snapshot;
+    }
+
+    /** The shop's trend that a snapshot has, checked; null where it has none. */
+    private static TrendTable trend(Snapshot snapshot, SerializableConfiguration settings) throws IOException {
+        if (snapshot.trend() == null) {
+            return null;
+        }
+        String file = snapshot.directory() + "/" + Snapshot.TREND_FILE;
+        String problem = problem(file, snapshot.trend().file(), settings);
+        if (problem != null) {
+            throw new BadInput(problem);
+        }
+        java.nio.file.Path copy = Files.createTempFile("stream-scorer-trend-", ".parquet");
+        try (InputStream stream = open(Snapshot.KIND, file, settings)) {
+            Files.copy(stream, copy, StandardCopyOption.REPLACE_EXISTING);
+            return TrendFile.read(copy, file, snapshot.trend());
+        } finally {
+            Files.delete(copy);
+        }
     }
 
     private static String problem(String file, Snapshot.Shard shard, SerializableConfiguration settings)

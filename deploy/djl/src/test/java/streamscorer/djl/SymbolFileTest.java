@@ -15,7 +15,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 class SymbolFileTest {
     private static final Network NETWORK = new Network(
             7, 3, List.of(0, 2), 2, List.of(new FeatureColumns.Range(2, 5)),
-            List.of(new FeatureColumns.Range(0, 2)), List.of(4), true, List.of(),
+            List.of(new FeatureColumns.Range(0, 2)), -1, 0, List.of(4), true, List.of(),
             Network.Pairs.ALL, 0, 0);
 
     private static String right() {
