@@ -91,8 +91,11 @@ def replay(
     cutoffs: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME,TIME,...",
-            help="Labelled snapshots as of these; without it, propensities as of the end.",
+            metavar="TIME,...",
+            help="Labelled rows of all customers as of these times. Also `event` and `quiet`: rows "
+            "after each event, and at each round of [refresh]; `event:RATE`: a share of them; "
+            "TIME..TIME: in this period, alone: both, as `run` scores. Without --cutoffs, "
+            "propensities as of the end.",
         ),
     ] = None,
     rows_at: Annotated[
@@ -104,7 +107,7 @@ def replay(
         ),
     ] = "cutoffs",
     seed: Annotated[
-        int, typer.Option(help="Another one takes other events for --rows-at events or both.")
+        int, typer.Option(help="Another one takes other rows where a share is taken.")
     ] = 0,
     into: Annotated[
         str | None,
@@ -134,13 +137,17 @@ def replay(
         remedy = "give either --out, with --cutoffs or without, or --into"
         raise InputError("--out", out, remedy)
     done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace
-    moments = moments_ms("--cutoffs", cutoffs) if cutoffs is not None else None
-    if moments is None and rows_at != "cutoffs":
+    if cutoffs is None and rows_at != "cutoffs":
         raise InputError("--rows-at", rows_at, "is about labelled snapshots: give --cutoffs too")
-    if moments is not None:
-        RowsAsked.of(moments, rows_at, seed)  # before kernels are compiled, or Spark is started
+    rows = None
+    if cutoffs is not None:  # before kernels are compiled, or Spark is started
+        rows = RowsAsked.parse(
+            cutoffs, rows_at, seed, every_ms=settings.refresh.every_ms,
+            horizon_ms=settings.label_rule().horizon_ms,
+            moment_ms=lambda text: required_ms("--cutoffs", text),
+        )  # fmt: skip
     if wants_spark(engine, master, conf):
-        if out is None or moments is None:
+        if out is None or rows is None:
             raise InputError("--engine", engine, "makes labelled snapshots: give --cutoffs, --out")
         from stream_scorer.spark.session import session
 
@@ -148,17 +155,13 @@ def replay(
             from stream_scorer.spark import replay as on_spark
 
             between = (window.from_ms, window.to_ms)
-            done = on_spark.replay(
-                spark, settings, events, out, moments, between, rows_at=rows_at, seed=seed
-            )
+            done = on_spark.replay(spark, settings, events, out, rows, between)
         show(done, in_words(done), as_json)
         return
     if into is not None:
         done = job.rebuild(settings, events, into, window, threads)
-    elif out is not None and moments is not None:
-        done = job.replay(
-            settings, events, Path(out), moments, window, threads, rows_at=rows_at, seed=seed
-        )
+    elif out is not None and rows is not None:
+        done = job.replay(settings, events, Path(out), rows, window, threads)
     elif out is not None:
         done = job.propensities(settings, events, Path(out), window, threads=threads)
     show(done, in_words(done), as_json)

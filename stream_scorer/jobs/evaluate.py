@@ -26,6 +26,7 @@ from stream_scorer.core.evaluation.training_record import (
 )
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
+from stream_scorer.core.labels.overlap import first_overlap
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
 from stream_scorer.io.files.labelled_snapshots import open_labelled
 from stream_scorer.io.files.scores import ScoreWriter
@@ -62,11 +63,9 @@ def evaluate(
     notes: list[str] = []
     # By the manifests, since the baseline must be ready before the first row is read.
     first_ms = min(moment for s in shards.snapshots for moment in s.manifest["as_of_ms"])
-    logistic = _logistic(loaded, baseline, first_ms, notes)
+    logistic = _logistic(loaded, baseline, shards, first_ms, notes)
     scored = _scored(loaded, shards, logistic, scores_file)
-    if training_reaches(
-        loaded.manifest.training, loaded.manifest.labels.horizon_ms, scored.first_ms
-    ):
+    if not _held_back(loaded, shards, scored.first_ms):
         notes.append("not held back: training's labels reach into the time of these rows")
     found = Evaluation.of(
         scored,
@@ -107,7 +106,11 @@ def _shards(loaded: artefact.Artefact, paths: Sequence[Path]) -> Shards:
 
 
 def _logistic(
-    loaded: artefact.Artefact, given: Sequence[Path], first_ms: int, notes: list[str]
+    loaded: artefact.Artefact,
+    given: Sequence[Path],
+    evaluated: Shards,
+    first_ms: int,
+    notes: list[str],
 ) -> Callable[[LabelledRows], Float32] | None:
     """The fitted regression's probabilities; None where there is nothing to fit it on."""
     if not loaded.layout.own:
@@ -118,7 +121,7 @@ def _logistic(
         if not given and not recorded:
             raise SnapshotError("training snapshots", "(none)", "not recorded in the model")
         shards = _shards(loaded, given or recorded)
-        _refuse_overlap(loaded, shards, first_ms)
+        _refuse_overlap(loaded, shards, evaluated, first_ms)
     except (SnapshotError, FingerprintMismatch) as error:
         if given:
             raise  # what was asked for must work; what the model recorded may be gone by now
@@ -128,17 +131,38 @@ def _logistic(
     return lambda rows: logistic_baseline.probabilities(fitted, rows, loaded.layout)
 
 
-def _refuse_overlap(loaded: artefact.Artefact, shards: Shards, first_ms: int) -> None:
+def _refuse_overlap(
+    loaded: artefact.Artefact, shards: Shards, evaluated: Shards, first_ms: int
+) -> None:
+    """Raises SnapshotError where the baseline would have seen an outcome that it is measured by."""
     horizon_ms = loaded.manifest.labels.horizon_ms
     for snapshot in shards.snapshots:
         last_ms = max(snapshot.manifest["as_of_ms"], default=None)
-        if last_ms is not None and labels_reach(last_ms, horizon_ms, first_ms):
-            end_ms = last_ms + horizon_ms
+        if last_ms is None or not labels_reach(last_ms, horizon_ms, first_ms):
+            continue
+        found = first_overlap(snapshot.shards(), evaluated, horizon_ms, first_ms)
+        if found is not None:
             remedy = (
-                f"its labels reach to {np.datetime64(end_ms, 'ms')}Z, past the first evaluated "
-                f"moment {np.datetime64(first_ms, 'ms')}Z; leave out its last cut-offs"
+                f"its labels reach to {np.datetime64(found.reaches_ms, 'ms')}Z, past the evaluated "
+                f"moment {np.datetime64(found.row_ms, 'ms')}Z, and customer "
+                f"{found.customer_id!r} is in both; leave out its last rows"
             )
             raise SnapshotError("--baseline", snapshot.path, remedy)
+
+
+def _held_back(loaded: artefact.Artefact, shards: Shards, first_ms: int) -> bool:
+    """Whether training has not seen the outcomes of these rows, as far as can be known.
+
+    Where its labels reach into their time, they may still be of other customers.
+    """
+    training, horizon_ms = loaded.manifest.training, loaded.manifest.labels.horizon_ms
+    if not training_reaches(training, horizon_ms, first_ms):
+        return True
+    try:
+        seen = _shards(loaded, [Path(p) for p in training.get("snapshots", [])])
+    except (SnapshotError, FingerprintMismatch):
+        return False  # the training snapshots may be gone by now
+    return first_overlap(seen, shards, horizon_ms, first_ms) is None
 
 
 def _thinned(shards: Shards) -> Iterator[LabelledRows]:

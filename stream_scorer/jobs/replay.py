@@ -4,8 +4,8 @@ Three ways, none of which touches the live group or namespace:
 with cut-offs   labelled snapshots. Events are put in order of time and folded by the same code; at
                 each cut-off every customer seen so far becomes a row: its vector from the events
                 before it, its labels from those at or after it, within the horizon. Customers also
-                become rows just after some of their events where that is asked for. All events are
-                held in memory, about 150 bytes each.
+                become rows just after some of their events, and as a refresh scores them, where
+                that is asked for. All events are held in memory, about 150 bytes each.
 without         propensities. `live/store_fold.py` folds the events into a store in memory; then
                 every customer is scored as of its newest event, which is what the compacted output
                 topic would hold. Scoring at the end, in the order of customer ids, makes the file
@@ -31,8 +31,8 @@ from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_va
 from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
-from stream_scorer.core.labels.event_rows import counted
 from stream_scorer.core.labels.labels import LabelCollector
+from stream_scorer.core.labels.sampled_moments import EVENT, QUIET, MomentCounts, counted
 from stream_scorer.core.propensities import published_in_full, select
 from stream_scorer.core.trend import DailyCounts, refuse_days
 from stream_scorer.errors import EventFileError, InputError
@@ -87,21 +87,17 @@ def replay(
     settings: Settings,
     sources: Sequence[str | Path],
     out: Path,
-    cutoffs_ms: Sequence[int],
+    rows: Sequence[int] | RowsAsked,
     window: Window = EVERYTHING,
     threads: int = 0,
-    *,
-    rows_at: str = "cutoffs",
-    seed: int = 0,
 ) -> LabelledSnapshot:
-    """A labelled snapshot in the new directory `out`, with the rows of every cut-off.
+    """A labelled snapshot in the new directory `out`.
 
-    rows_at: "events" has rows just after events between the cut-offs in their place, about as many,
-    "both" has those as well. seed: of the sample of events. Raises SnapshotError where `out`
-    exists, and InputError where the events end before the last cut-off's horizon does: its labels
-    would be too few.
+    rows: cut-offs in ms, at each of which every known customer becomes a row, or more than that.
+    Raises SnapshotError where `out` exists, and InputError where a kind that is asked for has no
+    row, or where the events end before the last row's horizon does: its labels would be too few.
     """
-    asked = RowsAsked.of(cutoffs_ms, rows_at, seed)
+    asked = rows if isinstance(rows, RowsAsked) else RowsAsked.of(rows)
     started = time.monotonic()
     refuse_existing(out)  # before the events are read, which may take long
     space, rule = settings.feature_space(), settings.label_rule()
@@ -111,41 +107,50 @@ def replay(
         # All at once, because cut-offs need the events of before and after them in order of time.
         events = _read(settings, past, refused, ignored)
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
-    cutoffs = asked.cutoffs_ms
-    refuse_unfinished(int(events.occurred_at_ms[-1]), cutoffs[-1], rule.horizon_ms, refused)
+    cutoffs, last_ms = asked.cutoffs_ms, asked.last_ms()
+    first_event_ms, last_event_ms = (int(events.occurred_at_ms[i]) for i in (0, -1))
+    if last_ms is not None:
+        refuse_unfinished(last_event_ms, last_ms, rule.horizon_ms, refused)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
     counts = DailyCounts.of(space, events)
     left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
     info = SnapshotInfo(space, rule.by, rule, offsets, left_out=left_out)
     memory, workers = settings.memory(), Threads(threads or usable_cores())
-    of_cutoffs, of_events = 0, 0
+    known, sample = None, None
+    if asked.samples:
+        known = KnownEvents.of(events, events.occurred_at_ms, memory)
+        moments = asked.moments(first_event_ms, last_event_ms, rule.horizon_ms)
+        sample = asked.sample(moments, counted(known, moments))
+    written = MomentCounts(0, 0, 0)
     with SnapshotWriter(out, info) as writer:
         if asked.at_cutoffs:
+            weight = sample.weights[0] if sample is not None else 1.0
             with progress("cut-offs", len(cutoffs)) as meter:
-                for rows in rows_at_cutoffs(
-                    events, space, labels, cutoffs, memory=memory, workers=workers
+                for part in rows_at_cutoffs(
+                    events, space, labels, cutoffs, memory=memory, workers=workers, weight=weight
                 ):
-                    of_cutoffs += len(rows)
-                    if len(rows):
-                        writer.write(rows)
+                    written = written.plus(MomentCounts(len(part), 0, 0))
+                    if len(part):
+                        writer.write(part)
                     meter.advance(1)
-        if asked.at_events:
-            known = KnownEvents.of(events, events.occurred_at_ms, memory)
-            sample = asked.sample(counted(known, cutoffs))
-            with progress("rows as of events") as meter:
-                for rows in sample.rows(known, space, labels):
-                    of_events += len(rows)
-                    writer.write(rows)
-                    meter.advance(len(rows))
-        writer.finish(asked.written(of_cutoffs, of_events), counts)
+        if known is not None and sample is not None:
+            with progress("rows between") as meter:
+                for part in sample.rows(known, space, labels):
+                    kinds = sample.kinds(part.as_of_ms)
+                    of_kinds = ((kinds == kind).sum() for kind in (EVENT, QUIET))
+                    written = written.plus(MomentCounts(0, *map(int, of_kinds)))
+                    writer.write(part)
+                    meter.advance(len(part))
+        writer.finish(asked.written(written, sample), counts)
     return LabelledSnapshot(
         events=len(events),
         dead_letters=refused.by_reason(),
         refused=tuple(refused.first),
-        rows=of_cutoffs + of_events,
+        rows=sum(written),
         cutoffs=len(cutoffs),
-        event_rows=of_events,
+        event_rows=written.event_moments,
+        quiet_rows=written.quiet_moments,
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
         refusals=left_out.refusals,

@@ -36,9 +36,10 @@ OTHER_RULE = "its labels follow another rule than [labels] in the config; replay
 class Trained(Result):
     """The new artefact. validation_log_loss: None without validation snapshots. left_out: by
     snapshot, what its events lacked when it was made; only of snapshots that lacked any.
-    event_rows: of `rows`, those just after events; the others stand at cut-offs. warning: what will
-    be scored although no row was like it, with the remedy. trend_warning: that the rows lie too
-    close together for the shop's trend, with the remedy.
+    event_rows, quiet_rows: of `rows`, those just after events and those where a refresh scores; the
+    others stand at cut-offs. warning: what will be scored although no row was like it, with the
+    remedy. trend_warning: that the rows lie too close together for the shop's trend, with the
+    remedy.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Trained(Result):
     event_rows: int = 0
     warning: str | None = None
     trend_warning: str | None = None
+    quiet_rows: int = 0
 
 
 def train(
@@ -88,11 +90,12 @@ def train(
         )  # fmt: skip
         meter.at(steps, steps)  # fewer than planned where it stopped early
     # Snapshots that do not say it are of a version that wrote rows as of cut-offs alone.
-    found = [snapshot.info.row_moments for snapshot in shards.snapshots]
-    event_rows = sum(moments.event_rows for moments in found if moments is not None)
+    found = [m for m in (snapshot.info.row_moments for snapshot in shards.snapshots) if m]
+    event_rows = sum(moments.event_rows for moments in found)
+    quiet_rows = sum(moments.quiet_rows for moments in found)
     rows = int(model.training["rows"])
     about = {
-        **trained_moments(rows - event_rows, event_rows),
+        **trained_moments(rows - event_rows - quiet_rows, event_rows, quiet_rows),
         "snapshots": [str(path.resolve()) for path in snapshots],
         "validation_snapshots": [str(path.resolve()) for path in validation],
         "prior": prior(shards, model.category_index).tolist(),
@@ -118,6 +121,7 @@ def train(
         event_rows=event_rows,
         warning=None if lacks is None else f"{lacks}; {REMEDY}",
         trend_warning=trend_span_warning(space, shards.weeks_ms()),
+        quiet_rows=quiet_rows,
     )
 
 
@@ -141,12 +145,14 @@ def in_words(trained: Trained) -> list[str]:
 
 
 def prior(shards: Sequence[LabelledRows], category_index: Int64) -> Float64:
-    """(N,) the share of rows that acted on each category, smoothed by half a row."""
-    rows = 0
-    acted = np.zeros(int(category_index.max(initial=-1)) + 1, np.int64)
+    """(N,) the share of rows, by their weights, that acted on each category, smoothed by half a
+    row."""
+    rows = 0.0
+    acted = np.zeros(int(category_index.max(initial=-1)) + 1)
     for shard in shards:
-        rows += len(shard)
-        found = np.bincount(shard.label_category, minlength=len(acted))
+        rows += float(shard.weight.sum(dtype=np.float64))
+        weight = np.repeat(shard.weight, np.diff(shard.label_indptr))
+        found = np.bincount(shard.label_category, weight, minlength=len(acted))
         acted += found[: len(acted)]
     # Half a row, so that a category nobody acted on does not have a prior of 0, whose log is
     # infinite.

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_scorer.core.evaluation.intervals import CustomerNumbers
+from stream_scorer.core.evaluation.training_record import labels_reach
 from stream_scorer.core.events.batch import Int64, UInt8
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule, choose_categories
+from stream_scorer.core.labels.overlap import first_overlap
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.model import calibration as calibrations
@@ -77,9 +79,9 @@ def train(
     """The model of these rows. Shards are read one at a time: twice, and once for each epoch.
 
     trend, validation_trend: those of the rows' days, where the features have a trend. Categories
-    are chosen on `shards` alone. Without `validation` there is neither early stopping
-    nor calibration. Raises InputError where label windows of training reach into validation, where
-    there are no rows, or where training diverges.
+    are chosen on `shards` alone. Without `validation` there is neither early stopping nor
+    calibration. Raises InputError where label windows of training reach past validation rows of the
+    same customer, where there are no rows, or where training diverges.
     """
     if options.class_weights and len(options.class_weights) != rule.classes:
         remedy = f"give {rule.classes} weights, one for each class, or none"
@@ -89,7 +91,7 @@ def train(
     layout = Layout.of(space, rule, category_index)
     statistics = ColumnStatistics.of(shards, space, layout)
     if validation is not None:
-        _refuse_overlap(statistics.last_ms + rule.horizon_ms, validation)
+        _refuse_overlap(shards, statistics.last_ms, validation, rule.horizon_ms)
     parts = _trend_rows(layout, trend, validation_trend, validation)
     loop = _Loop(layout, options, statistics, parts)
     history = loop.run(shards, validation, progress)
@@ -137,19 +139,26 @@ def _trend_rows(
     return first, trend_rows(validation_trend, layout, len(first.contrasts))
 
 
-def _refuse_overlap(end_ms: int, validation: Sequence[LabelledRows]) -> None:
+def _refuse_overlap(
+    shards: Sequence[LabelledRows], last_ms: int, validation: Sequence[LabelledRows],
+    horizon_ms: int,
+) -> None:  # fmt: skip
+    """Raises InputError where validation has no rows, or one whose outcome training has seen."""
     first = min((int(s.as_of_ms.min()) for s in validation if len(s)), default=None)
     if first is None:
         raise InputError(
             "validation snapshots", "they have no rows", "give snapshots that have rows, or none"
         )
-    # The window ends before `end_ms`, so validation may begin at that very moment.
-    if end_ms > first:
+    if not labels_reach(last_ms, horizon_ms, first):
+        return  # without reading training's shards again
+    found = first_overlap(shards, validation, horizon_ms, first)
+    if found is not None:
         remedy = (
-            f"training labels reach to {np.datetime64(end_ms, 'ms')}Z, past this first moment of "
-            "validation: leave out the training cut-offs less than one horizon before it"
+            f"training labels reach to {np.datetime64(found.reaches_ms, 'ms')}Z, past this moment "
+            f"of validation, and customer {found.customer_id!r} is in both: leave out the training "
+            "rows less than one horizon before it, or give validation of other customers"
         )
-        raise InputError("validation as_of", f"{np.datetime64(first, 'ms')}Z", remedy)
+        raise InputError("validation as_of", f"{np.datetime64(found.row_ms, 'ms')}Z", remedy)
 
 
 def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout) -> Calibration:

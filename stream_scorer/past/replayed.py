@@ -20,8 +20,8 @@ from stream_scorer.result import Result
 
 @dataclass(frozen=True)
 class LabelledSnapshot(Result):
-    """events: valid ones. rows: of all cut-offs together, and event_rows of them just after events
-    between the cut-offs. refused: the first of those left out.
+    """events: valid ones. rows: all, of which event_rows stand just after events, quiet_rows where
+    a refresh scores, and the others at cut-offs. refused: the first of those left out.
     refusals: by reason, with an example and the remedy. ignored_values: values of valid events that
     features and labels can't use, by field. ignored_events: of customers who are to be ignored.
     outside_window: events of files, or records of the topic, outside --from and --to.
@@ -39,6 +39,7 @@ class LabelledSnapshot(Result):
     ignored_events: int = 0
     outside_window: int = 0
     event_rows: int = 0
+    quiet_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,13 @@ def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -
     took = f"in {done.seconds:.1f} s"
     if isinstance(done, LabelledSnapshot):
         events = done.events
-        of_events = f", {done.event_rows:,} of them as of events," if done.event_rows else ""
-        words = f"{done.cutoffs} cut-offs: {done.rows:,} rows{of_events} to {done.out} {took}"
+        kinds = [
+            f"{rows:,} of them {stand}"
+            for rows, stand in ((done.event_rows, "as of events"), (done.quiet_rows, "quiet"))
+            if rows
+        ]
+        rows = ", ".join([f"{done.rows:,} rows", *kinds]) + ("," if kinds else "")
+        words = f"{done.cutoffs} cut-offs: {rows} to {done.out} {took}"
     elif isinstance(done, RebuiltNamespace):
         events = done.counts.events
         words = f"{done.counts.applied:,} applied to namespace {done.namespace} {took}"

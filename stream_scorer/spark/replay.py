@@ -3,12 +3,13 @@
 One task reads one event file by the code that reads it on one machine. A vector and its labels
 depend on that customer's events alone, in order of time and, within one moment, of the log. So
 events go to partitions by customer; a task puts its partition's in that order and gives them to
-core. Which events become rows follows from totals of all partitions, which a pass before that adds
-up. The shop's trend needs the events of all customers: the daily counts of each file, which are
-whole numbers, reach the driver with what was refused in it, and are added there. The decoded events
-are kept on the executors' disks between the two steps, so that the cut-offs can be checked against
-the end of the log before any work is done on them. Shards are written by Spark's commit protocol,
-the manifest when all are there: without it a directory is no snapshot.
+core. Which moments become rows, and with which weights, follows from totals of all partitions,
+which a pass before that adds up. The shop's trend needs the events of all customers: the daily
+counts of each file, which are whole numbers, reach the driver with what was refused in it, and are
+added there. The decoded events are kept on the executors' disks between the two steps, so that the
+cut-offs can be checked against the end of the log before any work is done on them. Shards are
+written by Spark's commit protocol, the manifest when all are there: without it a directory is no
+snapshot.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_va
 from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
-from stream_scorer.core.labels.event_rows import EventSample, MomentCounts, counted
 from stream_scorer.core.labels.labels import LabelCollector
+from stream_scorer.core.labels.sampled_moments import MomentCounts, MomentSample, counted
 from stream_scorer.core.trend import DailyCounts, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import event_tables
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 BATCH_RECORDS = 10_000
 EVENTS_PER_TASK = 1_000_000  # about 600 MB in a worker
 EVENT_COLUMNS = "customer_id string, occurred_at bigint, file int, position bigint, event binary"
-COUNT_COLUMNS = "cutoff_rows bigint, event_moments bigint"
+COUNT_COLUMNS = "cutoff_rows bigint, event_moments bigint, quiet_moments bigint"
 ROW_COLUMNS = (
     "customer_id string, as_of timestamp, columns array<int>, values array<float>, "
     "labels array<struct<category: int, class: smallint>>, weight float"
@@ -95,22 +96,21 @@ def replay(
     settings: Settings,
     sources: Sequence[str],
     out: str,
-    cutoffs_ms: Sequence[int],
+    rows: Sequence[int] | RowsAsked,
     window: tuple[int | None, int | None] = (None, None),
-    *,
-    rows_at: str = "cutoffs",
-    seed: int = 0,
 ) -> LabelledSnapshot:
     """A labelled snapshot in the new directory `out`, as `jobs.replay.replay` writes it.
 
     sources: event files or directories of them, under the same path on every worker. window: from
-    inclusive, to exclusive, of occurred_at. rows_at and seed as there. Raises InputError, and Halt
+    inclusive, to exclusive, of occurred_at. rows as there. Raises InputError, and Halt
     where the job fails.
     """
-    asked = RowsAsked.of(cutoffs_ms, rows_at, seed)
+    asked = rows if isinstance(rows, RowsAsked) else RowsAsked.of(rows)
     started = time.monotonic()
     space, rule = settings.feature_space(), settings.label_rule()
-    refuse_days(space, asked.cutoffs_ms[0], asked.cutoffs_ms[-1])
+    span = asked.span_ms()
+    if span is not None:
+        refuse_days(space, *span)
     files, out = HadoopFiles(spark), out.rstrip("/")
     files.refuse_existing("snapshot", out)
     listed = _listed(sources)
@@ -118,24 +118,30 @@ def replay(
     events = _events(spark, listed, settings, window, reports)
     try:
         with nothing_left(files, out), errors_in_one_line("replay", out):
-            count, last_ms = events.agg(sql.count("*"), sql.max("occurred_at")).collect()[0]
+            at = sql.col("occurred_at")
+            count, first, last = events.agg(sql.count("*"), sql.min(at), sql.max(at)).collect()[0]
             refused, ignored, daily = _together(reports.value, settings)
             if not count:
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
-            refuse_unfinished(last_ms, asked.cutoffs_ms[-1], rule.horizon_ms, refused)
-            _write(events, count, settings, asked, out)
+            last_ms, moments = asked.last_ms(), None
+            if last_ms is not None:
+                refuse_unfinished(last, last_ms, rule.horizon_ms, refused)
+            if asked.samples:
+                moments = asked.moments(first, last, rule.horizon_ms)
+            sample = _write(events, count, settings, asked, moments, out)
             left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
             info = SnapshotInfo(space, rule.by, rule, left_out=left_out)
-            written = _finish(spark, files, out, info, asked, daily)
+            written = _finish(spark, files, out, info, asked, sample, daily)
     finally:
         events.unpersist()
     return LabelledSnapshot(
         events=count,
         dead_letters=refused.by_reason(),
         refused=tuple(refused.first),
-        rows=written.cutoff_rows + written.event_rows,
+        rows=written.cutoff_rows + written.event_rows + written.quiet_rows,
         cutoffs=len(asked.cutoffs_ms),
         event_rows=written.event_rows,
+        quiet_rows=written.quiet_rows,
         out=out,
         seconds=round(time.monotonic() - started, 3),
         refusals=left_out.refusals,
@@ -169,44 +175,52 @@ def _events(
     return files.mapInArrow(read, EVENT_COLUMNS).persist(StorageLevel.DISK_ONLY)
 
 
-def _write(events: DataFrame, count: int, settings: Settings, asked: RowsAsked, out: str) -> None:
+def _write(
+    events: DataFrame, count: int, settings: Settings, asked: RowsAsked,
+    moments: MomentSample | None, out: str,
+) -> MomentSample | None:  # fmt: skip
+    """The shards; which moments between cut-offs became rows, and with which weights."""
     least = events.sparkSession.sparkContext.defaultParallelism
     # By the number of events rather than of files: a task holds all of its customers' events.
     tasks = max(least, -(-count // EVENTS_PER_TASK))
     by_customer = events.repartition(tasks, "customer_id")
     sample = None
-    if asked.at_events:
-        count_moments = partial(_count, settings=settings, cutoffs=asked.cutoffs_ms)
+    if moments is not None:
+        count_moments = partial(_count, settings=settings, moments=moments)
         totals = by_customer.mapInArrow(count_moments, COUNT_COLUMNS)
-        sums = totals.agg(sql.sum("cutoff_rows"), sql.sum("event_moments")).collect()[0]
-        sample = asked.sample(MomentCounts(*sums))
+        sums = totals.agg(*(sql.sum(name) for name in MomentCounts._fields)).collect()[0]
+        sample = asked.sample(moments, MomentCounts(*sums))
     cutoffs = asked.cutoffs_ms if asked.at_cutoffs else ()
     fold = partial(_fold, settings=settings, cutoffs=cutoffs, sample=sample)
     rows = by_customer.mapInArrow(fold, ROW_COLUMNS)
     write_parquet(rows, out, maxRecordsPerFile=str(ROWS_PER_SHARD))
+    return sample
 
 
 def _finish(
     spark: SparkSession, files: HadoopFiles, out: str, info: SnapshotInfo, asked: RowsAsked,
-    daily: DailyCounts,
+    sample: MomentSample | None, daily: DailyCounts,
 ) -> RowMoments:  # fmt: skip
     """Write the shop's trend and the manifest; what it says of the rows' moments."""
     frame = spark.read.parquet(out)
     as_of = sql.unix_millis("as_of")
     at_cutoff = as_of.isin(list(asked.cutoffs_ms))
+    quiet = ~at_cutoff & (as_of % asked.every_ms == 0) if asked.every_ms else sql.lit(False)
     by_file = frame.groupBy(sql.col("_metadata.file_name").alias("name")).agg(
-        sql.count("*").alias("rows"), sql.count(sql.when(at_cutoff, 1)).alias("at_cutoffs")
-    )
-    rows, of_cutoffs = dict[str, int](), 0
+        sql.count("*").alias("rows"), sql.count_if(at_cutoff).alias("at_cutoffs"),
+        sql.count_if(quiet).alias("quiet"),
+    )  # fmt: skip
+    rows, counts = dict[str, int](), MomentCounts(0, 0, 0)
     for found in by_file.collect():
-        rows[found["name"]] = found["rows"]
-        of_cutoffs += found["at_cutoffs"]
+        rows[found["name"]] = all_rows = found["rows"]
+        of_events = all_rows - found["at_cutoffs"] - found["quiet"]
+        counts = counts.plus(MomentCounts(found["at_cutoffs"], of_events, found["quiet"]))
     # Rows as of events may stand at millions of moments; no more are looked at than are listed.
     distinct = frame.select(as_of.alias("as_of")).distinct().limit(MOST_MOMENTS + 1).collect()
     moments = sorted(row["as_of"] for row in distinct)
     if len(moments) > MOST_MOMENTS:
         moments = list(frame.agg(sql.min(as_of), sql.max(as_of)).collect()[0])
-    written = asked.written(of_cutoffs, sum(rows.values()) - of_cutoffs)
+    written = asked.written(counts, sample)
     # A shard without rows is listed too, since its file is there and is checked.
     shards = [
         {"name": name, "rows": rows.get(name, 0), "bytes": of.length, "sha256": of.sha256}
@@ -267,17 +281,17 @@ def _read(
 
 
 @in_worker
-def _count(batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int]) -> Iterator[Any]:
-    """In a Python worker: the totals of a partition's customers, from which events are sampled."""
+def _count(batches: Iterator[Any], settings: Settings, moments: MomentSample) -> Iterator[Any]:
+    """In a Python worker: the totals of a partition's customers."""
     events = event_tables.in_order(list(batches))
     if events is not None:
         known = KnownEvents.of(events, events.occurred_at_ms, settings.memory())
-        yield event_tables.one_row(counted(known, cutoffs)._asdict())
+        yield event_tables.one_row(counted(known, moments)._asdict())
 
 
 @in_worker
 def _fold(
-    batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int], sample: EventSample | None
+    batches: Iterator[Any], settings: Settings, cutoffs: Sequence[int], sample: MomentSample | None
 ) -> Iterator[Any]:
     """In a Python worker: the rows of a partition's customers."""
     events = event_tables.in_order(list(batches))
@@ -287,7 +301,8 @@ def _fold(
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
     memory = settings.memory()
-    for rows in rows_at_cutoffs(events, space, labels, cutoffs, memory=memory):
+    weight = sample.weights[0] if sample is not None else 1.0
+    for rows in rows_at_cutoffs(events, space, labels, cutoffs, memory=memory, weight=weight):
         yield from spark_batches(rows)
     if sample is not None:
         known = KnownEvents.of(events, events.occurred_at_ms, memory)

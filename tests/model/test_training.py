@@ -110,8 +110,15 @@ def test_without_validation_the_last_epoch_is_kept(shards, space):
 
 def test_label_windows_may_not_reach_into_validation(shards, make_rows, space):
     early = [make_rows(100, 3, as_of_ms=TWO.horizon_ms - 1)]
-    with pytest.raises(InputError, match="leave out the training cut-offs"):
+    with pytest.raises(InputError, match=r"'customer 0' is in both: leave out the training rows"):
         training.train(shards, early, space, TWO, OPTIONS)
+
+
+def test_validation_of_other_customers_may_lie_in_the_same_time(shards, make_rows, space):
+    rows = make_rows(100, 3, as_of_ms=0)
+    others = [replace(rows, customer_ids=[f"other {i}" for i in range(100)])]
+    model = training.train(shards, others, space, TWO, OPTIONS)
+    assert model.metrics["validation_log_loss"] > 0
 
 
 @pytest.mark.parametrize("where", ["training", "validation"])

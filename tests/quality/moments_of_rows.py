@@ -1,8 +1,9 @@
 """At which moments training's rows should stand, and as of when events should be scored.
 
 On the public 84.51° Complete Journey data (complete_journey.py), with its cut-offs. Models are
-trained on as many rows as of cut-offs, just after events, and half of each; also just after the
-newest event before each cut-off, a sample that depends on what customers did afterwards. Each is
+trained on as many rows as of cut-offs, just after events, half of each, and as `run` serves them
+with a daily refresh; also just after the newest event before each cut-off, a sample that depends on
+what customers did afterwards. Each is
 measured just after events (all of them sampled alike), and at cut-offs by how long the household
 has been quiet; there also with the score as of the household's last event, which is what the topic
 holds without a refresh. Then, for records that are scored long after their event, as of the event
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -32,13 +34,13 @@ from stream_scorer.core.evaluation.intervals import bootstrap_difference
 from stream_scorer.core.evaluation.metrics import ece, row_log_loss
 from stream_scorer.core.events.batch import EventBatch, Int64, concatenate_events
 from stream_scorer.core.labels.as_of import KnownEvents, Moments, at_cutoffs, distinct, rows_at
-from stream_scorer.core.labels.event_rows import EventSample, counted, moments_between
 from stream_scorer.core.labels.labels import (
     LabelCollector,
     LabelledRows,
     concatenate_rows,
     dense_labels,
 )
+from stream_scorer.core.labels.sampled_moments import MomentSample, counted
 from stream_scorer.io.files.events import open_events
 from stream_scorer.model import artefact, training
 from stream_scorer.model.engines.engine import Engine
@@ -112,9 +114,20 @@ def read(folder: Path) -> Log:
     return Log(settings, known, labels)
 
 
+def all_events(times: Sequence[int]) -> MomentSample:
+    """The moments after all events between cut-offs."""
+    return MomentSample(tuple(times), times[0], times[-1], SEED, event_share=Fraction(1))
+
+
+def as_served(times: Sequence[int], horizon_ms: int) -> MomentSample:
+    """The mix that `run` serves with a daily refresh, as `replay --cutoffs TIME..TIME` samples."""
+    share = Fraction(DAY_MS, horizon_ms)
+    return MomentSample((), times[0], times[-1], SEED, share, share, DAY_MS)
+
+
 def newest_before(log: Log, times: Sequence[int]) -> Moments:
     """1 ms after the newest event between one cut-off and the next, of each customer with one."""
-    found = moments_between(log.known, times)
+    found = all_events(times).taken(log.known)
     interval = np.searchsorted(np.array(times), found.as_of_ms)
     last = np.ones(len(interval), np.bool_)
     last[:-1] = (np.diff(found.customer) != 0) | (np.diff(interval) != 0)
@@ -194,16 +207,25 @@ def main() -> None:
         times = cutoffs()
         at = {name: at_cutoffs(log.known, found) for name, found in times.items()}
         events = {
-            name: EventSample.like_cutoffs(found, SEED, counted(log.known, found)).taken(log.known)
+            name: all_events(found)
+            .like_cutoffs(counted(log.known, all_events(found)))
+            .taken(log.known)
             for name, found in times.items()
         }
+        horizon_ms = log.settings.label_rule().horizon_ms
+        served = {n: as_served(found, horizon_ms).taken(log.known) for n, found in times.items()}
         newest = {name: newest_before(log, found) for name, found in times.items()}
         # Of training and validation no more than is used, since making rows takes long.
         counts = {"train": given.rows, "validation": given.rows // 2, "test": TEST_ROWS}
         at["test"], events["test"] = (sampled(m["test"], TEST_ROWS) for m in (at, events))
         rows = {
             kind: {n: log.rows(sampled(found, counts[n])) for n, found in moments.items()}
-            for kind, moments in (("cut-offs", at), ("events", events), ("newest", newest))
+            for kind, moments in (
+                ("cut-offs", at),
+                ("events", events),
+                ("newest", newest),
+                ("served", served),
+            )
         }
         for kind, of in rows.items():
             say(f"rows as of {kind}: { {n: len(r) for n, r in of.items()} }")
@@ -215,6 +237,7 @@ def main() -> None:
             "events": [("events", given.rows)],
             "newest event before a cut-off": [("newest", given.rows)],
             "cut-offs and events": [("cut-offs", half), ("events", half)],
+            "served": [("served", given.rows)],
         }
         options = replace(log.settings.training, min_customers=MIN_CUSTOMERS, min_steps=given.steps)
         space, rule = log.settings.feature_space(), log.settings.label_rule()

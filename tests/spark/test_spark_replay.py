@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
 from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs.replay import replay
+from stream_scorer.past.rows_asked import RowsAsked
 from stream_scorer.settings.tree import Settings
 
 # ruff: noqa: PLC0415 - pyspark may be absent where these are collected
@@ -108,30 +110,41 @@ def rows_of(path: Path) -> dict[tuple[str, int], tuple[bytes, ...]]:
             found[key] = (
                 shard.matrix.indices[row].tobytes(), shard.matrix.data[row].tobytes(),
                 shard.label_category[said].tobytes(), shard.label_class[said].tobytes(),
+                shard.weight[i].tobytes(),
             )  # fmt: skip
     return found  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("window", "rows_at"), [
-    ((None, None), "both"),
-    ((START + 5 * DAY, START + 49 * DAY), "cutoffs"),
+MIXED = "2016-07-20T00:00Z..2016-08-20T00:00Z,event:1/2,quiet:1/9,2016-07-28T00:00Z"
+
+
+def asked_for(words: str) -> RowsAsked:
+    return RowsAsked.parse(
+        words, "cutoffs", 3, every_ms=DAY, horizon_ms=7 * DAY,
+        moment_ms=lambda text: nearest_ms(parse_iso_8601(text)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("window", "asked"), [
+    ((None, None), RowsAsked.of(CUTOFFS, "both", 3)),
+    ((START + 5 * DAY, START + 49 * DAY), RowsAsked.of(CUTOFFS)),
+    ((None, None), asked_for(MIXED)),
+    ((None, None), asked_for("event:0.1")),
 ])  # fmt: skip
 def test_rows_are_those_of_one_machine_bit_for_bit(
     spark: Any, settings: Settings, events: Path, tmp_path: Path, window: tuple[Any, Any],
-    rows_at: str,
+    asked: RowsAsked,
 ) -> None:  # fmt: skip
     from stream_scorer.jobs.replay import Window
     from stream_scorer.spark import replay as on_spark
 
     ours, theirs = tmp_path / "spark", tmp_path / "local"
-    report = on_spark.replay(
-        spark, settings, [str(events)], str(ours), CUTOFFS, window, rows_at=rows_at, seed=3
-    )
-    expected = replay(settings, [events], theirs, CUTOFFS, Window(*window), rows_at=rows_at, seed=3)
+    report = on_spark.replay(spark, settings, [str(events)], str(ours), asked, window)
+    expected = replay(settings, [events], theirs, asked, Window(*window))
     rows = rows_of(ours)
     assert len(rows) == report.rows > 200
     assert rows == rows_of(theirs)
-    assert any(labels for *_, labels in rows.values())
+    assert any(labels for *_, labels, _ in rows.values())
     assert replace(report, out="", seconds=0) == replace(expected, out="", seconds=0)
     assert sum(report.dead_letters.values()) == 4
     said, meant = (Snapshot.open(path).manifest for path in (ours, theirs))
@@ -140,7 +153,8 @@ def test_rows_are_those_of_one_machine_bit_for_bit(
         "trend",  # with the SHA-256 of its file
     ):  # fmt: skip
         assert said[name] == meant[name], name
-    assert (report.event_rows > 50) == (rows_at == "both")
+    assert (report.event_rows > 50) == asked.samples
+    assert (report.quiet_rows > 50) == bool(asked.quiet_share)
 
 
 def test_many_partitions_and_shards_change_nothing(

@@ -90,20 +90,26 @@ class KnownEvents:
 
 def at_cutoffs(known: KnownEvents, cutoffs_ms: Sequence[int]) -> Moments:
     """At each of the ascending cut-offs every customer who was known by then, and not forgotten."""
+    parts = list(known_by(known, cutoffs_ms))
+    times = [np.full(len(p), c, np.int64) for p, c in zip(parts, cutoffs_ms, strict=True)]
+    nothing = np.zeros(0, np.int64)
+    return distinct(
+        np.concatenate([nothing, *parts]).astype(np.int32), np.concatenate([nothing, *times])
+    )
+
+
+def known_by(known: KnownEvents, cutoffs_ms: Sequence[int]) -> Iterator[Int64]:
+    """For each of the ascending cut-offs (k,) int64: the customers who were known by then, and not
+    forgotten."""
     newest = np.full(len(known.customer_ids), NEVER, np.int64)
-    parts, start = [], 0
+    start = 0
     for cutoff in cutoffs_ms:
         stop = int(np.searchsorted(known.known_at_ms, cutoff))
         at_ms = known.events.occurred_at_ms[start:stop]
         np.maximum.at(newest, known.customer[start:stop], at_ms)
         start = stop
         remembered = ~is_forgotten(newest, cutoff, known.memory)
-        parts.append(np.flatnonzero((newest != NEVER) & remembered))
-    times = [np.full(len(p), c, np.int64) for p, c in zip(parts, cutoffs_ms, strict=True)]
-    nothing = np.zeros(0, np.int64)
-    return distinct(
-        np.concatenate([nothing, *parts]).astype(np.int32), np.concatenate([nothing, *times])
-    )
+        yield np.flatnonzero((newest != NEVER) & remembered)
 
 
 def after_events(known: KnownEvents, from_ms: int, to_ms: int) -> Moments:

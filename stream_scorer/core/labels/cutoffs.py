@@ -29,11 +29,13 @@ def rows_at_cutoffs(
     *,
     memory: Memory = fold.REMEMBER_ALL,
     workers: fold.Workers | None = None,
+    weight: float = 1.0,
 ) -> Iterator[LabelledRows]:
     """For each ascending cut-off one LabelledRows of customers with events before it.
 
     The label window starts at the cut-off. memory: what records remember; a customer who is
-    forgotten as of the cut-off is left out. Raises ValueError where events are not in time order.
+    forgotten as of the cut-off is left out. weight: of each row. Raises ValueError
+    where events are not in time order.
     """
     at_ms = events.occurred_at_ms
     if (np.diff(at_ms) < 0).any():
@@ -56,8 +58,9 @@ def rows_at_cutoffs(
         as_of = np.full(len(seen), cutoff, np.int64)
         matrix = csr.build(seen, space, as_of)
         yield LabelledRows(
-            seen.customer_ids, as_of, matrix, *labels.labels(seen.customer_ids, as_of)
-        )
+            seen.customer_ids, as_of, matrix, *labels.labels(seen.customer_ids, as_of),
+            np.full(len(seen), weight, np.float32),
+        )  # fmt: skip
 
 
 def _renumbered(events: EventBatch) -> EventBatch:

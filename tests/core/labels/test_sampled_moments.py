@@ -1,14 +1,17 @@
-"""Rows as of events: a sample that depends neither on the future nor on batches."""
+"""Event and quiet rows: samples that depend neither on the future nor on batches."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stream_scorer.core.features.fold_plan import Memory
 from stream_scorer.core.features.space import Feature, FeatureSpace
-from stream_scorer.core.labels import event_rows as m
+from stream_scorer.core.labels import sampled_moments as m
 from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector, LabelRule
@@ -26,6 +29,8 @@ SPACE = FeatureSpace.compile(
 )
 RULE = LabelRule("category_id", (("purchase",),), 5 * DAY)
 CUTOFFS = (20 * DAY, 27 * DAY, 41 * DAY)
+EVENTS = m.MomentSample(CUTOFFS, CUTOFFS[0], CUTOFFS[-1], event_share=Fraction(1))
+SERVED = replace(EVENTS, cutoffs_ms=(), quiet_share=Fraction(1), every_ms=DAY)
 Rows = dict[tuple[str, int], tuple[bytes, ...]]
 
 
@@ -44,11 +49,11 @@ def log_of(make_events: Any, rows: list[dict[str, Any]]) -> KnownEvents:
     return KnownEvents.of(events, events.occurred_at_ms)
 
 
-def sample_of(log: KnownEvents, seed: int = 0) -> m.EventSample:
-    return m.EventSample.like_cutoffs(CUTOFFS, seed, m.counted(log, CUTOFFS))
+def sample_of(log: KnownEvents, seed: int = 0) -> m.MomentSample:
+    return replace(EVENTS, seed=seed).like_cutoffs(m.counted(log, EVENTS))
 
 
-def rows_of(log: KnownEvents, sample: m.EventSample) -> Rows:
+def rows_of(log: KnownEvents, sample: m.MomentSample) -> Rows:
     """By customer and moment the bits of features and labels."""
     labels = LabelCollector(RULE, WORDS)
     labels.add(log.events)
@@ -62,6 +67,7 @@ def rows_of(log: KnownEvents, sample: m.EventSample) -> Rows:
             found[key] = (
                 rows.matrix.indices[row].tobytes(), rows.matrix.data[row].tobytes(),
                 rows.label_category[label].tobytes(), rows.label_class[label].tobytes(),
+                rows.weight[i].tobytes(),
             )  # fmt: skip
     return found
 
@@ -70,10 +76,10 @@ def test_rows_stand_just_after_events_between_the_cutoffs(make_events: Any) -> N
     log = log_of(make_events, stream())
     after = {(e["customer"], e["at"] + 1) for e in stream() if 20 * DAY <= e["at"] < 41 * DAY - 1}
     found = set(rows_of(log, sample_of(log)))
-    counts = m.counted(log, CUTOFFS)
+    counts = m.counted(log, EVENTS)
     labels = LabelCollector(RULE, WORDS)
     at_cutoffs = sum(map(len, rows_at_cutoffs(log.events, SPACE, labels, CUTOFFS)))
-    assert counts == (at_cutoffs, len(after))
+    assert counts == (at_cutoffs, len(after), 0)
     assert found < after
     # About as many as the cut-offs have: four standard deviations of so many draws.
     share = at_cutoffs / len(after)
@@ -107,7 +113,7 @@ def test_what_happens_after_the_last_cutoff_takes_no_other_rows(make_events: Any
 
 def test_labels_begin_at_the_rows_moment(make_events: Any) -> None:
     rows = rows_of(log := log_of(make_events, stream()), sample_of(log))
-    for (customer, moment), (_, _, categories, _) in rows.items():
+    for (customer, moment), (_, _, categories, *_) in rows.items():
         after = {
             e["category"] for e in stream()
             if e["customer"] == customer and moment <= e["at"] < moment + RULE.horizon_ms
@@ -123,10 +129,10 @@ def test_customers_divided_among_tasks_have_the_same_rows(make_events: Any) -> N
             log_of(make_events, [e for e in stream() if int(e["customer"][1:]) % tasks == t])
             for t in range(tasks)
         ]
-        counts = m.MomentCounts(0, 0)
+        counts = m.MomentCounts(0, 0, 0)
         for log in logs:
-            counts = counts.plus(m.counted(log, CUTOFFS))
-        sample = m.EventSample.like_cutoffs(CUTOFFS, 0, counts)
+            counts = counts.plus(m.counted(log, EVENTS))
+        sample = EVENTS.like_cutoffs(counts)
         assert sample == sample_of(whole)
         together: Rows = {}
         for log in logs:
@@ -154,14 +160,14 @@ def test_all_moments_are_rows_where_there_are_no_more_than_of_cutoffs(make_event
     few = [e for e in stream() if e["at"] < 20 * DAY or e["offset"] % 20 == 0]
     log = log_of(make_events, few)
     found = sample_of(log)
-    assert found.bound == m.HASHES
-    assert len(rows_of(log, found)) == m.counted(log, CUTOFFS).event_moments > 0
+    assert found.event_share == 1
+    assert len(rows_of(log, found)) == m.counted(log, EVENTS).event_moments > 0
 
 
 def test_a_moment_that_is_a_cutoff_is_a_row_of_the_cutoff_alone(make_events: Any) -> None:
     on_it = {"customer": "c1", "category": "soup", "at": 27 * DAY - 1, "offset": 0}
     log = log_of(make_events, [on_it])
-    assert m.counted(log, CUTOFFS) == (2, 0)
+    assert m.counted(log, EVENTS) == (2, 0, 0)
 
 
 def test_whether_an_event_is_taken_does_not_depend_on_what_follows(make_events: Any) -> None:
@@ -170,7 +176,7 @@ def test_whether_an_event_is_taken_does_not_depend_on_what_follows(make_events: 
     Of the newest events before a cut-off it is far lower, because nothing follows them until then.
     """
     log = log_of(make_events, stream(count=20_000, customers=400))
-    every = m.moments_between(log, CUTOFFS)
+    every = EVENTS.taken(log)
     taken = sample_of(log).taken(log)
     order = np.lexsort((log.known_at_ms, log.customer))
     key = log.customer[order].astype(np.int64) * 100 * DAY + log.known_at_ms[order]
@@ -184,3 +190,93 @@ def test_whether_an_event_is_taken_does_not_depend_on_what_follows(make_events: 
     assert 200 < len(taken.customer) < len(every.customer) / 2
     deviation = (share * (1 - share) / len(taken.customer)) ** 0.5
     assert abs(acted(taken) - share) < 4 * deviation
+
+
+def test_quiet_rows_stand_at_rounds_of_a_refresh_for_all_who_are_known_by_then(
+    make_events: Any,
+) -> None:
+    log = log_of(make_events, events := stream(count=60))
+    first = {}
+    for event in reversed(events):
+        first[event["customer"]] = event["at"]
+    expected = {
+        (customer, day * DAY)
+        for customer, at in first.items() for day in range(20, 41) if at < day * DAY
+    }  # fmt: skip
+    quiet = replace(SERVED, event_share=Fraction(0))
+    assert set(rows_of(log, quiet)) == expected
+    assert m.counted(log, quiet) == (0, 0, len(expected))
+
+
+def test_nobody_is_quiet_before_their_first_event_or_once_forgotten(make_events: Any) -> None:
+    events = make_events([{"customer": "c1", "category": "soup", "at": 22 * DAY, "offset": 0}])
+    log = KnownEvents.of(events, events.occurred_at_ms, Memory(time_to_live_ms=3 * DAY))
+    # At 22 days the event is not known yet; at 25 days it is 3 days old, which is remembered.
+    found = replace(SERVED, event_share=Fraction(0)).taken(log).as_of_ms
+    assert found.tolist() == [23 * DAY, 24 * DAY, 25 * DAY]
+
+
+@pytest.mark.parametrize("share", [Fraction(1, 4), Fraction(1)])
+def test_tasks_have_the_same_event_and_quiet_rows_with_the_same_weights(
+    make_events: Any, share: Fraction
+) -> None:
+    asked = replace(SERVED, cutoffs_ms=CUTOFFS, event_share=Fraction(1, 2), quiet_share=share)
+    whole = log_of(make_events, stream())
+    sample = asked.weighted(m.counted(whole, asked))
+    logs = [
+        log_of(make_events, [e for e in stream() if int(e["customer"][1:]) % 3 == t])
+        for t in range(3)
+    ]
+    counts = m.MomentCounts(0, 0, 0)
+    for log in logs:
+        counts = counts.plus(m.counted(log, asked))
+    assert asked.weighted(counts) == sample
+    together: Rows = {}
+    for log in logs:
+        together |= rows_of(log, sample)
+    assert together == rows_of(whole, sample)
+
+
+def test_a_sampled_row_stands_for_all_moments_of_its_kind(make_events: Any) -> None:
+    log = log_of(make_events, stream())
+    asked = replace(
+        SERVED, cutoffs_ms=CUTOFFS, event_share=Fraction(1, 2), quiet_share=Fraction(1, 10)
+    )
+    counts = m.counted(log, asked)
+    sample = asked.weighted(counts)
+    cutoff, event, quiet = sample.weights
+    assert event / cutoff == pytest.approx(2)
+    assert quiet / cutoff == pytest.approx(10)
+    assert sum(n * w for n, w in zip(counts, sample.weights, strict=True)) == pytest.approx(
+        sum(counts)
+    )
+    labels = LabelCollector(RULE, WORDS)
+    rows = list(sample.rows(log, SPACE, labels))
+    kinds = np.concatenate([sample.kinds(part.as_of_ms) for part in rows])
+    weights = np.concatenate([part.weight for part in rows])
+    assert weights.dtype == np.float32
+    assert (weights == np.array(sample.weights, np.float32)[kinds]).all()
+    assert np.bincount(kinds, minlength=3).tolist() == [0, *counts[1:]]
+
+
+def test_kinds_without_rows_weigh_nothing_and_one_kind_alone_weighs_one() -> None:
+    asked = replace(EVENTS, event_share=Fraction(1, 7))
+    assert asked.weighted(m.MomentCounts(0, 40, 0)).weights == (0.0, 1.0, 0.0)
+
+
+def test_a_row_after_an_event_that_falls_on_a_round_is_a_quiet_row_alone(make_events: Any) -> None:
+    on_it = {"customer": "c1", "category": "soup", "at": 25 * DAY - 1, "offset": 0}
+    log = log_of(make_events, [on_it])
+    assert m.counted(log, SERVED) == (0, 0, 16)
+    assert m.counted(log, replace(SERVED, quiet_share=Fraction(0), every_ms=0)) == (0, 1, 0)
+
+
+def test_a_later_event_changes_no_feature_of_a_quiet_row(make_events: Any) -> None:
+    log = log_of(make_events, stream())
+    whole = rows_of(log, SERVED)
+    moment = 30 * DAY
+    for at, same in ((moment, True), (moment + 5, True), (moment - 1, False)):
+        event = {"customer": "c1", "category": "milk", "at": at, "offset": 900}
+        log = log_of(make_events, sorted([*stream(), event], key=lambda e: (e["at"], e["offset"])))
+        found = rows_of(log, SERVED)["c1", moment]
+        assert (found[:2] == whole["c1", moment][:2]) == same
