@@ -186,7 +186,7 @@ def _scored(
     if table is not None:
         engine.use_trend(table)
     index = np.array(loaded.manifest.category_index, np.int64)
-    ours, theirs, acted = [], [], []
+    ours, theirs, acted, weight = [], [], [], []
     numbers = CustomerNumbers()
     owner: list[int] = []
     first_ms = np.iinfo(np.int64).max
@@ -204,6 +204,7 @@ def _scored(
             if logistic is not None:
                 theirs.append(logistic(rows))
             acted.append(dense_labels(rows, index) > 0)
+            weight.append(rows.weight)
             owner += numbers.of(rows.customer_ids)
             first_ms = min(first_ms, int(rows.as_of_ms.min(initial=first_ms)))
             meter.advance(1)
@@ -213,4 +214,12 @@ def _scored(
         by_model["prior"] = np.broadcast_to(prior, by_model[MODEL].shape)
     if theirs:
         by_model["logistic"] = np.concatenate(theirs)
-    return ScoredRows(by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms)
+    return ScoredRows(
+        by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms, _unequal(weight)
+    )
+
+
+def _unequal(weights: Sequence[Float32]) -> Float32 | None:
+    """(R,) of all shards; None where all are 1, whose measures cost less."""
+    found = np.concatenate(weights)
+    return None if (found == 1).all() else found

@@ -14,7 +14,7 @@ import numpy as np
 
 from stream_scorer.core.evaluation.evaluation import MODEL, Evaluation, ScoredRows
 from stream_scorer.core.evaluation.metrics import QualityMetrics
-from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.core.events.batch import Bool, Float64
 from stream_scorer.core.features.state import Float32
 from stream_scorer.reports import page
 
@@ -30,16 +30,19 @@ COLOURS = {
 
 
 class Histogram(NamedTuple):
-    """By bin of log odds (BINS,): pairs, their positives and sum of probabilities."""
+    """By bin of log odds (BINS,): pairs by their rows' weights, their positives and sum of
+    probabilities."""
 
-    pairs: Int64
-    positives: Int64
+    pairs: Float64
+    positives: Float64
     probability: Float64
 
 
 def write(path: Path, found: Evaluation, scored: ScoredRows) -> None:
     """The page, written whole or not at all. Raises InputError where that fails."""
-    histograms = {name: histogram(p, scored.acted) for name, p in scored.by_model.items()}
+    histograms = {
+        name: histogram(p, scored.acted, scored.weight) for name, p in scored.by_model.items()
+    }
     plots = [calibration_plot(histograms), gain_plot(histograms), _auc(found), _spread(histograms)]
     page.write(
         path,
@@ -98,19 +101,21 @@ def _categories(found: Evaluation) -> str:
     return page.table(head, rows)
 
 
-def histogram(p: Float32, acted: Bool) -> Histogram:
-    """p (R, N): probability of acting; acted (R, N): whether they did."""
-    pairs, positives = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-    probability = np.zeros(BINS)
+def histogram(p: Float32, acted: Bool, weight: Float32 | None = None) -> Histogram:
+    """p (R, N): probability of acting; acted (R, N): whether they did; weight (R,): how many rows
+    each stands for, None: 1."""
+    pairs, positives, probability = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS)
+    of_rows = np.ones(len(p)) if weight is None else weight.astype(np.float64)
     for row in range(0, len(p), 4096):  # a piece at a time: log odds of all would double memory
         given = np.clip(p[row : row + 4096].reshape(-1).astype(np.float64), 1e-9, 1 - 1e-9)
         odds = np.log(given / (1 - given))
         position = (odds + MOST_LOG_ODDS) * (BINS / (2 * MOST_LOG_ODDS))
         bin_of = np.clip(position, 0, BINS - 1).astype(np.int64)
-        pairs += np.bincount(bin_of, minlength=BINS)
+        of = np.repeat(of_rows[row : row + 4096], p.shape[1])
+        pairs += np.bincount(bin_of, of, minlength=BINS)
         acting = acted[row : row + 4096].reshape(-1)
-        positives += np.bincount(bin_of[acting], minlength=BINS)
-        probability += np.bincount(bin_of, given, minlength=BINS)
+        positives += np.bincount(bin_of[acting], of[acting], minlength=BINS)
+        probability += np.bincount(bin_of, given * of, minlength=BINS)
     return Histogram(pairs, positives, probability)
 
 
@@ -118,9 +123,8 @@ def calibration_plot(histograms: Mapping[str, Histogram]) -> str:
     figure, axes = page.new_figure()
     axes.plot([1e-4, 1], [1e-4, 1], color="#aaaaaa", linewidth=1, linestyle="--")
     for name, h in histograms.items():
-        merged = np.minimum(
-            np.cumsum(h.pairs) * PLOTTED_BINS // max(int(h.pairs.sum()), 1), PLOTTED_BINS - 1
-        )
+        shares = np.cumsum(h.pairs) / max(float(h.pairs.sum()), 1)
+        merged = np.minimum((shares * PLOTTED_BINS).astype(np.int64), PLOTTED_BINS - 1)
         pairs, positives, probability = (np.bincount(merged, column) for column in h)
         shown = positives > 0
         axes.plot(
@@ -174,7 +178,7 @@ def _spread(histograms: Mapping[str, Histogram]) -> str:
         (h.pairs - h.positives, "did not act", "#888888"), (h.positives, "acted", "#1f6feb"),
     ):  # fmt: skip
         bars = counts.reshape(-1, wide).sum(axis=1)
-        share = bars / max(int(bars.sum()), 1)
+        share = bars / max(float(bars.sum()), 1)
         axes.fill_between(probability, share, step="mid", alpha=0.45, label=label, color=colour)
     axes.set(xscale="logit", xlabel="probability given", ylabel="share of pairs")
     axes.set_xlim(1e-4, 0.999)

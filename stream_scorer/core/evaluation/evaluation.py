@@ -19,13 +19,14 @@ MODEL = "model"  # the name of the evaluated model beside those of the baselines
 class ScoredRows:
     """R rows with their outcome. by_model: (R, N) float32 probability of acting at all, of `MODEL`
     first and then of each baseline; acted (R, N): whether they did; customer (R,): whose row it is;
-    first_ms: moment of the earliest row.
+    first_ms: moment of the earliest row; weight (R,): how many rows each stands for, None: 1.
     """
 
     by_model: Mapping[str, Float32]
     acted: Bool
     customer: Int64
     first_ms: int
+    weight: Float32 | None = None
 
     @property
     def baselines(self) -> dict[str, Float32]:
@@ -63,7 +64,8 @@ class EvaluatedCategory(Result):
 class Evaluation(Result):
     """How good a model is on labelled rows, and how much better than simple baselines.
 
-    model: its path. rows, categories: how many were scored. categories_scored: those with positives
+    model: its path. rows, categories: how many were scored; all measures count rows by their
+    weights. categories_scored: those with positives
     and negatives, which alone have an AUC. metrics: of the model; a metric that is not defined is
     None. baselines: their metrics, by name: "prior" gives every customer each category's share in
     the training rows, "logistic" is one logistic regression for each category. intervals: the model
@@ -93,17 +95,19 @@ class Evaluation(Result):
         notes: Sequence[str],
     ) -> Evaluation:
         """All measures of these scores; categories (N,) names their columns."""
-        ours, acted = scored.by_model[MODEL], scored.acted
+        ours, acted, weight = scored.by_model[MODEL], scored.acted, scored.weight
         return cls(
             model=model,
             model_version=model_version,
             rows=len(acted),
             categories=len(categories),
             categories_scored=metrics.categories_scored(acted),
-            metrics=metrics.summary(ours, acted),
-            baselines={name: metrics.summary(p, acted) for name, p in scored.baselines.items()},
+            metrics=metrics.summary(ours, acted, weight),
+            baselines={
+                name: metrics.summary(p, acted, weight) for name, p in scored.baselines.items()
+            },
             intervals={
-                name: compare_models(ours, p, acted, scored.customer)
+                name: compare_models(ours, p, acted, scored.customer, weight)
                 for name, p in scored.baselines.items()
             },
             per_category=_per_category(scored, categories),
@@ -112,12 +116,12 @@ class Evaluation(Result):
 
 
 def _per_category(scored: ScoredRows, categories: Sequence[str]) -> tuple[EvaluatedCategory, ...]:
-    ours, acted = scored.by_model[MODEL], scored.acted
-    log_loss = metrics.category_log_loss(ours, acted)
-    auc = metrics.category_auc(ours, acted)
-    average_precision = metrics.category_ap(ours, acted)
-    recall = metrics.category_recall_at_k(ours, acted, metrics.TOP_K)
-    ece = metrics.category_ece(ours, acted)
+    ours, acted, weight = scored.by_model[MODEL], scored.acted, scored.weight
+    log_loss = metrics.category_log_loss(ours, acted, weight)
+    auc = metrics.category_auc(ours, acted, weight)
+    average_precision = metrics.category_ap(ours, acted, weight)
+    recall = metrics.category_recall_at_k(ours, acted, metrics.TOP_K, weight)
+    ece = metrics.category_ece(ours, acted, weight)
     positives = acted.sum(axis=0)
     baselines = _baselines_by_category(scored)
     return tuple(
@@ -141,8 +145,8 @@ def _baselines_by_category(scored: ScoredRows) -> dict[str, list[BaselineInCateg
         name: [
             BaselineInCategory(defined(log_loss), defined(auc))
             for log_loss, auc in zip(
-                metrics.category_log_loss(p, scored.acted),
-                metrics.category_auc(p, scored.acted),
+                metrics.category_log_loss(p, scored.acted, scored.weight),
+                metrics.category_auc(p, scored.acted, scored.weight),
                 strict=True,
             )
         ]

@@ -22,6 +22,7 @@ from stream_scorer.core.features.state import Float32
 from stream_scorer.result import Result
 
 RowMetric = Callable[[Float32, Bool], Float64]  # (R, N) twice to (R,)
+Weights = metrics.Weights
 
 
 class CustomerNumbers:
@@ -75,15 +76,25 @@ class ModelComparison(Result):
 
 
 def bootstrap_difference(
-    ours: Float64, theirs: Float64, customer: Int64, *, samples: int = 1000, seed: int = 0
-) -> Interval:
+    ours: Float64, theirs: Float64, customer: Int64, *, samples: int = 1000, seed: int = 0,
+    weight: Weights | None = None,
+) -> Interval:  # fmt: skip
     """Paired bootstrap of mean(ours - theirs), resampling customers rather than rows.
 
     ours, theirs (R,): a metric of each row under two models, NaN where undefined (such rows are
-    left out); customer (R,) int64 names each row's customer, whose rows stay together.
+    left out); customer (R,) int64 names each row's customer, whose rows stay together; weight (R,):
+    how many rows each stands for, None: 1.
     """
+    return bootstrap_mean(ours - theirs, customer, samples=samples, seed=seed, weight=weight)
+
+
+def bootstrap_mean(
+    values: Float64, customer: Int64, *, samples: int = 1000, seed: int = 0,
+    weight: Weights | None = None,
+) -> Interval:  # fmt: skip
+    """Bootstrap of the mean of values (R,); the rest as of `bootstrap_difference`."""
     draw = np.random.default_rng(seed)  # seeded, so that two runs report the same interval
-    mean, means = _resampled(ours - theirs, customer, samples, draw)
+    mean, means = _resampled(values, customer, samples, draw, weight)
     return _interval(mean, means)
 
 
@@ -103,15 +114,17 @@ def bootstrap_unpaired(
 
 
 def _resampled(
-    values: Float64, customer: Int64, samples: int, draw: np.random.Generator
-) -> tuple[float, Float64]:
+    values: Float64, customer: Int64, samples: int, draw: np.random.Generator,
+    weight: Weights | None = None,
+) -> tuple[float, Float64]:  # fmt: skip
     """The mean of the values that are defined, and those of `samples` draws of customers."""
     kept = ~np.isnan(values)  # recall of a row without a positive is not defined
     _, owner = np.unique(customer[kept], return_inverse=True)
     if not len(owner):
         return float("nan"), np.full(samples, np.nan)
-    sums = np.bincount(owner, values[kept])
-    rows = np.bincount(owner).astype(np.float64)
+    of = None if weight is None else weight[kept].astype(np.float64)
+    sums = np.bincount(owner, values[kept] if of is None else values[kept] * of)
+    rows = np.bincount(owner, of).astype(np.float64)
     means = np.empty(samples)
     for i in range(samples):
         # How often each customer was drawn is the weight of its rows, and so is their number.
@@ -125,18 +138,20 @@ def _interval(estimate: float, means: Float64) -> Interval:
     return Interval(estimate, float(low), float(high))
 
 
-def compare_models(ours: Float32, theirs: Float32, acted: Bool, customer: Int64) -> ModelComparison:
+def compare_models(
+    ours: Float32, theirs: Float32, acted: Bool, customer: Int64, weight: Weights | None = None
+) -> ModelComparison:
     """How much two models differ, ours minus theirs.
 
     ours, theirs (R, N): probabilities of acting; acted (R, N): whether they did; customer (R,)
-    int64: whose row it is.
+    int64: whose row it is; weight (R,): how many rows each stands for, None: 1.
     """
 
     def difference(metric: RowMetric) -> MetricDifference:
         rows = metric(ours, acted), metric(theirs, acted)
-        return MetricDifference.of(bootstrap_difference(*rows, customer))
+        return MetricDifference.of(bootstrap_difference(*rows, customer, weight=weight))
 
-    return _by_metric(difference)
+    return _by_metric(difference, weight)
 
 
 class JudgedRows(NamedTuple):
@@ -164,9 +179,11 @@ def compare_unpaired(ours: JudgedRows, theirs: JudgedRows) -> ModelComparison:
     return _by_metric(difference)
 
 
-def _by_metric(difference: Callable[[RowMetric], MetricDifference]) -> ModelComparison:
+def _by_metric(
+    difference: Callable[[RowMetric], MetricDifference], weight: Weights | None = None
+) -> ModelComparison:
     return ModelComparison(
         log_loss=difference(metrics.row_log_loss),
-        macro_auc=difference(metrics.row_macro_auc),
+        macro_auc=difference(partial(metrics.row_macro_auc, weight=weight)),
         recall_at_10=difference(partial(metrics.row_recall_at_k, k=metrics.TOP_K)),
     )

@@ -1,9 +1,9 @@
 """One logistic regression for each category on that category's own columns: the baseline.
 
-Weighted ridge regression by Newton's method, a category at a time. Most customers have nothing in a
-category's columns; they are one row with their number as weight, so a fit costs what the entries
-cost. Columns are divided by their block's root mean square, and the penalty is `RIDGE` / 2 times
-the squared weights.
+Weighted ridge regression by Newton's method, a category at a time. Rows count by their weights.
+Most customers have nothing in a category's columns; they are one row with the sum of their weights,
+so a fit costs what the entries cost. Columns are divided by their block's root mean square, and the
+penalty is `RIDGE` / 2 times the squared weights.
 """
 
 from __future__ import annotations
@@ -51,17 +51,20 @@ def fit(shards: Iterable[LabelledRows], columns: OwnColumns) -> OwnLogistic:
     index = np.array(columns.category_index, np.int64)
     pieces: list[list[sparse.csc_matrix]] = []
     labels: list[sparse.csc_matrix] = []
+    weights: list[Float64] = []
     for rows in shards:
         pieces.append(_own(rows.matrix, columns))
         labels.append(sparse.csc_matrix(dense_labels(rows, index) > 0))
+        weights.append(rows.weight.astype(np.float64))
     if not labels:
         raise ValueError("no rows to fit on")
     blocks = [sparse.vstack(parts, format="csc") for parts in zip(*pieces, strict=True)]
     acted = sparse.vstack(labels, format="csc")
+    of_rows = np.concatenate(weights)
     intercept = np.zeros(len(index))
     weight = np.zeros((len(index), len(blocks)))
     for n in range(len(index)):
-        intercept[n], weight[n] = _fit_one(blocks, acted, n)
+        intercept[n], weight[n] = _fit_one(blocks, acted, of_rows, n)
     return OwnLogistic(intercept, weight)
 
 
@@ -81,28 +84,30 @@ def _own(matrix: sparse.csr_matrix, columns: OwnColumns) -> list[sparse.csc_matr
 
 
 def _fit_one(
-    blocks: list[sparse.csc_matrix], acted: sparse.csc_matrix, n: int
+    blocks: list[sparse.csc_matrix], acted: sparse.csc_matrix, of_rows: Float64, n: int
 ) -> tuple[float, Float64]:
-    """Intercept and weights (K,) of category n."""
+    """Intercept and weights (K,) of category n; of_rows (R,): how many rows each stands for."""
     columns = [(b.indices[b.indptr[n] : b.indptr[n + 1]], b) for b in blocks]
     known = np.unique(np.concatenate([np.zeros(0, np.int32), *(at for at, _ in columns)]))
     x = np.zeros((len(known) + 1, len(blocks) + 1))
     x[:, 0] = 1  # the intercept
     for k, (at, b) in enumerate(columns, start=1):
         x[np.searchsorted(known, at), k] = b.data[b.indptr[n] : b.indptr[n + 1]]
-    # Blocks differ by orders of magnitude, as their half-lives do, and one penalty is to suit all.
-    scale = np.sqrt((x**2).sum(axis=0) / np.maximum((x != 0).sum(axis=0), 1))
-    scale[scale == 0] = 1
     positive = acted.indices[acted.indptr[n] : acted.indptr[n + 1]]
     # All rows without an entry are the last row of x: `others` of them, `share` of which acted.
-    others = acted.shape[0] - len(known)
+    everybody, all_positive = of_rows.sum(), of_rows[positive].sum()
+    others = everybody - of_rows[known].sum() if len(known) < len(of_rows) else 0.0
     met = np.isin(known, positive, assume_unique=True)
-    share = (len(positive) - met.sum()) / others if others else 0.0
-    y = np.append(met.astype(np.float64), share)
-    rows = np.append(np.ones(len(known)), others)
+    share = (all_positive - of_rows[known[met]].sum()) / others if others else 0.0
+    y = np.append(met.astype(np.float64), np.clip(share, 0, 1))  # sums of weights are rounded
+    rows = np.append(of_rows[known], others)
+    # Blocks differ by orders of magnitude, as their half-lives do, and one penalty is to suit all.
+    entries = (rows[:, None] * (x != 0)).sum(axis=0)
+    scale = np.sqrt((rows[:, None] * x**2).sum(axis=0) / np.where(entries, entries, 1))
+    scale[scale == 0] = 1
     start = np.zeros(x.shape[1])
     # The log odds of the prior; a half keeps them finite where nobody acted, or everybody.
-    start[0] = np.log((len(positive) + 0.5) / (acted.shape[0] - len(positive) + 0.5))
+    start[0] = np.log((all_positive + 0.5) / (everybody - all_positive + 0.5))
     beta = _newton(x / scale, y, rows, start) / scale
     return float(beta[0]), beta[1:]
 

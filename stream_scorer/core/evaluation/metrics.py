@@ -1,7 +1,8 @@
 """How good probabilities are: log loss, AUC, average precision, recall@k, ndcg@k, calibration.
 
 Every metric is exact, ties included, and made of whole-array operations: a column is sorted once,
-and each positive finds its rank in it by binary search.
+and each positive finds its rank in it by binary search. Rows may have weights: a row of weight 2
+counts as two such rows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from stream_scorer.core.events.batch import Bool, Float64, Int64
 from stream_scorer.result import Result
 
 Probabilities = npt.NDArray[np.floating[Any]]
+Weights = npt.NDArray[np.floating[Any]]  # (R,) of each row, or None: all weigh 1
 
 CLIP = 1e-7  # a probability of exactly 0 for what then happens would cost infinitely much
 ECE_BINS = 15
@@ -44,17 +46,22 @@ class QualityMetrics(Result):
         return self.as_json()
 
 
-def summary(probabilities: Probabilities, labels: Bool) -> QualityMetrics:
-    """All metrics of `probabilities` (R, N) of acting, where `labels` (R, N) is who did act."""
+def summary(
+    probabilities: Probabilities, labels: Bool, weight: Weights | None = None
+) -> QualityMetrics:
+    """All metrics of `probabilities` (R, N) of acting, where `labels` (R, N) is who did act.
+
+    weight (R,): how many rows each stands for; None: 1.
+    """
     top = top_k(probabilities, TOP_K)  # shared by two metrics, as it costs most of both
     return QualityMetrics(
-        log_loss=defined(log_loss(probabilities, labels)),
-        macro_auc=defined(macro_auc(probabilities, labels)),
-        micro_auc=defined(micro_auc(probabilities, labels)),
-        macro_ap=defined(macro_ap(probabilities, labels)),
-        recall_at_10=defined(mean(_row_recall(top, labels))),
-        ndcg_at_10=defined(mean(_row_ndcg(top, labels))),
-        ece=defined(ece(probabilities, labels)),
+        log_loss=defined(log_loss(probabilities, labels, weight)),
+        macro_auc=defined(macro_auc(probabilities, labels, weight)),
+        micro_auc=defined(micro_auc(probabilities, labels, weight)),
+        macro_ap=defined(macro_ap(probabilities, labels, weight)),
+        recall_at_10=defined(mean(_row_recall(top, labels), weight)),
+        ndcg_at_10=defined(mean(_row_ndcg(top, labels), weight)),
+        ece=defined(ece(probabilities, labels, weight=weight)),
     )
 
 
@@ -63,9 +70,9 @@ def defined(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def log_loss(probabilities: Probabilities, labels: Bool) -> float:
+def log_loss(probabilities: Probabilities, labels: Bool, weight: Weights | None = None) -> float:
     """Mean over rows and categories of -log of the probability given to what happened."""
-    return mean(row_log_loss(probabilities, labels))
+    return mean(row_log_loss(probabilities, labels), weight)
 
 
 def row_log_loss(probabilities: Probabilities, labels: Bool) -> Float64:
@@ -75,51 +82,60 @@ def row_log_loss(probabilities: Probabilities, labels: Bool) -> Float64:
     return losses
 
 
-def macro_auc(probabilities: Probabilities, labels: Bool) -> float:
+def macro_auc(probabilities: Probabilities, labels: Bool, weight: Weights | None = None) -> float:
     """Mean AUC over the categories that have positives and negatives."""
-    return mean(category_auc(probabilities, labels))
+    return mean(category_auc(probabilities, labels, weight))
 
 
-def micro_auc(probabilities: Probabilities, labels: Bool) -> float:
+def micro_auc(probabilities: Probabilities, labels: Bool, weight: Weights | None = None) -> float:
     """AUC over all (row, category) pairs."""
-    return _auc(probabilities.reshape(-1), labels.reshape(-1))
+    return _auc(probabilities.reshape(-1), labels.reshape(-1), _of_pairs(weight, labels))
 
 
-def macro_ap(probabilities: Probabilities, labels: Bool) -> float:
+def macro_ap(probabilities: Probabilities, labels: Bool, weight: Weights | None = None) -> float:
     """Mean average precision over the categories that have positives and negatives."""
-    return mean(category_ap(probabilities, labels))
+    return mean(category_ap(probabilities, labels, weight))
 
 
-def category_auc(probabilities: Probabilities, labels: Bool) -> Float64:
+def category_auc(
+    probabilities: Probabilities, labels: Bool, weight: Weights | None = None
+) -> Float64:
     """(N,) the chance that a positive outranks a negative, ties counted half; NaN if one lacks."""
     pairs = zip(probabilities.T, labels.T, strict=True)
-    return np.array([_auc(p, y) for p, y in pairs], np.float64)
+    return np.array([_auc(p, y, weight) for p, y in pairs], np.float64)
 
 
-def row_macro_auc(probabilities: Probabilities, labels: Bool) -> Float64:
+def row_macro_auc(
+    probabilities: Probabilities, labels: Bool, weight: Weights | None = None
+) -> Float64:
     """(R,) jackknife values of each row, whose mean is the macro AUC; NaN if there is none.
 
     The AUC plus R times the row's influence on it, which is linear in the share of the other class
-    that it is ranked against rightly (DeLong, DeLong, Clarke-Pearson 1988).
+    that it is ranked against rightly (DeLong, DeLong, Clarke-Pearson 1988). With weights it is
+    their mean by weight.
     """
-    rows = len(labels)
-    total, scored = np.zeros(rows), 0
+    w = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
+    rows = w.sum()
+    total, scored = np.zeros(len(labels)), 0
     for p, y in zip(probabilities.T, labels.T, strict=True):
-        wins, losses = _wins(p[y], p[~y]), _wins(-p[~y], -p[y])
+        theirs = (None, None) if weight is None else (w[~y], w[y])
+        wins, losses = _wins(p[y], p[~y], theirs[0]), _wins(-p[~y], -p[y], theirs[1])
         if not len(wins) or not len(losses):
             continue
         scored += 1
-        auc = wins.mean()
+        auc = mean(wins, None if weight is None else w[y])
         total += auc
-        total[y] += (wins - auc) * (rows / len(wins))
-        total[~y] += (losses - auc) * (rows / len(losses))
-    return total / scored if scored else np.full(rows, np.nan)
+        total[y] += (wins - auc) * (rows / w[y].sum())
+        total[~y] += (losses - auc) * (rows / w[~y].sum())
+    return total / scored if scored else np.full(len(labels), np.nan)
 
 
-def category_ap(probabilities: Probabilities, labels: Bool) -> Float64:
+def category_ap(
+    probabilities: Probabilities, labels: Bool, weight: Weights | None = None
+) -> Float64:
     """(N,) average precision, equal probabilities taken as one threshold; NaN if a class lacks."""
     pairs = zip(probabilities.T, labels.T, strict=True)
-    return np.array([_average_precision(p, y) for p, y in pairs], np.float64)
+    return np.array([_average_precision(p, y, weight) for p, y in pairs], np.float64)
 
 
 def categories_scored(labels: Bool) -> int:
@@ -143,24 +159,34 @@ def ndcg_at_k(probabilities: Probabilities, labels: Bool, k: int) -> float:
     return mean(row_ndcg_at_k(probabilities, labels, k))
 
 
-def category_recall_at_k(probabilities: Probabilities, labels: Bool, k: int) -> Float64:
+def category_recall_at_k(
+    probabilities: Probabilities, labels: Bool, k: int, weight: Weights | None = None
+) -> Float64:
     """(N,) the share of a category's positives for which it is among the row's k most probable."""
     top = top_k(probabilities, k)
     found = np.take_along_axis(labels, top, axis=1)
-    hits = np.bincount(top[found], minlength=labels.shape[1])
-    return _where_any(hits, labels.sum(axis=0))
+    if weight is None:
+        hits = np.bincount(top[found], minlength=labels.shape[1])
+        return _where_any(hits, labels.sum(axis=0))
+    of_hit = np.repeat(weight.astype(np.float64), found.sum(axis=1))
+    hits = np.bincount(top[found], of_hit, minlength=labels.shape[1])
+    return _where_any(hits, weight.astype(np.float64) @ labels)
 
 
-def category_log_loss(probabilities: Probabilities, labels: Bool) -> Float64:
+def category_log_loss(
+    probabilities: Probabilities, labels: Bool, weight: Weights | None = None
+) -> Float64:
     """(N,) mean over rows, probabilities clipped to 1e-7."""
     pairs = zip(probabilities.T, labels.T, strict=True)
-    return np.array([log_loss(p[:, None], y[:, None]) for p, y in pairs], np.float64)
+    return np.array([log_loss(p[:, None], y[:, None], weight) for p, y in pairs], np.float64)
 
 
-def category_ece(probabilities: Probabilities, labels: Bool) -> Float64:
+def category_ece(
+    probabilities: Probabilities, labels: Bool, weight: Weights | None = None
+) -> Float64:
     """(N,) expected calibration error of each category."""
     pairs = zip(probabilities.T, labels.T, strict=True)
-    return np.array([ece(p, y) for p, y in pairs], np.float64)
+    return np.array([ece(p, y, weight=weight) for p, y in pairs], np.float64)
 
 
 def row_ndcg_at_k(probabilities: Probabilities, labels: Bool, k: int) -> Float64:
@@ -188,7 +214,10 @@ def top_k(probabilities: Probabilities, k: int) -> Int64:
     return found
 
 
-def ece(probabilities: Probabilities, labels: Bool, bins: int = ECE_BINS) -> float:
+def ece(
+    probabilities: Probabilities, labels: Bool, bins: int = ECE_BINS,
+    *, weight: Weights | None = None,
+) -> float:  # fmt: skip
     """Expected calibration error over all (row, category) pairs, in bins of equal width.
 
     Sum over bins of |mean probability - share of positives| * the bin's share of pairs
@@ -196,51 +225,86 @@ def ece(probabilities: Probabilities, labels: Bool, bins: int = ECE_BINS) -> flo
     """
     if not probabilities.size:
         return float("nan")
-    curve = calibration_curve(probabilities, labels, bins)
+    curve = calibration_curve(probabilities, labels, bins, weight)
     return float(np.abs(curve.probability - curve.positives).sum() / curve.pairs.sum())
 
 
 class CalibrationCurve(NamedTuple):
-    """For each of the bins: how many pairs (int64), their sum of probabilities and positives."""
+    """For each of the bins: how many pairs, by their weights, the sum of their probabilities, and
+    positives."""
 
-    pairs: Int64
+    pairs: Float64
     probability: Float64
     positives: Float64
 
 
-def calibration_curve(probabilities: Probabilities, labels: Bool, bins: int) -> CalibrationCurve:
+def calibration_curve(
+    probabilities: Probabilities, labels: Bool, bins: int, weight: Weights | None = None
+) -> CalibrationCurve:
     """Sums over `bins` bins of equal width of [0, 1]."""
     p, y = probabilities.reshape(-1), labels.reshape(-1)
     # A probability of exactly 1 belongs to the last bin.
     index = np.minimum((p * bins).astype(np.int64), bins - 1)
+    w = _of_pairs(weight, labels)
+    values = p.astype(np.float64)
     return CalibrationCurve(
-        np.bincount(index, minlength=bins).astype(np.int64),
-        np.bincount(index, p.astype(np.float64), minlength=bins).astype(np.float64),
-        np.bincount(index[y], minlength=bins).astype(np.float64),
+        np.bincount(index, w, minlength=bins).astype(np.float64),
+        np.bincount(index, values if w is None else values * w, minlength=bins).astype(np.float64),
+        np.bincount(index[y], None if w is None else w[y], minlength=bins).astype(np.float64),
     )
 
 
-def _auc(p: Probabilities, y: Bool) -> float:
-    wins = _wins(p[y], p[~y])
-    return float(wins.mean()) if len(wins) else float("nan")
+def _of_pairs(weight: Weights | None, labels: Bool) -> Float64 | None:
+    """(R * N,) the weight of each (row, category) pair, of labels (R, N) or (R,)."""
+    if weight is None:
+        return None
+    return np.repeat(weight.astype(np.float64), labels.size // max(len(labels), 1))
 
 
-def _wins(ours: Probabilities, theirs: Probabilities) -> Float64:
-    """Of each of ours the share of theirs below it, ties half; empty where there are none."""
+def _auc(p: Probabilities, y: Bool, weight: Weights | None = None) -> float:
+    if weight is None:
+        wins = _wins(p[y], p[~y])
+        return float(wins.mean()) if len(wins) else float("nan")
+    return mean(_wins(p[y], p[~y], weight[~y]), weight[y])
+
+
+def _wins(ours: Probabilities, theirs: Probabilities, weight: Weights | None = None) -> Float64:
+    """Of each of ours the share of theirs below it, ties half; empty where there are none.
+
+    weight: of theirs.
+    """
     if not len(theirs):
         return np.zeros(0)
-    ordered = np.sort(theirs)
-    below = np.searchsorted(ordered, ours, "left").astype(np.float64)
-    return (below + np.searchsorted(ordered, ours, "right")) / (2 * len(theirs))
+    if weight is None:
+        ordered = np.sort(theirs)
+        below = np.searchsorted(ordered, ours, "left").astype(np.float64)
+        return (below + np.searchsorted(ordered, ours, "right")) / (2 * len(theirs))
+    order = np.argsort(theirs)
+    ordered, summed = theirs[order], _summed(weight[order])
+    below = summed[np.searchsorted(ordered, ours, "left")]
+    shares: Float64 = (below + summed[np.searchsorted(ordered, ours, "right")]) / (2 * summed[-1])
+    return shares
 
 
-def _average_precision(p: Probabilities, y: Bool) -> float:
-    positives, everything = np.sort(p[y]), np.sort(p)
-    if not len(positives) or len(positives) == len(p):
+def _summed(weight: Weights) -> Float64:
+    """(n + 1,) the sum of the first 0 to n."""
+    return np.concatenate([[0.0], np.cumsum(weight, dtype=np.float64)])
+
+
+def _average_precision(p: Probabilities, y: Bool, weight: Weights | None = None) -> float:
+    if not y.any() or y.all():
         return float("nan")
-    true = len(positives) - np.searchsorted(positives, positives, "left")
-    flagged = len(p) - np.searchsorted(everything, positives, "left")
-    return float((true / flagged).mean())
+    if weight is None:
+        positives, everything = np.sort(p[y]), np.sort(p)
+        true = len(positives) - np.searchsorted(positives, positives, "left")
+        flagged = len(p) - np.searchsorted(everything, positives, "left")
+        return float((true / flagged).mean())
+    order = np.argsort(p)
+    everything, acted, w = p[order], y[order], weight[order].astype(np.float64)
+    at = np.searchsorted(everything, everything[acted], "left")
+    of_positives, of_all = _summed(w * acted), _summed(w)
+    precision = (of_positives[-1] - of_positives[at]) / (of_all[-1] - of_all[at])
+    return mean(precision, w[acted])
 
 
 def _row_recall(top: Int64, labels: Bool) -> Float64:
@@ -255,12 +319,18 @@ def _row_ndcg(top: Int64, labels: Bool) -> Float64:
     return _where_any(gain, best[np.minimum(labels.sum(axis=1), top.shape[1])])
 
 
-def _where_any(part: Float64 | Int64, whole: Int64) -> Float64:
+def _where_any(part: Float64 | Int64, whole: Float64 | Int64) -> Float64:
     shares: Float64 = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return shares
 
 
-def mean(values: Float64) -> float:
+def mean(values: Float64, weight: Weights | None = None) -> float:
     """Mean of the values that are defined, which are not NaN; NaN where none is."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
+    kept = ~np.isnan(values)
+    defined = values[kept]
+    if not len(defined):
+        return float("nan")
+    if weight is None:
+        return float(defined.mean())
+    of = weight[kept].astype(np.float64)
+    return float(of @ defined / of.sum())

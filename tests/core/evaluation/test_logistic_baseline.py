@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import optimize, sparse
 
 from stream_scorer.core.evaluation import logistic_baseline as own_logistic
-from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows
 from stream_scorer.model.spec import Layout
 
 LAYOUT = Layout(10, 4, (0, 1, 3), 2, ((0, 4), (5, 9)), ())
@@ -56,3 +58,14 @@ def test_category_that_nobody_has_columns_of_gets_its_share() -> None:
     p = own_logistic.probabilities(own_logistic.fit([empty], LAYOUT), empty, LAYOUT)
     share = np.bincount(rows.label_category, minlength=4)[[0, 1, 3]] / 100
     assert np.allclose(p, share, atol=1e-3)
+
+
+def test_a_row_of_weight_2_is_two_rows() -> None:
+    rows = shop(300, 3)
+    twice = np.random.default_rng(0).random(300) < 0.4
+    doubled = concatenate_rows([rows, rows.take(np.flatnonzero(twice))])
+    weighted = replace(rows, weight=np.where(twice, 2, 1).astype(np.float32))
+    found, expected = (own_logistic.fit([some], LAYOUT) for some in (weighted, doubled))
+    assert np.allclose(found.intercept, expected.intercept, atol=1e-6)
+    assert np.allclose(found.weight, expected.weight, atol=1e-6)
+    assert not np.allclose(found.weight, own_logistic.fit([rows], LAYOUT).weight, atol=1e-3)

@@ -146,3 +146,51 @@ def test_metrics_of_a_category_are_those_of_its_column() -> None:
     top = metrics.top_k(p, 3)
     expected = [labels[(top == n).any(axis=1), n].sum() / labels[:, n].sum() for n in range(12)]
     assert recalled == pytest.approx(expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_row_of_weight_3_is_three_rows(seed):
+    p, y = random_case(seed)
+    times = np.random.default_rng(seed + 1).integers(1, 4, len(p))
+    weight = times.astype(np.float32)
+    rows = np.repeat(np.arange(len(p)), times)
+    found, expected = metrics.summary(p, y, weight), metrics.summary(p[rows], y[rows])
+    assert found.by_metric() == pytest.approx(expected.by_metric(), nan_ok=True)
+    for metric in (
+        metrics.category_auc, metrics.category_ap, metrics.category_ece, metrics.category_log_loss,
+    ):  # fmt: skip
+        np.testing.assert_allclose(metric(p, y, weight), metric(p[rows], y[rows]))
+    np.testing.assert_allclose(
+        metrics.category_recall_at_k(p, y, 3, weight),
+        metrics.category_recall_at_k(p[rows], y[rows], 3),
+    )
+    curve = metrics.calibration_curve(p, y, 5, weight)
+    for ours, theirs in zip(curve, metrics.calibration_curve(p[rows], y[rows], 5), strict=True):
+        np.testing.assert_allclose(ours, theirs)
+
+
+def test_weights_of_1_change_no_metric():
+    p, y = random_case(3)
+    ones = np.ones(len(p), np.float32)
+    assert metrics.summary(p, y, ones).by_metric() == pytest.approx(
+        metrics.summary(p, y).by_metric()
+    )
+
+
+def test_jackknife_values_of_weighted_rows_have_the_weighted_auc_as_their_mean():
+    p, y = random_case(5)
+    weight = np.random.default_rng(0).uniform(0.5, 3, len(p)).astype(np.float32)
+    values = metrics.row_macro_auc(p, y, weight)
+    assert metrics.mean(values, weight) == pytest.approx(metrics.macro_auc(p, y, weight))
+
+
+def test_the_bootstrap_draws_customers_with_all_their_rows_and_weights():
+    draw = np.random.default_rng(2)
+    ours, theirs = draw.random(60), draw.random(60)
+    customer = np.repeat(np.arange(20), 3)
+    times = draw.integers(1, 4, 60)
+    rows = np.repeat(np.arange(60), times)
+    found = bootstrap_difference(ours, theirs, customer, weight=times.astype(np.float32))
+    expected = bootstrap_difference(ours[rows], theirs[rows], customer[rows])
+    assert found == pytest.approx(expected)
