@@ -101,16 +101,17 @@ def replay(
     started = time.monotonic()
     refuse_existing(out)  # before the events are read, which may take long
     space, rule = settings.feature_space(), settings.label_rule()
-    refuse_days(space, asked.cutoffs_ms[0], asked.cutoffs_ms[-1])
+    span = asked.span_ms()
+    if span is not None:
+        refuse_days(space, *span)
     refused, ignored = stopping(settings), IgnoredValues()
     with _opened(settings, sources, window, BATCH_RECORDS) as past:
         # All at once, because cut-offs need the events of before and after them in order of time.
         events = _read(settings, past, refused, ignored)
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
-    cutoffs, last_ms = asked.cutoffs_ms, asked.last_ms()
     first_event_ms, last_event_ms = (int(events.occurred_at_ms[i]) for i in (0, -1))
-    if last_ms is not None:
-        refuse_unfinished(last_event_ms, last_ms, rule.horizon_ms, refused)
+    if span is not None:
+        refuse_unfinished(last_event_ms, span[1], rule.horizon_ms, refused)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
     counts = DailyCounts.of(space, events)
@@ -121,15 +122,17 @@ def replay(
     if asked.samples:
         known = KnownEvents.of(events, events.occurred_at_ms, memory)
         moments = asked.moments(first_event_ms, last_event_ms, rule.horizon_ms)
+        refuse_days(space, moments.from_ms, moments.to_ms)
         sample = asked.sample(moments, counted(known, moments))
     written = MomentCounts(0, 0, 0)
     with SnapshotWriter(out, info) as writer:
         if asked.at_cutoffs:
             weight = sample.weights[0] if sample is not None else 1.0
-            with progress("cut-offs", len(cutoffs)) as meter:
+            with progress("cut-offs", len(asked.cutoffs_ms)) as meter:
                 for part in rows_at_cutoffs(
-                    events, space, labels, cutoffs, memory=memory, workers=workers, weight=weight
-                ):
+                    events, space, labels, asked.cutoffs_ms,
+                    memory=memory, workers=workers, weight=weight,
+                ):  # fmt: skip
                     written = written.plus(MomentCounts(len(part), 0, 0))
                     if len(part):
                         writer.write(part)
@@ -148,7 +151,7 @@ def replay(
         dead_letters=refused.by_reason(),
         refused=tuple(refused.first),
         rows=sum(written),
-        cutoffs=len(cutoffs),
+        cutoffs=len(asked.cutoffs_ms),
         event_rows=written.event_moments,
         quiet_rows=written.quiet_moments,
         out=str(out),

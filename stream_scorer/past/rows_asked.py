@@ -121,12 +121,14 @@ class RowsAsked:
         """Whether rows other than those of cut-offs are asked for."""
         return bool(self.event_share or self.quiet_share)
 
-    def last_ms(self) -> int | None:
-        """No row stands after it; None where the end of the log decides."""
-        ends = list(self.cutoffs_ms[-1:])
-        if self.samples and self.period_ms is not None:
-            ends.append(self.period_ms[1] - 1)
-        return max(ends, default=None)
+    def span_ms(self) -> tuple[int, int] | None:
+        """No row stands before the first or after the last; None where the log decides."""
+        ends = list(self.cutoffs_ms)
+        if self.samples:
+            if self.period_ms is None:
+                return None
+            ends += [self.period_ms[0], self.period_ms[1] - 1]
+        return min(ends), max(ends)
 
     def moments(self, first_event_ms: int, last_event_ms: int, horizon_ms: int) -> MomentSample:
         """Which moments are rows, before anything is known of their number.

@@ -123,11 +123,12 @@ def replay(
             refused, ignored, daily = _together(reports.value, settings)
             if not count:
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
-            last_ms, moments = asked.last_ms(), None
-            if last_ms is not None:
-                refuse_unfinished(last, last_ms, rule.horizon_ms, refused)
+            moments = None
+            if span is not None:
+                refuse_unfinished(last, span[1], rule.horizon_ms, refused)
             if asked.samples:
                 moments = asked.moments(first, last, rule.horizon_ms)
+                refuse_days(space, moments.from_ms, moments.to_ms)
             sample = _write(events, count, settings, asked, moments, out)
             left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
             info = SnapshotInfo(space, rule.by, rule, left_out=left_out)

@@ -18,6 +18,7 @@ from stream_scorer.io.files.snapshots import Shards, Snapshot
 from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.score import score
 from stream_scorer.model import artefact
+from stream_scorer.past.rows_asked import RowsAsked
 from stream_scorer.settings.tree import Settings
 from tests.jobs.trend_shop import CONFIG, CUTOFFS, DAY, START, event_rows, save_model
 from tests.model.reference_network import probabilities
@@ -39,7 +40,7 @@ def settings(shop: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def train_snapshot(shop: Path, settings: Settings) -> Path:
-    replay(settings, [shop / "events.avro"], shop / "train", CUTOFFS, rows_at="both")
+    replay(settings, [shop / "events.avro"], shop / "train", RowsAsked.of(CUTOFFS, "both"))
     return shop / "train"
 
 

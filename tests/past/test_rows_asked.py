@@ -44,7 +44,7 @@ def test_cutoffs_bound_the_rows_between_them() -> None:
 def test_a_period_bounds_them_and_has_no_rows_of_its_own() -> None:
     found = asked("2026-09-07T00:00Z..2026-09-21T00:00Z,event")
     assert (found.at_cutoffs, found.cutoffs_ms, found.every_ms) == (False, (), 0)
-    assert found.last_ms() == ms("2026-09-21T00:00Z") - 1
+    assert found.span_ms() == (ms("2026-09-07T00:00Z"), ms("2026-09-21T00:00Z") - 1)
     moments = found.moments(5, 9, HORIZON)
     assert (moments.from_ms, moments.to_ms) == found.period_ms
 
@@ -63,7 +63,7 @@ def test_a_period_alone_is_the_mix_that_run_serves() -> None:
 
 def test_without_moments_rows_lie_in_the_whole_log_but_its_last_horizon() -> None:
     found = asked("event")
-    assert found.last_ms() is None
+    assert found.span_ms() is None
     moments = found.moments(100 * DAY, 150 * DAY, HORIZON)
     # The last day of a log counts as whole, as for cut-offs.
     assert (moments.from_ms, moments.to_ms) == (100 * DAY, 150 * DAY + DAY - HORIZON + 1)
