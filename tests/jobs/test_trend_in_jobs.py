@@ -96,8 +96,8 @@ def test_snapshots_of_two_logs_are_not_trained_on_together(
 
 def test_weeks_of_rows_between_cut_offs_count(shop: Path, settings: Settings) -> None:
     replay(settings, [shop / "events.avro"], shop / "ends", [CUTOFFS[0], CUTOFFS[-1]])
-    replay(settings, [shop / "events.avro"], shop / "between", [CUTOFFS[0], CUTOFFS[-1]],
-           rows_at="events")  # fmt: skip
+    between = RowsAsked.of([CUTOFFS[0], CUTOFFS[-1]], "events")
+    replay(settings, [shop / "events.avro"], shop / "between", between)
     weeks = {}
     for name in ("ends", "between"):
         moments = Snapshot.open(shop / name).shards().weeks_ms()
