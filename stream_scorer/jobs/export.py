@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -37,12 +37,14 @@ from stream_scorer.core.features.forgetting import is_forgotten
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates, take, topic_hash
 from stream_scorer.core.labels.labels import LabelledRows
-from stream_scorer.core.trend import trend_features
-from stream_scorer.errors import InputError, SnapshotError, StoreUnavailable
+from stream_scorer.core.trend import TrendTable, contrast_count, day_of, refuse_days
+from stream_scorer.core.trend_record import TrendPlan, oldest_day, shop_table
+from stream_scorer.errors import SnapshotError, StoreUnavailable
 from stream_scorer.io.files.customer_lists import CustomerLists, Part
 from stream_scorer.io.files.resumable_snapshot import UnfinishedSnapshot
 from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.live.consumer import open_store
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
@@ -70,6 +72,7 @@ class Exported(Result):
     shards_before: int
     out: str
     seconds: float
+    early_trend_days: int = 0
 
 
 def export(
@@ -82,7 +85,6 @@ def export(
     """
     started = time.monotonic()
     space = settings.feature_space()
-    _refuse_trend(space)
     store = open_store(settings, space)
     store.claim()
     topic = settings.kafka.input_topic
@@ -130,8 +132,10 @@ def export(
             space, settings.labels.by, None, unfinished.found["source_offsets"],
             {topic: _ends(notes)},
         )  # fmt: skip
-        moments = [moment for n in notes for moment in n["as_of_ms"]]
-        rows = unfinished.finish(info, sorted({min(moments), max(moments)} if moments else []))
+        found_ms = [moment for n in notes for moment in n["as_of_ms"]]
+        moments = sorted({min(found_ms), max(found_ms)} if found_ms else [])
+        table, early_days = _trend(settings, store, moments)
+        rows = unfinished.finish(info, moments, table)
     return Exported(
         rows=rows,
         later=sum(n["later"] for n in notes),
@@ -141,14 +145,28 @@ def export(
         shards_before=unfinished.shards_before,
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
+        early_trend_days=early_days,
     )
 
 
-def _refuse_trend(space: FeatureSpace) -> None:
-    """Raises InputError where a trend is declared: the store has no counts of the whole shop."""
-    for feature in trend_features(space):
-        remedy = "export can't give the shop's trend; make the snapshot with `stream-scorer replay`"
-        raise InputError(f"features.{feature.name}.kind", feature.kind, remedy)
+def _trend(
+    settings: Settings, store: RedisStore, moments: Sequence[int]
+) -> tuple[TrendTable | None, int]:
+    """The shop's trend of the days from the first of these moments (ascending) to the last, as the
+    store's records know it; and how many of these days lie before the oldest that they know, and
+    have its trend. None and 0 where none is declared. Raises StoreUnavailable and InputError."""
+    space = settings.feature_space()
+    plan = TrendPlan.of(space)
+    if plan is None:
+        return None, 0
+    if not moments:
+        return TrendTable(0, np.zeros((0, contrast_count(space), plan.words), np.float32)), 0
+    refuse_days(space, moments[0], moments[-1])
+    trends = TrendStore(store.server, settings.store.namespace, plan)
+    records = list(trends.load(trends.partitions()).values())
+    first, last = day_of(moments[0]), day_of(moments[-1])
+    early = min(max(oldest_day(records) - first, 0), last - first + 1)
+    return shop_table(plan, records, first, last), early
 
 
 def in_words(done: Exported) -> list[str]:
@@ -157,6 +175,12 @@ def in_words(done: Exported) -> list[str]:
     if done.shards_before:
         lines.append(
             f"{done.shards_before} of {done.shards} shards were there from an interrupted export"
+        )
+    if done.early_trend_days:
+        lines.append(
+            f"the rows of {done.early_trend_days:,} days have the shop's trend of the oldest day "
+            "that the store knows, a week before its newest events; --as-of makes rows of one "
+            "moment"
         )
     if done.later:
         lines.append(f"{done.later:,} left out: they have events at or after --as-of")

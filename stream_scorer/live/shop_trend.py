@@ -37,7 +37,7 @@ NEW_DAY_SECONDS = 30.0  # and after the first batch of a new day
 LEAST_SECONDS = 5.0  # not more often, where a consumer that catches up goes through days in seconds
 RECORDS_AT_ONCE = 16  # about 10 ms; events wait
 BEHIND_DAYS = 3  # a partition so far behind the newest one is logged
-# A row of a moment far in the future must not make a table of all days up to there.
+# Events of years ago are read while the clock says today: a table need not have all days between.
 MOST_DAYS = 1_000
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class ShopTrend:
         self._clock_ms = clock_ms
         self._stored: dict[TopicPartition, TrendRecord] = {}
         self._table: TrendTable | None = None
+        self._is_cut = False  # whether the table lacks days that the records know
         self._made_of = -1  # the newest day with events then, of this member's partitions
         self._wanted: list[TopicPartition] = []  # still to be read, of a reading that has begun
         self._found: dict[TopicPartition, TrendRecord] = {}
@@ -80,11 +81,16 @@ class ShopTrend:
         days = as_of_ms // DAY_MS if len(as_of_ms) else np.array([self._clock_ms() // DAY_MS])
         last = int(days.max())
         table = self._table
-        if table is None or last > table.last_day or self._newest_day() > self._made_of:
+        if (
+            table is None
+            or last > table.last_day
+            or (self._is_cut and last < table.first_day)
+            or self._newest_day() > self._made_of
+        ):
             now = time.monotonic()
             if now >= self._read_last + LEAST_SECONDS:
                 self._quietly(self.read)
-            self._table = self._made(last if table is None else max(last, table.last_day))
+            self._table = self._made(last, last if table is None else table.last_day)
             self._read_at = min(self._read_at, now + NEW_DAY_SECONDS)
         assert self._table is not None
         self.early_rows += int((days < self._table.first_day).sum())
@@ -111,7 +117,8 @@ class ShopTrend:
         if not self._wanted:
             self._take()
             if self._table is not None:
-                self._table = self._made(self._table.last_day)
+                last = self._table.last_day
+                self._table = self._made(last, last)
 
     def _read_some(self) -> None:
         some = self._wanted[:RECORDS_AT_ONCE]
@@ -131,11 +138,16 @@ class ShopTrend:
     def _newest_day(self) -> int:
         return max((r.newest_ms // DAY_MS for r in self.keeper.records.values()), default=-1)
 
-    def _made(self, last: int) -> TrendTable:
+    def _made(self, last: int, also: int) -> TrendTable:
+        """Up to the day `last`, and up to `also` where that is no more than `MOST_DAYS`."""
         self._made_of = self._newest_day()
         records = list(self._records().values())
+        oldest = oldest_day(records)
+        if max(last, also) - oldest <= MOST_DAYS:
+            last = max(last, also)
         # Without any record, and for days before all of them, one day will do.
-        first = min(max(oldest_day(records), last - MOST_DAYS), last)
+        first = min(max(oldest, last - MOST_DAYS), last)
+        self._is_cut = first > oldest
         return shop_table(self._store.plan, records, first, last)
 
     def _is_counted(self, tp: TopicPartition, record: TrendRecord) -> bool:

@@ -79,7 +79,7 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Problem("a", "b"), ["found", "remedy"]),
     (Exported(1, 0, 0, 0, 1, 0, "s", 0.1),
      ["rows", "later", "forgotten", "ignored_customers", "shards", "shards_before", "out",
-      "seconds"]),
+      "seconds", "early_trend_days"]),
     (LabelledSnapshot(1, {}, (REFUSED,), 1, 1, "s", 0.1),
      ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds", "refusals",
       "ignored_values", "ignored_events", "outside_window", "event_rows", "quiet_rows"]),

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from stream_scorer import atomic
-from stream_scorer.core.trend import DailyCounts
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_shards import ShardFile, check_shard, unwritable
 from stream_scorer.io.files.snapshots import (
@@ -33,7 +33,7 @@ from stream_scorer.io.files.snapshots import (
     publish,
     refuse_existing,
     shard_name,
-    write_trend,
+    write_table,
 )
 
 
@@ -99,15 +99,15 @@ class UnfinishedSnapshot:
             self.done[number] = line
 
     def finish(
-        self, info: SnapshotInfo, as_of_ms: Sequence[int], counts: DailyCounts | None = None
+        self, info: SnapshotInfo, as_of_ms: Sequence[int], table: TrendTable | None = None
     ) -> int:
         """All shards are kept: write the manifest and rename. Returns the number of rows.
 
-        as_of_ms: ascending. counts: as of `SnapshotWriter.finish`.
+        as_of_ms: ascending. table: the shop's trend of the days of all rows, where one is declared.
         """
         entries = [self.done[number]["shard"] for number in sorted(self.done)]
         try:
-            trend = write_trend(self._shards, info, as_of_ms, counts)
+            trend = write_table(self._shards, table)
             publish(self._shards, self._path, manifest_of(info, as_of_ms, entries, trend))
         except OSError as error:
             raise unwritable(self._path, error) from None

@@ -254,7 +254,11 @@ def write_trend(
     `table_of_rows` raises.
     """
     span = (moments[0], moments[-1]) if moments else None
-    table = table_of_rows(info.space, counts, span)
+    return write_table(work, table_of_rows(info.space, counts, span))
+
+
+def write_table(work: Path, table: TrendTable | None) -> dict[str, Any] | None:
+    """Write a table into the folder `work`; what the manifest says of it, None for no table."""
     if table is None:
         return None
     content, entry = trend_content(table)

@@ -80,7 +80,8 @@ def test_a_snapshot_that_was_written_in_several_runs_has_it_too(tmp_path: Path) 
         shard = unfinished.new_shard(0)
         shard.write(_rows(100, 120))
         unfinished.keep(0, shard, {})
-        unfinished.finish(INFO, [100 * DAY_MS + 5, 120 * DAY_MS + 5], _counts())
+        table = TrendTable.of(SPACE, _counts(), 100, 120)
+        unfinished.finish(INFO, [100 * DAY_MS + 5, 120 * DAY_MS + 5], table)
     _written(tmp_path / "at-once", 100, 120)
     names = {f.name: f.read_bytes() for f in (tmp_path / "s").iterdir()}
     assert names == {f.name: f.read_bytes() for f in (tmp_path / "at-once").iterdir()}
