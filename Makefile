@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-spark test-jvm test-containers test-counts chaos simulate mutants quality bench bench-peers docs images lint clean
+.PHONY: help demo test test-numpy2 test-spark test-jvm test-containers test-counts chaos simulate mutants quality bench bench-peers docs images lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
@@ -38,6 +38,25 @@ test: $(READY) ## the tests that need neither Docker nor Java
 	$(BIN)/stream-scorer warm # in parallel, and not within the time limit of some test
 	$(BIN)/python -m pytest -m 'not containers and not spark and not jvm'
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q tests/core # the kernels, with every index checked
+
+# What the package is where it installs no MXNet. Kernels are compiled anew: numba may compile them
+# otherwise for numpy 2.
+NUMPY2 := .venv-numpy2
+# Where arrays are: what numpy changes shows there. About three minutes beside other work.
+NUMPY2_TESTS := tests/core/features tests/core/avro tests/model tests/live tests/io/files tests/jobs/test_models.py \
+  tests/jobs/test_score.py
+$(NUMPY2)/.ready: pyproject.toml tests/requirements_without_mxnet.py
+	test -x $(NUMPY2)/bin/python || $(PYTHON) -m venv $(NUMPY2)
+	$(NUMPY2)/bin/python -m pip install -q packaging tomli
+	$(NUMPY2)/bin/python tests/requirements_without_mxnet.py >$(NUMPY2)/requirements.txt
+	$(NUMPY2)/bin/python -m pip install -q -r $(NUMPY2)/requirements.txt
+	$(NUMPY2)/bin/python -m pip install -q --no-deps -e .
+	@touch $@
+
+test-numpy2: $(NUMPY2)/.ready ## the tests that need no MXNet, without it and on numpy 2
+	STREAM_SCORER_KERNEL_CACHE=$(CURDIR)/$(NUMPY2)/kernels $(NUMPY2)/bin/stream-scorer warm
+	STREAM_SCORER_KERNEL_CACHE=$(CURDIR)/$(NUMPY2)/kernels $(NUMPY2)/bin/python -m pytest -q -rN \
+	  -p no:cacheprovider -m 'not containers and not spark and not jvm' $(NUMPY2_TESTS)
 
 test-spark: $(SPARK) ## scoring and replay on Spark, in one process and on a cluster; needs Java 17
 	$(BIN)/python -m pytest -m spark tests/spark
@@ -96,4 +115,4 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy examples tests
 
 clean: ## remove the virtual environment and what was built
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(NUMPY2) build *.egg-info

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, TensorProto, helper, numpy_helper
 
 from stream_scorer.model.spec import Layout, NetworkSpec
 
@@ -48,27 +48,32 @@ def network_graph(layout: Layout, spec: NetworkSpec, parameters: Parameters) -> 
         ]
     shape: list[str | int | None] = ["B", layout.categories, layout.classes]
     outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape)]
-    return helper.make_graph(build.nodes, "network", inputs, outputs, build.constants)
+    build.graph.input.extend(inputs)
+    build.graph.output.extend(outputs)
+    return build.graph
 
 
 class _Build:
     """Nodes and constants, in the order in which they are made: the same graph, the same bytes."""
 
     def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
+        self.graph = GraphProto(name="network")
 
     def op(self, kind: str, *inputs: Name, named: str = "", **attributes: Any) -> Name:
         """A node with one output; the output's name."""
-        name = named or f"{kind}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
+        name = named or f"{kind}{len(self.graph.node)}"
+        self.graph.node.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
     def constant(self, values: npt.ArrayLike, kind: Any = np.float32, named: str = "") -> Name:
         """An array that is stored in the graph."""
-        name = named or f"constant{len(self.constants)}"
-        array = np.asarray(values, kind, order="C")  # keeps what has no dimension as it is
-        self.constants.append(numpy_helper.from_array(array, name))
+        name = named or f"constant{len(self.graph.initializer)}"
+        array = np.asarray(values, kind)
+        # Made where it stays: an array that is appended is copied, and weights are large.
+        self.graph.initializer.add(
+            name=name, dims=array.shape, raw_data=array.tobytes(),
+            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        )  # fmt: skip
         return name
 
     def shape(self, *sizes: int) -> Name:
@@ -184,7 +189,9 @@ class _Network:
         names = [name for name in ("input_weight", "linear_weight") if name in p]
         if not names:
             return "", ""
-        weight = np.concatenate([p[name] for name in names], axis=1)
+        weight = p[names[0]]
+        if len(names) > 1:
+            weight = np.concatenate([p[name] for name in names], axis=1)
         gathered = build.op("Gather", build.constant(weight, named="column_weight"), "columns")
         one_row = build.op("Unsqueeze", "values", build.shape(1))
         product = build.op("Squeeze", build.op("MatMul", one_row, gathered), build.shape(1))

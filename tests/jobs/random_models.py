@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.model.golden_batch import GoldenBatch
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
 from tests.model.other_golden import with_other_golden
+from tests.model.symbol_json import symbol_json
 
 
 def random_model(settings: Settings, seed: int) -> artefact.TrainedModel:
@@ -24,7 +25,7 @@ def random_model(settings: Settings, seed: int) -> artefact.TrainedModel:
         name: draw.normal(0, 0.5, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    symbol = symbol_json(layout, spec)
     return artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
 
 

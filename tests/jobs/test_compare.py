@@ -22,11 +22,12 @@ from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.jobs.backtest import backtest
 from stream_scorer.jobs.compare import Window, compare, in_words
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.model import artefact
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
 from tests.jobs.result_keys import COMPARISON, keys_of
 from tests.jobs.test_backtest import CONFIG, DAY, START, WORDS, shopping, written
+from tests.model.symbol_json import symbol_json
 
 FROM, TO = START + 20 * DAY, START + 60 * DAY
 SERVED = """
@@ -50,7 +51,7 @@ def model(folder: Path, name: str, odds: float, training: dict[str, Any] | None 
     }
     parameters["calibration_scale"][:] = 1
     parameters["calibration_shift"][:] = odds
-    symbol = inference_network.inference_symbol(Layout.of(space, rule, index), spec).tojson()
+    symbol = symbol_json(Layout.of(space, rule, index), spec)
     made = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
     artefact.save(made, folder / name, training)
 

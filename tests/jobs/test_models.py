@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 from stream_scorer import cli
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
-from stream_scorer.model import artefact, inference_network, network_parameters
+from stream_scorer.model import artefact
 from stream_scorer.model.engines.golden import TOLERANCE, golden_batch_of
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.engines.onnx import padded
 from stream_scorer.model.spec import Layout, NetworkSpec
 from tests.jobs.random_models import flip
 from tests.model.other_golden import with_other_golden
+from tests.model.symbol_json import symbol_json
 
 CONFIG = """
 [vocabularies]
@@ -47,7 +48,7 @@ def models(tmp_path: Path) -> Path:
     rule = LabelRule("category_id", (("purchase",),), 7 * 86_400_000)
     spec, index = NetworkSpec((3,)), np.arange(2)
     layout = Layout.of(space, rule, index)
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    symbol = symbol_json(layout, spec)
     none = np.zeros(0)
     rows = LabelledRows(
         ["1", "2"], np.zeros(2, np.int64),
@@ -55,9 +56,11 @@ def models(tmp_path: Path) -> Path:
         none.astype(np.uint32), none.astype(np.uint8),
     )  # fmt: skip
     for seed, name in enumerate("abc"):
-        parameters = network_parameters.initial_parameters(
-            layout, spec, head_bias=np.zeros(2, np.float32), entries_per_row=2, seed=seed
-        )
+        draw = np.random.default_rng(seed)
+        parameters = {
+            key: draw.normal(0, 0.5, shape).astype(np.float32)
+            for key, shape in layout.shapes(spec).items()
+        }
         trained = artefact.TrainedModel(space, rule, index, spec, parameters, symbol)
         golden = golden_batch_of(trained, [rows]) if name != "c" else None
         artefact.save(trained, tmp_path / "models" / name, golden=golden)

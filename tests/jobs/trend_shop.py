@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from stream_scorer.io.files.snapshots import Snapshot
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.model import artefact
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
+from tests.model.symbol_json import symbol_json
 
 DAY = 86_400_000
 START = 17_000 * DAY
@@ -69,7 +70,7 @@ def save_model(settings: Settings, snapshot: Snapshot, path: Path) -> None:
     parameters["trend_weight"] = np.full_like(parameters["trend_weight"], 3)
     # As training leaves it: the day itself reaches no other path.
     parameters["input_weight"][list(layout.trend)] = 0
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    symbol = symbol_json(layout, spec)
     trained = artefact.TrainedModel(space, rule, np.arange(3), spec, parameters, symbol)
     golden = golden_batch_of(trained, snapshot.shards(), snapshot.trend)
     artefact.save(trained, path, {"last_as_of_ms": CUTOFFS[0] - 30 * DAY}, golden)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from stream_scorer.core.labels.labels import LabelRule
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.spec import Layout, NetworkSpec
 from tests.live.pipeline_parts import CATEGORIES, SPACE
+from tests.model.symbol_json import symbol_json
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
         name: draw.normal(0, 0.5, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    symbol = symbol_json(layout, spec)
     artefact.save(TrainedModel(SPACE, rule, index, spec, parameters, symbol), path)
     return NativeEngine(artefact.load(path, SPACE.fingerprint))

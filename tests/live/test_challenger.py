@@ -25,11 +25,12 @@ from stream_scorer.live.challenger import Challenger, open_challenger
 from stream_scorer.live.challenger_report import ChallengerReport
 from stream_scorer.live.pipeline import Pipeline
 from stream_scorer.live.scoring import Scoring
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, EngineName, open_engine
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import ChallengerSettings, Settings
 from tests.live.pipeline_parts import CATEGORIES, NOW_MS, RULES, SPACE, Log, batch, event
+from tests.model.symbol_json import symbol_json
 
 RULE = LabelRule("category_id", (("purchase",),), 1)
 CUSTOMERS = [f"customer {i}" for i in range(60)]
@@ -48,7 +49,7 @@ def saved(
     }
     if "category_index" in parameters:
         parameters["category_index"] = chosen.astype(np.float32)
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    symbol = symbol_json(layout, spec)
     artefact.save(artefact.TrainedModel(space, rule, chosen, spec, parameters, symbol), path)
     return artefact.load(path)
 

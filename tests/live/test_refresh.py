@@ -27,11 +27,12 @@ from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs.run import _appliers
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.scoring import Scoring
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import RefreshSettings, Settings
+from tests.model.symbol_json import symbol_json
 
 DAY_MS = 86_400_000
 EVENT_MS = 20_000 * DAY_MS
@@ -50,7 +51,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
     layout, draw = Layout.of(SPACE, rule, index), np.random.default_rng(1)
     shapes = layout.shapes(spec).items()
     parameters = {n: draw.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes}
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    symbol = symbol_json(layout, spec)
     artefact.save(TrainedModel(SPACE, rule, index, spec, parameters, symbol), path)
     return NativeEngine(artefact.load(path, SPACE.fingerprint))
 

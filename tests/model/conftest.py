@@ -14,6 +14,7 @@ from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.spec import Layout, NetworkSpec
+from tests.model.symbol_json import symbol_json
 
 DAY = 86_400_000
 CATEGORIES = tuple(f"c{i:02d}" for i in range(12))
@@ -94,8 +95,6 @@ def make_model(space: FeatureSpace) -> Callable[..., TrainedModel]:
         space: FeatureSpace = space,
         **said: Any,
     ) -> TrainedModel:
-        from stream_scorer.model import inference_network  # noqa: PLC0415 - imports mxnet
-
         spec = spec or NetworkSpec(hidden=(9, 5), pooled=(6, 4))
         categories = np.array(index, np.int64)
         layout = Layout.of(space, rule, categories)
@@ -107,7 +106,7 @@ def make_model(space: FeatureSpace) -> Callable[..., TrainedModel]:
         parameters["calibration_scale"] += 1
         if "category_index" in parameters:
             parameters["category_index"] = categories.astype(np.float32)
-        symbol = inference_network.inference_symbol(layout, spec).tojson()
+        symbol = symbol_json(layout, spec)
         return TrainedModel(space, rule, categories, spec, parameters, symbol, **said)
 
     return build

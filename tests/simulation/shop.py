@@ -5,6 +5,7 @@ Times of events are whole days and all half-lives whole days, so that sums are e
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.io.telemetry import Metrics
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.model import artefact, network_symbol
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.spec import Layout, NetworkSpec
@@ -116,7 +117,7 @@ def model() -> artefact.Artefact:
     }
     parameters["trend_weight"][:] = 0
     parameters["pooled_own_weight"][:, len(layout.own) :] = 0
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    symbol = json.dumps(network_symbol.symbol(layout, spec))  # without MXNet
     artefact.save(TrainedModel(space(), rule, index, spec, parameters, symbol), path)
     return artefact.load(path, space().fingerprint)
 
