@@ -27,7 +27,7 @@ $(SPARK) $(DOCS) $(QUALITY): $(READY)
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## the whole loop on real data, on embedded servers
 	$(BIN)/stream-scorer demo
