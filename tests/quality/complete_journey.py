@@ -3,11 +3,14 @@
 Which of the categories that at least 100 households bought will a household buy from within 14
 days? Cut-offs are Mondays at midnight of the shop's clock: training weekly from 3 April to 25
 September 2017, validation on 9, 16 and 23 October, test on 6 and 20 November, 4 and 18 December;
-every household seen before a cut-off is a row. The features are the demo's.
+every household seen before a cut-off is a row. Training and validation rows stand in the same
+periods, but as households are scored: after events and at a daily refresh, a sample of each. The
+features are the demo's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -15,15 +18,18 @@ from zoneinfo import ZoneInfo
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tasks import CONFIG_FILE, Task, say
+from tasks import CONFIG_FILE, RowsKind, Task, say
 
+from stream_scorer.core.labels.labels import DAY_MS
 from stream_scorer.demo.complete_journey import load_events
 from stream_scorer.jobs.replay import replay
+from stream_scorer.past.rows_asked import RowsAsked
 from stream_scorer.settings.tree import Settings
 
 CLOCK = ZoneInfo("America/New_York")
 MIN_CUSTOMERS = 100
 VALIDATION_FROM = date(2017, 10, 9)
+EVENT_RATE, QUIET_RATE = 0.5, 0.1  # of the test's moments of the kind: about 10,000 rows
 
 
 def midnight_ms(day: date) -> int:
@@ -55,11 +61,32 @@ def events(folder: Path) -> None:
     (folder / CONFIG_FILE).write_bytes(demo.read_bytes())
 
 
-def snapshots(settings: Settings, folder: Path, out: Path) -> None:
-    """Rows at the cut-offs."""
-    for name, moments in cutoffs().items():
+def snapshots(settings: Settings, folder: Path, out: Path, rows: RowsKind) -> None:
+    """Rows at the cut-offs, or in the same periods as they are served; of the test as many as are
+    needed of each kind."""
+    times = cutoffs()
+    first, last = times["test"][0], times["test"][-1]
+    asked: dict[str, Sequence[int] | RowsAsked] = {
+        "train": times["train"],
+        "validation": times["validation"],
+        "test": times["test"],
+        "event": served(settings, f"event:{EVENT_RATE},{first}..{last}"),
+        "quiet": served(settings, f"quiet:{QUIET_RATE},{first}..{last}"),
+    }
+    if rows == "served":
+        for name in ("train", "validation"):
+            asked[name] = served(settings, f"{times[name][0]}..{times[name][-1]}")
+    for name, moments in asked.items():
         report = replay(settings, [folder / "events.parquet"], out / name, moments)
         say(f"{out.parent.name}, {name}: {report.rows:,} rows")
+
+
+def served(settings: Settings, text: str) -> RowsAsked:
+    """What `replay --cutoffs` makes of it with a refresh each day."""
+    horizon_ms = settings.label_rule().horizon_ms
+    return RowsAsked.parse(
+        text, "cutoffs", 0, every_ms=DAY_MS, horizon_ms=horizon_ms, moment_ms=int
+    )
 
 
 TASK = Task(
@@ -68,6 +95,7 @@ TASK = Task(
     events=events,
     snapshots=snapshots,
     training={"min_customers": MIN_CUSTOMERS},
+    moments=("event", "quiet"),
     target={
         "log_loss": 0.1539, "macro_auc": 0.821, "recall_at_10": 0.305,
         "uncalibrated_log_loss": 0.1545, "ece": 0.002,

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tasks import CONFIG_FILE, Question, Task, say
+from tasks import CONFIG_FILE, Question, RowsKind, Task, say
 
 from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.jobs.replay import replay
@@ -192,7 +192,7 @@ class Period:
         pq.write_table(Shop(self.customers, self.days).events(), folder / "events.parquet")
         (folder / CONFIG_FILE).write_text(CONFIG, encoding="utf-8")
 
-    def snapshots(self, settings: Settings, folder: Path, out: Path) -> None:
+    def snapshots(self, settings: Settings, folder: Path, out: Path, _rows: RowsKind) -> None:
         """Rows at the cut-offs."""
         for name, days in self.cutoff_days.items():
             moments = [START + day * DAY for day in days]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tasks import CONFIG_FILE, Task
+from tasks import CONFIG_FILE, RowsKind, Task
 
 from stream_scorer.api.events import read_events, valid_batch, write_events
 from stream_scorer.api.features import features_at
@@ -124,7 +124,7 @@ def events(folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(CONFIG, encoding="utf-8")
 
 
-def snapshots(settings: Settings, folder: Path, out: Path) -> None:
+def snapshots(settings: Settings, folder: Path, out: Path, _rows: RowsKind) -> None:
     """The rows of each part."""
     found = read_events(folder / EVENTS_FILE, settings)
     space, rule = settings.feature_space(), settings.label_rule()

@@ -38,6 +38,7 @@ from stream_scorer.model.artefact import Artefact
 TASKS = {t.name: t for t in (complete_journey.TASK, movielens.TASK, *generated_shop.TASKS)}
 OURS = "our model"
 ABLATION = (
+    Variant("trained at cut-offs", rows="cutoffs"),
     Variant("pairs without history too", {"network": {"pairs": "all"}}),
     Variant("without tower", {"network": {"tower": 0}}),
     Variant("without linear", {"network": {"linear_rank": 0}}),
@@ -176,6 +177,8 @@ def task_measured(
 
 def applies(place: Workplace, variant: Variant) -> bool:
     """Whether the variant is another model than the default one on this task."""
+    if variant.rows != DEFAULT.rows:
+        return bool(place.task.moments)
     if variant.without:
         return any(f.kind in variant.without for f in place.settings(DEFAULT).features)
     return place.settings(variant).training != place.settings(DEFAULT).training

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.settings.tree import Settings
 
 CONFIG_FILE = "stream_scorer.toml"
+RowsKind = Literal["served", "cutoffs"]
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,16 @@ class Task:
 
     events: writes events, vocabularies and the config into a folder. snapshots: writes the
     snapshots train, validation and test, and those of `moments`, into a folder (settings, folder of
-    the events, folder to write into). training: settings that belong to the task. moments: other
-    test rows, on which calibration is measured, by the kind of moment. groups: rows of the test
-    that are also measured by themselves (folder of the events, test rows). target: what the model
-    is to reach; floor: what it has reached, below which the command fails.
+    the events, folder to write into, `Variant.rows`). training: settings that belong to the task.
+    moments: other test rows, on which calibration is measured, by the kind of moment. groups: rows
+    of the test that are also measured by themselves (folder of the events, test rows). target: what
+    the model is to reach; floor: what it has reached, below which the command fails.
     """
 
     name: str
     title: str
     events: Callable[[Path], None]
-    snapshots: Callable[[Settings, Path, Path], None]
+    snapshots: Callable[[Settings, Path, Path, RowsKind], None]
     training: Mapping[str, Any] = field(default_factory=dict)
     questions: tuple[Question, ...] = (Question("acts"),)
     moments: tuple[str, ...] = ()
@@ -61,11 +62,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Variant:
-    """A change of the defaults. without: kinds of features that are left out."""
+    """A change of the defaults. without: kinds of features that are left out. rows: where those of
+    training and validation stand on a task that has both: "served", a sample of the moments at
+    which `run` and a daily refresh would have scored, or "cutoffs"."""
 
     name: str
     training: Mapping[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    rows: RowsKind = "served"
 
 
 DEFAULT = Variant("default")
@@ -91,11 +95,11 @@ class Workplace:
 
     def snapshots(self, variant: Variant) -> Path:
         """The folder of the variant's snapshots."""
-        folder = self.folder / "-".join(["rows", *variant.without])
+        folder = self.folder / "-".join(["rows", variant.rows, *variant.without])
         if not (folder / "whole").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            self.task.snapshots(self.settings(variant), self.folder, folder)
+            self.task.snapshots(self.settings(variant), self.folder, folder, variant.rows)
             (folder / "whole").touch()
         return folder
 
