@@ -1,4 +1,4 @@
-"""Shards of labelled rows as MXNet batches, and the metric that training watches.
+"""Shards of labelled rows as MXNet batches.
 
 Shards come in an order drawn from the seed and the epoch. They are pooled until `shuffle_rows` rows
 are there, the pool's rows are shuffled, and batches are cut off it; what is left over joins the
@@ -8,19 +8,16 @@ next pool. So memory holds one pool and one shard, however many shards there are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from stream_scorer.core.events.batch import Int64
-from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows, dense_labels
 from stream_scorer.model.inputs import NetworkInputs
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.spec import TrainingOptions
-
-LEAST_PROBABILITY = 1e-7  # of the true class, so that one float32 zero is not an infinite loss
 
 
 def csr_ndarray(matrix: sparse.csr_matrix) -> Any:
@@ -42,12 +39,12 @@ def descriptions(shapes: Mapping[str, tuple[int, ...]]) -> list[Any]:
 class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
     """Batches of `batch_rows` rows; `reset` starts the next epoch, in another order.
 
-    shards: re-iterable and read one at a time, in a drawn order. category_index (N,) picks the
-    labels. labels "fused": one NDArray (B, N), named `label`; "list": N NDArrays (B,), named
-    `label0` and so on. A batch's `index` holds its customer ids, its `weight` (B,)
-    float32 how many rows each row counts as. Rows that fill the last batch up
-    are repeats, counted by its `pad`; they come last. seed None: rows in the order given. inputs:
-    what a batch has in place of `data` alone, for the network that is trained.
+    shards: re-iterable and read one at a time, in a drawn order. Without `inputs` a batch has
+    `data` (B, F) CSR and `label` (B, N) of the classes of category_index (N,). With them it has
+    what the network that is trained takes, and no label: `pairs` are those that were listed, and
+    the loss reads labels from `rows`. A batch's `rows` are its LabelledRows and `index` their
+    customer ids. Rows that fill the last batch up are repeats, counted by its `pad`; they come
+    last. seed None: rows in the order given.
     """
 
     def __init__(
@@ -59,13 +56,12 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
         batch_rows: int,
         shuffle_rows: int = TrainingOptions.shuffle_rows,
         seed: int | None = None,
-        labels: Literal["fused", "list"] = "fused",
         inputs: NetworkInputs | None = None,
     ) -> None:
         super().__init__(batch_rows)
         self._inputs = inputs
         self._shards, self._categories, self._columns = shards, category_index, columns
-        self._shuffle_rows, self._seed, self._form = shuffle_rows, seed, labels
+        self._shuffle_rows, self._seed = shuffle_rows, seed
         self._epoch = 0
         self._rows = self._epoch_rows()
 
@@ -78,11 +74,10 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
 
     @property
     def provide_label(self) -> list[Any]:
-        """`label` (B, N), or N labels (B,)."""
-        if self._form == "fused":
-            return [mx.io.DataDesc("label", (self.batch_size, len(self._categories)))]
-        names = [f"label{i}" for i in range(len(self._categories))]
-        return [mx.io.DataDesc(name, (self.batch_size,)) for name in names]
+        """`label` (B, N), or nothing."""
+        if self._inputs is not None:
+            return []
+        return [mx.io.DataDesc("label", (self.batch_size, len(self._categories)))]
 
     def reset(self) -> None:
         """Begin the next epoch."""
@@ -97,22 +92,25 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
         pad = self.batch_size - len(rows)
         if pad:
             rows = rows.take(np.resize(np.arange(len(rows)), self.batch_size))
-        classes = dense_labels(rows, self._categories).astype(np.float32)
-        arrays = [classes] if self._form == "fused" else list(classes.T)
-        given = {"data": rows.matrix} if self._inputs is None else self._inputs.arrays(rows)
+        given: dict[str, Any] = {"data": rows.matrix}
+        labels, pairs = [], None
+        if self._inputs is None:
+            labels.append(mx.nd.array(dense_labels(rows, self._categories), dtype=np.float32))
+        else:
+            given, pairs = self._inputs.of(rows)
         data = [
             csr_ndarray(a) if sparse.issparse(a) else mx.nd.array(a, dtype=np.float32)
             for a in given.values()
         ]
         batch = mx.io.DataBatch(
             data,
-            [mx.nd.array(a, dtype=np.float32) for a in arrays],
+            labels,
             pad=pad,
             index=rows.customer_ids,
             provide_data=descriptions({n: a.shape for n, a in zip(given, data, strict=True)}),
             provide_label=self.provide_label,
         )
-        batch.weight = rows.weight
+        batch.rows, batch.pairs = rows, pairs
         return batch
 
     def _epoch_rows(self) -> Iterator[LabelledRows]:
@@ -138,27 +136,3 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
                 yield rows.take(order_of_rows[start : min(start + self.batch_size, whole)])
             if whole < held:
                 pool = [rows.take(order_of_rows[whole:])]
-
-
-class MultiLabelLogLoss(mx.metric.EvalMetric):  # type: ignore[misc]
-    """Mean over rows and categories of -log of the probability given to the true class.
-
-    Fused: label (B, N) with probability (B, N) of class 1, or (B, N, C). Separate heads: N labels
-    (B,) with N outputs (B, C).
-    """
-
-    def __init__(self) -> None:
-        super().__init__("multi_label_log_loss")
-
-    def update(self, labels: list[Any], preds: list[Any], weights: Float32 | None = None) -> None:
-        """Add one batch to the sums; weights (B,) say how many rows each row counts as."""
-        for label, given in zip(labels, preds, strict=False):
-            classes, p = label.asnumpy().astype(np.int64), given.asnumpy()
-            if p.ndim == classes.ndim:
-                right = np.where(classes > 0, p, 1 - p)
-            else:
-                right = np.take_along_axis(p, classes[..., None], axis=-1)
-            losses = -np.log(np.clip(right, LEAST_PROBABILITY, 1)).reshape(len(classes), -1)
-            counted = np.ones(len(classes)) if weights is None else weights.astype(np.float64)
-            self.sum_metric += float(losses.sum(axis=1, dtype=np.float64) @ counted)
-            self.num_inst += float(counted.sum()) * losses.shape[1]

@@ -24,9 +24,7 @@ from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.spec import Layout, NetworkSpec
 
 # The inputs of the training symbol, in the order in which a batch has them.
-INPUTS = (
-    "data", "wide", "pair_row", "pair_category", "pair_own", "pair_trend", "day", "row_weight",
-)  # fmt: skip
+INPUTS = ("data", "wide", "pair_row", "pair_category", "pair_own", "pair_trend", "day")
 NO_ROLE = -1
 # A Module binds its arrays anew where a list of pairs has another length than the one before. So
 # lists are filled up to one length, which has some room and is a multiple of so many.
@@ -50,19 +48,27 @@ def trend_rows(table: TrendTable, layout: Layout, table_row: int) -> TrendRows:
 
 
 def symbol_table(parts: Iterable[TrendRows]) -> Float32:
-    """(D, N * G) float32, category by category: the days of all `parts`, one after another."""
-    flat: Float32 = np.concatenate(
-        [part.contrasts.transpose(0, 2, 1).reshape(len(part.contrasts), -1) for part in parts]
-    )
-    return flat
+    """(D * N, G) float32: the days of all `parts`, one after another."""
+    contrasts = np.concatenate([part.contrasts for part in parts])
+    return contrasts.transpose(0, 2, 1).reshape(-1, contrasts.shape[1])
 
 
 class PairList(NamedTuple):
-    """P pairs: row (P,) and category (P,) int32, own columns (P, K) float32, scaled."""
+    """P pairs: those of row b are start[b] to start[b + 1], start (B + 1,) int64; row (P,) and
+    category (P,) int32, own columns (P, K) float32, scaled."""
 
+    start: Int64
     row: Int32
     category: Int32
     own: Float32
+
+
+class Prepared(NamedTuple):
+    """The symbol's inputs by name, in order: a scipy CSR for `data`, else NumPy's; and the listed
+    pairs, None where the network has none."""
+
+    arrays: dict[str, Any]
+    pairs: PairList | None
 
 
 class NetworkInputs:
@@ -94,12 +100,12 @@ class NetworkInputs:
         every = {
             "data": (rows, layout.columns), "wide": (rows, layout.customer_columns),
             "pair_row": (pairs,), "pair_category": (pairs,), "pair_own": (pairs, len(layout.own)),
-            "pair_trend": (pairs, layout.contrasts), "day": (rows,), "row_weight": (rows, 1),
+            "pair_trend": (pairs, layout.contrasts), "day": (rows,),
         }  # fmt: skip
         return {name: every[name] for name in self._names}
 
-    def arrays(self, rows: LabelledRows) -> dict[str, Any]:
-        """Each input of these rows, by name and in order: a scipy CSR for `data`, else NumPy's."""
+    def of(self, rows: LabelledRows) -> Prepared:
+        """The inputs of these rows."""
         layout, matrix = self._layout, rows.matrix
         indices = matrix.indices.astype(np.int32, copy=False)
         indptr = matrix.indptr.astype(np.int32, copy=False)
@@ -113,10 +119,9 @@ class NetworkInputs:
                 copy=False,
             ),
             "wide": (wide - self._mean) * self._deviation,
-            "row_weight": rows.weight[:, None],
         }  # fmt: skip
         pairs = None
-        if "pair_row" in self._names:
+        if "pair_own" in self._names:
             pairs = self._pairs(*entries)
             fill = self._filled(len(pairs.row)) - len(pairs.row)
             found["pair_row"] = np.pad(pairs.row, (0, fill))
@@ -130,7 +135,7 @@ class NetworkInputs:
             if pairs is not None:
                 of_pair = self._trend.contrasts[index[pairs.row], :, pairs.category]
                 found["pair_trend"] = np.pad(of_pair, ((0, fill), (0, 0)))
-        return {name: found[name] for name in self._names}
+        return Prepared({name: found[name] for name in self._names}, pairs)
 
     def _filled(self, pairs: int) -> int:
         """The length of a list of so many pairs: that of the lists before, if they fit."""
@@ -143,16 +148,17 @@ class NetworkInputs:
         if self._every:
             own = np.zeros((rows, n, k), np.float32)
             _fill_every(indptr, indices, data, role, own)
+            start = np.arange(rows + 1, dtype=np.int64) * n
             row = np.repeat(np.arange(rows, dtype=np.int32), n)
             category = np.tile(np.arange(n, dtype=np.int32), rows)
-            return PairList(row, category, own.reshape(-1, k) * self._own_scale)
+            return PairList(start, row, category, own.reshape(-1, k) * self._own_scale)
         position = np.full(n, NO_ROLE, np.int32)
         most = _count_pairs(indptr, indices, data, role, k, position)
         row, category = np.empty(most, np.int32), np.empty(most, np.int32)
-        pair_own = np.zeros((most, k), np.float32)
+        pair_own, start = np.zeros((most, k), np.float32), np.zeros(rows + 1, np.int64)
         position[:] = NO_ROLE
-        _fill_pairs(indptr, indices, data, role, position, row, category, pair_own)
-        return PairList(row, category, pair_own * self._own_scale)
+        _fill_pairs(indptr, indices, data, role, position, start, row, category, pair_own)
+        return PairList(start, row, category, pair_own * self._own_scale)
 
 
 def _roles(layout: Layout) -> Int32:
@@ -206,7 +212,7 @@ def _count_pairs(
 @kernel
 def _fill_pairs(
     indptr: Int32, indices: Int32, data: Float32, role: Int32, position: Int32,
-    pair_row: Int32, pair_category: Int32, own: Float32,
+    start: Int64, pair_row: Int32, pair_category: Int32, own: Float32,
 ) -> None:  # fmt: skip
     """Write each pair with history where its category is first met; position (N,) is all -1."""
     categories, blocks, found = len(position), own.shape[1], 0
@@ -222,6 +228,7 @@ def _fill_pairs(
                     pair_category[found] = category
                     found += 1
                 own[position[category], block] = data[at]
+        start[row + 1] = found
 
 
 @kernel

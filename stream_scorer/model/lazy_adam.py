@@ -9,7 +9,6 @@ but the row numbers.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -21,6 +20,7 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.state import Float32
 from stream_scorer.jit import kernel
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.mxnet_memory import memory_to_read, memory_to_write
 from stream_scorer.runtime import usable_cores
 
 NAME = "lazyadam"
@@ -67,8 +67,7 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
         # This waits until MXNet has computed the gradient.
         touched = grad.indices.asnumpy()
         # Earlier forward passes may still be reading the weight on MXNet's threads.
-        mx.base.check_call(mx.base._LIB.MXNDArrayWaitToWrite(weight.handle))
-        values, gradients = _memory(weight, weight.shape[0]), _memory(grad, len(touched))
+        values, gradients = memory_to_write(weight), memory_to_read(grad, len(touched))
         mean, variance = state
         numbers = StepNumbers(
             rate=np.float32(rate), beta1=np.float32(self.beta1), beta2=np.float32(self.beta2),
@@ -82,16 +81,6 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
 
         ends = np.linspace(0, len(touched), self._threads + 1).astype(np.int64).tolist()
         list(self._pool.map(work, pairwise(ends)))
-
-
-def _memory(array: Any, rows: int) -> Float32:
-    """The `rows` rows that a row_sparse array of float32 holds, in MXNet's own memory."""
-    array.wait_to_read()
-    at = ctypes.POINTER(ctypes.c_float)()
-    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(at)))
-    shape = (rows, array.shape[1])
-    # MXNet gives a null pointer for an array without rows, and numpy refuses one.
-    return np.ctypeslib.as_array(at, shape) if rows else np.zeros(shape, np.float32)
 
 
 # With Python's error model every division checks for 0, and the loop, no longer vectorised, took

@@ -21,25 +21,30 @@ from stream_scorer.core.evaluation.training_record import labels_reach
 from stream_scorer.core.events.batch import Int64, UInt8
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
-from stream_scorer.core.labels.labels import LabelledRows, LabelRule, choose_categories
+from stream_scorer.core.labels.labels import (
+    LabelledRows,
+    LabelRule,
+    choose_categories,
+    dense_labels,
+)
 from stream_scorer.core.labels.overlap import first_overlap
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.model import calibration as calibrations
 from stream_scorer.model import inference_network, lazy_adam, network_parameters, training_network
 from stream_scorer.model.artefact import TrainedModel
-from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss, descriptions
+from stream_scorer.model.batches import LabelledBatches, descriptions
 from stream_scorer.model.calibration import Calibration
 from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.inputs import NetworkInputs, TrendRows, symbol_table, trend_rows
+from stream_scorer.model.loss import Loss
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.mxnet_memory import memory_to_read, memory_to_write
 from stream_scorer.model.spec import Layout, TrainingOptions
 
 WARM_UP_STEPS = 50
 # At 0 the last steps would change nothing; a larger share leaves the last parameters noisier.
 LAST_RATE_SHARE = 0.02
-# Each report waits for MXNet: a smaller number makes training slower, a larger one lets more
-# batches queue up in memory.
 REPORT_STEPS = 20
 CALIBRATION_LOGITS = 50_000_000  # kept in memory for calibration: 200 MB
 
@@ -167,7 +172,7 @@ def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout)
     owner: list[int] = []
     numbers = CustomerNumbers()
     for scored in loop.scored(validation):
-        logits.append(scored.logits)
+        logits.append(scored.logits.copy())
         classes.append(scored.classes)
         weights.append(scored.weight)
         owner += numbers.of(scored.customer_ids)
@@ -209,10 +214,8 @@ class _Loop:
         self._epochs = max(options.epochs, math.ceil(options.min_steps / per_epoch))
         self._steps = self._epochs * per_epoch
         self._statistics = statistics
-        symbol = training_network.training_symbol(
-            layout, options, options.batch_rows, weighted=statistics.weighted,
-            trend_days=sum(len(part.contrasts) for part in trend),
-        )  # fmt: skip
+        trend_days = sum(len(part.contrasts) for part in trend)
+        symbol = training_network.training_symbol(layout, options, trend_days=trend_days)
         names = symbol.list_arguments()
         # Those of training, and of validation, which has another trend.
         found = [
@@ -225,7 +228,12 @@ class _Loop:
         start = _starting_values(layout, options, statistics)
         if trend:
             start[training_network.TREND_TABLE] = mx.nd.array(symbol_table(trend))
-        self._module = _bound_module(layout, symbol, self._inputs, options, start, self._steps)
+        self._module = _bound_module(symbol, self._inputs, options, start, self._steps)
+        self._loss = Loss(
+            self._category_index, layout.vocabulary, layout.classes, options.class_weights
+        )
+        # By shape: the gradients of the network's outputs.
+        self._gradients: dict[tuple[int, ...], Any] = {}
         self._best = self._snapshot()
 
     def run(
@@ -241,17 +249,18 @@ class _Loop:
         for epoch in range(1, self._epochs + 1):
             following = next(batches, None)
             while (batch := following) is not None:
-                self._module.forward_backward(batch)
+                self._module.forward(batch, is_train=True)
+                logits = self._logits(batch)
+                self._backward(batch, logits)
                 following = next(batches, None)  # MXNet computes on its own threads meanwhile
                 self._module.update()
                 step += 1
-                # Reading a result waits for it, which also bounds MXNet's queue of work.
                 if step % REPORT_STEPS == 0:
-                    loss = self._log_loss([batch])
+                    loss = self._log_loss([self._scored(batch, logits)])
                     progress(Progress(epoch, self._epochs, step, self._steps, loss))
             batches.reset()
             if validation is not None:
-                history.append(self._log_loss(self._forward(validation)))
+                history.append(self._log_loss(self.scored(validation)))
                 progress(Progress(epoch, self._epochs, step, self._steps, None, history[-1]))
             if validation is None and epoch < self._epochs:
                 continue  # without validation only the last epoch's parameters are used
@@ -265,14 +274,10 @@ class _Loop:
         return history
 
     def scored(self, shards: Sequence[LabelledRows]) -> Iterator[Scored]:
-        """Every row once, in order, with the current parameters' logits."""
-        shape = (-1, self._layout.categories, self._layout.actions)
-        for batch in self._forward(shards):
-            rows = len(batch.index) - batch.pad
-            logits = self._module.get_outputs()[1].asnumpy().reshape(shape)
-            # MXNet's labels are float32.
-            classes = batch.label[0].asnumpy().astype(np.uint8)
-            yield Scored(batch.index[:rows], logits[:rows], classes[:rows], batch.weight[:rows])
+        """Every row once, in order, with the current parameters' logits, until the next is read."""
+        for batch in self._batches(shards, self._others, seed=None):
+            self._module.forward(batch, is_train=False)
+            yield self._scored(batch, self._logits(batch))
 
     def parameters(self, calibration: Calibration) -> network_parameters.Parameters:
         """The best parameters with the calibration, for columns as they come."""
@@ -293,20 +298,40 @@ class _Loop:
             self._layout, values, self._statistics.column_scale
         )
 
-    def _forward(self, shards: Sequence[LabelledRows]) -> Iterator[Any]:
-        for batch in self._batches(shards, self._others, seed=None):
-            self._module.forward(batch, is_train=False)
-            yield batch
+    def _logits(self, batch: Any) -> Float32:
+        """(B, N * M) of what was computed last: the dense output, in place, with the pairs."""
+        outputs = self._module.get_outputs()
+        logits = memory_to_read(outputs[0])
+        if batch.pairs is not None:
+            self._loss.add_pairs(logits, memory_to_read(outputs[1]), batch.pairs)
+        return logits
 
-    def _log_loss(self, batches: Iterable[Any]) -> float:
-        """Mean log loss of `batches`, of each of which the Module holds the outputs by then."""
-        metric = MultiLabelLogLoss()
-        for batch in batches:
-            # The rows that fill up the last batch are repeats, which must not count twice.
-            rows = len(batch.index) - batch.pad
-            outputs = self._module.get_outputs()
-            metric.update([batch.label[0][:rows]], [outputs[0][:rows]], batch.weight[:rows])
-        loss = float(metric.get()[1])
+    def _backward(self, batch: Any, logits: Float32) -> None:
+        gradients = []
+        for output in self._module.get_outputs():
+            if output.shape not in self._gradients:
+                self._gradients[output.shape] = mx.nd.empty(output.shape)
+            gradients.append(self._gradients[output.shape])
+        written = [memory_to_write(gradient) for gradient in gradients]
+        of_pair = written[1] if batch.pairs is not None else None
+        self._loss.gradients(logits, batch.rows, batch.pairs, written[0], of_pair)
+        self._module.backward(gradients)
+
+    def _scored(self, batch: Any, logits: Float32) -> Scored:
+        # The rows that fill up the last batch are repeats, which must not count twice.
+        rows = batch.rows.take(np.arange(len(batch.rows) - batch.pad))
+        shaped = logits.reshape(-1, self._layout.categories, self._layout.actions)
+        classes = dense_labels(rows, self._category_index)
+        return Scored(rows.customer_ids, shaped[: len(rows)], classes, rows.weight)
+
+    def _log_loss(self, parts: Iterable[Scored]) -> float:
+        """Mean log loss over rows, each counted as its weight, and categories."""
+        total = counted = 0.0
+        for part in parts:
+            losses = calibrations.cross_entropy(part.logits, part.classes)
+            total += float(losses @ part.weight.astype(np.float64))
+            counted += float(part.weight.sum(dtype=np.float64))
+        loss = total / counted if counted else math.nan
         self._refuse_divergence(math.isfinite(loss))
         return loss
 
@@ -348,20 +373,15 @@ def _starting_values(
 
 
 def _bound_module(
-    layout: Layout,
-    symbol: Any,
-    inputs: NetworkInputs,
-    options: TrainingOptions,
-    start: dict[str, Any],
-    steps: int,
+    symbol: Any, inputs: NetworkInputs, options: TrainingOptions, start: dict[str, Any], steps: int
 ) -> Any:
     names, rows = set(symbol.list_arguments()), options.batch_rows
     shapes = inputs.shapes(rows)
     module = mx.mod.Module(
-        symbol, data_names=list(shapes), label_names=["label"],
+        symbol, data_names=list(shapes), label_names=None,
         fixed_param_names=[n for n in (training_network.TREND_TABLE,) if n in names],
     )  # fmt: skip
-    module.bind(descriptions(shapes), [mx.io.DataDesc("label", (rows, layout.categories))])
+    module.bind(descriptions(shapes), None)
     module.init_params(None, arg_params={n: a for n, a in start.items() if n in names})
     module.init_optimizer(
         kvstore=None,  # one process: a key-value store would only copy gradients

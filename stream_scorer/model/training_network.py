@@ -2,9 +2,10 @@
 
 Its inputs are those of inputs.py: `data` (B, F) CSR, scaled; `wide` (B, W), standardised; pairs as
 a flat list, `pair_row` (P,), `pair_category` (P,) and `pair_own` (P, K). Own and pooled path are
-computed for the P pairs of the list alone and scattered into (B, N); the list is filled up to a
-fixed length with pairs of category N, which scatter into a column that is cut off. With a trend,
-`day` (B,) holds rows of the table `trend_table` (D, N * G), `pair_trend` (P, G) its contrasts.
+computed for the P pairs of the list alone. The list is filled up to a fixed length with pairs of
+category N, whose logits nobody reads. With a trend, `day` (B,) holds days of the table
+`trend_table` (D * N, G), `pair_trend` (P, G) its contrasts. It ends in logits; loss.py adds them up
+and has their gradients.
 
 The symbol of the artefact computes the same of the trained parameters: tests compare both with a
 reference in numpy.
@@ -29,57 +30,12 @@ SPARSE = ("input_weight", "linear_weight")
 TREND_TABLE = "trend_table"
 
 
-def training_symbol(
-    layout: Layout,
-    options: TrainingOptions,
-    rows: int,
-    *,
-    weighted: bool = False,
-    trend_days: int = 0,
-) -> Symbol:
-    """Group of probabilities of class 1 (B, N), or of all classes (B, N, C), and logits (B, N * M).
+def training_symbol(layout: Layout, options: TrainingOptions, *, trend_days: int = 0) -> Symbol:
+    """Group of the dense logits (B, N * M), category by category, and those of the pairs (P, M).
 
-    rows: B. trend_days: D of the trend's table, where the layout has one. Its label is `label`
-    (B, N) of classes. The gradient of a logit is probability - truth, times the weight of the true
-    class and, if `weighted`, of the row, `row_weight` (B, 1); summed over categories and rows:
-    divide by the rows of the batch.
+    trend_days: D of the trend's table, where the layout has one. A network without own and pooled
+    path has the dense ones alone. The logits of a row are their sum; loss.py has the gradients.
     """
-    total = logits(layout, options, rows, trend_days)
-    # An output that is only read: no gradient may come from it.
-    kept = mx.sym.BlockGrad(total, name="logits")
-    label = mx.sym.Variable("label")
-    if weighted:
-        # The value stays what it is, and its gradient is multiplied by the weight.
-        weight = mx.sym.Variable("row_weight", shape=(rows, 1))
-        rest = mx.sym.broadcast_mul(kept, 1 - weight)
-        total = mx.sym.broadcast_mul(total, weight) + mx.sym.BlockGrad(rest)
-    if options.class_weights:
-        loss = _weighted_loss(layout, total, label, options.class_weights)
-        probabilities = mx.sym.softmax(_all_classes(layout, total), axis=2)
-        return mx.sym.Group([mx.sym.BlockGrad(probabilities), kept, loss])
-    if layout.classes == 2:
-        # This operator divides its gradient by the number of outputs of a row; undo that.
-        scale = float(layout.categories)
-        acts = mx.sym.LogisticRegressionOutput(total, label, grad_scale=scale)
-        return mx.sym.Group([acts, kept])
-    # preserve_shape: a softmax over the last axis, not over all categories and classes of a row.
-    every = mx.sym.SoftmaxOutput(_all_classes(layout, total), label, preserve_shape=True)
-    return mx.sym.Group([every, kept])
-
-
-def separate_heads_symbol(layout: Layout, options: TrainingOptions, rows: int) -> Symbol:
-    """N softmax outputs (B, C) with labels `label0`, `label1`, ... (B,): equal to the fused one."""
-    every = _all_classes(layout, logits(layout, options, rows))
-    heads = []
-    for i in range(layout.categories):
-        one = mx.sym.slice_axis(every, axis=1, begin=i, end=i + 1)
-        one = mx.sym.reshape(one, shape=(-1, layout.classes))
-        heads.append(mx.sym.SoftmaxOutput(one, mx.sym.Variable(f"label{i}"), name=f"category{i}"))
-    return mx.sym.Group(heads)
-
-
-def logits(layout: Layout, options: TrainingOptions, rows: int, trend_days: int = 0) -> Symbol:
-    """(B, N * M), category by category."""
     spec, shapes = options.network, layout.shapes(options.network)
     n, m = layout.categories, layout.actions
     data = mx.sym.Variable("data", stype="csr")
@@ -89,26 +45,37 @@ def logits(layout: Layout, options: TrainingOptions, rows: int, trend_days: int 
         return mx.sym.Variable(name, shape=shapes[name], dtype="float32", **keywords)
 
     context = _context(layout, options, data, parameter)
-    total = mx.sym.FullyConnected(
-        context, parameter("head_weight"), parameter("head_bias"), num_hidden=n * m
-    )
+    # What meets a weight for each output stands side by side: one product, and one pass over the
+    # (B, N * M) logits, which are much larger than all that they are made of.
+    units, weights = [context], [parameter("head_weight")]
+    if "tower_weight" in shapes:
+        tower, weight = _tower(layout, spec, context, parameter)
+        units.append(tower)
+        weights.append(weight)
+    linear = None
     if "linear_weight" in shapes:
         weight = parameter(
             "linear_weight", stype="row_sparse", lr_mult=options.input_learning_rate,
             wd_mult=options.linear_decay,
         )  # fmt: skip
         linear = mx.sym.sparse.dot(data, weight)
-        if "linear_out_weight" in shapes:
-            out = parameter("linear_out_weight")
-            linear = mx.sym.FullyConnected(linear, out, num_hidden=n * m, no_bias=True)
+    if "linear_out_weight" in shapes:
+        units.append(linear)
+        weights.append(parameter("linear_out_weight"))
+    total = mx.sym.FullyConnected(
+        _side_by_side(units), _side_by_side(weights), parameter("head_bias"), num_hidden=n * m
+    )
+    if linear is not None and "linear_out_weight" not in shapes:
         total = total + linear
-    if "tower_weight" in shapes:
-        total = total + _tower(layout, spec, context, parameter)
     if layout.contrasts:
         total = total + _trend(layout, parameter, trend_days)
+    outputs = [total]
     if "own_weight" in shapes or "pooled_out_weight" in shapes:
-        total = total + _pairs(layout, spec, context, parameter, rows)
-    return total
+        of_pairs = _pairs(layout, spec, context, parameter)
+        # A layout without "N" says that the first axis is not the rows of the batch.
+        of_pairs._set_attr(__layout__="P")
+        outputs.append(of_pairs)
+    return mx.sym.Group(outputs)
 
 
 def _context(layout: Layout, options: TrainingOptions, data: Symbol, parameter: Any) -> Symbol:
@@ -124,7 +91,7 @@ def _context(layout: Layout, options: TrainingOptions, data: Symbol, parameter: 
             names = (parameter(f"hidden{i}_weight"), parameter(f"hidden{i}_bias"))
             hidden = _rectified(mx.sym.FullyConnected(hidden, *names, num_hidden=size), spec)
         parts.append(hidden)
-    return parts[0] if len(parts) == 1 else mx.sym.concat(*parts, dim=1)
+    return _side_by_side(parts)
 
 
 def _rectified(layer: Symbol, spec: NetworkSpec) -> Symbol:
@@ -139,8 +106,14 @@ def _embedding(layout: Layout, spec: NetworkSpec, parameter: Any) -> Symbol:
     )
 
 
-def _tower(layout: Layout, spec: NetworkSpec, context: Symbol, parameter: Any) -> Symbol:
-    """(B, N * M): units of the context times what a category's embedding gives for each of them."""
+def _side_by_side(parts: list[Symbol]) -> Symbol:
+    return parts[0] if len(parts) == 1 else mx.sym.concat(*parts, dim=1)
+
+
+def _tower(
+    layout: Layout, spec: NetworkSpec, context: Symbol, parameter: Any
+) -> tuple[Symbol, Symbol]:
+    """Units of the context (B, T), and what each category's embedding gives for them (N * M, T)."""
     n, m = layout.categories, layout.actions
     units = mx.sym.FullyConnected(
         context, parameter("tower_weight"), parameter("tower_bias"), num_hidden=spec.tower
@@ -149,40 +122,35 @@ def _tower(layout: Layout, spec: NetworkSpec, context: Symbol, parameter: Any) -
         _embedding(layout, spec, parameter), parameter("tower_category_weight"),
         num_hidden=m * spec.tower, no_bias=True,
     )  # fmt: skip
-    weight = mx.sym.reshape(of_category, shape=(n * m, spec.tower))
-    return mx.sym.dot(mx.sym.relu(units), weight, transpose_b=True)
+    return mx.sym.relu(units), mx.sym.reshape(of_category, shape=(n * m, spec.tower))
 
 
 def _trend(layout: Layout, parameter: Any, days: int) -> Symbol:
     """(B, N * M): the contrasts of each row's day and each category times one weight each."""
-    table = mx.sym.Variable(TREND_TABLE, shape=(days, layout.categories * layout.contrasts))
-    of_row = mx.sym.take(table, mx.sym.Variable("day"), axis=0)
-    flat = mx.sym.reshape(mx.sym.BlockGrad(of_row), shape=(-1, layout.contrasts))
-    return mx.sym.reshape(
-        mx.sym.dot(flat, parameter("trend_weight")), shape=(-1, layout.categories * layout.actions)
-    )
+    n, m = layout.categories, layout.actions
+    table = mx.sym.Variable(TREND_TABLE, shape=(days * n, layout.contrasts))
+    of_day = mx.sym.reshape(mx.sym.dot(table, parameter("trend_weight")), shape=(days, n * m))
+    return mx.sym.take(of_day, mx.sym.Variable("day"), axis=0)
 
 
-def _pairs(layout: Layout, spec: NetworkSpec, context: Symbol, parameter: Any, rows: int) -> Symbol:
-    """(B, N * M): own and pooled path of the listed pairs, 0 for others."""
-    n, m, k = layout.categories, layout.actions, len(layout.own)
+def _pairs(layout: Layout, spec: NetworkSpec, context: Symbol, parameter: Any) -> Symbol:
+    """(P, M): own and pooled path of the listed pairs."""
+    m, k = layout.actions, len(layout.own)
     row, category = mx.sym.Variable("pair_row"), mx.sym.Variable("pair_category")
     own = mx.sym.Variable("pair_own")
     parts = []
     if spec.own_path:
         # `take` clips the number N of a filling pair, whose gradient is 0.
         weight = mx.sym.take(parameter("own_weight"), category, axis=0)
-        one = mx.sym.batch_dot(mx.sym.reshape(own, shape=(-1, 1, k)), weight)
-        parts.append(mx.sym.reshape(one, shape=(-1, m)))
+        # A product of matrices for each pair (batch_dot) would be a call of BLAS for each.
+        products = mx.sym.broadcast_mul(mx.sym.reshape(own, shape=(-1, k, 1)), weight)
+        parts.append(mx.sym.reshape(mx.sym.sum(products, axis=1), shape=(-1, m)))
     if spec.pooled:
         inputs = own
         if layout.contrasts:
             inputs = mx.sym.concat(own, mx.sym.Variable("pair_trend"), dim=1)
         parts.append(_pooled(layout, spec, inputs, row, category, context, parameter))
-    of_pair = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-    where = mx.sym.stack(row, category, axis=0)
-    every = mx.sym.scatter_nd(of_pair, where, shape=(rows, n + 1, m))
-    return mx.sym.reshape(mx.sym.slice_axis(every, axis=1, begin=0, end=n), shape=(0, -1))
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 def _pooled(
@@ -206,26 +174,3 @@ def _pooled(
     if spec.pairs == "history":
         return mx.sym.FullyConnected(layer, out, parameter("pooled_out_bias"), num_hidden=m)
     return mx.sym.FullyConnected(layer, out, num_hidden=m, no_bias=True)
-
-
-def _all_classes(layout: Layout, total: Symbol) -> Symbol:
-    """(B, N, C): the logits with class 0's zeros before them."""
-    shaped = mx.sym.reshape(total, shape=(0, layout.categories, layout.actions))
-    nothing = mx.sym.zeros_like(mx.sym.slice_axis(shaped, axis=2, begin=0, end=1))
-    return mx.sym.concat(nothing, shaped, dim=2)
-
-
-def _weighted_loss(
-    layout: Layout, total: Symbol, label: Symbol, class_weights: tuple[float, ...]
-) -> Symbol:
-    """Cross entropy (B, N), each pair times the weight of its true class."""
-    every = mx.sym.log_softmax(_all_classes(layout, total), axis=2)
-    truth = mx.sym.one_hot(label, depth=layout.classes)
-    weights = mx.sym.concat(
-        *(
-            mx.sym.slice_axis(truth, axis=2, begin=k, end=k + 1) * weight
-            for k, weight in enumerate(class_weights)
-        ),
-        dim=2,
-    )
-    return mx.sym.MakeLoss(mx.sym.sum(0 - every * weights, axis=2))

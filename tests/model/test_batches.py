@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from stream_scorer.core.labels.labels import concatenate_rows, dense_labels
-from stream_scorer.model.batches import LabelledBatches, MultiLabelLogLoss
-from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.batches import LabelledBatches
 
 CATEGORIES = np.array([1, 4, 5])
 
@@ -47,18 +46,6 @@ def test_every_row_comes_once_with_its_features_and_labels(shards):
         np.testing.assert_array_equal(batch.label[0].asnumpy(), labels[rows])
         seen += rows[: len(rows) - batch.pad]
     assert sorted(seen) == list(range(5 * 37))
-
-
-def test_labels_as_a_list_are_the_columns_of_the_fused_form(shards):
-    fused = batches_of(shards)
-    listed = batches_of(shards, labels="list")
-    assert [d.name for d in listed.provide_label] == ["label0", "label1", "label2"]
-    assert fused.provide_label[0].shape == (16, 3)
-    for one, other in zip(fused, listed, strict=True):
-        assert one.index == other.index
-        assert [a.shape for a in other.label] == [(16,)] * 3
-        columns = np.stack([a.asnumpy() for a in other.label], axis=1)
-        np.testing.assert_array_equal(one.label[0].asnumpy(), columns)
 
 
 def test_the_seed_fixes_the_order_and_each_epoch_has_its_own(shards):
@@ -110,16 +97,3 @@ def test_shards_are_read_only_when_their_rows_are_due(shards):
         rows += len(batch.index)
         assert many.read * 37 - rows <= 100 + 37 + 16
     assert many.read < 60
-
-
-def test_log_loss_of_the_fused_form_is_that_of_the_heads():
-    classes = np.array([[0, 1], [1, 1], [0, 0]])
-    p = np.array([[0.1, 0.8], [0.5, 0.3], [0.25, 0.0]], np.float32)
-    right = np.where(classes > 0, p, 1 - p)
-    fused, every, heads = MultiLabelLogLoss(), MultiLabelLogLoss(), MultiLabelLogLoss()
-    both = np.stack([1 - p, p], axis=2)
-    fused.update([mx.nd.array(classes)], [mx.nd.array(p)])
-    every.update([mx.nd.array(classes)], [mx.nd.array(both)])
-    heads.update([mx.nd.array(c) for c in classes.T], [mx.nd.array(b) for b in both.swapaxes(0, 1)])
-    for metric in (fused, every, heads):
-        assert metric.get()[1] == pytest.approx(-np.log(right).mean(), rel=1e-5)

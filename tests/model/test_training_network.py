@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,9 @@ from stream_scorer.model import calibration, network_parameters, training_networ
 from stream_scorer.model.batches import csr_ndarray
 from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.inputs import PAIRS_TOGETHER, NetworkInputs, TrendRows, symbol_table
+from stream_scorer.model.loss import Loss
 from stream_scorer.model.mxnet_loader import mx
+from stream_scorer.model.mxnet_memory import memory_to_read
 from stream_scorer.model.spec import Layout, NetworkSpec, TrainingOptions
 from tests.model import reference_network
 from tests.model.conftest import CATEGORIES, THREE, TWO, random_matrix
@@ -67,23 +68,22 @@ class Case:
             for name, shape in self.layout.shapes(spec).items()
         }
         self.symbol = training_network.training_symbol(
-            self.layout, self.options, ROWS, weighted=weighted, trend_days=3 if trend else 0
+            self.layout, self.options, trend_days=3 if trend else 0
         )
         self.inputs = NetworkInputs(
             self.layout, spec, self.statistics, self.symbol.list_arguments(), rows
         )
-        self.given = self.inputs.arrays(self.rows)
+        self.arrays, self.pairs = self.inputs.of(self.rows)
         if rows is not None:
-            self.given[training_network.TREND_TABLE] = symbol_table([rows])
+            self.arrays[training_network.TREND_TABLE] = symbol_table([rows])
 
-    def run(self, symbol=None, labels=None, parameters=None):
-        """Forward and backward: outputs, and gradients by parameter."""
-        symbol = self.symbol if symbol is None else symbol
+    def run(self, parameters=None, class_weights=()):
+        """Forward and backward: logits (B, N, M), and gradients by parameter."""
         parameters = self.parameters if parameters is None else parameters
-        values = {**self.given, **(labels or {"label": self.labels})}
-        names = symbol.list_arguments()
+        values = dict(self.arrays)
+        names = self.symbol.list_arguments()
         free = [n for n in names if n in parameters]
-        executor = symbol.simple_bind(
+        executor = self.symbol.simple_bind(
             mx.cpu(), **{n: v.shape for n, v in values.items() if n in names},
             grad_req={n: "write" if n in free else "null" for n in names},
         )  # fmt: skip
@@ -94,9 +94,16 @@ class Case:
                 array, target = mx.nd.array(value, dtype=np.float32), executor.arg_dict[name]
                 sparse = target.stype == "row_sparse"
                 (array.tostype("row_sparse") if sparse else array).copyto(target)
-        outputs = executor.forward(is_train=True)
-        executor.backward()
-        return [o.asnumpy() for o in outputs], {n: executor.grad_dict[n].asnumpy() for n in free}
+        outputs = [memory_to_read(o) for o in executor.forward(is_train=True)]
+        loss = Loss(INDEX, self.layout.vocabulary, self.layout.classes, class_weights)
+        written = [np.full_like(output, np.nan) for output in outputs]
+        if self.pairs is not None:
+            loss.add_pairs(outputs[0], outputs[1], self.pairs)
+        of_pair = written[1] if self.pairs is not None else None
+        loss.gradients(outputs[0], self.rows, self.pairs, written[0], of_pair)
+        executor.backward([mx.nd.array(w) for w in written])
+        logits = outputs[0].reshape(ROWS, len(INDEX), -1).copy()
+        return logits, {n: executor.grad_dict[n].asnumpy() for n in free}
 
     def for_columns_as_they_come(self):
         """The parameters as an artefact has them, without calibration."""
@@ -116,13 +123,11 @@ def rule(request):
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 def test_its_logits_are_those_of_the_reference(spec, rule, space):
     case = Case(space, rule, spec)
-    (_, logits), _ = case.run()
+    logits, _ = case.run()
     shares = reference_network.paths(
         case.layout, spec, case.for_columns_as_they_come(), case.matrix
     )
-    np.testing.assert_allclose(
-        logits.reshape(ROWS, len(INDEX), -1), sum(shares.values()), atol=1e-4, rtol=1e-4
-    )
+    np.testing.assert_allclose(logits, sum(shares.values()), atol=1e-4, rtol=1e-4)
 
 
 def test_a_low_rank_linear_path_is_that_of_the_reference(space, monkeypatch):
@@ -141,14 +146,12 @@ def test_with_a_trend_they_are_those_of_the_reference(rule):
         {"category_id": CATEGORIES},
     )  # fmt: skip
     case = Case(space, rule, SPECS["history, tower, linear"], trend=True)
-    (_, logits), gradients = case.run()
+    logits, gradients = case.run()
     shares = reference_network.paths(
         case.layout, case.options.network, case.for_columns_as_they_come(), case.matrix,
         case.contrasts,
     )  # fmt: skip
-    np.testing.assert_allclose(
-        logits.reshape(ROWS, len(INDEX), -1), sum(shares.values()), atol=1e-4, rtol=1e-4
-    )
+    np.testing.assert_allclose(logits, sum(shares.values()), atol=1e-4, rtol=1e-4)
     assert gradients["trend_weight"].any()
 
 
@@ -157,9 +160,8 @@ def test_gradients_are_those_of_the_cross_entropy(name, rule, space):
     case = Case(space, rule, SPECS[name], weighted=True)
 
     def loss(values) -> float:
-        (_, logits), _ = case.run(parameters=values)
-        shaped = logits.reshape(ROWS, case.layout.categories, -1).astype(np.float64)
-        each = calibration.cross_entropy(shaped, case.labels.astype(np.uint8))
+        logits, _ = case.run(values)
+        each = calibration.cross_entropy(logits.astype(np.float64), case.labels.astype(np.uint8))
         return float((each * case.rows.weight).sum()) * len(INDEX)
 
     _, gradients = case.run()
@@ -176,33 +178,54 @@ def test_gradients_are_those_of_the_cross_entropy(name, rule, space):
         assert (gradient * direction).sum() == pytest.approx(expected, rel=0.05, abs=0.05)
 
 
-def test_fused_head_equals_one_softmax_for_each_category(rule, space):
+def test_its_loss_is_that_of_one_softmax_output_for_each_category(rule, space):
+    """MXNet's own SoftmaxOutput for each of N categories: the gradients of its inputs."""
     case = Case(space, rule, SPECS["history, tower, linear"])
-    fused, fused_gradients = case.run()
-    heads, gradients = case.run(
-        training_network.separate_heads_symbol(case.layout, case.options, ROWS),
-        {f"label{i}": column for i, column in enumerate(case.labels.T)},
-    )
-    every = np.stack(heads, axis=1)
-    np.testing.assert_allclose(fused[0], every if rule is THREE else every[:, :, 1], atol=1e-6)
-    assert set(gradients) == set(fused_gradients)
-    for name, gradient in gradients.items():
-        np.testing.assert_allclose(fused_gradients[name], gradient, atol=2e-5, rtol=1e-4)
+    logits, _ = case.run()
+    every = np.concatenate([np.zeros_like(logits[:, :, :1]), logits], axis=2)
+    loss = Loss(INDEX, case.layout.vocabulary, rule.classes)
+    dense = logits.reshape(ROWS, -1)
+    found = np.empty_like(dense)
+    loss.gradients(dense, case.rows, None, found, None)
+    for n in range(len(INDEX)):
+        head = mx.sym.SoftmaxOutput(mx.sym.Variable("x"), mx.sym.Variable("label"))
+        executor = head.simple_bind(mx.cpu(), x=(ROWS, rule.classes), grad_req="write")
+        executor.forward(
+            is_train=True, x=mx.nd.array(every[:, n]), label=mx.nd.array(case.labels[:, n])
+        )
+        executor.backward()
+        np.testing.assert_allclose(
+            found.reshape(logits.shape)[:, n], executor.grad_dict["x"].asnumpy()[:, 1:],
+            atol=1e-6,
+        )  # fmt: skip
 
 
 def test_class_weights_of_one_change_nothing_and_others_scale(rule, space):
     case = Case(space, rule, SPECS["history"])
     _, expected = case.run()
-
-    def with_weights(weight: float):
-        options = replace(case.options, class_weights=(weight,) * rule.classes)
-        return case.run(training_network.training_symbol(case.layout, options, ROWS))[1]
-
+    _, even = case.run(class_weights=(1.0,) * rule.classes)
+    _, double = case.run(class_weights=(2.0,) * rule.classes)
     for name, gradient in expected.items():
-        np.testing.assert_allclose(with_weights(1.0)[name], gradient, atol=2e-5, rtol=1e-4)
+        np.testing.assert_array_equal(even[name], gradient)
+        np.testing.assert_allclose(double[name], 2 * gradient, atol=4e-5, rtol=1e-4)
+
+
+def test_each_class_has_its_weight(rule, space):
+    case = Case(space, rule, SPECS["neither"])
+    weights = tuple(float(k + 1) for k in range(rule.classes))
+    _, plain = case.run()
+    _, weighted = case.run(class_weights=weights)
+    truth = case.labels.astype(int)
+    loss = Loss(INDEX, case.layout.vocabulary, rule.classes)
+    logits, _ = case.run()
+    dense = logits.reshape(ROWS, -1)
+    one = np.empty_like(dense)
+    loss.gradients(dense, case.rows, None, one, None)
+    scaled = one.reshape(logits.shape) * np.array(weights)[truth][:, :, None]
     np.testing.assert_allclose(
-        with_weights(2.0)["head_bias"], 2 * expected["head_bias"], atol=4e-5, rtol=1e-4
+        weighted["head_bias"], scaled.sum(axis=0).reshape(-1), atol=1e-5, rtol=1e-4
     )
+    assert not np.allclose(weighted["head_bias"], plain["head_bias"])
 
 
 def test_untrained_network_answers_with_the_prior(space):
@@ -211,34 +234,26 @@ def test_untrained_network_answers_with_the_prior(space):
     parameters = network_parameters.initial_parameters(
         case.layout, case.options.network, head_bias=prior, entries_per_row=10.0, seed=4
     )
-    (_, logits), _ = case.run(parameters=parameters)
-    np.testing.assert_allclose(logits, np.tile(prior, (ROWS, 1)), atol=1e-6)
+    logits, _ = case.run(parameters)
+    np.testing.assert_allclose(logits[:, :, 0], np.tile(prior, (ROWS, 1)), atol=1e-6)
 
 
 def test_pairs_are_those_with_a_value_in_an_own_column(space):
     case = Case(space, TWO, SPECS["history"])
     own = np.stack([case.matrix[:, a:b].toarray()[:, INDEX] for a, b in case.layout.own], axis=2)
     row, category = np.nonzero((own != 0).any(axis=2))
-    found = set(zip(case.given["pair_row"], case.given["pair_category"], strict=True))
+    found = set(zip(case.arrays["pair_row"], case.arrays["pair_category"], strict=True))
     found.discard((0, len(INDEX)))
     assert found == set(zip(row, category, strict=True))
-    assert len(case.given["pair_row"]) == PAIRS_TOGETHER
+    assert len(case.arrays["pair_row"]) == PAIRS_TOGETHER
 
 
 def test_an_explicit_zero_is_no_history(space):
     case = Case(space, TWO, SPECS["history"])
-    before = len(case.inputs._pairs(*_entries(case)).row)
-    a, _ = case.layout.own[0]
-    column = a + int(INDEX[0])
-    empty = next(r for r in range(ROWS) if not case.matrix[r, [s + INDEX[0] for s, _ in
-                 case.layout.own]].nnz)  # fmt: skip
-    lil = case.matrix.tolil()
-    lil[empty, column] = 1.0
-    case.matrix = lil.tocsr()
-    case.matrix.data[case.matrix.data == 1.0] = 0.0
-    assert len(case.inputs._pairs(*_entries(case)).row) == before
-
-
-def _entries(case):
-    m = case.matrix
-    return m.indptr.astype("i4"), m.indices.astype("i4"), m.data.astype("f4"), case.inputs._role
+    first = case.layout.own[0][0] + int(INDEX[0])
+    case.matrix.data[case.matrix.indices == first] = 0
+    own = np.stack([case.matrix[:, a:b].toarray()[:, INDEX] for a, b in case.layout.own], axis=2)
+    found = case.inputs.of(case.rows).pairs
+    assert found is not None
+    assert case.pairs is not None
+    assert len(found.row) == (own != 0).any(axis=2).sum() < len(case.pairs.row)
