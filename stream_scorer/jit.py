@@ -196,3 +196,15 @@ def _elements_of(array: Any) -> Any:
 
 
 bytes_of: Any = numba.njit(_elements_of) if BOUNDS_ARE_CHECKED else intrinsic(_bytes_of)
+
+
+def _bits_as_float(typingctx: Any, bits: Any) -> Any:
+    """Within a kernel: the float32 whose bits an int32 has."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), codegen
+
+
+float_of_bits: Any = intrinsic(_bits_as_float)

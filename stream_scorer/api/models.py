@@ -13,13 +13,13 @@ from scipy import sparse
 from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
-from stream_scorer.core.propensities import PublishPolicy, select
+from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import InputError
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import evaluate as evaluate_job
 from stream_scorer.model import artefact
-from stream_scorer.model.engines.engine import engine_name, open_engine
+from stream_scorer.model.engines.engine import engine_name, open_engine, score_chosen
 
 
 class Model:
@@ -81,12 +81,7 @@ class Model:
         not have F columns, and where the model needs the shop's trend of a day and has it not
         (`use_trend`).
         """
-        if matrix.shape[1] != self.feature_space.width:
-            remedy = f"the model has {self.feature_space.width}: make rows of model.feature_space"
-            raise InputError("matrix", f"{matrix.shape[1]} columns", remedy)
-        rows = sparse.csr_matrix(matrix, dtype=np.float32)
-        rows.sort_indices()
-        return self._engine.score(rows)
+        return self._engine.score(self._rows(matrix))
 
     def propensities(self, matrix: sparse.csr_matrix, top_k: int = 10) -> pa.Table:
         """The top_k most probable (category, class) of each row, as the consumer publishes them.
@@ -97,7 +92,8 @@ class Model:
         """
         if top_k < 1:
             raise InputError("top_k", top_k, "give 1 or more")
-        chosen = select(self.score(matrix), PublishPolicy("top_k", top_k))
+        policy = PublishPolicy("top_k", top_k)
+        chosen = score_chosen(self._engine, self._rows(matrix), policy)
         return pa.table(
             {
                 "row": np.repeat(np.arange(matrix.shape[0]), np.diff(chosen.indptr)),
@@ -108,6 +104,15 @@ class Model:
                 "probability": chosen.probability,
             }
         )
+
+    def _rows(self, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+        """As engines take it. Raises InputError where it has not F columns."""
+        if matrix.shape[1] != self.feature_space.width:
+            remedy = f"the model has {self.feature_space.width}: make rows of model.feature_space"
+            raise InputError("matrix", f"{matrix.shape[1]} columns", remedy)
+        rows = sparse.csr_matrix(matrix, dtype=np.float32)
+        rows.sort_indices()
+        return rows
 
 
 def load_model(path: str | Path, engine: str = "native") -> Model:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -54,6 +55,28 @@ def published_in_full(scores: Float32) -> Float32:
     return np.ascontiguousarray(scores).reshape(rows, categories * classes)
 
 
+def published(policy: PublishPolicy, outputs: int) -> tuple[int, np.float32]:
+    """How many of a customer's `outputs` probabilities are published at most, and how probable they
+    must be; of modes top_k and threshold."""
+    # A floor below every probability: top_k alone decides.
+    floor = policy.threshold if policy.mode == "threshold" else -1.0
+    return min(policy.top_k or outputs, outputs), np.float32(floor)
+
+
+def joined(pieces: Sequence[Entries]) -> Entries:
+    """The entries of the pieces' rows, one piece after the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    counts = [np.diff(piece.indptr) for piece in pieces]
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(_end_to_end(counts, np.int64))])
+    return Entries(
+        indptr,
+        _end_to_end([piece.category for piece in pieces], np.int32),
+        _end_to_end([piece.class_index for piece in pieces], np.int32),
+        _end_to_end([piece.probability for piece in pieces], np.float32),
+    )
+
+
 def select(scores: Float32, policy: PublishPolicy) -> Entries:
     """The entries that the policy's mode top_k or threshold publishes, of scores (B, N, C) float32.
 
@@ -61,10 +84,7 @@ def select(scores: Float32, policy: PublishPolicy) -> Entries:
     """
     actions = action_probabilities(scores)
     per_category = scores.shape[2] - 1
-    most = min(policy.top_k or actions.shape[1], actions.shape[1])
-    floor = policy.threshold if policy.mode == "threshold" else -1.0
-    # A floor below every probability: top_k alone decides.
-    indptr, positions = _select(actions, most, np.float32(floor))
+    indptr, positions = _select(actions, *published(policy, actions.shape[1]))
     rows = np.repeat(np.arange(len(actions)), np.diff(indptr))
     return Entries(
         indptr,
@@ -90,6 +110,10 @@ def largest_change(before: Float32, after: Float32, policy: PublishPolicy) -> Fl
         at = entries.category * per_category + entries.class_index - 1
         np.maximum.at(found, rows, np.abs(is_now[rows, at] - was[rows, at]))
     return found
+
+
+def _end_to_end(arrays: Sequence[np.ndarray], dtype: type) -> Any:  # type: ignore[type-arg]
+    return np.concatenate([np.zeros(0, dtype), *arrays])
 
 
 @kernel

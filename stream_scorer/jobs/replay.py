@@ -33,7 +33,7 @@ from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.labels.sampled_moments import EVENT, QUIET, MomentCounts, counted
-from stream_scorer.core.propensities import published_in_full, select
+from stream_scorer.core.propensities import published_in_full
 from stream_scorer.core.trend import DailyCounts, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
@@ -43,7 +43,7 @@ from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.live.consumer import open_store
 from stream_scorer.live.counting_rules import bind_rules
 from stream_scorer.model import artefact
-from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.model.engines.engine import open_engine, score_chosen
 from stream_scorer.past.namespaces import build_namespace
 from stream_scorer.past.replayed import (
     LabelledSnapshot,
@@ -192,9 +192,11 @@ def propensities(
         partitions = fold.sources
         with progress("scoring", len(store)) as meter:
             for states in store.scan(SCORED_ROWS):
-                scores = engine.score(csr.build(states, space, states.arrays.newest_ms))
-                chosen = published_in_full(scores) if every else select(scores, policy)
-                writer.write(states, partitions, chosen)
+                matrix = csr.build(states, space, states.arrays.newest_ms)
+                if every:
+                    writer.write(states, partitions, published_in_full(engine.score(matrix)))
+                else:
+                    writer.write(states, partitions, score_chosen(engine, matrix, policy))
                 meter.advance(len(states))
         writer.finish(
             {

@@ -35,7 +35,6 @@ from stream_scorer.core.features.state_codec import empty_states, pack, unpack
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
 from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.model import params_file
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines.engine import engines_here
 from stream_scorer.model.engines.native import NativeEngine
@@ -166,21 +165,19 @@ def publishing() -> None:
 
 
 def scoring() -> None:
-    """The native engine on networks of every shape."""
-    space, rule = _space(), LabelRule("category_id", (("purchase",),), 1)
-    layout = Layout.of(space, rule, np.arange(len(CATEGORIES)))
-    network = NetworkSpec((2, 2), 0.0, True, (2, 2))
-    shapes = layout.shapes(network)
-    # Written and read, so that they can't be changed, as those of a model's file.
-    zeros = params_file.read(
-        params_file.write({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
-    )
-    manifest = Manifest(
-        FORMAT, "0" * 16, "0" * 16, {}, CATEGORIES, layout.category_index, rule, rule.classes,
-        network, {}, {}, {}, {}, {},
-    )  # fmt: skip
-    engine = NativeEngine(Artefact(Path(), manifest, layout, zeros, ""))
-    engine.warm_up(2)
+    """The native engine on networks with two and with more classes."""
+    space, network = _space(), NetworkSpec((2, 2), 0.0, True, (2, 2))
+    for actions in ((("purchase",),), (("view",), ("purchase",))):
+        rule = LabelRule("category_id", actions, 1)
+        layout = Layout.of(space, rule, np.arange(len(CATEGORIES)))
+        parameters = {
+            name: np.zeros(shape, np.float32) for name, shape in layout.shapes(network).items()
+        }
+        manifest = Manifest(
+            FORMAT, "0" * 16, "0" * 16, {}, CATEGORIES, layout.category_index, rule, rule.classes,
+            network, {}, {}, {}, {}, {},
+        )  # fmt: skip
+        NativeEngine(Artefact(Path(), manifest, layout, parameters, "")).warm_up(2)
 
 
 def training() -> None:

@@ -19,12 +19,12 @@ from stream_scorer.core.events.batch import Int32, Int64, TopicPartition
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, Float32, source_positions
-from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
+from stream_scorer.core.propensities import Entries, PublishPolicy, published_in_full, select
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.challenger import Challenger
 from stream_scorer.live.shop_trend import ShopTrend, clip_days
-from stream_scorer.model.engines.engine import Engine
+from stream_scorer.model.engines.engine import Engine, score_chosen
 
 
 class _Heads(NamedTuple):
@@ -118,21 +118,26 @@ class Scoring:
             others = np.delete(np.arange(len(states)), canary)
             ours = matrix[others] if len(canary) else matrix
             started = time.perf_counter()
-            scores = self.engine.score(ours)
-            if self.challenger is not None:
-                self.challenger.keep(ours, scores, time.perf_counter() - started)
+            found: Float32 | Entries
+            # A challenger is compared by all scores.
+            if self.challenger is None and self.publish.mode != "all":
+                found = score_chosen(self.engine, ours, self.publish)
+            else:
+                found = scores = self.engine.score(ours)
+                if self.challenger is not None:
+                    self.challenger.keep(ours, scores, time.perf_counter() - started)
         with report.stage("encode"):
             index, offsets = source_positions(states, partitions)
             keys = [customer_id.encode() for customer_id in states.customer_ids]
             heads = _Heads(keys, as_of_ms, self._clock_ms(), partitions, index, offsets)
             if theirs is None:
-                return keys, self._values(self._encoder, heads, scores)
+                return keys, self._values(self._encoder, heads, found)
             values = [b""] * len(keys)
             for rows, encoder, of_model in (
-                (others, self._encoder, scores), (canary, self._challengers_encoder, theirs),
+                (others, self._encoder, found), (canary, self._challengers_encoder, theirs),
             ):  # fmt: skip
-                found = self._values(encoder, heads.take(rows), of_model)
-                for row, value in zip(rows.tolist(), found, strict=True):
+                some = self._values(encoder, heads.take(rows), of_model)
+                for row, value in zip(rows.tolist(), some, strict=True):
                     values[row] = value
             return keys, values
 
@@ -187,10 +192,15 @@ class Scoring:
             scores = self.challenger.serve(matrix[rows]) if len(rows) else None
         return (nobody, None) if scores is None else (rows, scores)
 
-    def _values(self, encoder: PropensityEncoder, heads: _Heads, scores: Float32) -> list[bytes]:
+    def _values(
+        self, encoder: PropensityEncoder, heads: _Heads, found: Float32 | Entries
+    ) -> list[bytes]:
+        """Of scores, or of what was chosen of them already."""
+        if isinstance(found, Entries):
+            return encoder.encode_entries(*heads, *found)
         if self.publish.mode == "all":
-            return encoder.encode_all(*heads, published_in_full(scores))
-        return encoder.encode_entries(*heads, *select(scores, self.publish))
+            return encoder.encode_all(*heads, published_in_full(found))
+        return encoder.encode_entries(*heads, *select(found, self.publish))
 
     def _encoder_of(self, engine: Engine) -> PropensityEncoder:
         return PropensityEncoder(

@@ -8,11 +8,12 @@ MXNet and ONNX Runtime are imported only where they are chosen, so that the rest
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from scipy import sparse
 
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.propensities import Entries, PublishPolicy, select
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import InputError
 from stream_scorer.model.artefact import Artefact
@@ -38,6 +39,24 @@ class Engine(Protocol):
     def use_trend(self, table: TrendTable) -> None: ...
     def score(self, matrix: sparse.csr_matrix) -> Float32: ...
     def warm_up(self, batch_rows: int) -> None: ...
+
+
+@runtime_checkable
+class ChoosingEngine(Engine, Protocol):
+    """An engine that finds what is published without writing every score out."""
+
+    def score_chosen(self, matrix: sparse.csr_matrix, policy: PublishPolicy) -> Entries: ...
+
+
+def score_chosen(engine: Engine, matrix: sparse.csr_matrix, policy: PublishPolicy) -> Entries:
+    """What of the scores of (B, F) float32 CSR is published, by mode top_k or threshold.
+
+    It is the same, bit for bit, whether the engine chooses or its scores are chosen from. Raises as
+    the engine's `score`.
+    """
+    if isinstance(engine, ChoosingEngine):
+        return engine.score_chosen(matrix, policy)
+    return select(engine.score(matrix), policy)
 
 
 def engine_name(given: str) -> EngineName:

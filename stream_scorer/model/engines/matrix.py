@@ -33,8 +33,13 @@ def check_scores(scores: Float32, model_version: str) -> None:
     """
     # A sum is NaN where a part of it is, and takes no memory, as an array of what is NaN would.
     if np.isnan(scores.sum()):
-        remedy = (
-            "answers with numbers that are not probabilities, since its weights or the customers' "
-            "values are too large; train the model again"
-        )
-        raise ArtefactError("model", model_version, remedy)
+        raise not_numbers(model_version)
+
+
+def not_numbers(model_version: str) -> ArtefactError:
+    """The error of a model that answers with NaN."""
+    remedy = (
+        "answers with numbers that are not probabilities, since its weights or the customers' "
+        "values are too large; train the model again"
+    )
+    return ArtefactError("model", model_version, remedy)

@@ -1,203 +1,182 @@
 """Scores with numpy, scipy and numba: no MXNet, and faster.
 
-The same sums as inference_network.py, which says what the paths are, laid out for one machine. A
-column's role says at once whether it is some category's own, customer-wide or neither, so a walk
-over a row's entries feeds each path, and a category without entries costs nothing there. Threads
-share the rows of the loops; matrix products are left to BLAS, which has its own. It agrees with the
-MXNet engine to 1e-5.
+The same sums as the symbol (network.py says what the paths are), laid out for one machine. Rows are
+scored in small blocks, each by one thread from the CSR to probabilities or to what is published of
+them, so that a block's logits stay in its core's cache. A column's role says at once whether it is
+some category's own, customer-wide or neither, so a walk over a row's entries feeds each path, and
+the pair network costs what the customer's active categories cost. It agrees with the MXNet engine
+to 1e-5.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.core.events.batch import Int32
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.propensities import Entries, PublishPolicy, joined, published, select
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.model.artefact import Artefact
+from stream_scorer.model.engines import native_answers as answers
 from stream_scorer.model.engines import native_kernels as kernels
-from stream_scorer.model.engines.matrix import check_matrix, check_scores
+from stream_scorer.model.engines.matrix import check_matrix, not_numbers
+from stream_scorer.model.engines.native_network import Outputs, network_of
+from stream_scorer.model.engines.native_product import GROUP
+from stream_scorer.model.engines.trend_days import require_fitting, table_rows
 from stream_scorer.runtime import usable_cores
 
-MAX_BATCH_ROWS = 1024  # its logits and scores stay in cache for a few hundred categories
-SHARED_ROWS = 32  # rows that are worth waking a thread for
+BLOCK_ROWS = 32  # the logits of 5,000 categories take 640 kB then
+
+Work = Callable[[int, int, Float32], None]
 
 
 class NativeEngine:
     """Scores the artefact's network. Safe for several threads."""
 
     def __init__(self, artefact: Artefact, threads: int | None = None) -> None:
-        """threads: for the compiled loops; None for as many as this process has cores."""
-        manifest, p, layout = artefact.manifest, artefact.parameters, artefact.layout
+        """threads: that share the blocks of a batch; None for as many as this process has cores."""
+        manifest = artefact.manifest
         self.categories: tuple[str, ...] = manifest.categories
         self.classes: int = manifest.classes
         self.model_version: str = manifest.model_version
         self.fingerprint: int = artefact.fingerprint
-        self._trend: TrendTable | None = None
-        self._layout, self._spec, self._p = layout, manifest.network, p
-        self._threads = threads or usable_cores()
+        self._layout, self._threads = artefact.layout, threads or usable_cores()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        n, m = layout.categories, layout.actions
-        self._own_slots = len(layout.own) * n
-        self._role = self._roles()
-        # Outputs class by class rather than category by category: rows of categories stay together.
-        head = p["head_weight"].reshape(n, m, -1).transpose(1, 0, 2).reshape(m * n, -1)
-        self._head_weight = np.ascontiguousarray(head.T)
-        self._head_bias = np.ascontiguousarray(p["head_bias"].reshape(n, m).T.reshape(-1))
-        # Negative, because `_write` takes exp of minus the logit.
-        self._scale = -np.ascontiguousarray(p["calibration_scale"].reshape(1, 1, n))
-        self._shift = -np.ascontiguousarray(p["calibration_shift"].reshape(n, m).T)
-        if "own_weight" in p:
-            self._own_weight = _transposed(p["own_weight"])
-        if "pooled_out_weight" in p:
-            first = len(p["pooled_own_weight"])
-            bias = p["pooled_category_bias"].reshape(n, first)
-            later = range(1, len(self._spec.pooled))
-            self._pooled = kernels.PooledNetwork(
-                category_bias=_transposed(bias),
-                own_weight=_transposed(p["pooled_own_weight"]),
-                sizes=np.array(self._spec.pooled, np.int64),
-                weights=_flat([p[f"pooled{i}_weight"] for i in later]),
-                biases=_flat([p[f"pooled{i}_bias"] for i in later]),
-                out_weight=p["pooled_out_weight"],
-            )
+        self._trend: TrendTable | None = None
+        self._outputs = Outputs(artefact)
+        self._network = network_of(artefact, self._outputs)
+        p, m = artefact.parameters, artefact.layout.actions
+        self._head_bias = p["head_bias"].reshape(-1, m)
+        self._trend_weight = p["trend_weight"] if "trend_weight" in p else np.zeros((0, m), "f4")
 
     def use_trend(self, table: TrendTable) -> None:
-        """The shop's trend for what is scored from now on."""
-        self._trend = table
+        """The shop's trend for what is scored from now on; raises InputError if it does not fit."""
+        if self._layout.contrasts:
+            require_fitting(self._layout, table)
+            self._trend = table
 
     def score(self, matrix: sparse.csr_matrix) -> Float32:
         """(B, N, C) float32 probabilities of a (B, F) float32 CSR; B from 0 up.
 
-        Raises ValueError where the matrix has another width, or a column beyond it, and
-        ArtefactError where a probability is not a number.
+        Raises ValueError where the matrix has another width, or a column beyond it, ArtefactError
+        where a probability is not a number, and InputError where the trend of a day is not known.
         """
         check_matrix(matrix, self._layout.columns)
-        rows = matrix.shape[0]
-        scores = np.empty((rows, self._layout.categories, self.classes), np.float32)
-        for start in range(0, rows, MAX_BATCH_ROWS):
-            stop = min(start + MAX_BATCH_ROWS, rows)
-            # A slice of a CSR is a copy, so a batch that fits is passed on as it is.
-            piece = matrix if stop - start == rows else matrix[start:stop]
-            self._score_piece(piece, scores[start:stop])
-        return scores
+        return self._score(matrix, self._days(matrix))
+
+    def score_chosen(self, matrix: sparse.csr_matrix, policy: PublishPolicy) -> Entries:
+        """What `select` gives for `score`, bit for bit, without the scores being written out.
+
+        policy: of mode top_k or threshold. Raises as `score`.
+        """
+        check_matrix(matrix, self._layout.columns)
+        return self._choose(matrix, policy, self._days(matrix))
 
     def warm_up(self, batch_rows: int) -> None:
         """Compile, or read compiled loops from disk, and run once for batches of this size."""
-        self.score(sparse.csr_matrix((batch_rows, self._layout.columns), dtype=np.float32))
+        rows = sparse.csr_matrix((batch_rows, self._layout.columns), dtype=np.float32)
+        days = self._without_trend(batch_rows)
+        self._score(rows, days)
+        self._choose(rows, PublishPolicy(), days)
 
-    # What overflows becomes NaN or infinity, which check_scores looks for; numpy's warning would be
-    # a second line on stderr.
-    @np.errstate(over="ignore", invalid="ignore")
-    def _score_piece(self, piece: sparse.csr_matrix, scores: Float32) -> None:
-        rows = piece.shape[0]
+    def _score(self, matrix: sparse.csr_matrix, days: kernels.Days) -> Float32:
+        write = answers.write_two_classes if self.classes == 2 else answers.write_classes
+        scores = np.empty((matrix.shape[0], len(self.categories), self.classes), np.float32)
+
+        def finish(first: int, last: int, logits: Float32) -> None:
+            if not write(last - first, logits, scores[first:last]):
+                raise not_numbers(self.model_version)
+
+        self._each_block(matrix, days, finish)
+        return scores
+
+    def _choose(
+        self, matrix: sparse.csr_matrix, policy: PublishPolicy, days: kernels.Days
+    ) -> Entries:
+        outputs = self._layout.categories * self._layout.actions
+        most, floor = published(policy, outputs)
+        pieces: dict[int, Entries] = {}
+
+        def of_two(first: int, last: int, logits: Float32) -> None:
+            rows = last - first
+            counts = np.zeros(rows, np.int64)
+            positions = np.empty((rows, most), np.int32)
+            values = np.empty((rows, most), np.float32)
+            if not answers.choose_of_two(
+                rows, outputs, logits, most, floor, _worth(floor), counts, positions, values
+            ):
+                raise not_numbers(self.model_version)
+            used = np.arange(most) < counts[:, None]
+            indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+            category = positions[used]
+            pieces[first] = Entries(indptr, category, np.ones_like(category), values[used])
+
+        def of_more(first: int, last: int, logits: Float32) -> None:
+            rows = last - first
+            scores = np.empty((rows, len(self.categories), self.classes), np.float32)
+            if not answers.write_classes(rows, logits, scores):
+                raise not_numbers(self.model_version)
+            pieces[first] = select(scores, policy)
+
+        self._each_block(matrix, days, of_two if self.classes == 2 else of_more)
+        return joined([pieces[first] for first in sorted(pieces)])
+
+    def _each_block(self, matrix: sparse.csr_matrix, days: kernels.Days, finish: Work) -> None:
+        """Call `finish` with the first and last row of each block, and its logits."""
+        rows = matrix.shape[0]
         # scipy may index by int64; one type means that the kernels are compiled once.
         entries = kernels.Entries(
-            piece.indptr.astype(np.int32, copy=False),
-            piece.indices.astype(np.int32, copy=False),
-            piece.data.astype(np.float32, copy=False),
+            matrix.indptr.astype(np.int32, copy=False),
+            matrix.indices.astype(np.int32, copy=False),
+            matrix.data.astype(np.float32, copy=False),
         )
-        context = self._context(rows, entries)
-        logits = context @ self._head_weight
-        logits += self._head_bias
-        logits = logits.reshape(rows, self._layout.actions, self._layout.categories)
-        pooled = "pooled_out_weight" in self._p
-        from_context = np.zeros((0, 0), np.float32)
-        if pooled:
-            from_context = context @ self._p["pooled_context_weight"][0].T
+        starts = range(0, rows, BLOCK_ROWS)
+        numbers = count()  # the next block that nobody has; one call of `next` is one step
 
-        def finish(first: int, last: int) -> None:
-            if "own_weight" in self._p:
-                kernels.own_path(first, last, entries, self._role, self._own_weight, logits)
-            if pooled:
-                kernels.pooled_path(
-                    first, last, entries, self._role, from_context, self._pooled, logits
-                )
-            self._write(logits[first:last], scores[first:last])
-            check_scores(scores[first:last], self.model_version)
+        def work() -> None:
+            room = -(-min(rows, BLOCK_ROWS) // GROUP) * GROUP
+            logits = np.empty((room, days.bias.shape[1]), np.float32)
+            while (number := next(numbers)) < len(starts):
+                first = starts[number]
+                last = min(first + BLOCK_ROWS, rows)
+                kernels.block_logits(first, last, entries, self._network, days, logits)
+                finish(first, last, logits)
 
-        self._shared(rows, finish)
-
-    def _context(self, rows: int, entries: kernels.Entries) -> Float32:
-        """(B, X): the customer-wide columns, then the last hidden layer."""
-        p, parts = self._p, []
-        if self._layout.customer:
-            wide = np.zeros((rows, self._layout.customer_columns), np.float32)
-            kernels.customer_columns(entries, self._role, self._own_slots, wide)
-            parts.append((wide - p["customer_mean"]) * p["customer_scale"])
-        if self._spec.hidden:
-            # `gather` adds to what is there.
-            hidden = np.repeat(p["input_bias"], rows, axis=0)
-            self._shared(
-                rows,
-                lambda first, last: kernels.gather(first, last, entries, p["input_weight"], hidden),
-            )
-            np.maximum(hidden, 0, out=hidden)
-            for i in range(1, len(self._spec.hidden)):
-                hidden = hidden @ p[f"hidden{i}_weight"].T + p[f"hidden{i}_bias"]
-                np.maximum(hidden, 0, out=hidden)
-            parts.append(hidden)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-    # A thread has numpy's settings of its own.
-    @np.errstate(over="ignore", invalid="ignore")
-    def _write(self, logits: Float32, scores: Float32) -> None:
-        """Calibrated probabilities (R, N, C) of logits (R, M, N), which are overwritten."""
-        logits *= self._scale
-        logits += self._shift
-        # Here they are minus the logits. exp may overflow to inf, whose probability is rightly 0.
-        if self.classes == 2:
-            np.exp(logits, out=logits)
-            kernels.write_two_classes(logits[:, 0], scores)
+        if self._pool is None or len(starts) < 2:
+            work()
             return
-        # The largest logit (class 0's, which is 0, is one of them) is taken off before exp, which
-        # then can't overflow.
-        top = np.minimum(logits.min(axis=1, keepdims=True), 0)
-        np.exp(top - logits, out=logits)
-        nothing = np.exp(top)
-        total = logits.sum(axis=1, keepdims=True) + nothing
-        scores[:, :, :1] = (nothing / total).transpose(0, 2, 1)
-        scores[:, :, 1:] = (logits / total).transpose(0, 2, 1)
-
-    def _roles(self) -> Int32:
-        """(F,): block * N + category of an own column; own slots + position of a shared one."""
-        layout = self._layout
-        role = np.full(layout.columns, kernels.NO_ROLE, np.int32)
-        index = np.array(layout.category_index, np.int64)
-        for block, (start, _) in enumerate(layout.own):
-            role[start + index] = block * layout.categories + np.arange(layout.categories)
-        position = self._own_slots
-        for start, stop in layout.customer:
-            role[start:stop] = np.arange(position, position + stop - start)
-            position += stop - start
-        return role
-
-    def _shared(self, rows: int, work: Callable[[int, int], None]) -> None:
-        """Do `work` on all rows, in as many threads as are worth it."""
-        if self._pool is None or rows < 2 * SHARED_ROWS:
-            work(0, rows)
-            return
-        # Four pieces for each thread, so that a thread that is held up leaves its pieces to others.
-        size = max(SHARED_ROWS, -(-rows // (4 * self._threads)))
-        starts = range(0, rows, size)
-        jobs = [self._pool.submit(work, start, min(start + size, rows)) for start in starts]
-        for job in jobs:
+        for job in [self._pool.submit(work) for _ in range(min(self._threads, len(starts)))]:
             # Raises what was raised in the thread.
             job.result()
 
+    def _days(self, matrix: sparse.csr_matrix) -> kernels.Days:
+        if not self._layout.contrasts:
+            return self._without_trend(matrix.shape[0])
+        positions = table_rows(self._layout, matrix, self._trend)
+        assert self._trend is not None  # it was refused
+        distinct, which = np.unique(positions, return_inverse=True)
+        every = self._trend.contrasts[distinct]
+        contrasts = np.ascontiguousarray(every[:, :, list(self._layout.category_index)])
+        shares = [self._head_bias + day.T @ self._trend_weight for day in contrasts]
+        bias = [self._outputs.bias(share) for share in shares]
+        return kernels.Days(which.astype(np.int64), np.array(bias), contrasts)
 
-def _transposed(array: Float32) -> Float32:
-    """A copy with its axes in reverse, contiguous and writable whatever its shape is.
-
-    `ascontiguousarray` gives back the parameter itself, which is read-only, where an axis of 1
-    makes it contiguous both ways: kernels would then be compiled for that type too.
-    """
-    return np.array(array.T, order="C")
+    def _without_trend(self, rows: int) -> kernels.Days:
+        """One day of zeros: of a model without trend, and while warming up."""
+        nothing = np.zeros((1, self._layout.contrasts, self._layout.categories), np.float32)
+        bias = self._outputs.bias(self._head_bias)[None]
+        return kernels.Days(np.zeros(rows, np.int64), bias, nothing)
 
 
-def _flat(arrays: list[Float32]) -> Float32:
-    return np.concatenate([np.zeros(0, np.float32), *(a.reshape(-1) for a in arrays)])
+def _worth(floor: np.float32) -> np.float32:
+    """A logit below which no probability of class 1 of two is `floor`, roundings included."""
+    share = min(float(floor), 1.0) - 1e-6
+    if share <= 0:
+        return np.float32("-inf")
+    logit = math.log(share / (1 - share))
+    return np.float32(logit - 1e-5 * (1 + abs(logit)))
