@@ -21,7 +21,7 @@ from tests.model import reference_network
 from tests.model.conftest import CATEGORIES, random_matrix
 from tests.model.other_golden import with_other_golden
 
-NAMES: tuple[EngineName, ...] = ("mxnet",)
+NAMES: tuple[EngineName, ...] = ("mxnet", "native", "onnx")
 FIRST_DAY, DAYS, CONTRASTS = 20_000, 11, 3
 SPEC = NetworkSpec(hidden=(9,), pooled=(6, 4), pairs="history", tower=3, linear_rank=4)
 SPACE = FeatureSpace.compile(
