@@ -1,6 +1,6 @@
 """Scores with numpy, scipy and numba: no MXNet, and faster.
 
-The same sums as the symbol (network.py says what the paths are), laid out for one machine. Rows are
+The same sums as inference_network.py, which says what the paths are, for one machine. Rows are
 scored in small blocks, each by one thread from the CSR to probabilities or to what is published of
 them, so that a block's logits stay in its core's cache. A column's role says at once whether it is
 some category's own, customer-wide or neither, so a walk over a row's entries feeds each path, and
@@ -155,7 +155,7 @@ class NativeEngine:
             job.result()
 
     def _days(self, matrix: sparse.csr_matrix) -> kernels.Days:
-        if not self._layout.contrasts:
+        if not self._layout.contrasts or not matrix.shape[0]:
             return self._without_trend(matrix.shape[0])
         positions = table_rows(self._layout, matrix, self._trend)
         assert self._trend is not None  # it was refused
@@ -167,7 +167,7 @@ class NativeEngine:
         return kernels.Days(which.astype(np.int64), np.array(bias), contrasts)
 
     def _without_trend(self, rows: int) -> kernels.Days:
-        """One day of zeros: of a model without trend, and while warming up."""
+        """One day of zeros: of a model without trend, of no rows, and while warming up."""
         nothing = np.zeros((1, self._layout.contrasts, self._layout.categories), np.float32)
         bias = self._outputs.bias(self._head_bias)[None]
         return kernels.Days(np.zeros(rows, np.int64), bias, nothing)

@@ -100,6 +100,11 @@ def test_a_row_without_a_day_takes_the_first(engine):
     np.testing.assert_allclose(found, engine.score(rows_on(np.full(2, FIRST_DAY))), atol=1e-7)
 
 
+def test_no_rows_have_no_scores(engine):
+    engine.use_trend(table_of(FIRST_DAY, DAYS))
+    assert len(engine.score(rows_on(np.array([FIRST_DAY]))[:0])) == 0
+
+
 @pytest.mark.parametrize("day", [FIRST_DAY - 1, FIRST_DAY + DAYS])
 def test_a_day_that_the_table_has_not_is_refused(engine, day):
     engine.use_trend(table_of(FIRST_DAY, DAYS))
