@@ -16,6 +16,7 @@ from typing import Any
 
 import fastavro
 import numpy as np
+from scipy import sparse
 
 from stream_scorer import jit
 from stream_scorer.core.avro import attributes, event_encoder
@@ -32,13 +33,13 @@ from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates, StateArrays
 from stream_scorer.core.features.state_codec import empty_states, pack, unpack
-from stream_scorer.core.labels.labels import LabelRule
+from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.propensities import PublishPolicy, published_in_full, select
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines.engine import engines_here
 from stream_scorer.model.engines.native import NativeEngine
-from stream_scorer.model.spec import FORMAT, Layout, Manifest, NetworkSpec
+from stream_scorer.model.spec import FORMAT, PAIRS, Layout, Manifest, NetworkSpec, TrainingOptions
 
 NOW_MS = 1_767_225_600_000
 PARTITION = ("rehearsal", 0)
@@ -181,16 +182,25 @@ def scoring() -> None:
 
 
 def training() -> None:
-    """A step of the optimiser, where MXNet is installed."""
+    """A step of training on two rows, where MXNet is installed."""
     if "mxnet" not in engines_here():
         return
-    from stream_scorer.model.lazy_adam import LazyAdam  # noqa: PLC0415 - MXNet takes a second
-    from stream_scorer.model.mxnet_loader import mx  # noqa: PLC0415
+    # MXNet takes a second.
+    from stream_scorer.model import training as real  # noqa: PLC0415
 
-    optimizer = LazyAdam()
-    weight = mx.nd.ones((2, 1)).tostype("row_sparse")
-    gradient = mx.nd.ones((2, 1)).tostype("row_sparse")
-    optimizer.update(0, weight, gradient, optimizer.create_state(0, weight))
+    space, n = _space(), len(CATEGORIES)
+    ones = np.ones((2, space.width), np.float32)
+    for actions in ((("purchase",),), (("view",), ("purchase",))):
+        rows = LabelledRows(
+            ["1", "2"], np.full(2, NOW_MS, np.int64), sparse.csr_matrix(ones),
+            np.array([0, n, n], np.int64), np.arange(n, dtype=np.uint32), np.ones(n, np.uint8),
+        )  # fmt: skip
+        for pairs in PAIRS:
+            options = TrainingOptions(
+                NetworkSpec((2, 2), 0.0, True, (2, 2), pairs), min_customers=1, batch_rows=2,
+                epochs=1, min_steps=1,
+            )  # fmt: skip
+            real.train([rows], None, space, LabelRule("category_id", actions, 1), options)
 
 
 # Longest first: what is left to do last is then short.
