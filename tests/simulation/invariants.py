@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from oracle import vector_of
-from shop import DEAD_LETTERS, INPUT, OUTPUT, engine, one_pass, prepared, space
+from shop import DEAD_LETTERS, INPUT, OUTPUT, expected_scores, one_pass, prepared, space
 from simulated_log import COMMITTED, Record
 from world import World
 
@@ -173,7 +173,7 @@ def _scores(
         if as_of < states.arrays.newest_ms[0]:
             yield f"{customer} at {position} as of {as_of} lacks events before that position"
             continue
-        expected = engine().score(csr.build(states, space(), np.array([as_of])))[0, :, 1]
+        expected = expected_scores(csr.build(states, space(), np.array([as_of])), as_of)[0]
         if not np.allclose(expected, probabilities, atol=1e-5):
             yield f"{customer} as of {as_of} got {probabilities}, by its events {expected}"
         rank = position[1], as_of

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from plan import MOST_MICRO_BATCH, Plan
 from scheduler import EPOCH_SECONDS
+from scipy import sparse
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
@@ -25,6 +26,7 @@ from stream_scorer.core.features import fold
 from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.core.trend import TrendTable, day_of
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.model import artefact, network_symbol
 from stream_scorer.model.artefact import TrainedModel
@@ -122,11 +124,24 @@ def model() -> artefact.Artefact:
     return artefact.load(path, space().fingerprint)
 
 
-@cache
 def engine() -> NativeEngine:
-    found = NativeEngine(model())
+    """A new one for each member: it keeps the trend that it was given."""
+    return NativeEngine(model(), threads=1)
+
+
+@cache
+def warm_engine() -> NativeEngine:
+    """One of the test itself, with what a schedule would wait for compiled."""
+    found = engine()
     found.warm_up(MOST_MICRO_BATCH)
     return found
+
+
+def expected_scores(matrix: sparse.csr_matrix, as_of_ms: int) -> np.ndarray:
+    """(B, N) probabilities of rows as of one moment; the trend has no weight in the model."""
+    nothing = np.zeros((1, model().layout.contrasts, len(CATEGORIES)), np.float32)
+    warm_engine().use_trend(TrendTable(day_of(as_of_ms), nothing))
+    return warm_engine().score(matrix)[:, :, 1]
 
 
 @cache

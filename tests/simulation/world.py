@@ -18,7 +18,7 @@ from faults import KINDS
 from installing import Warnings, installed
 from plan import LAST_CALL, Fault, Plan
 from scheduler import EPOCH_SECONDS, Process, Scheduler, SimulatedTime
-from shop import DEAD_LETTERS, INPUT, OUTPUT, engine, events_of, metrics, model, settings_of
+from shop import DEAD_LETTERS, INPUT, OUTPUT, events_of, metrics, model, settings_of, warm_engine
 from simulated_consumer import SimulatedConsumer
 from simulated_group import Group
 from simulated_log import COMMITTED, Broker
@@ -298,7 +298,7 @@ class World:
 
 def play(plan: Plan) -> World:
     """Run the plan until nothing more happens, or too long."""
-    model(), engine()
+    model(), warm_engine()
     world = World(plan)
     with installed(world):
         while world.scheduler.calls < MOST_CALLS and not world.is_over():
