@@ -29,9 +29,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream_scorer.core.events.batch import NULL, EventBatch, Float64, Int32, Int64
-from stream_scorer.core.features.keys import EventColumns, seen_keys
+from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.features.space import DAY_MS, Feature, FeatureSpace, parse_duration_ms
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.features.trend_events import TrendEvents
 from stream_scorer.errors import InputError
 
 # A thousandth of all weight lies beyond. The live consumer's sums (core/trend_record.py) have no
@@ -108,21 +109,22 @@ class DailyCounts:
         columns: of the same events, where they were made already. at_ms (n,): the moments whose
         days they count for; None: when they occurred.
         """
-        trends = trend_features(space)
-        if not trends or not len(events):
-            return cls.none(space)
         columns = EventColumns(events) if columns is None else columns
-        moments_ms = events.occurred_at_ms if at_ms is None else at_ms
-        days = (moments_ms // DAY_MS).astype(np.int32)
-        parts = []
-        for number, feature in enumerate(trends):
-            category = seen_keys(space, feature, columns)
-            seen = np.flatnonzero(category != NULL)
-            parts.append((np.full(len(seen), number, np.int32), days[seen], category[seen]))
-        of_trend, day, word = (np.concatenate(part) for part in zip(*parts, strict=True))
-        first_day = np.full(len(trends), NO_DAY, np.int64)
+        found = TrendEvents.of(space, events, columns) if len(events) else None
+        if found is None:
+            return cls.none(space)
+        return cls.of_categories(found.category, events.occurred_at_ms if at_ms is None else at_ms)
+
+    @classmethod
+    def of_categories(cls, category: Int32, at_ms: Int64) -> DailyCounts:
+        """Of n events: category (n, T) as in TrendEvents, at_ms (n,) the moments they are of."""
+        days = (at_ms // DAY_MS).astype(np.int32)
+        rows, of_trend = np.nonzero(category != NULL)
+        day, word = days[rows], category[rows, of_trend]
+        first_day = np.full(category.shape[1], NO_DAY, np.int64)
         np.minimum.at(first_day, of_trend, day.astype(np.int64))
-        return _added(of_trend, day, word, np.ones(len(day), np.int64), first_day)
+        ones = np.ones(len(day), np.int64)
+        return _added(of_trend.astype(np.int32), day, word, ones, first_day)
 
     @classmethod
     def sum(cls, parts: Iterable[DailyCounts]) -> DailyCounts:

@@ -9,7 +9,8 @@ with cut-offs   labelled snapshots. Events are put in order of time and folded b
 without         propensities. `live/store_fold.py` folds the events into a store in memory; then
                 every customer is scored as of its newest event, which is what the compacted output
                 topic would hold. Scoring at the end, in the order of customer ids, makes the file
-                independent of how the stream was cut into batches. Memory is by customers alone.
+                independent of how the stream was cut into batches. Memory is by customers, and with
+                a trend (past/daily_trend.py) by days and categories.
 into Redis      a new namespace is built by the same code, with watermarks, so that `run` goes on
                 from there. Repeating it is safe: what is stored is skipped.
 """
@@ -34,7 +35,7 @@ from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.labels.sampled_moments import EVENT, QUIET, MomentCounts, counted
 from stream_scorer.core.propensities import published_in_full
-from stream_scorer.core.trend import DailyCounts, refuse_days
+from stream_scorer.core.trend import DailyCounts, contrast_count, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter, refuse_existing
@@ -44,6 +45,7 @@ from stream_scorer.live.consumer import open_store
 from stream_scorer.live.counting_rules import bind_rules
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine, score_chosen
+from stream_scorer.past.daily_trend import DailyTrend
 from stream_scorer.past.namespaces import build_namespace
 from stream_scorer.past.replayed import (
     LabelledSnapshot,
@@ -174,7 +176,8 @@ def propensities(
     """Each customer's newest propensities in the new directory `out`.
 
     batch_records: how many records are folded at once; the result does not depend on it. Raises
-    ArtefactError and FingerprintMismatch for a model that does not fit the settings.
+    ArtefactError and FingerprintMismatch for a model that does not fit the settings, and InputError
+    where the days of a trend do not fit into memory.
     """
     started = time.monotonic()
     space = settings.feature_space()
@@ -187,9 +190,14 @@ def propensities(
     width = per_category * len(engine.categories) if every else None
     with PropensityWriter(out, engine.categories, width) as writer:
         with _opened(settings, sources, window, batch_records) as past:
-            fold = PastFold(settings, past, store, threads or usable_cores())
+            days = DailyTrend(space) if contrast_count(space) else None
+            fold = PastFold(settings, past, store, threads or usable_cores(), days=days)
             fold.run()
         partitions = fold.sources
+        if days is not None:
+            newest_ms = [states.arrays.newest_ms for states in store.scan(SCORED_ROWS)]
+            first_ms, last_ms = (min(map(np.min, newest_ms)), max(map(np.max, newest_ms)))
+            engine.use_trend(days.table(int(first_ms), int(last_ms)))
         with progress("scoring", len(store)) as meter:
             for states in store.scan(SCORED_ROWS):
                 matrix = csr.build(states, space, states.arrays.newest_ms)

@@ -23,6 +23,7 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.live.trend_keeper import TrendKeeper
+from stream_scorer.past.daily_trend import DailyTrend
 from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.past.sources import PastEvents, stopping
 from stream_scorer.progress import progress
@@ -62,18 +63,20 @@ class PastFold:
 
     threads: 1 does everything in turn. quiet: without a progress bar. seconds: by stage; those of
     "poll" are spent waiting for the next prepared batch. goes_on: with what was read before, so
-    that there may be no events any more. trend: counts what events add to the shop's trend.
+    that there may be no events any more. trend: counts what events add to the shop's trend, by
+    partition, for a namespace; days: by day, for scores. Either only where one is declared.
     """
 
     def __init__(
         self, settings: Settings, past: PastEvents, store: Store, threads: int,
         *, quiet: bool = False, goes_on: bool = False, trend: TrendKeeper | None = None,
+        days: DailyTrend | None = None,
     ) -> None:  # fmt: skip
         space = settings.feature_space()
         self._preparation = Preparation(settings.event_rules(), space, settings.memory())
         self._fold = StoreFold(store, space, threads=threads, rates=settings.customer_rates())
         self._past, self._store, self._quiet, self._threads = past, store, quiet, threads
-        self._goes_on, self._trend = goes_on, trend
+        self._goes_on, self._trend, self._days = goes_on, trend, days
         self.refused, self.ignored = stopping(settings), IgnoredValues()
         self.refused.outside_window = past.outside_window
         self.next_offsets: dict[TopicPartition, int] = {}
@@ -124,6 +127,8 @@ class PastFold:
         self._fold.fold(batch.events, report)
         if self._trend is not None and batch.events.trend is not None:
             self._count(self._trend, batch.events.trend, batch.next_offsets)
+        if self._days is not None and batch.events.trend is not None:
+            self._days.add(batch.events.trend)
         with report.stage("save"):
             self._store.advance(batch.next_offsets)
         if not self._past.ranges:  # files that were read to their end need not be watched any more
