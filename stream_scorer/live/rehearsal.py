@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def scoring() -> None:
 
 
 def training() -> None:
-    """A step of training on two rows, where MXNet is installed."""
+    """Training on two rows and calibration on two later ones, where MXNet is installed."""
     if "mxnet" not in engines_here():
         return
     # MXNet takes a second.
@@ -195,12 +196,13 @@ def training() -> None:
             ["1", "2"], np.full(2, NOW_MS, np.int64), sparse.csr_matrix(ones),
             np.array([0, n, n], np.int64), np.arange(n, dtype=np.uint32), np.ones(n, np.uint8),
         )  # fmt: skip
+        later = replace(rows, as_of_ms=rows.as_of_ms + 1)
         for pairs in PAIRS:
             options = TrainingOptions(
                 NetworkSpec((2, 2), 0.0, True, (2, 2), pairs), min_customers=1, batch_rows=2,
                 epochs=1, min_steps=1,
             )  # fmt: skip
-            real.train([rows], None, space, LabelRule("category_id", actions, 1), options)
+            real.train([rows], [later], space, LabelRule("category_id", actions, 1), options)
 
 
 # Longest first: what is left to do last is then short.

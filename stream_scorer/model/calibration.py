@@ -17,6 +17,8 @@ import numpy as np
 from stream_scorer.core.evaluation.intervals import bootstrap_difference
 from stream_scorer.core.events.batch import Float64, Int64, UInt8
 from stream_scorer.core.features.state import Float32
+from stream_scorer.model import calibration_sums
+from stream_scorer.model.calibration_sums import derivatives
 
 KINDS = ("temperature", "platt", "per_category")
 # Each step is cut to 1, so this is also how far a scale or a shift can move.
@@ -55,14 +57,7 @@ def cross_entropy(logits: Float32, classes: UInt8) -> Float64:
     logits (R, N, M) with class 0 at 0; classes (R, N) from 0 to M. Nothing is clipped, since finite
     logits never give a probability of exactly 0 or 1.
     """
-    # The largest logit (class 0's, which is 0, is one of them) is taken off before exp, which then
-    # can't overflow.
-    top = np.maximum(logits.max(axis=2), 0)
-    total = np.exp(-top) + np.exp(logits - top[:, :, None]).sum(axis=2)
-    index = np.maximum(classes.astype(np.int64) - 1, 0)[:, :, None]
-    truth = np.where(classes > 0, np.take_along_axis(logits, index, axis=2)[:, :, 0], 0)
-    losses: Float64 = (top + np.log(total) - truth).mean(axis=1, dtype=np.float64)
-    return losses
+    return calibration_sums.losses(logits, classes)
 
 
 def choose(
@@ -105,7 +100,7 @@ def fit(kind: str, logits: Float32, classes: UInt8, weight: Float32 | None = Non
     free = slice(0, 1 if kind == "temperature" else 1 + actions)
     for _ in range(NEWTON_STEPS):
         everywhere = np.repeat(shared, categories, axis=0)
-        gradient, hessian = _derivatives(logits, classes, everywhere, weight)
+        gradient, hessian = derivatives(logits, classes, everywhere, weight)
         # Where all logits are alike, scale and shift do the same and the Hessian is singular.
         ridge = 1e-6 * np.eye(1 + actions)[free, free]
         step = np.linalg.solve(hessian.sum(axis=0)[free, free] + ridge, gradient.sum(axis=0)[free])
@@ -114,45 +109,15 @@ def fit(kind: str, logits: Float32, classes: UInt8, weight: Float32 | None = Non
             break
     values = np.repeat(shared, categories, axis=0)
     if kind == "per_category":
-        gradient, hessian = _derivatives(logits, classes, values, weight)
+        gradient, hessian = derivatives(logits, classes, values, weight)
         # A category's own Hessian is summed over its rows, so the prior precision is the mean
         # Hessian of `PRIOR_ROWS` rows.
         precision = PRIOR_ROWS / weight.sum(dtype=np.float64) * np.mean(hessian, axis=0)
         for _ in range(NEWTON_STEPS):
-            gradient, hessian = _derivatives(logits, classes, values, weight)
+            gradient, hessian = derivatives(logits, classes, values, weight)
             gradient = gradient + (values - shared) @ precision
             step = np.linalg.solve(hessian + precision, gradient[:, :, None])[:, :, 0]
             values = values - np.clip(step, -1, 1)
             if np.abs(step).max() < CONVERGED_STEP:
                 break
     return Calibration(kind, values[:, 0].astype(np.float32), values[:, 1:].astype(np.float32))
-
-
-def _derivatives(
-    logits: Float32, classes: UInt8, values: Float64, weight: Float32
-) -> tuple[Float64, Float64]:
-    """Gradient (N, 1 + M) and Hessian (N, 1 + M, 1 + M) of the cross entropy, summed over rows.
-
-    values (N, 1 + M): scale and shifts of each category, at which they are taken. weight (R,): how
-    many rows each counts as.
-    """
-    counted = weight.astype(np.float64)[:, None]
-    _, categories, actions = logits.shape
-    gradient = np.empty((categories, 1 + actions))
-    hessian = np.empty((categories, 1 + actions, 1 + actions))
-    for n in range(categories):  # one category at a time, so that the float64 copies stay small
-        z = logits[:, n].astype(np.float64)
-        u = z * values[n, 0] + values[n, 1:]
-        top = np.maximum(u.max(axis=1, keepdims=True), 0)
-        exponentials = np.exp(u - top)
-        p = exponentials / (np.exp(-top) + exponentials.sum(axis=1, keepdims=True))
-        error = p - (classes[:, n, None] == np.arange(1, actions + 1))
-        error *= counted
-        spread = (p * z - p * (p * z).sum(axis=1, keepdims=True)) * counted
-        gradient[n, 0], gradient[n, 1:] = (error * z).sum(), error.sum(axis=0)
-        hessian[n, 0, 0] = (spread * z).sum()
-        hessian[n, 0, 1:] = hessian[n, 1:, 0] = spread.sum(axis=0)
-        hessian[n, 1:, 1:] = np.diag((p * counted).sum(axis=0)) - (p * counted).T @ p
-        # A category whose rows all look alike has a singular Hessian.
-        hessian[n] += 1e-9 * np.eye(1 + actions)
-    return gradient, hessian

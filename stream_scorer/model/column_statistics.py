@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_scorer.core.events.batch import Float64, Int64
+from stream_scorer.core.events.batch import Float64, Int32, Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
-from stream_scorer.core.labels.labels import LabelledRows, dense_labels
+from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.errors import InputError
+from stream_scorer.jit import kernel
 from stream_scorer.model.spec import Layout
+
+NONE = -1
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,16 @@ class ColumnStatistics:
         cls, shards: Iterable[LabelledRows], space: FeatureSpace, layout: Layout
     ) -> ColumnStatistics:
         """One pass over the shards. Raises InputError where there are no rows."""
-        stops = np.array([b.stop for b in space.blocks])
-        categories = np.array(layout.category_index, np.int64)
+        widths = [b.stop - b.start for b in space.blocks]
+        block_of = np.repeat(np.arange(len(widths), dtype=np.int32), widths)
+        wide_at = np.full(layout.columns, NONE, np.int32)
         wide = np.concatenate([np.arange(*r) for r in layout.customer] or [np.zeros(0, np.int64)])
-        entries, squares = np.zeros(len(stops), np.int64), np.zeros(len(stops))
-        sums, sums_of_squares = np.zeros(len(wide)), np.zeros(len(wide))
+        wide_at[wide] = np.arange(len(wide))
+        position = np.full(layout.vocabulary, NONE, np.int64)
+        position[np.array(layout.category_index, np.int64)] = np.arange(layout.categories)
+        # (entries, sum of squares) of each block, (sum, sum of squares) of each customer-wide
+        # column; in float64: the deviation is the small difference of two large sums.
+        of_block, of_column = np.zeros((len(widths), 2)), np.zeros((len(wide), 2))
         counts = np.zeros((layout.categories, layout.classes))
         rows, total, weighted, moments = 0, 0.0, False, list[Int64]()
         for shard in shards:
@@ -57,30 +65,30 @@ class ColumnStatistics:
                 continue
             rows += len(shard)
             moments.append(shard.as_of_ms[[shard.as_of_ms.argmin(), shard.as_of_ms.argmax()]])
-            # "right", because a block ends before its stop.
-            block = np.searchsorted(stops, shard.matrix.indices, "right")
-            entries += np.bincount(block, minlength=len(stops))
-            squares += np.bincount(block, shard.matrix.data.astype(np.float64) ** 2, len(stops))
-            # In float64: the deviation is the small difference of two large sums.
-            totals = shard.matrix[:, wide].toarray().astype(np.float64)
-            sums += totals.sum(axis=0)
-            sums_of_squares += (totals**2).sum(axis=0)
-            classes = dense_labels(shard, categories)
+            # Arrays of a snapshot are read-only; the kernel is compiled for those alone.
+            data = shard.matrix.data.view()
+            indices = shard.matrix.indices.astype(np.int32, copy=False).view()
+            data.flags.writeable = indices.flags.writeable = False
+            _add_entries(indices, data, block_of, wide_at, of_block, of_column)
             total += float(shard.weight.sum(dtype=np.float64))
             weighted |= bool((shard.weight != 1).any())
-            for k in range(1, layout.classes):
-                counts[:, k] += shard.weight.astype(np.float64) @ (classes == k)
+            # Of every label the number of its category, as far as the model has it.
+            n = position[shard.label_category]
+            weight = np.repeat(shard.weight.astype(np.float64), np.diff(shard.label_indptr))
+            slots = (n * layout.classes + shard.label_class)[n != NONE]
+            counts += np.bincount(slots, weight[n != NONE], counts.size).reshape(counts.shape)
         if not rows:
             raise InputError(
                 "training snapshots", "they have no rows", "give snapshots that have rows"
             )
         counts[:, 0] = total - counts.sum(axis=1)
+        entries, squares = of_block.T
         size = np.sqrt(squares / np.maximum(entries, 1))
         # The inner `where` keeps numpy from dividing by 0, about which it warns even where the
         # quotient is not used.
         scale = np.where(size > 0, 1 / np.where(size > 0, size, 1), 1)
         scale[[i for i, b in enumerate(space.blocks) if b.start in layout.trend]] = 0
-        widths = [b.stop - b.start for b in space.blocks]
+        sums, sums_of_squares = of_column.T
         mean = sums / rows
         # Rounding may leave a difference just below 0.
         deviation = np.sqrt(np.maximum(sums_of_squares / rows - mean**2, 0))
@@ -106,3 +114,19 @@ class ColumnStatistics:
         smooth = self.class_counts + 0.5
         odds: Float32 = np.log(smooth[:, 1:] / smooth[:, :1]).astype(np.float32).reshape(-1)
         return odds
+
+
+@kernel
+def _add_entries(
+    indices: Int32, data: Float32, block_of: Int32, wide_at: Int32, of_block: Float64,
+    of_column: Float64,
+) -> None:  # fmt: skip
+    """Count entries and add up squares by block, values and squares by customer-wide column."""
+    for at in range(len(indices)):
+        value, block = np.float64(data[at]), block_of[indices[at]]
+        of_block[block, 0] += 1
+        of_block[block, 1] += value * value
+        column = wide_at[indices[at]]
+        if column >= 0:
+            of_column[column, 0] += value
+            of_column[column, 1] += value * value

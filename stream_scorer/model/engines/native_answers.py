@@ -13,34 +13,16 @@ import numpy as np
 
 from stream_scorer.core.events.batch import Int32
 from stream_scorer.core.features.state import Float32
-from stream_scorer.jit import float_of_bits, kernel
+from stream_scorer.jit import kernel
+from stream_scorer.model.exponential import exp
 
-MOST = np.float32(87.0)  # beyond it exp is not a normal float32 number
-LOG2_E = np.float32(1.4426950408889634)
-# ln 2 in two parts, so that a whole multiple of the first is exact (Cody and Waite, 1980).
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-# exp(x) = 1 + x + x * x * P(x) for |x| <= ln(2) / 2, of Cephes' expf: 2 units in the last place.
-P0, P1, P2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
-P3, P4, P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
-ONE, HALF, NOTHING = np.float32(1), np.float32(0.5), np.float32(0)
-
-
-@kernel(inline=True)
-def _exp(x):  # type: ignore[no-untyped-def]
-    """exp of a float32 between -MOST and MOST, and of what is beyond as of the nearest; see P0."""
-    x = MOST if x > MOST else x
-    x = -MOST if x < -MOST else x
-    whole = np.floor(x * LOG2_E + HALF)
-    x = x - whole * LN2_HIGH - whole * LN2_LOW
-    p = ((((P0 * x + P1) * x + P2) * x + P3) * x + P4) * x + P5
-    near = p * (x * x) + x + ONE
-    return near * float_of_bits(np.int32((np.int32(whole) + 127) << 23))
+ONE, NOTHING = np.float32(1), np.float32(0)
 
 
 @kernel(inline=True)
 def _acts(logit):  # type: ignore[no-untyped-def]
     """The probability of class 1 of two."""
-    return ONE / (ONE + _exp(-logit))
+    return ONE / (ONE + exp(-logit))
 
 
 # With Python's errors a division by zero would be an exception, which no vector loop has.
@@ -77,11 +59,11 @@ def write_classes(rows: int, logits: Float32, scores: Float32) -> bool:
                 top[n] = line[n] if line[n] > top[n] else top[n]
         # The largest logit (class 0's, which is 0, is one of them) is taken off before exp.
         for n in range(categories):
-            total[n] = out[n, 0] = _exp(-top[n])
+            total[n] = out[n, 0] = exp(-top[n])
         for m in range(classes - 1):
             line = logits[row, m * categories : (m + 1) * categories]
             for n in range(categories):
-                line[n] = _exp(line[n] - top[n])
+                line[n] = exp(line[n] - top[n])
                 total[n] += line[n]
         for n in range(categories):
             out[n, 0] /= total[n]
@@ -100,7 +82,7 @@ CHUNK = 16  # logits that are compared at once; most chunks have none worth a cl
 def _below(logit):  # type: ignore[no-untyped-def]
     """A logit so far below that its probability is not above that of `logit`.
 
-    `_exp` is wrong by some 2e-7 of its value, so it need not grow from a number to the next one.
+    `exp` is wrong by some 2e-7 of its value, so it need not grow from a number to the next one.
     Every step after it, an addition and a division that are rounded rightly, keeps the order.
     """
     return logit - np.float32(1e-5) * (ONE + abs(logit))
@@ -128,7 +110,7 @@ def _likely_bound(line: Float32, categories: int, most: int, tops: Float32) -> n
                 i -= 1
             best[i] = top
     # Below 8 a hundredth of a logit changes a probability by 3e-6 of itself or more, which is fifty
-    # times its rounding. Above, and where `_exp` is that of -MOST, probabilities may be equal.
+    # times its rounding. Above, and where `exp` is that of -MOST, probabilities may be equal.
     least = best[most - 1]
     return least - np.float32(0.01) if -80 < least < 8 else np.float32(-np.inf)
 
