@@ -12,6 +12,7 @@ from scipy import sparse
 
 from stream_scorer.api.models import Model, load_model
 from stream_scorer.api.moments import Moment, moment_ms
+from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import MAX_CLASSES, LabelledRows
 from stream_scorer.core.trend import TrendTable, contrast_count
 from stream_scorer.errors import ArtefactError, InputError
@@ -19,6 +20,7 @@ from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import train as train_job
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.golden import golden_batch_of
+from stream_scorer.model.engines.trend_days import days_of
 from stream_scorer.settings.tree import Settings
 
 SnapshotPaths = str | Path | Sequence[str | Path]
@@ -131,14 +133,40 @@ def _train_rows(
         if last >= words:
             remedy = f"the vocabulary of {rule.by} has {words} entries; give as many label columns"
             raise InputError(f"{name}.labels", f"column {last}", remedy)
-    if contrast_count(space) and trend is None:
+    if not contrast_count(space):
+        trend = None
+    elif trend is None:
         remedy = "the settings declare one: give that of the rows' days, as shop_trend returns it"
         raise InputError("trend", "(none)", remedy)
     later = None if validation is None else [validation]
-    model = training.train([rows], later, space, rule, settings.training)
+    if trend is not None:
+        for part in (rows, *(later or [])):
+            _require_days(space, part, trend)
+    model = training.train(
+        [rows], later, space, rule, settings.training, trend=trend,
+        validation_trend=None if later is None else trend,
+    )  # fmt: skip
     prior = train_job.prior([rows], model.category_index).tolist()
     golden = golden_batch_of(model, [rows] if later is None else later, trend)
     artefact.save(model, out, {"prior": prior}, golden)
+
+
+def _require_days(space: FeatureSpace, rows: LabelledRows, trend: TrendTable) -> None:
+    """Raises InputError where the trend is of other features, or has not the day of every row, as
+    its matrix has it."""
+    block = next(block for block in space.blocks if block.kind == "trend")
+    words = len(space.vocabularies[block.fields[0]])
+    if trend.contrasts.shape[1:] != (contrast_count(space), words):
+        raise InputError("trend", "of other features", "make it with settings.feature_space()")
+    column = block.start
+    days = days_of(rows.matrix, column)
+    if len(days) and not trend.covers(int(days.min()), int(days.max())):
+        first, last, given, until = (
+            np.datetime64(int(day), "D")
+            for day in (days.min(), days.max(), trend.first_day, trend.last_day)
+        )
+        remedy = f"rows stand on the days {first} to {last}: give shop_trend of all of these"
+        raise InputError("trend", f"{given} to {until}", remedy)
 
 
 def _paths(given: SnapshotPaths) -> list[Path]:

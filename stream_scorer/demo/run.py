@@ -68,6 +68,8 @@ def demo(
         prior, training_cost = _train(scene, folder / "model", console)
         consumer = stack.enter_context(Consumer(scene.settings))
         consumer.store.save(states := scenes.past_states(scene), np.arange(len(states)))
+        if consumer.trend is not None:
+            scenes.count_past(scene, consumer.trend)
         console.print(f"{len(states):,} customers' vectors of the past written to Redis; streaming")
         outcome = _stream(
             scene, consumer, kafka.bootstrap_servers, seconds, prior, training_cost, console
@@ -103,6 +105,7 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
     """
     started = time.monotonic()
     rows, validation = scenes.training_rows(scene)
+    trend = scenes.shop_trend(scene, [*rows, *validation])
     with progress("training (MXNet)", console=console) as meter:
 
         def report(step: training.Progress) -> None:
@@ -110,10 +113,10 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
 
         model = training.train(
             rows, validation, scene.space, scene.settings.label_rule(), scene.settings.training,
-            progress=report,
+            progress=report, trend=trend, validation_trend=trend,
         )  # fmt: skip
         meter.at(1, 1)  # training may stop early
-    artefact.save(model, path, golden=golden_batch_of(model, validation))
+    artefact.save(model, path, golden=golden_batch_of(model, validation, trend))
     acted = [dense_labels(part, model.category_index) > 0 for part in rows]
     cost = TrainingCost(float(sum(len(part) for part in rows)), time.monotonic() - started)
     console.print(

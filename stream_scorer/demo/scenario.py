@@ -7,6 +7,7 @@ and labels come from core; the model is an artefact on disk.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,13 +19,17 @@ import pyarrow.parquet as pq
 from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.events.batch import EventBatch
 from stream_scorer.core.features.fold import fold_events
+from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.core.features.trend_events import TrendEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows
+from stream_scorer.core.trend import DailyCounts, TrendTable, contrast_count, day_of
 from stream_scorer.demo.complete_journey import load_events
 from stream_scorer.io.files.events import open_events
+from stream_scorer.live.shop_trend import ShopTrend
 from stream_scorer.settings.tree import Settings
 
 DAY_MS = 86_400_000
@@ -85,6 +90,31 @@ def training_rows(scenario: Scenario) -> tuple[list[LabelledRows], list[Labelled
         rows_at_cutoffs(scenario.past, scenario.space, scenario.labels, training + validation)
     )
     return rows[: len(training)], rows[len(training) :]
+
+
+def shop_trend(scenario: Scenario, rows: Sequence[LabelledRows]) -> TrendTable | None:
+    """The shop's trend on the days of these rows; None where the config declares none."""
+    if not contrast_count(scenario.space):
+        return None
+    first = min(int(part.as_of_ms.min()) for part in rows)
+    last = max(int(part.as_of_ms.max()) for part in rows)
+    counts = DailyCounts.of(scenario.space, scenario.past)
+    return TrendTable.of(scenario.space, counts, day_of(first), day_of(last))
+
+
+def count_past(scenario: Scenario, trend: ShopTrend) -> None:
+    """Put what the past adds to the shop's trend where the consumer finds it, as a replay of the
+    event file into its namespace would."""
+    past = scenario.past
+    events = TrendEvents.of(scenario.space, past, EventColumns(past))
+    if events is None:
+        return
+    ends = {tp: int(events.of_partition(n)[0].max()) + 1 for n, tp in enumerate(past.partitions)}
+    trend.keeper.begin(dict.fromkeys(ends, 0), {})
+    trend.keeper.add(events, ends)
+    trend.keeper.save()
+    trend.keeper.release(list(ends))
+    trend.read()
 
 
 def past_states(scenario: Scenario) -> CustomerStates:

@@ -23,6 +23,7 @@ from stream_scorer.core.evaluation.agreement import Agreement
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ConfigError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
@@ -127,6 +128,13 @@ class Challenger:
             log.warning("challenger %s is switched off: %s", version, self._unfit)
         elif before:
             log.warning("challenger %s works again, beside %s", version, active.model_version)
+
+    def use_trend(self, table: TrendTable) -> None:
+        """The shop's trend for what it scores from now on."""
+        try:
+            self.engine.use_trend(table)
+        except Exception as error:  # the active model goes on
+            self._fail(error)
 
     def start_measuring(self) -> None:
         """Forget what was measured until now."""

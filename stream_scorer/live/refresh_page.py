@@ -137,13 +137,17 @@ class PageRefresher:
         self, states: CustomerStates, due: Int64, known: Published, as_of: Int64, model: str
     ) -> Int64:
         """Of the rows `due` (k,) those whose score moves by more than the least change, or is of
-        another model, or the first. A canary's customers are not compared: they are few."""
+        another model, or the first, or was published with a trend of the shop that is not known any
+        more. A canary's customers are not compared: they are few."""
         scoring, least = self._consumer.scoring, self.least_change
         same = known.model[due] == np.uint64(model_number(model))
         same &= known.as_of_ms[due] != NEVER
         same &= ~np.isin(due, scoring.canary_rows(states.customer_ids))
         again = due[same]
         if not least or not len(again):
+            return due
+        again = again[scoring.can_score_again(known.as_of_ms[again])]
+        if not len(again):
             return due
         # What was published last, computed again: so that it need not be stored. Both at once,
         # since an engine's call costs as much as dozens of customers.

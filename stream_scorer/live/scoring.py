@@ -15,9 +15,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
-from stream_scorer.core.events.batch import Int32, Int64, TopicPartition
+from stream_scorer.core.events.batch import Bool, Int32, Int64, TopicPartition
 from stream_scorer.core.features import csr
-from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.space import DAY_MS, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, Float32, source_positions
 from stream_scorer.core.propensities import Entries, PublishPolicy, published_in_full, select
 from stream_scorer.core.trend import TrendTable
@@ -90,7 +90,7 @@ class Scoring:
             self._table = table
             self.engine.use_trend(table)
             if self.challenger is not None:
-                self.challenger.engine.use_trend(table)
+                self.challenger.use_trend(table)
 
     def trend_table(self, as_of_ms: Int64) -> TrendTable | None:
         """The shop's trend for customers that are scored as of these moments (B,); None where the
@@ -149,8 +149,18 @@ class Scoring:
         return self.engine.model_version + (canary and f" with {canary}")
 
     def scores(self, states: CustomerStates, as_of_ms: Int64) -> Float32:
-        """(B, N, C) of the active model, of B customers, each as of its moment (B,) int64."""
-        return self.engine.score(self._matrix(states, as_of_ms, None))
+        """(B, N, C) of the active model, of B customers, each as of its moment (B,) int64; to be
+        compared, not to be published."""
+        table = None if self._trend is None else self._trend.table(as_of_ms, published=False)
+        return self.engine.score(self._matrix(states, as_of_ms, table))
+
+    def can_score_again(self, as_of_ms: Int64) -> Bool:
+        """(B,), whether what was scored as of these moments (B,) can be computed again: of days
+        before a week ago the shop's trend is not known any more."""
+        if self._trend is None:
+            return np.ones(len(as_of_ms), np.bool_)
+        table = self._trend.table(as_of_ms, published=False)
+        return np.asarray(as_of_ms // DAY_MS >= table.first_day)
 
     def canary_rows(self, customer_ids: list[str]) -> Int64:
         """(k,) positions of the customers whom the challenger serves in place of it."""

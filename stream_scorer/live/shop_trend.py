@@ -47,7 +47,7 @@ class ShopTrend:
     """Tables for one consumer. Not thread-safe.
 
     keeper: of the partitions that it reads. topic: the input topic. clock_ms: now, in ms since 1970
-    UTC. early_rows: rows that were scored as of a day before the oldest known one.
+    UTC. early_rows: rows that were published as of a day before the oldest known one.
     """
 
     def __init__(
@@ -73,10 +73,11 @@ class ShopTrend:
             self._read_some()
         self._take()
 
-    def table(self, as_of_ms: Int64) -> TrendTable:
+    def table(self, as_of_ms: Int64, *, published: bool = True) -> TrendTable:
         """One that has the days of as_of_ms (B,), but for those before the oldest known day.
 
-        Where Redis does not answer, from what was read last.
+        published: whether what is scored with it as of these moments is. Where Redis does not
+        answer, from what was read last.
         """
         days = as_of_ms // DAY_MS if len(as_of_ms) else np.array([self._clock_ms() // DAY_MS])
         last = int(days.max())
@@ -93,7 +94,8 @@ class ShopTrend:
             self._table = self._made(last, last if table is None else table.last_day)
             self._read_at = min(self._read_at, now + NEW_DAY_SECONDS)
         assert self._table is not None
-        self.early_rows += int((days < self._table.first_day).sum())
+        if published:
+            self.early_rows += int((days < self._table.first_day).sum())
         return self._table
 
     def check(self, metrics: Metrics) -> None:

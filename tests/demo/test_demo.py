@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder, decode_propensities
+from stream_scorer.core.trend import TrendTable
+from stream_scorer.demo import scenario
 from stream_scorer.demo.report import examples_of
+from stream_scorer.live.scoring import Scoring
+from stream_scorer.model import artefact
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +42,36 @@ def test_the_whole_loop_accounts_for_every_event() -> None:
     assert found["quality"]["macro_auc"] > 0.6
     assert found["quality"]["recall_at_10"] > found["prior"]["recall_at_10"]
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.mxnet
+def test_with_a_trend_it_is_trained_on_checked_and_known_from_the_past_when_streaming_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stream_scorer.demo.run import demo  # noqa: PLC0415 - imports MXNet
+
+    declared = files("stream_scorer.demo").joinpath("demo.toml").read_text()
+    if 'kind = "trend"' not in declared:
+        declared += (
+            '[[features]]\nname = "trend"\nkind = "trend"\non = ["purchase"]\n'
+            'by = ["category_id"]\nhalf_lives = ["7d", "60d"]\n'
+        )
+    (tmp_path / "demo.toml").write_text(declared)
+    monkeypatch.setattr(scenario, "files", lambda _package: tmp_path)
+    tables: list[TrendTable] = []
+    use = Scoring.use
+
+    def noted(scoring: Scoring, table: TrendTable) -> None:
+        tables.append(table)
+        use(scoring, table)
+
+    monkeypatch.setattr(Scoring, "use", noted)
+    assert demo(seconds=0.1, households=60, keep=tmp_path / "kept", as_json=True)
+    golden = artefact.golden_batch(artefact.load(tmp_path / "kept" / "model"))
+    assert golden is not None
+    for known in (golden.trend, tables[-1]):
+        assert known is not None
+        assert np.abs(known.contrasts).max() > 0.1
 
 
 @pytest.mark.parametrize("arguments", [("--households", "0"), ("--seconds", "soon")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
@@ -13,22 +13,32 @@ import redis
 
 from stream_scorer.checks.trend import trend_findings
 from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.avro.propensity_encoder import PublishedPropensities, decode_propensities
+from stream_scorer.core.canary import in_canary
+from stream_scorer.core.features import csr
+from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.core.trend_record import KEPT_DAYS, TrendPlan, TrendRecord, shop_table
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
+from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs.export import export
 from stream_scorer.jobs.replay import rebuild, replay
 from stream_scorer.jobs.verify import in_words, verify
 from stream_scorer.live.consumer import Consumer, open_store
-from stream_scorer.model import artefact, inference_network
+from stream_scorer.live.refresh import Refresher
+from stream_scorer.live.served_model import identity_of, open_announced
+from stream_scorer.model import artefact
+from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.settings.tree import Settings
 from tests.jobs.trend_shop import CONFIG, DAY, DAYS, START, event_rows
+from tests.model.symbol_json import symbol_json
 
 SERVERS = """
 [kafka]
@@ -56,16 +66,23 @@ def settings(tmp_path: Path, kafka: EmbeddedKafka, redis_server: EmbeddedRedis) 
     servers = SERVERS.format(kafka=kafka.bootstrap_servers, redis=redis_server.url)
     path.write_text(servers + CONFIG)
     found = Settings.load(path, environment={})
-    space, rule, spec = found.feature_space(), found.label_rule(), NetworkSpec((4,))
-    layout, draw = Layout.of(space, rule, np.arange(3)), np.random.default_rng(2)
+    save_model(found, tmp_path / "model", 2)
+    return found
+
+
+def save_model(settings: Settings, path: Path, seed: int) -> None:
+    """Of random parameters, in which the trend weighs much."""
+    space, rule, spec = settings.feature_space(), settings.label_rule(), NetworkSpec((4,))
+    layout, draw = Layout.of(space, rule, np.arange(3)), np.random.default_rng(seed)
     parameters = {
         name: draw.normal(0, 0.5, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()
     }
-    symbol = inference_network.inference_symbol(layout, spec).tojson()
+    parameters["trend_weight"] = np.full_like(parameters["trend_weight"], 3)
+    parameters["input_weight"][list(layout.trend)] = 0  # the day itself
+    symbol = symbol_json(layout, spec)
     trained = artefact.TrainedModel(space, rule, np.arange(3), spec, parameters, symbol)
-    artefact.save(trained, tmp_path / "model")
-    return found
+    artefact.save(trained, path)
 
 
 def publish(settings: Settings, rows: list[dict[str, Any]]) -> None:
@@ -162,6 +179,68 @@ def test_customers_are_scored_with_the_trend_of_their_day(settings: Settings) ->
     assert plan is not None
     whole = shop_table(plan, stored(settings).values(), table.first_day, table.last_day)
     np.testing.assert_array_equal(table.contrasts, whole.contrasts)
+
+
+def test_switched_models_canaries_and_refreshes_score_with_the_trend_of_their_moment(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(("next", "canary"), start=3):
+        save_model(settings, tmp_path / name, seed)
+    canary = {"path": tmp_path / "canary", "mode": "canary", "share": 0.5}
+    challenger = settings.challenger.model_copy(update=canary)
+    settings = settings.model_copy(update={"challenger": challenger})
+    publish(settings, ROWS[:3000])
+    now_ms = END + DAY
+    found: list[tuple[PublishedPropensities, CustomerStates, TrendTable]] = []
+
+    def switch(consumer: Consumer) -> None:
+        said = Announcement(1, identity_of(tmp_path / "next"), ModelIdentity("", "", ""), 0)
+        consumer.serve(open_announced(settings, consumer.space, said))
+        publish(settings, ROWS[3000:])
+        records = 0
+        while records < 1000:
+            records += consumer.pipeline.step().records
+        newest: dict[bytes, bytes] = {}
+        deliver, sink = consumer.sink.deliver, cast(Any, consumer.sink)
+
+        def noted(keys: list[bytes], values: list[bytes], *others: Any) -> None:
+            newest.update(zip(keys, values, strict=True))
+            deliver(keys, values, *others)
+
+        sink.deliver = noted
+        refresher = Refresher(consumer, Metrics(), lambda: now_ms)
+        topic = settings.kafka.input_topic
+        asking = RefreshStore(consumer.store, settings.store.namespace, topic)
+        asking.ask(RefreshRequest("all", now_ms, None))
+        for _ in range(600):
+            consumer.pipeline.step()  # finds out how far behind the partitions are
+            refresher.slice()
+            if len(newest) == 60:
+                break
+        published = decode_propensities(list(newest.values()))
+        assert consumer.trend is not None
+        table = consumer.trend.table(np.array([now_ms]))
+        found.append((published, consumer.store.load(published.customer_ids), table))
+
+    consume(settings, switch)
+    ((published, states, table),) = found
+    assert len(published) == 60
+    assert set(published.as_of_ms.tolist()) == {now_ms}
+    matrix = csr.build(states, settings.feature_space(), published.as_of_ms)
+    scores, versions = [], []
+    for name in ("next", "canary"):
+        loaded = artefact.load(tmp_path / name)
+        engine = open_engine(loaded, "native")
+        engine.use_trend(table)
+        scores.append(engine.score(matrix)[:, :, 1])
+        versions.append(loaded.manifest.model_version)
+    theirs = in_canary(published.customer_ids, 0.5, challenger.salt)
+    assert 0 < theirs.sum() < 60
+    assert published.model_versions == [versions[one] for one in theirs.tolist()]
+    assert published.probabilities is not None
+    expected = np.where(theirs[:, None], scores[1], scores[0])
+    np.testing.assert_allclose(published.probabilities, expected, rtol=0, atol=1e-6)
+    assert np.abs(table.contrasts[-1]).max() > 0.3
 
 
 def test_a_namespace_built_from_the_topic_has_the_trend_that_a_consumer_goes_on_with(

@@ -18,9 +18,12 @@ from typer.testing import CliRunner
 
 from stream_scorer import cli
 from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.features.space import Feature
 from stream_scorer.core.features.state_codec import pack
 from stream_scorer.core.freshness import PartitionFreshness
 from stream_scorer.core.labels.labels import LabelRule
+from stream_scorer.core.trend_record import TrendPlan, TrendRecord
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import FingerprintMismatch, InputError, StoreUnavailable
 from stream_scorer.io.files.events import write_events
@@ -31,6 +34,7 @@ from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
+from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.jobs import rollout as job
 from stream_scorer.jobs.replay import rebuild
 from stream_scorer.live.consumer import open_store
@@ -379,6 +383,71 @@ def test_a_build_that_broke_off_is_gone_on_with_from_its_watermarks(
     assert read[0] == 600 - half.behind
     rebuild(settings, ["topic"], "again")
     assert records(settings, "new") == records(settings, "again")
+
+
+def with_trend(settings: Settings) -> Settings:
+    """Another declaration of the new namespace, with a trend, and its model."""
+    trend = Feature("trend", "trend", by=("category_id",), half_lives=("2d", "14d"))
+    model = settings.model.model_copy(update={"path": settings.model.path.with_name("trended")})
+    found = settings.model_copy(update={"features": (*settings.features, trend), "model": model})
+    artefact.save(random_model(found, 4), model.path)
+    return found
+
+
+def plan_of(settings: Settings) -> TrendPlan:
+    plan = TrendPlan.of(settings.feature_space())
+    assert plan is not None
+    return plan
+
+
+def trends(settings: Settings, namespace: str) -> dict[TopicPartition, bytes]:
+    """The records of the shop's trend."""
+    store = open_store(settings, settings.feature_space())
+    kept = TrendStore(store.server, namespace, plan_of(settings))
+    found = {tp: record.encode() for tp, record in kept.load(kept.partitions()).items()}
+    store.close()
+    return found
+
+
+def test_a_declaration_with_a_trend_is_rolled_out_kept_up_and_replaced_again(
+    settings: Settings, old: Owner, client: Any, commit: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    new = with_trend(settings)
+    monkeypatch.setattr(build, "BATCH_RECORDS", 50)
+    advance, calls = RedisStore.advance, iter(range(10_000))
+
+    def breaks(store: RedisStore, *arguments: Any) -> None:
+        if next(calls) == 5:
+            raise StoreUnavailable("gone")
+        advance(store, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisStore, "advance", breaks)
+        with pytest.raises(StoreUnavailable, match="gone"):
+            job.rollout(new, wait=False)
+    assert job.rollout(new, wait=False).step == "switch"
+    publish(new, made_up_events(50))
+    assert (job.rollout(new, wait=False).step, job.status(new).behind) == ("switch", 0)
+    rebuild(new, ["topic"], "again")
+    assert trends(new, "new") == trends(new, "again")
+    assert sum(TrendRecord.decode(record, plan_of(new), "x").next_offset
+               for record in trends(new, "new").values()) == 650  # fmt: skip
+    assert records(new, "new") == records(new, "again")
+
+    commit(Owner("new", RedisStore(client, "new", 0).stored_identity()))
+    assert job.rollout(new, refresh=False).step == "done"
+    # Back to a declaration without one: what it replaces goes with all that it had.
+    third = settings.model_copy(
+        update={"store": settings.store.model_copy(update={"namespace": "third"})}
+    )
+    assert job.rollout(third, wait=False).step == "switch"
+    commit(Owner("third", RedisStore(client, "third", 0).stored_identity()))
+    assert job.rollout(third, refresh=False).step == "done"
+    assert client.keys("third:trend*") == []
+    assert client.keys("new:trend*") != []
+    job.dropped_old(third)
+    assert client.keys("new:*") == []
 
 
 def test_what_the_topic_lost_comes_from_files_or_is_refused(

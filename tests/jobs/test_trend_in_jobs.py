@@ -20,7 +20,7 @@ from stream_scorer.jobs.score import score
 from stream_scorer.model import artefact
 from stream_scorer.past.rows_asked import RowsAsked
 from stream_scorer.settings.tree import Settings
-from tests.jobs.trend_shop import CONFIG, CUTOFFS, DAY, START, event_rows, save_model
+from tests.jobs.trend_shop import CONFIG, CUTOFFS, DAY, LATER, START, event_rows, save_model
 from tests.model.reference_network import probabilities
 
 
@@ -174,5 +174,32 @@ def test_the_api_says_what_a_trend_needs(
     (rows,) = Snapshot.open(train_snapshot).shards()
     with pytest.raises(InputError, match="as shop_trend returns it"):
         ss.train(settings, rows, tmp_path / "m")
+    first, last = rows.as_of_ms[0], int(rows.as_of_ms[-1])
+    short = ss.shop_trend(events, space, int(first), last - DAY)
+    with pytest.raises(InputError, match="rows stand on the days 2016-08-17 to 2016-10-05"):
+        ss.train(settings, rows, tmp_path / "m", trend=short)
+    other = TrendTable(17_000, np.zeros((90, 1, 3), np.float32))
+    with pytest.raises(InputError, match="of other features"):
+        ss.train(settings, rows, tmp_path / "m", trend=other)
     with pytest.raises(InputError, match="the snapshots have their own"):
         ss.train(settings, train_snapshot, tmp_path / "m", trend=_table(train_snapshot))
+
+
+@pytest.mark.mxnet
+def test_rows_in_memory_are_trained_on_with_the_trend_as_their_snapshot_is(
+    shop: Path, settings: Settings, train_snapshot: Path, tmp_path: Path
+) -> None:
+    replay(settings, [shop / "events.avro"], tmp_path / "later", LATER)
+    (rows,), (later,) = (Snapshot.open(p).shards() for p in (train_snapshot, tmp_path / "later"))
+    events, space = ss.read_events(shop / "events.avro"), settings.feature_space()
+    trend = ss.shop_trend(events, space, CUTOFFS[0], LATER[-1])
+    for name, validation in (("alone", None), ("held out", later)):
+        found = ss.train(settings, rows, tmp_path / name, validation=validation, trend=trend)
+        files = ss.train(
+            settings, train_snapshot, tmp_path / f"{name} files",
+            validation=None if validation is None else tmp_path / "later",
+        )  # fmt: skip
+        assert found.model_version == files.model_version
+        golden = artefact.golden_batch(artefact.load(tmp_path / name))
+        assert golden is not None
+        assert golden.trend is not None

@@ -19,6 +19,7 @@ from stream_scorer.core.features import fold
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.core.propensities import PublishPolicy
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import BusUnavailable, StoreRewound
 from stream_scorer.io.stores.redis import RedisStore
@@ -273,6 +274,38 @@ def test_small_changes_add_up_against_what_was_published_last(
     assert not len(calm.work())
     calm.now_ms += DAY_MS
     assert len(calm.work()) == 1
+
+
+def test_scores_with_a_trend_that_is_not_known_any_more_are_published_again(
+    member: Member, server: EmbeddedRedis, engine: NativeEngine
+) -> None:
+    """What was published can't be computed again then, so nobody knows how far it has moved."""
+    member.add("ann", "bob")
+    member.work()
+    member.add("bob", offset=60, at_ms=NOW_MS + 3 * DAY_MS)
+    calm = Member(server, engine, 0, least_change=1)
+
+    class Shop:
+        """In place of ShopTrend: it knows the days from a week ago on."""
+
+        def __init__(self) -> None:
+            self.asked: list[bool] = []
+
+        def table(self, as_of_ms: Any, *, published: bool = True) -> TrendTable:
+            self.asked.append(published)
+            today = calm.now_ms // DAY_MS
+            return TrendTable(today - 7, np.zeros((8, 1, 2), np.float32))
+
+    shop: Any = Shop()
+    calm.scoring = Scoring(engine, SPACE, PublishPolicy("all"), lambda: calm.now_ms, trend=shop)
+    calm.now_ms = NOW_MS + 7 * DAY_MS
+    assert not len(calm.work())
+    assert shop.asked
+    assert not any(shop.asked)  # nothing was published, so no row of an early day was either
+    calm.now_ms += DAY_MS
+    assert calm.work().customer_ids == ["ann"]
+    calm.now_ms += DAY_MS
+    assert not len(calm.work())
 
 
 def test_all_are_refreshed_after_the_model_has_changed(
