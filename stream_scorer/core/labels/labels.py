@@ -235,43 +235,69 @@ def dense_labels(rows: LabelledRows, category_index: Int64) -> UInt8:
     return dense
 
 
+class ActingCustomers:
+    """Counts the customers that acted on each category, exactly, in one pass over rows.
+
+    A customer counts where a row has a label of the category, or an entry in one of its own columns
+    that only label events feed. A category is dropped from the books as soon as it has `enough`
+    customers, so memory is at most so many entries for each.
+    """
+
+    def __init__(self, space: FeatureSpace, rule: LabelRule, enough: int) -> None:
+        self._width = len(space.vocabularies[rule.by])
+        self._least = enough
+        wanted = {event_type for group in rule.actions for event_type in group}
+        # A column that other events feed as well does not show that the customer acted.
+        self._blocks = [
+            b
+            for b in space.blocks
+            if b.fields == (rule.by,) and not b.buckets
+            and b.kind not in ("calendar", "trend")
+            and space.features[b.feature].on and wanted.issuperset(space.features[b.feature].on)
+        ]  # fmt: skip
+        self._numbers: dict[str, int] = {}
+        self._pairs = np.zeros(0, np.int64)
+        self.enough = np.zeros(self._width, np.bool_)  # (V,) whether so many customers acted
+
+    def add(self, rows: LabelledRows) -> None:
+        """Count the customers of these rows."""
+        numbers = [self._numbers.setdefault(c, len(self._numbers)) for c in rows.customer_ids]
+        owner, width = np.array(numbers, np.int64), self._width
+        found = [
+            self._pairs,
+            _pairs(owner, rows.label_indptr, rows.label_category, width, self.enough),
+        ]
+        for b in self._blocks:
+            own = rows.matrix[:, b.start : b.stop]
+            found.append(_pairs(owner, own.indptr, own.indices, width, self.enough))
+        pairs = np.unique(np.concatenate(found))
+        self.enough |= np.bincount(pairs % width, minlength=width) >= self._least
+        self._pairs = pairs[~self.enough[pairs % width]]
+
+    @property
+    def customers(self) -> int:
+        """How many different customers the rows are of."""
+        return len(self._numbers)
+
+    def too_few(self) -> Int64:
+        """(V,) how many customers acted on each category that has not enough; 0 for the others."""
+        return np.bincount(self._pairs % self._width, minlength=self._width).astype(np.int64)
+
+
 def choose_categories(
     shards: Iterable[LabelledRows], space: FeatureSpace, rule: LabelRule, min_customers: int
 ) -> Int64:
     """(N,) ascending vocabulary indices of the categories that enough training customers acted on.
 
-    A customer counts where a row has a label of the category, or an entry in one of its own columns
-    that only label events feed. Exact in one pass; a category is dropped from the books as soon as
-    it has enough, so memory is at most min_customers entries for each. Raises InputError where none
-    has enough.
+    Who counts is what `ActingCustomers` says. Raises InputError where none has enough.
     """
-    width = len(space.vocabularies[rule.by])
-    wanted = {event_type for group in rule.actions for event_type in group}
-    # A column that other events feed as well does not show that the customer acted.
-    blocks = [
-        b
-        for b in space.blocks
-        if b.fields == (rule.by,) and not b.buckets
-        and b.kind not in ("calendar", "trend")
-        and space.features[b.feature].on and wanted.issuperset(space.features[b.feature].on)
-    ]  # fmt: skip
-    enough = np.zeros(width, np.bool_)
-    customers: dict[str, int] = {}
-    pairs = np.zeros(0, np.int64)
+    acting = ActingCustomers(space, rule, min_customers)
     for shard in shards:
-        numbers = [customers.setdefault(c, len(customers)) for c in shard.customer_ids]
-        owner = np.array(numbers, np.int64)
-        found = [pairs, _pairs(owner, shard.label_indptr, shard.label_category, width, enough)]
-        for b in blocks:
-            own = shard.matrix[:, b.start : b.stop]
-            found.append(_pairs(owner, own.indptr, own.indices, width, enough))
-        pairs = np.unique(np.concatenate(found))
-        enough |= np.bincount(pairs % width, minlength=width) >= min_customers
-        pairs = pairs[~enough[pairs % width]]
-    if not enough.any():
+        acting.add(shard)
+    if not acting.enough.any():
         remedy = "no category was acted on by so many customers of the training data; lower it"
         raise InputError("training.min_customers", min_customers, remedy)
-    return np.flatnonzero(enough)
+    return np.flatnonzero(acting.enough)
 
 
 def _pairs(
