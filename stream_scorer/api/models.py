@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +55,14 @@ class Model:
     def classes(self) -> int:
         """C: nothing, and the groups of `labels.actions`."""
         return self._engine.classes
+
+    @cached_property
+    def card(self) -> dict[str, Any] | None:
+        """What training wrote about the model, as `card.json` has it: its rows, categories in and
+        out, quality, cost; None of a model that has no card. Raises ArtefactError where a file of
+        it is missing or altered.
+        """
+        return artefact.card(self._artefact)
 
     @cached_property
     def feature_space(self) -> FeatureSpace:

@@ -19,8 +19,10 @@ from stream_scorer.errors import ArtefactError, InputError
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import train as train_job
 from stream_scorer.model import artefact
+from stream_scorer.model.engines.card import card_of, in_memory
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.engines.trend_days import days_of
+from stream_scorer.reports import model_card
 from stream_scorer.settings.tree import Settings
 
 SnapshotPaths = str | Path | Sequence[str | Path]
@@ -146,9 +148,14 @@ def _train_rows(
         [rows], later, space, rule, settings.training, trend=trend,
         validation_trend=None if later is None else trend,
     )  # fmt: skip
-    prior = train_job.prior([rows], model.category_index).tolist()
+    card, prior = card_of(
+        model,
+        in_memory([rows], trend),
+        None if later is None else in_memory(later, trend),
+        settings.training.min_customers,
+    )
     golden = golden_batch_of(model, [rows] if later is None else later, trend)
-    artefact.save(model, out, {"prior": prior}, golden)
+    artefact.save(model, out, {"prior": prior.tolist()}, golden, model_card.writer(card))
 
 
 def _require_days(space: FeatureSpace, rows: LabelledRows, trend: TrendTable) -> None:

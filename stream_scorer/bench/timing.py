@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from stream_scorer.result import Result
-from stream_scorer.runtime import usable_cores
+from stream_scorer.runtime import processor_name, usable_cores
 
 PACKAGES = ("stream-scorer", "numpy", "scipy", "numba", "mxnet", "torch", "fastavro")
 
@@ -88,17 +87,8 @@ def machine() -> Machine:
         except PackageNotFoundError:
             continue
     return Machine(
-        processor=_processor(),
+        processor=processor_name(),
         cores=usable_cores(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         versions=versions,
     )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

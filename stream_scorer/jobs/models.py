@@ -25,7 +25,8 @@ from stream_scorer.settings.tree import Settings
 @dataclass(frozen=True)
 class ModelSummary(Result):
     """What a whole artefact is. written: ISO 8601 in UTC, when its manifest was written.
-    golden_batch: whether it has rows with the scores that training gave them.
+    golden_batch: whether it has rows with the scores that training gave them. card: whether it has
+    one, a page that says what it was made of and how good it is.
     """
 
     model: str
@@ -36,6 +37,7 @@ class ModelSummary(Result):
     validation_log_loss: float | None
     written: str
     golden_batch: bool
+    card: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def verify(model: Path, settings: Settings | None) -> ModelSummary:
     if settings is not None:
         check_labels(loaded, settings)
     check_on_engines_here(loaded)
+    artefact.card(loaded)
     return _summary(loaded, model)
 
 
@@ -96,6 +99,7 @@ def in_words(found: ModelSummary) -> list[str]:
         f"{found.model}: whole; version {found.model_version}, fingerprint "
         f"{found.fingerprint}, {found.categories:,} categories, {found.classes} classes"
         + (f", validation log loss {loss:.4f}" if loss is not None else ""),
+        *([f"its card: {Path(found.model) / artefact.CARD_HTML}"] if found.card else []),
         *([] if found.golden_batch else [NO_GOLDEN_BATCH]),
     ]
 
@@ -138,7 +142,9 @@ def activate(model: Path) -> Activated:
     """
     if model.is_symlink():
         raise ArtefactError("model", model, "is a link; name the model itself")
-    golden_batch = check_on_engines_here(artefact.load(model))
+    loaded = artefact.load(model)
+    golden_batch = check_on_engines_here(loaded)
+    artefact.card(loaded)
     return Activated(model.name, make_active(model), golden_batch)
 
 
@@ -168,4 +174,5 @@ def _summary(loaded: artefact.Artefact, path: Path) -> ModelSummary:
         validation_log_loss=manifest.metrics.get("validation_log_loss"),
         written=datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds"),
         golden_batch=artefact.GOLDEN_FILE in manifest.files,
+        card=artefact.CARD_HTML in manifest.files,
     )

@@ -3,32 +3,43 @@
 Snapshots are checked byte by byte and against the config before training starts; they are then read
 a shard at a time. The share of rows that acted on each category, the prior, goes into the manifest:
 `evaluate` measures the model against it. A few rows and their scores go into the artefact's golden
-batch: whoever is about to serve the model compares them with scores of its own.
+batch: whoever is about to serve the model compares them with scores of its own. The model's card
+says what it was made of, what was left out, and how good it is on the validation rows; what was
+left out is also part of the result.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from stream_scorer.core.events.batch import Float64, Int64
-from stream_scorer.core.labels.labels import LabelledRows
+from stream_scorer.core.evaluation.model_card import CardSource
+from stream_scorer.core.evaluation.training_data import (
+    NO_CUSTOMER,
+    KindedRows,
+    LeftOutCategory,
+)
+from stream_scorer.core.labels.sampled_moments import CUTOFF
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ArtefactError
 from stream_scorer.io.files.labelled_snapshots import open_labelled
-from stream_scorer.io.files.snapshots import LeftOut
+from stream_scorer.io.files.snapshots import LeftOut, Shards
 from stream_scorer.model import artefact
+from stream_scorer.model.engines.card import RowsOfCard, card_of
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks, trained_moments
 from stream_scorer.model.trend_span import trend_span_warning
 from stream_scorer.progress import progress
+from stream_scorer.reports import model_card
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
+NAMED = 10  # categories of those left out that the text lists
 OTHER_RULE = "its labels follow another rule than [labels] in the config; replay again"
 
 
@@ -39,7 +50,11 @@ class Trained(Result):
     event_rows, quiet_rows: of `rows`, those just after events and those where a refresh scores; the
     others stand at cut-offs. warning: what will be scored although no row was like it, with the
     remedy. trend_warning: that the rows lie too close together for the shop's trend, with the
-    remedy.
+    remedy. categories_left_out: entries of the vocabulary that the model does not know, since fewer
+    than min_customers training customers acted on them; labels_left_out: labels of rows that are of
+    these. columns: of the features; columns_without_value: in which no training row has a value;
+    features_without_value: those of which no column has. rows_without_weight: of `rows`, those that
+    weigh 0, and so teach nothing. customers: whose rows they are.
     """
 
     model: str
@@ -53,6 +68,14 @@ class Trained(Result):
     warning: str | None = None
     trend_warning: str | None = None
     quiet_rows: int = 0
+    customers: int = 0
+    min_customers: int = 1
+    categories_left_out: tuple[LeftOutCategory, ...] = ()
+    labels_left_out: int = 0
+    columns: int = 0
+    columns_without_value: int = 0
+    features_without_value: tuple[str, ...] = ()
+    rows_without_weight: int = 0
 
 
 def train(
@@ -94,15 +117,21 @@ def train(
     event_rows = sum(moments.event_rows for moments in found)
     quiet_rows = sum(moments.quiet_rows for moments in found)
     rows = int(model.training["rows"])
+    card, prior = card_of(
+        model,
+        _rows_of_card(shards, trend),
+        None if held_out is None else _rows_of_card(held_out, validation_trend),
+        settings.training.min_customers,
+    )
     about = {
         **trained_moments(rows - event_rows - quiet_rows, event_rows, quiet_rows),
         "snapshots": [str(path.resolve()) for path in snapshots],
         "validation_snapshots": [str(path.resolve()) for path in validation],
-        "prior": prior(shards, model.category_index).tolist(),
+        "prior": prior.tolist(),
     }
     # Of validation where there is any: rows that the parameters were not fitted to.
     golden = golden_batch_of(model, held_out or shards, validation_trend or trend)
-    manifest = artefact.save(model, out, about, golden)
+    manifest = artefact.save(model, out, about, golden, model_card.writer(card))
     loss = model.metrics.get("validation_log_loss")
     lacks = moments_it_lacks(about, refreshes=settings.refresh.every_ms > 0)
     return Trained(
@@ -122,6 +151,14 @@ def train(
         warning=None if lacks is None else f"{lacks}; {REMEDY}",
         trend_warning=trend_span_warning(space, shards.weeks_ms()),
         quiet_rows=quiet_rows,
+        customers=card.training.customers,
+        min_customers=card.min_customers,
+        categories_left_out=card.left_out,
+        labels_left_out=card.labels_left_out,
+        columns=card.columns,
+        columns_without_value=card.columns_without_value,
+        features_without_value=card.features_without_value,
+        rows_without_weight=card.training.without_weight,
     )
 
 
@@ -140,21 +177,69 @@ def in_words(trained: Trained) -> list[str]:
     return [
         words if loss is None else f"{words}, validation log loss {loss:.4f}",
         *left_out,
+        *_left_out_in_words(trained),
         *(f"warning: {text}" for text in (trained.warning, trained.trend_warning) if text),
     ]
 
 
-def prior(shards: Sequence[LabelledRows], category_index: Int64) -> Float64:
-    """(N,) the share of rows, by their weights, that acted on each category, smoothed by half a
-    row."""
-    rows = 0.0
-    acted = np.zeros(int(category_index.max(initial=-1)) + 1)
-    for shard in shards:
-        rows += float(shard.weight.sum(dtype=np.float64))
-        weight = np.repeat(shard.weight, np.diff(shard.label_indptr))
-        found = np.bincount(shard.label_category, weight, minlength=len(acted))
-        acted += found[: len(acted)]
-    # Half a row, so that a category nobody acted on does not have a prior of 0, whose log is
-    # infinite.
-    share: Float64 = (acted[category_index] + 0.5) / (rows + 1)
-    return share
+def _left_out_in_words(trained: Trained) -> list[str]:
+    """What training did not use of its rows: a line for each kind of it."""
+    lines = []
+    few = [c for c in trained.categories_left_out if c.reason != NO_CUSTOMER]
+    nobody = [c for c in trained.categories_left_out if c.reason == NO_CUSTOMER]
+    of = len(trained.categories_left_out) + trained.categories
+    if few:
+        named = _first([f"{c.category_id} ({c.customers:,})" for c in few])
+        lines.append(
+            f"left out {len(few):,} of {of:,} categories, on which fewer than "
+            f"{trained.min_customers:,} training customers acted (training.min_customers), with "
+            f"{trained.labels_left_out:,} labels: {named}"
+        )
+    if nobody:
+        named = _first([c.category_id for c in nobody])
+        words = "on which no training customer acted"
+        lines.append(f"left out {len(nobody):,} of {of:,} categories, {words}: {named}")
+    if trained.features_without_value:
+        named = _first(list(trained.features_without_value))
+        lines.append(f"no training row has a value of these features: {named}")
+    if trained.columns_without_value:
+        lines.append(
+            f"no training row has a value in {trained.columns_without_value:,} of "
+            f"{trained.columns:,} columns"
+        )
+    if trained.rows_without_weight:
+        lines.append(f"{trained.rows_without_weight:,} training rows weigh 0 and teach nothing")
+    return lines
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first `NAMED`, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _rows_of_card(shards: Shards, trend: TrendTable | None) -> RowsOfCard:
+    sources = [
+        CardSource(
+            str(snapshot.path.resolve()), snapshot.rows,
+            sum(refusal.records for refusal in snapshot.info.left_out.refusals),
+            sum(ignored.events for ignored in snapshot.info.left_out.ignored_values),
+            snapshot.info.left_out.ignored_events,
+        )
+        for snapshot in shards.snapshots
+    ]  # fmt: skip
+    cutoffs_ms: list[int] = []
+    for snapshot in shards.snapshots:
+        found = snapshot.info.row_moments
+        cutoffs_ms += snapshot.manifest["as_of_ms"] if found is None else found.cutoffs_ms
+    return RowsOfCard(lambda: _kinded(shards), sources, cutoffs_ms, trend)
+
+
+def _kinded(shards: Shards) -> Iterator[KindedRows]:
+    """Every shard with the kinds of its moments."""
+    for snapshot in shards.snapshots:
+        said = snapshot.info.row_moments
+        for rows in snapshot.shards():
+            # Snapshots that do not say it are of a version that wrote rows as of cut-offs alone.
+            at_cutoffs = np.full(len(rows), CUTOFF, np.uint8)
+            yield KindedRows(rows, at_cutoffs if said is None else said.kinds(rows.as_of_ms))

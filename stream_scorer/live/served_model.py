@@ -63,13 +63,14 @@ def check_labels(model: artefact.Artefact, settings: Settings) -> None:
 
 def check_for_members(settings: Settings, space: FeatureSpace, path: Path) -> bool:
     """Whether the artefact in `path` has a golden batch, once it has passed every check that comes
-    before members are to serve it: whole, of this declaration and these labels, and its golden
-    batch scored as in training by every engine that is installed here.
+    before members are to serve it: whole, of this declaration and these labels, its card as it was
+    written, and its golden batch scored as in training by every engine that is installed here.
 
     Raises ArtefactError, FingerprintMismatch.
     """
     loaded = artefact.load(path, space.fingerprint)
     check_labels(loaded, settings)
+    artefact.card(loaded)
     return check_on_engines_here(loaded)
 
 

@@ -3,6 +3,8 @@
     model-symbol.json   the network, in MXNet's format: input `data` (B, F), output (B, N, C)
     model-0000.params   its parameters, in MXNet's format (params_file.py)
     golden-batch.params a few rows and their scores (golden_batch.py), where training stored them
+    card.json           the model's card (core/evaluation/model_card.py), where training wrote one
+    card.html           the same as a page
     manifest.json       what they are for (spec.Manifest), and the SHA-256 of the others
 
 A directory appears under its name whole or not at all (atomic.py). Loading checks every byte
@@ -10,8 +12,8 @@ against the manifest before anything is used, and then what the parts say agains
 checksums are no proof that they belong together. Nothing is pickled, so loading runs no code of the
 artefact. MXNet is not needed to read or write one.
 
-The golden batch changes no score, so it is no part of the model's version, and whoever only scores
-needs it not: `load` leaves it alone, `golden_batch` reads it.
+The golden batch and the card change no score, so they are no part of the model's version, and
+whoever only scores needs them not: `load` leaves them alone, `golden_batch` and `card` read them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,6 +43,7 @@ from stream_scorer.model.spec import FORMAT, TRAIN_AGAIN, Layout, Manifest, Netw
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"
 GOLDEN_FILE = "golden-batch.params"
+CARD_JSON, CARD_HTML = "card.json", "card.html"
 MANIFEST_FILE = "manifest.json"
 # Those that scoring needs.
 FILES = (MANIFEST_FILE, SYMBOL_FILE, PARAMS_FILE)
@@ -98,11 +101,13 @@ def save(
     path: Path,
     training: Mapping[str, Any] | None = None,
     golden: golden_batches.GoldenBatch | None = None,
+    card: Callable[[str], tuple[bytes, bytes]] | None = None,
 ) -> Manifest:
     """Write `model` to the new directory `path`, whole or not at all; its manifest.
 
     training: more facts about the training data, for people. golden: rows, and their scores by this
-    model. Raises ArtefactError where `path` exists or can't be written.
+    model. card: of the model's version, the card's JSON and its page. Raises ArtefactError where
+    `path` exists or can't be written.
     """
     if path.exists():
         raise ArtefactError("model", path, "already exists; choose another path or delete it")
@@ -116,6 +121,9 @@ def save(
     if golden is not None:
         contents[GOLDEN_FILE] = golden_batches.to_bytes(golden)
     manifest = _manifest(model, {n: _sha256(c) for n, c in contents.items()}, training or {})
+    if card is not None:
+        contents[CARD_JSON], contents[CARD_HTML] = card(manifest.model_version)
+        manifest = replace(manifest, files={n: _sha256(c) for n, c in contents.items()})
     raw = manifest.to_dict()
     # Sorted keys and ASCII are part of the format: the Java reader computes the checksum from this
     # text without its white space.
@@ -176,6 +184,27 @@ def golden_batch(loaded: Artefact) -> golden_batches.GoldenBatch | None:
         raise ArtefactError("model", path / GOLDEN_FILE, f"{error}; {TRAIN_AGAIN}") from None
 
 
+def card(loaded: Artefact) -> dict[str, Any] | None:
+    """What the artefact's card says; None where it was made without one. Its page is read as well.
+
+    Raises ArtefactError where a file is missing or altered, or the card is of another model.
+    """
+    manifest, path = loaded.manifest, loaded.path
+    if CARD_JSON not in manifest.files and CARD_HTML not in manifest.files:
+        return None
+    content = _read_listed(path, manifest, CARD_JSON, MAX_BYTES)
+    _read_listed(path, manifest, CARD_HTML, MAX_BYTES)
+    try:
+        said = parse_json(content)
+    except ValueError as error:
+        raise ArtefactError("model", path / CARD_JSON, f"{error}; {TRAIN_AGAIN}") from None
+    of = said.get("model_version") if isinstance(said, dict) else None
+    if not isinstance(said, dict) or of != manifest.model_version:
+        remedy = f"it is not the card of model {manifest.model_version}; {TRAIN_AGAIN}"
+        raise ArtefactError("model", path / CARD_JSON, remedy)
+    return said
+
+
 def model_version(path: Path) -> str:
     """The version that the manifest in `path` says; its other files are not read.
 
@@ -218,7 +247,7 @@ def _version(manifest: Manifest) -> str:
     raw = manifest.to_dict()
     names = ("format", "fingerprint", "categories", "category_index", "labels", "network", "files")
     meaning = {name: raw[name] for name in names}
-    meaning["files"] = {name: sha for name, sha in manifest.files.items() if name != GOLDEN_FILE}
+    meaning["files"] = {name: manifest.files[name] for name in FILES if name in manifest.files}
     text = json.dumps(meaning, sort_keys=True)
     return _sha256(text.encode())[:VERSION_DIGITS]
 

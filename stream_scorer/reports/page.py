@@ -24,6 +24,8 @@ th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid var(-
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .wide { overflow: auto; max-height: 30rem; } .wide th { position: sticky; top: 0;
   background: Canvas; }
+.parts table { font-size: 13px; } .parts td { white-space: nowrap; padding: .2rem .5rem; }
+.parts { margin-bottom: 1rem; } .words td:nth-child(2), .words th:nth-child(2) { text-align: left; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
 figure { margin: 0; background: var(--paper); border-radius: 6px; padding: .5rem; }
 figure svg { width: 100%; height: auto; display: block; }
@@ -44,6 +46,15 @@ def new_figure() -> tuple[Any, Any]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     return figure, axes
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is installed."""
+    try:
+        import matplotlib.figure  # noqa: F401, PLC0415 - an extra
+    except ImportError:
+        return False
+    return True
 
 
 def plot(figure: Any, title: str, caption: str) -> str:
@@ -78,21 +89,31 @@ def signed(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:+.{digits}f}"
 
 
-def paragraph(text: str) -> str:
+def paragraph(words: str) -> str:
     """One paragraph of plain text."""
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{text(words)}</p>"
 
 
-def write(path: Path, title: str, parts: Sequence[str]) -> None:
-    """The page of these parts, written whole or not at all. Raises InputError."""
+def text(words: str) -> str:
+    """Plain text inside of an element."""
+    return html.escape(words)
+
+
+def content(title: str, parts: Sequence[str]) -> bytes:
+    """The page of these parts."""
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
     )
+    return page.encode()
+
+
+def write(path: Path, title: str, parts: Sequence[str]) -> None:
+    """The page of these parts, written whole or not at all. Raises InputError."""
     try:
-        write_file(path, page.encode())
+        write_file(path, content(title, parts))
     except OSError as error:
         raise InputError("--report", path, f"can't be written: {error.strerror}") from None
 

@@ -98,6 +98,40 @@ def bootstrap_mean(
     return _interval(mean, means)
 
 
+def bootstrap_ratios(
+    over: Float64, under: Float64, customer: Int64, *, samples: int = 1000, seed: int = 0
+) -> list[Interval]:
+    """Bootstrap of K ratios of sums, all of the same draws of customers.
+
+    over, under (R, K): what each row adds to numerator and denominator of each ratio; customer (R,)
+    int64: whose row it is. A mean by weight is the sum of weight * value over that of the weights.
+    All NaN where a denominator is 0 on all rows or in some draw: then too few rows have part in it.
+    """
+    _, owner = np.unique(customer, return_inverse=True)
+    customers, ratios = int(owner.max(initial=-1)) + 1, over.shape[1]
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    if not customers:
+        return [nothing] * ratios
+    sums = np.empty((customers, 2 * ratios))
+    for k in range(ratios):
+        sums[:, k] = np.bincount(owner, over[:, k], minlength=customers)
+        sums[:, ratios + k] = np.bincount(owner, under[:, k], minlength=customers)
+    draw = np.random.default_rng(seed)  # seeded, so that two runs report the same interval
+    drawn = np.empty((samples, 2 * ratios))
+    for i in range(samples):
+        times = np.bincount(draw.integers(customers, size=customers), minlength=customers)
+        drawn[i] = times @ sums
+    total, found = sums.sum(axis=0), []
+    for k in range(ratios):
+        denominators = drawn[:, ratios + k]
+        if not total[ratios + k] or not denominators.all():
+            found.append(nothing)
+            continue
+        estimate = float(total[k] / total[ratios + k])
+        found.append(_interval(estimate, drawn[:, k] / denominators))
+    return found
+
+
 def bootstrap_unpaired(
     ours: Float64, our_customer: Int64, theirs: Float64, their_customer: Int64,
     *, samples: int = 1000, seed: int = 0,
