@@ -43,6 +43,7 @@ from stream_scorer.jobs.refresh import Refreshed
 from stream_scorer.jobs.rollout import CalledOff, RolledOut
 from stream_scorer.jobs.score import BulkScores, SparkScores
 from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
+from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
 from stream_scorer.jobs.warm import Warmed
@@ -61,7 +62,12 @@ NOTICE = "<!-- Written by `python docs/generate.py`. Change the code, then run i
 FEATURES = "features"
 JSON_TYPES = {
     int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null",
+    typing.Any: "any value",
 }  # fmt: skip
+CARD = (
+    "The file `card.json` of a model's directory, which `train` writes; `card.html` is the same as a "
+    "page\n([how to read it](../how-to/read-a-model-card.md))."
+)
 RESULTS: dict[str, type[Result]] = {
     "backtest": Backtest,
     "bench": Benchmark,
@@ -298,6 +304,7 @@ def json_page() -> str:
     parts: dict[type[Result], None] = {}
     for words, result in sorted(RESULTS.items()):
         lines += [f"## {words}", "", *result_lines(result, parts)]
+    lines += ["# The card of a model", "", CARD, "", *result_lines(ModelCard, parts)]
     lines += ["# Parts", ""]
     done: set[type[Result]] = set()
     while waiting := [part for part in parts if part not in done]:

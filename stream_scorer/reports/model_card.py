@@ -28,7 +28,7 @@ MEASURES = (
     "ECE",
 )  # fmt: skip
 HOW_TO_READ = (
-    "In brackets: 95 % intervals of a bootstrap over customers. The prior gives every customer "
+    "In small print: 95 % intervals of a bootstrap over customers. The prior gives every customer "
     "each category's share of the training rows; a difference below 0 means that the model is "
     "better. Predicted / seen is the sum of probabilities over what then happened: 1 is right, "
     "1.10 is 10 % too sure. ECE is the mean distance of probabilities from what happened, in bins."
@@ -51,11 +51,11 @@ def writer(card: ModelCard) -> Callable[[str], tuple[bytes, bytes]]:
 def html(card: ModelCard) -> bytes:
     """The page."""
     labels, network = card.labels, card.network
-    acts = ", ".join(" or ".join(group) for group in labels["actions"])
+    acts = " or ".join(action for group in labels.actions for action in group)
     parts = [
         page.paragraph(
-            f"For each of {len(card.categories):,} values of {labels['by']}: how probable it is "
-            f"that the customer will {acts} within {labels['horizon_days']:g} days. Written "
+            f"For each of {len(card.categories):,} values of {labels.by}: how probable it is "
+            f"that the customer will {acts} within {labels.horizon_days:g} days. Written "
             f"{_moment(card.written)}; feature fingerprint {card.fingerprint}."
         ),
         "<h2>What to look at first</h2>",
@@ -139,17 +139,16 @@ def _quality(quality: Quality) -> list[str]:
             f"customers. The prior has log loss {_number(overall.prior_log_loss)} and recall@10 "
             f"{_number(overall.prior_recall_at_10, 3)}."
         ),
-        _part_table("", [("all", overall)]),
+        _part_table("All rows:", [("all", overall)]),
     ]
     if quality.by_moment:
         moments = [(KIND_WORDS[part.part], part) for part in quality.by_moment]
-        parts.append(_part_table("moment", moments))
+        parts.append(_part_table("By the moment of the row:", moments))
+    histories = [(part.part, part) for part in quality.by_history]
     sizes = [(part.part, part) for part in quality.by_category_size]
     parts += [
-        _part_table(
-            "columns of a customer with a value", [(p.part, p) for p in quality.by_history]
-        ),
-        _part_table("training rows that acted on a category", sizes, categories=True),
+        _part_table("By how many columns of the customer have a value:", histories),
+        _part_table("By how many training rows acted on the category:", sizes, categories=True),
         f'<p class="soft">{page.text(HOW_TO_READ)}</p>',
     ]
     if not page.can_plot():
@@ -160,17 +159,23 @@ def _quality(quality: Quality) -> list[str]:
 def _part_table(
     title: str, parts: Sequence[tuple[str, PartQuality]], *, categories: bool = False
 ) -> str:
-    head = [title, "categories" if categories else "rows", *MEASURES]
+    head = ["", "categories" if categories else "rows", *MEASURES]
     rows = [
         [
             name, part.categories if categories else part.rows, part.positives,
-            _interval(part.log_loss, 4), _signed(part.log_loss_minus_prior),
-            _interval(part.macro_auc, 3), _interval(part.recall_at_10, 3),
-            _interval(part.predicted_over_seen, 3), _number(part.ece),
+            _in_two_lines(_interval(part.log_loss, 4)),
+            _in_two_lines(_signed(part.log_loss_minus_prior)),
+            _in_two_lines(_interval(part.macro_auc, 3)),
+            _in_two_lines(_interval(part.recall_at_10, 3)),
+            _in_two_lines(_interval(part.predicted_over_seen, 3)), _number(part.ece),
         ]
         for name, part in parts
     ]  # fmt: skip
-    return _wide(page.table(head, rows), "parts")
+    return page.paragraph(title) + _wide(page.table(head, rows), "parts")
+
+
+def _in_two_lines(interval: str) -> str:
+    return interval.replace(" (", "\n").rstrip(")")
 
 
 def _rows(card: ModelCard) -> str:

@@ -24,8 +24,13 @@ th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid var(-
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .wide { overflow: auto; max-height: 30rem; } .wide th { position: sticky; top: 0;
   background: Canvas; }
-.parts table { font-size: 13px; } .parts td { white-space: nowrap; padding: .2rem .5rem; }
-.parts { margin-bottom: 1rem; } .words td:nth-child(2), .words th:nth-child(2) { text-align: left; }
+.parts table { width: 100%; table-layout: fixed; font-size: 14px; } .parts { margin: .3rem 0 1rem; }
+.parts th, .parts td { padding: .2rem .4rem; } .parts th { width: 9%; }
+.parts th:first-child { width: 13%; }
+.parts th:nth-child(n+4) { width: 13%; } .parts th:nth-child(5) { width: 15%; }
+.parts th:last-child { width: 6%; }
+td small { color: var(--soft); white-space: nowrap; }
+.words td:nth-child(2), .words th:nth-child(2) { text-align: left; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
 figure { margin: 0; background: var(--paper); border-radius: 6px; padding: .5rem; }
 figure svg { width: 100%; height: auto; display: block; }
@@ -72,9 +77,10 @@ def plot(figure: Any, title: str, caption: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; floats with four digits, None as a dash."""
+    """A table; floats with four digits, None as a dash. Of two lines in a cell the second is
+    small."""
     lines = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
-    lines += ["".join(f"<td>{html.escape(_shown(cell))}</td>" for cell in row) for row in rows]
+    lines += ["".join(f"<td>{_cell(_shown(cell))}</td>" for cell in row) for row in rows]
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
@@ -116,6 +122,11 @@ def write(path: Path, title: str, parts: Sequence[str]) -> None:
         write_file(path, content(title, parts))
     except OSError as error:
         raise InputError("--report", path, f"can't be written: {error.strerror}") from None
+
+
+def _cell(shown: str) -> str:
+    first, line, second = html.escape(shown).partition("\n")
+    return f"{first}<br><small>{second}</small>" if line else first
 
 
 def _shown(cell: object) -> str:

@@ -73,6 +73,23 @@ def test_rows_of_ones_own_train_the_model_of_their_snapshot(shop: Shop, tmp_path
     assert from_rows.model_version == from_files.model_version
 
 
+def test_a_model_has_the_card_that_its_training_wrote(
+    model: ss.Model, shop: Shop, tmp_path: Path
+) -> None:
+    """Of rows in memory nobody knows of which kind their moments are."""
+    card = model.card
+    assert card is not None
+    assert card["model_version"] == model.model_version
+    assert [part["part"] for part in card["quality"]["by_moment"]] == ["cutoff"]
+    (rows,) = ss.open_snapshot(shop.train).shards()
+    (later,) = ss.open_snapshot(shop.test).shards()
+    own = ss.train(shop.settings, rows, tmp_path / "m", validation=later).card
+    assert own is not None
+    assert own["quality"]["overall"] == card["quality"]["overall"]
+    assert own["quality"]["by_moment"] == own["training"]["moments"] == []
+    assert own["training"]["rows"] == card["training"]["rows"] == len(rows)
+
+
 @pytest.mark.mxnet
 def test_wrong_rows_are_refused_in_words(shop: Shop, tmp_path: Path) -> None:
     width = shop.settings.feature_space().width

@@ -25,6 +25,7 @@ import redis
 from scipy import sparse
 
 from stream_scorer.core.avro import schemas
+from stream_scorer.core.evaluation import model_card
 from stream_scorer.core.features import state_codec
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, StateArrays
@@ -364,7 +365,7 @@ def test_the_artefact(tmp_path: Path) -> None:
         sparse.csr_matrix(np.ones((1, SPACE.width), np.float32)),
         np.full((1, len(CATEGORIES), 2), 0.5, np.float32),
     )
-    artefact.save(model, tmp_path / "model", golden=golden)
+    artefact.save(model, tmp_path / "model", golden=golden, card=lambda _: (b"{}", b""))
     assert [name for name, _ in files] == sorted(
         (file.name for file in (tmp_path / "model").iterdir()), key=[n for n, _ in files].index
     )
@@ -374,6 +375,7 @@ def test_the_artefact(tmp_path: Path) -> None:
     assert set(manifest["files"]) == {name for name, _ in files} - {"manifest.json"}
     stored = params_file.read((tmp_path / "model" / artefact.GOLDEN_FILE).read_bytes())
     assert all(f"`{name}`" in section("The artefact") for name in stored)
+    assert f"The card has `format` {model_card.FORMAT}," in section("The artefact")
     assert f"at most {MOST_ROWS} rows" in dict(pairs(files))[artefact.GOLDEN_FILE]
     assert f"more\nthan {np.format_float_scientific(TOLERANCE, trim='-', exp_digits=1)}" in section(
         "The artefact"

@@ -17,6 +17,7 @@ from stream_scorer import jobs
 from stream_scorer.bench.timing import Machine, Measurement
 from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.members import ModelStatus
+from stream_scorer.core.evaluation.training_data import LeftOutCategory
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.core.features.parity import Difference
@@ -96,17 +97,20 @@ KEYS: list[tuple[Result, list[str]]] = [
       "ignored_values"]),
     (Trained("m", "v", 9, 3, None, 1.5),
      ["model", "model_version", "rows", "categories", "validation_log_loss", "seconds",
-      "left_out", "event_rows", "warning", "trend_warning", "quiet_rows"]),
+      "left_out", "event_rows", "warning", "trend_warning", "quiet_rows", "customers",
+      "min_customers", "categories_left_out", "labels_left_out", "columns",
+      "columns_without_value", "features_without_value", "rows_without_weight"]),
+    (LeftOutCategory("c", 1, "too_few_customers"), ["category_id", "customers", "reason"]),
     (LeftOut(), ["refusals", "ignored_values", "ignored_events", "outside_window"]),
     (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),
      ["rows", "categories", "model_version", "model_engine", "out", "seconds",
       "customers_per_second", "stages", "peak_memory_bytes"]),
     (SUMMARY, ["model", "model_version", "fingerprint", "categories", "classes",
-               "validation_log_loss", "written", "golden_batch"]),
+               "validation_log_loss", "written", "golden_batch", "card"]),
     (ModelList(()), ["models"]),
     (ListedModel("m", True, None, SUMMARY),
      ["name", "active", "problem", "model", "model_version", "fingerprint", "categories", "classes",
-      "validation_log_loss", "written", "golden_batch"]),
+      "validation_log_loss", "written", "golden_batch", "card"]),
     (ListedModel("m", False, "a file is missing", None), ["name", "active", "problem"]),
     (ConvertedModel("m", "v", "m.onnx", 9, "5e", True),
      ["model", "model_version", "file", "bytes", "sha256", "golden_batch"]),

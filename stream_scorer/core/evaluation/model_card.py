@@ -19,7 +19,7 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.features.feature_words import feature_in_words
 from stream_scorer.core.features.space import FeatureSpace
-from stream_scorer.core.labels.labels import LabelRule
+from stream_scorer.core.labels.labels import DAY_MS, LabelRule
 from stream_scorer.result import Result
 
 FORMAT = 1
@@ -30,9 +30,26 @@ NO_VALIDATION = (
 )
 CHOSEN_ON_VALIDATION = (
     "Training stopped where the validation rows were predicted best, and the calibration was "
-    "fitted to them, so these figures flatter a little; `evaluate` on later snapshots does not."
+    "fitted to them, so these figures flatter a little; those of stream-scorer evaluate on later "
+    "snapshots do not."
 )
 KINDS_NOT_KNOWN = "Of which kind the moments of the validation rows are is not known."
+
+
+@dataclass(frozen=True)
+class CardLabels(Result):
+    """What the model predicts: by: the field whose values are the categories. actions: groups of
+    event types, from the least to the most wanted, which are the classes 1, 2, ...
+    """
+
+    by: str
+    actions: tuple[tuple[str, ...], ...]
+    horizon_days: float
+
+    @classmethod
+    def of(cls, rule: LabelRule) -> CardLabels:
+        """In the words of the settings."""
+        return cls(rule.by, rule.actions, rule.horizon_ms / DAY_MS)
 
 
 @dataclass(frozen=True)
@@ -111,16 +128,19 @@ class ScoringCost(Result):
 
 @dataclass(frozen=True)
 class ModelCard(Result):
-    """Everything that the card says. model_version: "" until the model has one. written: when, ISO
-    8601 in UTC. labels: what the model predicts. network, calibration: as in the manifest. quality:
-    None without validation rows. notes: what the reader should know.
+    """Everything that is known of a model. format: 1. written: when, ISO 8601 in UTC. network,
+    calibration: as in the manifest. min_customers: so many training customers acted on each of
+    `categories`; left_out are the other values of the vocabulary, labels_left_out the labels of
+    training rows that are of these. columns_without_value: in which no training row has a value.
+    quality: null without validation rows. scoring: null without rows. notes: what the reader should
+    know.
     """
 
     format: int
     model_version: str
     written: str
     fingerprint: str
-    labels: Mapping[str, Any]
+    labels: CardLabels
     network: Mapping[str, Any]
     calibration: str
     training: CardRows
@@ -171,12 +191,3 @@ def card_features(space: FeatureSpace, column_rows: Int64) -> tuple[CardFeature,
             CardFeature(feature.name, feature.kind, meaning, len(rows), int((rows == 0).sum()))
         )
     return tuple(found)
-
-
-def card_labels(rule: LabelRule) -> dict[str, Any]:
-    """What the model predicts, in the words of the settings."""
-    return {
-        "by": rule.by,
-        "actions": [list(group) for group in rule.actions],
-        "horizon_days": rule.horizon_ms / 86_400_000,
-    }

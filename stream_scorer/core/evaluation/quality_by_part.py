@@ -50,8 +50,8 @@ class PartQuality(Result):
     """How good the scores of one part are, against the prior.
 
     part: its name. least, most: the bounds of what it is a part by, None where it has none. rows,
-    customers, categories: in it. positives: pairs of row and category that acted. predicted_over_
-    seen: the sum of the probabilities over `positives`. recall_at_10: of the part's positives,
+    customers, categories: in it. positives: pairs of row and category that acted.
+    predicted_over_seen: the sum of the probabilities over `positives`. recall_at_10: of the part's positives,
     those whose category is among the row's ten most probable of all. All but the first seven count
     rows by their weights.
     """

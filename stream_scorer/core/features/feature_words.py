@@ -35,7 +35,7 @@ def _what(feature: Feature) -> str:
         "trend": f"which {fields} all customers together have {event}s of more often than before",
     }
     if feature.kind == "latest" and not of_field:
-        return f"{fields or 'whether there is one'} of the newest {event}"
+        return f"{fields} of the newest {event}" if fields else f"whether there was any {event}"
     if feature.kind in whole:
         return whole[feature.kind]
     each = f", for each {fields}" if feature.by else ""

@@ -22,12 +22,12 @@ from stream_scorer.core.evaluation.model_card import (
     KINDS_NOT_KNOWN,
     NO_VALIDATION,
     CardCategory,
+    CardLabels,
     CardRows,
     CardSource,
     ModelCard,
     ScoringCost,
     card_features,
-    card_labels,
     card_rows,
 )
 from stream_scorer.core.evaluation.quality_by_part import MeasuredRows, quality_of
@@ -99,7 +99,7 @@ def card_of(
         model_version="",
         written=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         fingerprint=space.fingerprint_hex,
-        labels=card_labels(rule),
+        labels=CardLabels.of(rule),
         network=asdict(model.network),
         calibration=str(model.calibration.get("kind", "none")),
         training=_rows(counts, training, model),
