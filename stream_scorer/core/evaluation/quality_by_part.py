@@ -51,9 +51,9 @@ class PartQuality(Result):
 
     part: its name. least, most: the bounds of what it is a part by, None where it has none. rows,
     customers, categories: in it. positives: pairs of row and category that acted.
-    predicted_over_seen: the sum of the probabilities over `positives`. recall_at_10: of the part's positives,
-    those whose category is among the row's ten most probable of all. All but the first seven count
-    rows by their weights.
+    predicted_over_seen: the sum of the probabilities over `positives`. recall_at_10: of the
+    part's positives, those whose category is among the row's ten most probable of all. All but the
+    first seven count rows by their weights.
     """
 
     part: str

@@ -42,8 +42,9 @@ from stream_scorer.model.engines.engine import Engine, EngineName, open_engine
 from stream_scorer.runtime import processor_name, usable_cores
 
 ENGINE: EngineName = "native"
-# Pairs of row and category whose scores are held at once: 80 MB, and twice 20 MB of bits.
-MOST_PAIRS = 20_000_000
+# Pairs of row and category that are measured: 40 MB of scores, and twice 10 MB of bits. At 5,000
+# categories measuring them took 10 s of one busy core, most of it for the AUC of the parts.
+MOST_PAIRS = 10_000_000
 BATCH_ROWS = 1_000
 TIMED_TRAINING_ROWS = 10_000  # where there are no validation rows: enough to say what scoring costs
 

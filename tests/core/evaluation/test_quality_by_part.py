@@ -56,8 +56,8 @@ def by_hand(of: MeasuredRows, prior: np.ndarray, rows: Any, columns: Any) -> dic
     bins = np.zeros((3, metrics.ECE_BINS))
     for r in rows:
         w = float(of.weight[r])
-        top = sorted(range(CATEGORIES), key=lambda n, r=r: (-of.p[r, n], n))[:10]
-        prior_top = sorted(range(CATEGORIES), key=lambda n: (-np.float32(prior[n]), n))[:10]
+        top = np.argsort(-of.p[r], kind="stable")[:10].tolist()
+        prior_top = np.argsort(-prior.astype(np.float32), kind="stable")[:10].tolist()
         acting = [n for n in columns if of.acted[r, n]]
         for n in columns:
             p, q, y = float(of.p[r, n]), float(np.float32(prior[n])), bool(of.acted[r, n])
