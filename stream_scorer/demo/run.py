@@ -30,8 +30,10 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Totals
 from stream_scorer.model import artefact, training
+from stream_scorer.model.engines.card import card_of, in_memory
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.progress import progress
+from stream_scorer.reports import model_card
 
 LEAD_BATCHES = 3  # how many micro-batches the publisher may be ahead of the consumer
 TOPICS = ("customer-events", "category-propensities", "customer-events-dead-letters")
@@ -116,7 +118,14 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
             progress=report, trend=trend, validation_trend=trend,
         )  # fmt: skip
         meter.at(1, 1)  # training may stop early
-    artefact.save(model, path, golden=golden_batch_of(model, validation, trend))
+    card, _ = card_of(
+        model,
+        in_memory(rows, trend),
+        in_memory(validation, trend),
+        scene.settings.training.min_customers,
+    )
+    golden = golden_batch_of(model, validation, trend)
+    artefact.save(model, path, golden=golden, card=model_card.writer(card))
     acted = [dense_labels(part, model.category_index) > 0 for part in rows]
     cost = TrainingCost(float(sum(len(part) for part in rows)), time.monotonic() - started)
     console.print(

@@ -67,7 +67,10 @@ def test_with_a_trend_it_is_trained_on_checked_and_known_from_the_past_when_stre
 
     monkeypatch.setattr(Scoring, "use", noted)
     assert demo(seconds=0.1, households=60, keep=tmp_path / "kept", as_json=True)
-    golden = artefact.golden_batch(artefact.load(tmp_path / "kept" / "model"))
+    kept = artefact.load(tmp_path / "kept" / "model")
+    card, golden = artefact.card(kept), artefact.golden_batch(kept)
+    assert card is not None
+    assert card["quality"]["overall"]["log_loss_minus_prior"]["value"] < 0
     assert golden is not None
     for known in (golden.trend, tables[-1]):
         assert known is not None

@@ -203,3 +203,12 @@ def test_rows_in_memory_are_trained_on_with_the_trend_as_their_snapshot_is(
         golden = artefact.golden_batch(artefact.load(tmp_path / name))
         assert golden is not None
         assert golden.trend is not None
+        # The card's rows are scored with the trend of their own days as well.
+        assert found.card is not None
+        assert files.card is not None
+        ours, theirs = found.card["quality"], files.card["quality"]
+        assert (ours is None) == (validation is None)
+        if ours is not None:
+            assert ours["overall"] == theirs["overall"]
+            loss = ss.evaluate(files, tmp_path / "later").metrics.log_loss
+            assert ours["overall"]["log_loss"]["value"] == pytest.approx(loss)
