@@ -1,4 +1,5 @@
-"""`bench score`: customers a second of the two engines, and of the same network in PyTorch."""
+"""`bench score`: customers a second of the two engines, of the same network in PyTorch, and of the
+native engine at the size of a large shop."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from stream_scorer.bench import torch_network
+from stream_scorer.bench import shop, torch_network
 from stream_scorer.bench.timing import Findings, rates
 from stream_scorer.bench.workload import PLAIN, RULE, Sizes, rows_of, space_of
 from stream_scorer.core.features.state import Float32
@@ -44,6 +45,7 @@ def measure(sizes: Sizes, findings: Findings) -> None:
         theirs = torch_network.scoring_rates(sizes, matrix)
         median = findings.add(STAGE, f"{case}, torch", "customers/s", theirs)
         findings.ratios["score_native_vs_torch"] = medians["native"] / median
+    shop.measure_scoring(STAGE, sizes, findings)
 
 
 def random_model(sizes: Sizes, spec: NetworkSpec) -> Artefact:

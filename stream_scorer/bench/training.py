@@ -3,7 +3,7 @@
 `model.training.train` runs as it always does; the time between its reports, which
 come after a fixed number of steps, is a run. So shuffling, batches and the watched loss are in it.
 PyTorch's runs are put between ours, and a ratio is the median over such pairs: what else the
-machine does meanwhile slows both.
+machine does meanwhile slows both. The whole command at the size of a large shop follows (shop.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 
-from stream_scorer.bench import torch_network
+from stream_scorer.bench import shop, torch_network
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import PLAIN, RULE, Sizes, rows_of, space_of
 from stream_scorer.core.labels.labels import LabelledRows
@@ -56,6 +56,7 @@ def measure(sizes: Sizes, findings: Findings) -> None:
     default = _rates(sizes, shards, NetworkSpec(), lambda: None)
     findings.add(STAGE, f"F={sizes.columns:,} N={sizes.categories:,} default network, mxnet",
                  "customers/s", default)  # fmt: skip
+    shop.measure_training(STAGE, sizes, findings)
 
 
 def _rates(

@@ -28,7 +28,11 @@ class Sizes:
     events: to decode; runs: of each case; peer_runs, peer_seconds: the most runs of the stage
     peers, and how long it takes at most, as far as one run of each case fits; households: of the
     public data, all if None; topic_events: in a topic that is read; customers: of a snapshot that
-    is scored in bulk; peer_customers: numbers of customers in Redis for the stage peers."""
+    is scored in bulk; peer_customers: numbers of customers in Redis for the stage peers.
+
+    Of the large shop: its columns, categories and categories in which a customer is active, rows
+    that are trained on, and runs; table_: the same of the table of sizes, one number of which
+    differs from the shop's in each case."""
 
     columns: int = 300_000
     categories: int = 2_000
@@ -44,6 +48,15 @@ class Sizes:
     topic_events: int = 100_000
     customers: int = 100_000
     peer_customers: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    shop_columns: int = 300_000
+    shop_categories: int = 5_000
+    shop_active: int = 30
+    shop_rows: int = 100_000
+    shop_runs: int = 1
+    table_rows: int = 20_000
+    table_categories: tuple[int, ...] = (300, 1_000, 2_000, 5_000, 10_000)
+    table_columns: tuple[int, ...] = (100_000, 1_000_000)
+    table_active: tuple[int, ...] = (10, 100)
 
 
 def space_of(sizes: Sizes) -> FeatureSpace:

@@ -322,7 +322,7 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """How fast the stages are on this machine; without a STAGE all but peers."""
+    """How fast the stages are on this machine; without a STAGE all but sizes and peers."""
     from stream_scorer.jobs import bench as job
 
     setup = job.peer_setup(bootstrap_servers, redis, kafka_jars, peers_python)

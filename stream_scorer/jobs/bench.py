@@ -19,6 +19,7 @@ from stream_scorer.bench import (
     peer_comparison,
     replaying,
     scoring,
+    shop,
     training,
 )
 from stream_scorer.bench.peer_comparison import PeerSetup
@@ -39,6 +40,8 @@ STAGES: dict[str, Callable[[Sizes, Findings], None]] = {
     limits.STAGE: limits.measure,
     bulk.STAGE: bulk.measure,
 }
+# Those that take minutes run only where they are named.
+LONG: dict[str, Callable[[Sizes, Findings], None]] = {shop.STAGE: shop.measure}
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ class Benchmark(Result):
 def bench(
     stages: Sequence[str] = (), sizes: Sizes | None = None, setup: PeerSetup | None = None
 ) -> Benchmark:
-    """Measure these stages, or if none is named all but `peers`, which needs a broker and an
-    environment with the peers (`setup`). Raises InputError for an unknown stage, and Halt."""
-    known = [*STAGES, peer_comparison.STAGE]
+    """Measure these stages, or if none is named all but `sizes`, which takes minutes, and `peers`,
+    which needs a broker and an environment with the peers (`setup`). Raises InputError for an
+    unknown stage, and Halt."""
+    known = [*STAGES, *LONG, peer_comparison.STAGE]
     for stage in stages:
         if stage not in known:
             raise InputError("STAGE", stage, f"choose from {', '.join(known)}")
@@ -71,7 +75,7 @@ def bench(
             if stage == peer_comparison.STAGE:
                 peer_comparison.measure(sizes or Sizes(), findings, setup or PeerSetup())
             else:
-                STAGES[stage](sizes or Sizes(), findings)
+                {**STAGES, **LONG}[stage](sizes or Sizes(), findings)
             meter.advance(1)
     results, notes = tuple(findings.results), tuple(findings.notes)
     today = datetime.now(timezone.utc).date().isoformat()

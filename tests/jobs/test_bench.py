@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from stream_scorer.bench import torch_network
+from stream_scorer.bench import shop, torch_network
 from stream_scorer.bench.peer import Vectors
 from stream_scorer.bench.testbed import open_testbed
 from stream_scorer.bench.timing import Findings
@@ -17,11 +17,14 @@ from stream_scorer.core.features.state import take
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo import complete_journey
 from stream_scorer.errors import InputError
+from stream_scorer.jobs import bench as jobs_bench
 from stream_scorer.jobs.bench import bench, in_words
 
 TINY = Sizes(
     columns=300, categories=20, batch_rows=16, entries=7, positives=3, rows=64, events=200, runs=2,
     households=30, topic_events=2_500,
+    shop_columns=400, shop_categories=20, shop_active=3, shop_rows=300,
+    table_rows=300, table_categories=(10,), table_columns=(500,), table_active=(2,),
 )  # fmt: skip
 
 
@@ -34,7 +37,7 @@ def test_stages_report_results_ratios_and_the_machine(monkeypatch: pytest.Monkey
         keys = ["stage", "case", "unit", "median", "min", "max", "runs"]
         assert list(result.as_json()) == keys
         assert 0 < result.min <= result.median <= result.max
-        assert result.runs == TINY.runs
+        assert result.runs == (TINY.shop_runs if "whole command" in result.case else TINY.runs)
     assert set(report.ratios) == {
         "decode_vs_fastavro", "score_native_vs_mxnet", "score_default_native_vs_mxnet",
         "train_iterator_share_of_step",
@@ -80,6 +83,33 @@ def test_the_native_engine_is_timed_beside_the_machines_limit() -> None:
     report = bench(["limits"], TINY)
     assert set(report.ratios) == {"score_native_vs_limit"}
     assert len(report.results) == 4
+
+
+def test_training_and_scoring_are_measured_at_the_size_of_a_large_shop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch_network, "available", lambda: False)
+    report = bench(["score", "train"], TINY)
+    found = [(r.stage, r.unit, r.case) for r in report.results if "active 3" in r.case]
+    assert [(stage, unit) for stage, unit, _ in found] == [
+        *[("score", "customers/s"), ("score", "customers/s"), ("score", "ms")] * 2,
+        ("train", "rows/s"), ("train", "MB"),
+    ]  # fmt: skip
+    assert "whole command, 300 rows" in found[-1][2]
+
+
+def test_the_table_of_sizes_changes_one_number_at_a_time_and_runs_only_where_it_is_named() -> None:
+    report = bench(["sizes"], TINY)
+    shapes = [r.case.split(",")[0] for r in report.results if r.unit == "rows/s"]
+    assert shapes == ["F=400 N=10 active 3", "F=500 N=20 active 3", "F=400 N=20 active 2"]
+    assert [r.unit for r in report.results] == [
+        "rows/s",
+        "MB",
+        "customers/s",
+        "customers/s",
+        "ms",
+    ] * 3
+    assert shop.STAGE not in jobs_bench.STAGES
 
 
 def test_stages_on_events_are_left_out_without_the_demos_data(
