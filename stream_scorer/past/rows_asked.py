@@ -9,6 +9,7 @@ log but its last horizon. A period alone asks for the mix that `run` serves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +24,10 @@ MOST_SEED = 2**63 - 1  # the largest whole number that every reader of a manifes
 ROWS_AT = ("cutoffs", "events", "both")
 EVENT, QUIET = "event", "quiet"
 NO_ROW = "give a longer period, or a higher rate"
+# Each round goes through all customers twice; so many take minutes for the smallest shop.
+MOST_ROUNDS = 200_000
+# A power of ten of more digits would be computed in full, and could take all memory.
+RATE = re.compile(r"[0-9.]{1,30}([eE]-?[0-9]{1,2}|/[0-9]{1,30})?")
 
 
 @dataclass(frozen=True)
@@ -75,19 +80,7 @@ class RowsAsked:
         every_ms: of `[refresh]`, 0 where customers are not refreshed. moment_ms: reads a moment.
         Raises InputError for what can't be asked for.
         """
-        cutoffs, shares, period = set[int](), dict[str, Fraction](), None
-        for part in (part.strip() for part in text.split(",")):
-            kind, *rate = part.split(":", 1)
-            if kind in (EVENT, QUIET):
-                if kind in shares:
-                    raise InputError("--cutoffs", part, f"names {kind} rows twice; give one of it")
-                shares[kind] = _rate(part, rate[0]) if rate else Fraction(1)
-            elif ".." in part:
-                if period is not None:
-                    raise InputError("--cutoffs", part, "is a second period; give one")
-                period = _period(part, moment_ms)
-            else:
-                cutoffs.add(moment_ms(part))
+        cutoffs, shares, period = _parts(text, moment_ms)
         if period is None and not shares:
             return cls.of(sorted(cutoffs), rows_at, seed)
         _check_seed(seed)
@@ -106,7 +99,13 @@ class RowsAsked:
                 "period TIME..TIME"
             )
             raise InputError("--cutoffs", text, remedy)
-        if not shares and not cutoffs:
+        if not shares and cutoffs:
+            remedy = (
+                "has cut-offs and a period, in which only event and quiet rows lie: name event or "
+                "quiet as well, or give the period alone for the mix that `run` serves"
+            )
+            raise InputError("--cutoffs", text, remedy)
+        if not shares:
             shares = _as_served(every_ms, horizon_ms)
         if period is None and cutoffs:
             period = (min(cutoffs), max(cutoffs))
@@ -133,7 +132,8 @@ class RowsAsked:
     def moments(self, first_event_ms: int, last_event_ms: int, horizon_ms: int) -> MomentSample:
         """Which moments are rows, before anything is known of their number.
 
-        Raises InputError where the log is no longer than a horizon.
+        Raises InputError where the log is no longer than a horizon, or where a refresh would have
+        begun more than `MOST_ROUNDS` rounds.
         """
         period = self.period_ms
         if period is None:
@@ -144,6 +144,15 @@ class RowsAsked:
                     "no horizon of a row is over: the events begin at "
                     f"{moment_text(first_event_ms)} and end at {moment_text(last_event_ms)}; "
                     "give more events, or a shorter labels.horizon"
+                )
+                raise InputError("--cutoffs", self._words(), remedy)
+        if self.every_ms:
+            rounds = (period[1] - max(period[0], first_event_ms)) // self.every_ms
+            if rounds > MOST_ROUNDS:
+                remedy = (
+                    f"a refresh every {self.every_ms / 1000:g} seconds would have begun {rounds:,} "
+                    f"rounds, more than {MOST_ROUNDS:,}: give a period TIME..TIME that is shorter, "
+                    "or set refresh.every to what `run` has"
                 )
                 raise InputError("--cutoffs", self._words(), remedy)
         return MomentSample(
@@ -186,6 +195,29 @@ class RowsAsked:
         return ",".join(kind for kind, share in kinds if share)
 
 
+def _parts(
+    text: str, moment_ms: Callable[[str], int]
+) -> tuple[set[int], dict[str, Fraction], tuple[int, int] | None]:
+    """Cut-offs, the share of each kind that is named, and the period."""
+    cutoffs, shares, period = set[int](), dict[str, Fraction](), None
+    for part in (part.strip() for part in text.split(",")):
+        kind, *rate = part.split(":", 1)
+        if not part:
+            remedy = "names nothing at one place; leave out the comma, or give what belongs there"
+            raise InputError("--cutoffs", text, remedy)
+        if kind in (EVENT, QUIET):
+            if kind in shares:
+                raise InputError("--cutoffs", part, f"names {kind} rows twice; give one of it")
+            shares[kind] = _rate(part, rate[0]) if rate else Fraction(1)
+        elif ".." in part:
+            if period is not None:
+                raise InputError("--cutoffs", part, "is a second period; give one")
+            period = _period(part, moment_ms)
+        else:
+            cutoffs.add(moment_ms(part))
+    return cutoffs, shares, period
+
+
 def _as_served(every_ms: int, horizon_ms: int) -> dict[str, Fraction]:
     """The mix that `run` serves: after events, and at each round of a refresh if there is one.
 
@@ -200,15 +232,19 @@ def _as_served(every_ms: int, horizon_ms: int) -> dict[str, Fraction]:
 
 def _period(part: str, moment_ms: Callable[[str], int]) -> tuple[int, int]:
     start, _, end = part.partition("..")
+    if not start.strip() or not end.strip():
+        raise InputError("--cutoffs", part, "lacks one of its two moments; give TIME..TIME")
     period = moment_ms(start.strip()), moment_ms(end.strip())
-    if period[0] >= period[1]:
+    if period[0] == period[1]:
+        raise InputError("--cutoffs", part, "is empty, since its end is excluded; give a later one")
+    if period[0] > period[1]:
         raise InputError("--cutoffs", part, "ends before it begins; give TIME..TIME in order")
     return period
 
 
 def _rate(part: str, text: str) -> Fraction:
     try:
-        rate = Fraction(text)
+        rate = Fraction(text.strip()) if RATE.fullmatch(text.strip()) else Fraction(0)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 0 < rate <= 1:

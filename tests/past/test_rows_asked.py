@@ -84,6 +84,14 @@ def test_a_kind_without_a_row_is_named(counts: tuple[int, int, int], kind: str) 
     ("quiet:1.5", "its rate is a share above 0 and up to 1"),
     ("event:often", "its rate is a share above 0 and up to 1"),
     ("event:1/0", "its rate is a share above 0 and up to 1"),
+    ("event:1e-999999999", "its rate is a share above 0 and up to 1"),
+    ("event:1/1e999999999", "its rate is a share above 0 and up to 1"),
+    ("event:", "its rate is a share above 0 and up to 1"),
+    ("event,", "names nothing at one place"),
+    ("", "names nothing at one place"),
+    ("2026-09-07T00:00Z..", "lacks one of its two moments"),
+    ("2026-09-07T00:00Z..2026-09-07T00:00Z", "is empty, since its end is excluded"),
+    ("2026-09-07T00:00Z..2026-09-21T00:00Z,2026-09-08T00:00Z", "has cut-offs and a period"),
     ("2026-09-07T00:00Z,event", "has one moment, which bounds no event or quiet rows"),
     ("2026-09-21T00:00Z..2026-09-07T00:00Z", "ends before it begins"),
     ("2026-09-07T00:00Z..2026-09-08T00:00Z,2026-09-07T00:00Z..2026-09-08T00:00Z", "second period"),
@@ -96,6 +104,24 @@ def test_what_makes_no_sense_is_refused(text: str, said: str) -> None:
 def test_quiet_rows_need_a_refresh_that_scores_them() -> None:
     with pytest.raises(InputError, match=r"refresh\.every says never"):
         asked("quiet", every=0)
+
+
+@pytest.mark.parametrize(
+    "text", ["event:0.1", "event:.1", "event:1/10", "event:1e-1", "event: 0.1"]
+)
+def test_a_rate_is_a_decimal_number_or_a_fraction(text: str) -> None:
+    assert asked(text).event_share == Fraction(1, 10)
+
+
+def test_more_rounds_of_a_refresh_than_can_be_gone_through_are_refused() -> None:
+    """It would take hours without a word, or all memory."""
+    found = asked("quiet:0.00001", every=1000)
+    with pytest.raises(InputError, match=r"every 1 seconds would have begun 1,296,000 rounds"):
+        found.moments(100 * DAY, 128 * DAY, HORIZON)
+    found.moments(100 * DAY, 115 * DAY, HORIZON)
+    # What lies before the first event has no round.
+    far = asked("1970-01-01T00:00Z..2026-09-21T00:00Z,quiet", every=60_000)
+    assert far.moments(ms("2026-09-01T00:00Z"), ms("2026-10-21T00:00Z"), HORIZON).from_ms == 0
 
 
 def test_rows_at_goes_with_moments_alone() -> None:

@@ -156,7 +156,8 @@ class MomentSample:
         for moment, customer in zip(rounds, known_by(known, rounds), strict=True):
             as_of_ms = np.full(len(customer), moment, np.int64)
             mine = self._below(by_customer[customer], as_of_ms, self.quiet_share)
-            yield Moments(customer[mine].astype(np.int32), as_of_ms[mine])
+            if mine.any():  # of a small share most rounds have nobody
+                yield Moments(customer[mine].astype(np.int32), as_of_ms[mine])
 
     def _below(
         self, by_customer: npt.NDArray[np.uint64], as_of_ms: Int64, share: Fraction
