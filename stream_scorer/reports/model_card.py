@@ -258,9 +258,9 @@ def _cost(card: ModelCard) -> str:
         return "There was no row to measure what scoring costs."
     return (
         f"The {cost.engine} engine scored {cost.rows:,} {cost.rows_of} rows, "
-        f"{cost.batch_rows:,} at a time, at {cost.customers_per_second:,.0f} customers per second, "
-        f"measured once when the model was written, on {cost.machine}; another load or machine "
-        "gives another figure."
+        f"{cost.batch_rows:,} at a time and every probability written out, at "
+        f"{cost.customers_per_second:,.0f} customers per second, measured once when the model was "
+        f"written, on {cost.machine}; another load or machine gives another figure."
     )
 
 

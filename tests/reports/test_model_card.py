@@ -79,7 +79,8 @@ def test_the_page_says_what_was_left_out_and_loads_nothing() -> None:
         "/data/&lt;train&gt;",
         "No training row has a value of: store.", "7 training rows weigh 0",
         "2 of 3 categories are left out, and with them 23 labels", "600 (90.0% of the weight)",
-        "90,000 customers per second", "a processor", "hidden 64-32", "Calibration: platt",
+        "every probability written out, at 90,000 customers per second", "a processor",
+        "hidden 64-32", "Calibration: platt",
         "2026-03-01 00:00:00.5 UTC",
     ):  # fmt: skip
         assert words in page, words
