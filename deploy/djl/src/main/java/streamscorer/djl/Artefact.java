@@ -17,24 +17,21 @@ import java.util.Set;
  * @param version changes when a score does
  * @param fingerprint of the features that it was trained on, 16 hexadecimal digits
  * @param categories the N names
- * @param classes C
- * @param columns F, of the vectors that it scores
- * @param trendColumn which of them holds the day of the as-of moment; -1 where the model has no trend
- * @param trendWidth how many numbers the shop's trend has for a day, G times V; 0 without a trend
+ * @param network what its manifest says of the network
+ * @param golden rows and their scores as training stored them; null where it stored none
  */
 public record Artefact(
         Path directory,
         String version,
         String fingerprint,
         List<String> categories,
-        int classes,
-        int columns,
-        int trendColumn,
-        int trendWidth) {
+        Network network,
+        GoldenBatch golden) {
     static final String KIND = "model";
 
-    /** The manifest, and the files whose checksums it holds. */
-    static final List<String> FILES = List.of("manifest.json", "model-symbol.json", "model-0000.params");
+    static final String MANIFEST = "manifest.json";
+    static final String SYMBOL = "model-symbol.json";
+    static final String PARAMS = "model-0000.params";
 
     /**
      * Reads the manifest and checks all files against it.
@@ -42,32 +39,69 @@ public record Artefact(
      * @throws BadInput where something is missing, altered, contradictory or of a newer format
      */
     public static Artefact load(Path directory) {
-        Path file = directory.resolve(FILES.get(0));
+        Path file = directory.resolve(MANIFEST);
         Manifest manifest = Manifest.parse(KIND, file.toString(), InputFile.read(KIND, file, Manifest.MAX_BYTES));
         requireKinds(manifest);
         manifest.requireUnaltered();
         Network network;
         try {
             network = network(manifest);
+            network.trendWidth();
         } catch (IllegalStateException | NullPointerException | IndexOutOfBoundsException
                 | NumberFormatException | UnsupportedOperationException | ClassCastException
                 | ArithmeticException error) {
             throw manifest.contradiction(error.getMessage());
         }
-        byte[] symbol = checked(directory.resolve(FILES.get(1)), manifest, SymbolFile.MAX_BYTES);
-        byte[] parameters =
-                checked(directory.resolve(FILES.get(2)), manifest, ParamsFile.mostBytes(network.shapes()));
-        refuse(directory.resolve(FILES.get(2)), ParamsFile.problem(parameters, network));
-        refuse(directory.resolve(FILES.get(1)), SymbolFile.problem(symbol, network));
+        byte[] symbol = checked(directory.resolve(SYMBOL), manifest, SymbolFile.MAX_BYTES);
+        byte[] parameters = checked(directory.resolve(PARAMS), manifest, ParamsFile.mostBytes(network.shapes()));
+        refuse(directory.resolve(PARAMS), ParamsFile.problem(parameters, network));
+        refuse(directory.resolve(SYMBOL), SymbolFile.problem(symbol, network));
         return new Artefact(
                 directory,
                 manifest.get("model_version").getAsString(),
                 manifest.fingerprint(),
                 strings(manifest.get("categories").getAsJsonArray()),
-                network.classes(),
-                network.columns(),
-                network.trend(),
-                Math.multiplyExact(network.contrasts(), network.vocabulary()));
+                network,
+                golden(directory, manifest, network));
+    }
+
+    /**
+     * The names of the files whose checksums a manifest holds.
+     *
+     * @param file where the manifest stands, for messages
+     * @throws BadInput where it is no model's manifest
+     */
+    static List<String> files(String file, byte[] manifest) {
+        Manifest parsed = Manifest.parse(KIND, file, manifest);
+        requireKinds(parsed);
+        return hasGolden(parsed) ? List.of(SYMBOL, PARAMS, GoldenBatch.FILE) : List.of(SYMBOL, PARAMS);
+    }
+
+    private static boolean hasGolden(Manifest manifest) {
+        return manifest.get("files").getAsJsonObject().has(GoldenBatch.FILE);
+    }
+
+    private static GoldenBatch golden(Path directory, Manifest manifest, Network network) {
+        if (!hasGolden(manifest)) {
+            return null;
+        }
+        Path file = directory.resolve(GoldenBatch.FILE);
+        byte[] content = checked(file, manifest, GoldenBatch.mostBytes(network));
+        try {
+            return GoldenBatch.read(content, network);
+        } catch (ParamsFile.Wrong wrong) {
+            throw new BadInput(KIND, file, wrong.getMessage() + "; " + Manifest.again(KIND));
+        }
+    }
+
+    /** C. */
+    public int classes() {
+        return network.classes();
+    }
+
+    /** F, of the vectors that it scores. */
+    public int columns() {
+        return network.columns();
     }
 
     private static void refuse(Path file, String problem) {
@@ -207,19 +241,19 @@ public record Artefact(
 
     /** Whether it needs the shop's trend to score. */
     public boolean hasTrend() {
-        return trendWidth > 0;
+        return network.contrasts() > 0;
     }
 
     /** How many numbers a score file has for a customer: N where C is 2, else N * C. */
     public int scoresPerCustomer() {
-        return categories.size() * (classes == 2 ? 1 : classes);
+        return categories.size() * (classes() == 2 ? 1 : classes());
     }
 
     /** The metadata of a score file, for its readers: categories (a JSON list), classes, model_version. */
     Map<String, String> described() {
         return Map.of(
                 "categories", new Gson().toJson(categories),
-                "classes", Integer.toString(classes),
+                "classes", Integer.toString(classes()),
                 "model_version", version);
     }
 

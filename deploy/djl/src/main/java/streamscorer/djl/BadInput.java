@@ -22,6 +22,14 @@ public final class BadInput extends RuntimeException {
         return kept.toString();
     }
 
+    /** The first line of what the first of an error's causes says. */
+    static String rootMessage(Throwable error) {
+        while (error.getCause() != null) {
+            error = error.getCause();
+        }
+        return String.valueOf(error.getMessage()).lines().findFirst().orElse("");
+    }
+
     /** An error whose message is complete already. */
     BadInput(String message) {
         super(message);

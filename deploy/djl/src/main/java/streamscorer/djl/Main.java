@@ -2,6 +2,7 @@ package streamscorer.djl;
 
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
@@ -9,12 +10,16 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 
-/** The command {@code score MODEL SNAPSHOT --out FILE}. Exit status: 0 done, 1 failed, 2 bad input. */
+/**
+ * The command {@code score MODEL SNAPSHOT --out FILE [--model-engine ENGINE]}. Exit status: 0 done, 1 failed, 2
+ * bad input.
+ */
 public final class Main {
     /** Customers scored at once. */
     static final int BATCH_ROWS = 1024;
 
-    private static final String USAGE = "the command is score MODEL SNAPSHOT --out FILE";
+    private static final String USAGE =
+            "the command is score MODEL SNAPSHOT --out FILE [" + Arguments.ENGINE + " mxnet or onnx]";
 
     private Main() {}
 
@@ -25,11 +30,12 @@ public final class Main {
     }
 
     private static int status(String[] arguments) {
-        if (arguments.length != 5 || !arguments[0].equals("score") || !arguments[3].equals("--out")) {
-            return failed(new BadInput("arguments", String.join(" ", arguments), USAGE).getMessage(), 2);
-        }
         try {
-            score(Path.of(arguments[1]), Path.of(arguments[2]), Path.of(arguments[4]));
+            List<String> given = List.of(arguments);
+            if (given.isEmpty() || !given.get(0).equals("score")) {
+                throw new BadInput("arguments", String.join(" ", arguments), USAGE);
+            }
+            score(Arguments.parse(given.subList(1, given.size()), USAGE));
             return 0;
         } catch (BadInput error) {
             return failed(error.getMessage(), 2);
@@ -45,10 +51,12 @@ public final class Main {
         return status;
     }
 
-    private static void score(Path model, Path snapshot, Path out) throws IOException, InterruptedException {
+    private static void score(Arguments arguments) throws IOException, InterruptedException {
         long start = System.nanoTime();
-        Artefact artefact = Artefact.load(model);
-        try (PropensityModel network = PropensityModel.load(artefact);
+        Path snapshot = Path.of(arguments.snapshot());
+        Path out = Path.of(arguments.out());
+        Artefact artefact = Artefact.load(Path.of(arguments.model()));
+        try (PropensityModel network = PropensityModel.load(artefact, arguments.engine());
                 ScoreWriter writer = new ScoreWriter(out, artefact)) {
             Snapshot opened = SnapshotReader.open(snapshot);
             artefact.requireFeaturesOf(opened);

@@ -51,7 +51,6 @@ record Network(
     /** Up to so many weights the linear path has one for each column and output. */
     private static final long FULL_LINEAR_WEIGHTS = 4_000_000;
 
-
     /** {@code hidden} or {@code pooled} of a manifest's {@code network}; null where it is not one. */
     static List<Integer> sizes(JsonObject network, String name) {
         JsonElement given = network.get(name);
@@ -106,6 +105,11 @@ record Network(
     /** X: the customer-wide columns and the last hidden layer. */
     int contextWidth() {
         return customerColumns() + (hidden.isEmpty() ? 0 : hidden.get(hidden.size() - 1));
+    }
+
+    /** How many numbers the shop's trend has for a day: G times V. */
+    int trendWidth() {
+        return Math.multiplyExact(contrasts, vocabulary);
     }
 
     /** The shape of each parameter by name. */

@@ -6,7 +6,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
@@ -32,7 +32,8 @@ final class ParamsFile {
         data = ByteBuffer.wrap(content).order(ByteOrder.LITTLE_ENDIAN);
     }
 
-    private static final class Wrong extends RuntimeException {
+    /** What is wrong with a file. */
+    static final class Wrong extends RuntimeException {
         private static final long serialVersionUID = 1L;
 
         Wrong(String message) {
@@ -55,17 +56,42 @@ final class ParamsFile {
     /** What is wrong with a file for a network; null where nothing is. */
     static String problem(byte[] content, Network network) {
         try {
-            Map<String, Array> arrays = new ParamsFile(content).arrays();
-            new ParamsFile(content).check(arrays, network);
+            ParamsFile file = new ParamsFile(content);
+            file.check(file.arrays(), network);
             return null;
         } catch (Wrong wrong) {
             return wrong.getMessage();
-        } catch (BufferUnderflowException error) {
-            return "it ends at byte " + content.length + ", inside its contents";
         }
     }
 
+    /** An array with its values in row order. */
+    record Values(long[] shape, float[] numbers) {}
+
+    /**
+     * All arrays of a file, in its order.
+     *
+     * @throws Wrong where it is not such a file
+     */
+    static Map<String, Values> read(byte[] content) {
+        ParamsFile file = new ParamsFile(content);
+        Map<String, Values> found = new LinkedHashMap<>();
+        file.arrays().forEach((name, array) -> {
+            float[] numbers = new float[(int) product(array.shape())];
+            file.data.slice(array.at(), 4 * numbers.length).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(numbers);
+            found.put(name, new Values(array.shape(), numbers));
+        });
+        return found;
+    }
+
     private Map<String, Array> arrays() {
+        try {
+            return readArrays();
+        } catch (BufferUnderflowException error) {
+            throw new Wrong("it ends at byte " + data.capacity() + ", inside its contents");
+        }
+    }
+
+    private Map<String, Array> readArrays() {
         if (data.getLong() != LIST_MAGIC || data.getLong() != 0) {
             throw new Wrong("it does not start with 0x112 and 0");
         }
@@ -77,7 +103,7 @@ final class ParamsFile {
         if (data.getLong() != count) {
             throw new Wrong("it has " + count + " arrays but another number of names");
         }
-        Map<String, Array> named = new HashMap<>();
+        Map<String, Array> named = new LinkedHashMap<>();
         for (Array array : arrays) {
             String name = new String(bytes(data.getLong()), StandardCharsets.UTF_8);
             if (!name.startsWith(PREFIX) || named.put(name.substring(PREFIX.length()), array) != null) {

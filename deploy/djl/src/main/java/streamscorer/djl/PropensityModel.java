@@ -1,83 +1,79 @@
 package streamscorer.djl;
 
-import ai.djl.Device;
-import ai.djl.MalformedModelException;
-import ai.djl.Model;
-import ai.djl.engine.EngineException;
-import ai.djl.inference.Predictor;
-import ai.djl.translate.TranslateException;
-import java.io.IOException;
-import java.util.List;
-
 /**
- * An artefact's network in DJL's MXNet engine.
+ * An artefact's network in one of the engines.
  *
- * <p>Any number of threads may call {@link #score}; one is served at a time, by all the threads that
- * MXNet has (OMP_NUM_THREADS), since the engine keeps one set of intermediate arrays for a network.
- *
- * <p>DJL is kept offline: by default it downloads a libmxnet that it does not find, and reports its use
- * to its makers.
+ * <p>Any number of threads may call {@link #score}; one is served at a time, by all the threads that the
+ * engine has: OMP_NUM_THREADS.
  */
 public final class PropensityModel implements AutoCloseable {
-    private static final String NO_MXNET =
-            "MXNet needs Linux x86-64, and the jar of mxnet-native-mkl or MXNET_LIBRARY_PATH, the"
-            + " directory of a libmxnet.so; nothing is downloaded";
-
     private final Artefact artefact;
-    private final Model model;
-    private final PropensityTranslator translator;
-    private final Predictor<SparseVectors, Probabilities> predictor;
+    private final Engine engine;
     private TrendTable trend;
 
-    private PropensityModel(Artefact artefact, Model model) {
+    private PropensityModel(Artefact artefact, Engine engine) {
         this.artefact = artefact;
-        this.model = model;
-        this.translator = new PropensityTranslator(artefact);
-        this.predictor = model.newPredictor(translator);
+        this.engine = engine;
     }
 
     /**
-     * Loads the network of a checked artefact.
+     * As {@link #load(Artefact, EngineName)} with MXNet.
      *
-     * @throws BadInput where MXNet is not available, or can't load it
+     * @throws BadInput as it does
      */
     public static PropensityModel load(Artefact artefact) {
-        System.setProperty("ai.djl.offline", "true");
-        System.setProperty("OPT_OUT_TRACKING", "true");
-        Model model;
-        try {
-            model = Model.newInstance("model", Device.cpu(), "MXNet");
-        } catch (EngineException | LinkageError error) {
-            throw new BadInput("mxnet", rootMessage(error), NO_MXNET);
-        }
-        try {
-            model.load(artefact.directory(), "model");
-            List<String> inputs = model.describeInput().keys();
-            if (!inputs.equals(artefact.hasTrend() ? PropensityTranslator.WITH_TREND : List.of("data"))) {
-                throw new MalformedModelException("no parameters for inputs " + inputs);
-            }
-            PropensityModel loaded = new PropensityModel(artefact, model);
-            loaded.tryOnce();
-            return loaded;
-        } catch (IOException | MalformedModelException | EngineException | NullPointerException error) {
-            model.close();
-            throw new BadInput("model", artefact.directory(), "MXNet can't load it: " + rootMessage(error));
-        }
+        return load(artefact, EngineName.MXNET);
     }
 
-    private void copyTrend(TrendTable table) {
-        translator.useTrend(table, model.getNDManager());
+    /**
+     * Loads the network of a checked artefact, and compares its scores of the golden batch with those of
+     * training.
+     *
+     * @throws BadInput where the engine is not available, can't load it, or scores otherwise
+     */
+    public static PropensityModel load(Artefact artefact, EngineName engine) {
+        PropensityModel loaded = new PropensityModel(artefact, engine.open(artefact));
+        try {
+            loaded.tryOnce();
+            loaded.checkGoldenBatch();
+            return loaded;
+        } catch (RuntimeException error) {
+            loaded.close();
+            throw error;
+        }
     }
 
     /** Scores a customer without any entry: whether the network runs shows only then. */
-    private void tryOnce() throws MalformedModelException {
+    private void tryOnce() {
         if (artefact.hasTrend()) {
-            copyTrend(TrendTable.empty(artefact.trendWidth()));
+            engine.useTrend(TrendTable.empty(artefact.network().trendWidth()));
         }
         try {
-            requireNumbers(predictor.predict(SparseVectors.of(new long[0], new float[0])).values());
-        } catch (TranslateException error) {
-            throw new MalformedModelException(rootMessage(error), error);
+            requireNumbers(engine.score(SparseVectors.of(new long[0], new float[0])));
+        } catch (IllegalStateException error) {
+            throw new BadInput(Artefact.KIND, artefact.directory(), error.getMessage());
+        }
+    }
+
+    private void checkGoldenBatch() {
+        GoldenBatch golden = artefact.golden();
+        if (golden == null) {
+            return;
+        }
+        if (golden.trend() != null) {
+            useTrend(golden.trend());
+        }
+        float[] found = score(golden.vectors()).values();
+        trend = null; // of the golden batch alone
+        float worst = 0;
+        for (int i = 0; i < found.length; i++) {
+            worst = Math.max(worst, Math.abs(found[i] - golden.scores()[i]));
+        }
+        if (!(worst <= GoldenBatch.TOLERANCE)) {
+            String why = "this machine scores its rows differently than training did, by up to %.1e (allowed: %.0e);"
+                    + " copy or train the model again, or use the other " + Arguments.ENGINE;
+            throw new BadInput(Artefact.KIND, artefact.directory().resolve(GoldenBatch.FILE),
+                    why.formatted(worst, GoldenBatch.TOLERANCE));
         }
     }
 
@@ -90,11 +86,12 @@ public final class PropensityModel implements AutoCloseable {
         if (!artefact.hasTrend()) {
             return;
         }
-        if (table.width() != artefact.trendWidth()) {
-            throw new BadInput("trend", table.width() + " contrasts a day", "the model needs "
-                    + artefact.trendWidth() + ": give the trend of its features");
+        int width = artefact.network().trendWidth();
+        if (table.width() != width) {
+            throw new BadInput("trend", table.width() + " contrasts a day",
+                    "the model needs " + width + ": give the trend of its features");
         }
-        copyTrend(table);
+        engine.useTrend(table);
         trend = table;
     }
 
@@ -112,18 +109,11 @@ public final class PropensityModel implements AutoCloseable {
                 throw new BadInput("trend", "(none)",
                         "the model was trained with one: give it the shop's trend before it scores");
             }
-            trend.requireDaysOf(vectors, artefact.trendColumn());
+            trend.requireDaysOf(vectors, artefact.network().trend());
         }
-        if (vectors.rows() == 0) {
-            return new Probabilities(artefact.categories(), artefact.classes(), new float[0]);
-        }
-        try {
-            Probabilities found = predictor.predict(vectors);
-            requireNumbers(found.values());
-            return found;
-        } catch (TranslateException error) {
-            throw new IllegalStateException("MXNet failed: " + rootMessage(error), error);
-        }
+        float[] found = vectors.rows() == 0 ? new float[0] : engine.score(vectors);
+        requireNumbers(found);
+        return new Probabilities(artefact.categories(), artefact.classes(), found);
     }
 
     /**
@@ -146,14 +136,6 @@ public final class PropensityModel implements AutoCloseable {
 
     @Override
     public synchronized void close() {
-        predictor.close();
-        model.close();
-    }
-
-    private static String rootMessage(Throwable error) {
-        while (error.getCause() != null) {
-            error = error.getCause();
-        }
-        return String.valueOf(error.getMessage()).lines().findFirst().orElse("");
+        engine.close();
     }
 }

@@ -18,12 +18,17 @@ import org.apache.spark.broadcast.Broadcast;
  * executor to executor. Each executor writes them to its disk, loads them once, and deletes them.
  *
  * @param version of the model
- * @param files what {@link Artefact#FILES} names
+ * @param engine that scores it
+ * @param files by name: the artefact's, and the engine's own
  * @param trendSha256 of the file with the shop's trend; empty where there is none
  * @param trend the shop's trend that the snapshot has; null where there is none
  */
 record ShippedModel(
-        String version, Broadcast<Map<String, byte[]>> files, String trendSha256, Broadcast<TrendTable> trend)
+        String version,
+        EngineName engine,
+        Broadcast<Map<String, byte[]>> files,
+        String trendSha256,
+        Broadcast<TrendTable> trend)
         implements Serializable {
     private static final ConcurrentMap<String, PropensityModel> LOADED = new ConcurrentHashMap<>();
 
@@ -33,18 +38,22 @@ record ShippedModel(
      * @param shown the name of the model's directory in error messages
      * @throws BadInput where it can't be used
      */
-    static Artefact check(Map<String, byte[]> files, String shown) {
-        return unpacked(files, shown, Artefact::load);
+    static Artefact check(Map<String, byte[]> files, String shown, EngineName engine) {
+        return unpacked(files, shown, copy -> {
+            Artefact artefact = Artefact.load(copy);
+            engine.check(artefact);
+            return artefact;
+        });
     }
 
     /** This executor's one copy with this trend, loaded when first asked for. */
     PropensityModel loaded() {
-        return LOADED.computeIfAbsent(version + " " + trendSha256, key -> load());
+        return LOADED.computeIfAbsent(version + " " + engine + " " + trendSha256, key -> load());
     }
 
     private PropensityModel load() {
         PropensityModel model = unpacked(
-                files.value(), "model " + version, copy -> PropensityModel.load(Artefact.load(copy)));
+                files.value(), "model " + version, copy -> PropensityModel.load(Artefact.load(copy), engine));
         if (trend != null) {
             model.useTrend(trend.value());
         }

@@ -28,7 +28,8 @@ import org.apache.spark.util.SerializableConfiguration;
 
 /**
  * Scores a snapshot on Spark: {@code spark-submit --class streamscorer.djl.SparkScore
- * stream-scorer-djl.jar MODEL SNAPSHOT --out DIRECTORY}; each may be any path that Hadoop reads.
+ * stream-scorer-djl.jar MODEL SNAPSHOT --out DIRECTORY [--model-engine ENGINE]}; each of the three may be any
+ * path that Hadoop reads.
  *
  * <p>The model's files are broadcast; each executor loads them once for all its tasks. Each task reads
  * its part of the shards, gathers {@link Main#BATCH_ROWS} customers, scores them, and hands them on.
@@ -36,6 +37,9 @@ import org.apache.spark.util.SerializableConfiguration;
  */
 public final class SparkScore {
     private static final int MAX_FILE_BYTES = 1 << 30; // a broadcast holds all of a model's files
+
+    private static final String USAGE =
+            "give MODEL SNAPSHOT --out DIRECTORY [" + Arguments.ENGINE + " mxnet or onnx]";
 
     private static final Pattern BAD_INPUT = Pattern.compile("BadInput: (.+)");
 
@@ -78,19 +82,17 @@ public final class SparkScore {
 
     private static int status(String[] arguments) {
         try (SparkSession spark = SparkSession.builder().appName("stream-scorer score").getOrCreate()) {
-            if (arguments.length != 4 || !arguments[2].equals("--out")) {
-                throw new BadInput("arguments", String.join(" ", arguments), "give MODEL SNAPSHOT --out DIRECTORY");
-            }
+            Arguments given = Arguments.parse(List.of(arguments), USAGE);
             // What goes wrong is reported in one line below; Spark's own account of a task that failed has
             // hundreds. --conf spark.log.level=ERROR shows it.
             if (!spark.sparkContext().getConf().contains("spark.log.level")) {
                 spark.sparkContext().setLogLevel("OFF");
             }
-            org.apache.hadoop.fs.Path out = new org.apache.hadoop.fs.Path(arguments[3]);
+            org.apache.hadoop.fs.Path out = new org.apache.hadoop.fs.Path(given.out());
             if (out.getFileSystem(spark.sparkContext().hadoopConfiguration()).exists(out)) {
                 throw new BadInput("scores", out, "already exists; choose another path or delete it");
             }
-            write(spark, arguments[0], arguments[1], out);
+            write(spark, given, out);
             return 0;
         } catch (Exception error) { // Spark throws checked exceptions that it does not declare
             BadInput badInput = badInput(error);
@@ -100,9 +102,9 @@ public final class SparkScore {
     }
 
     /** Writes the scores; where that fails nothing is left of them. */
-    private static void write(SparkSession spark, String model, String snapshot, org.apache.hadoop.fs.Path out)
-            throws Exception {
-        Prepared prepared = prepared(spark, model, snapshot);
+    private static void write(SparkSession spark, Arguments given, org.apache.hadoop.fs.Path out) throws Exception {
+        String snapshot = given.snapshot();
+        Prepared prepared = prepared(spark, given.model(), snapshot, given.engine());
         FileSystem files = out.getFileSystem(spark.sparkContext().hadoopConfiguration());
         List<org.apache.hadoop.fs.Path> missing = new ArrayList<>();
         for (var parent = out.getParent(); parent != null && !files.exists(parent); parent = parent.getParent()) {
@@ -165,30 +167,34 @@ public final class SparkScore {
      *
      * @throws BadInput where the model or the snapshot can't be used
      */
+    public static Dataset<Row> scores(SparkSession spark, String model, String snapshot, EngineName engine)
+            throws IOException {
+        return prepared(spark, model, snapshot, engine).scores();
+    }
+
+    /**
+     * As {@link #scores(SparkSession, String, String, EngineName)} with MXNet.
+     *
+     * @throws BadInput as it does
+     */
     public static Dataset<Row> scores(SparkSession spark, String model, String snapshot) throws IOException {
-        return prepared(spark, model, snapshot).scores();
+        return scores(spark, model, snapshot, EngineName.MXNET);
     }
 
     /** @param snapshot that they are of */
     private record Prepared(Dataset<Row> scores, Snapshot snapshot) {}
 
-    private static Prepared prepared(SparkSession spark, String model, String snapshot) throws IOException {
+    private static Prepared prepared(SparkSession spark, String model, String snapshot, EngineName engine)
+            throws IOException {
         JavaSparkContext context = JavaSparkContext.fromSparkContext(spark.sparkContext());
         SerializableConfiguration settings = new SerializableConfiguration(context.hadoopConfiguration());
-        Map<String, byte[]> modelFiles = new HashMap<>();
-        for (String name : Artefact.FILES) {
-            try (InputStream stream = open(Artefact.KIND, model + "/" + name, settings)) {
-                byte[] content = stream.readNBytes(MAX_FILE_BYTES + 1);
-                InputFile.requireLength(Artefact.KIND, model + "/" + name, content.length, MAX_FILE_BYTES);
-                modelFiles.put(name, content);
-            }
-        }
-        Artefact artefact = ShippedModel.check(modelFiles, model);
+        Map<String, byte[]> modelFiles = modelFiles(model, engine, settings);
+        Artefact artefact = ShippedModel.check(modelFiles, model, engine);
         Snapshot opened = open(context, settings, snapshot);
         artefact.requireFeaturesOf(opened);
         TrendTable trend = trend(opened, settings);
         ShippedModel shipped = new ShippedModel(
-                artefact.version(), context.broadcast(modelFiles),
+                artefact.version(), engine, context.broadcast(modelFiles),
                 trend == null ? "" : opened.trend().file().sha256(),
                 trend == null ? null : context.broadcast(trend));
         MetadataBuilder about = new MetadataBuilder();
@@ -217,6 +223,35 @@ public final class SparkScore {
                 .select(col("id").as("customer_id"), expr("timestamp_millis(asOfMs)").as("as_of"),
                         col("probabilities").as("probabilities", about.build()));
         return new Prepared(scores, opened);
+    }
+
+    /** The model's files by name, and that of the engine. */
+    private static Map<String, byte[]> modelFiles(String model, EngineName engine, SerializableConfiguration settings)
+            throws IOException {
+        Map<String, byte[]> files = new HashMap<>();
+        String manifest = model + "/" + Artefact.MANIFEST;
+        byte[] content = read(manifest, settings);
+        files.put(Artefact.MANIFEST, content);
+        for (String name : Artefact.files(manifest, content)) {
+            files.put(name, read(model + "/" + name, settings));
+        }
+        if (engine == EngineName.ONNX) {
+            String file = model + "/" + OnnxFile.NAME;
+            if (!exists(file, settings)) {
+                throw OnnxFile.missing(file, model);
+            }
+            files.put(OnnxFile.NAME, read(file, settings));
+        }
+        return files;
+    }
+
+    /** A file of the model. */
+    private static byte[] read(String file, SerializableConfiguration settings) throws IOException {
+        try (InputStream stream = open(Artefact.KIND, file, settings)) {
+            byte[] content = stream.readNBytes(MAX_FILE_BYTES + 1);
+            InputFile.requireLength(Artefact.KIND, file, content.length, MAX_FILE_BYTES);
+            return content;
+        }
     }
 
     /** Reads the manifest, and has the executors compare every shard with it. */

@@ -13,7 +13,9 @@ import java.net.URISyntaxException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -23,6 +25,8 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 /** A model of random parameters that Python wrote: 6 columns, 3 of 4 categories, every path. */
 class PropensityModelTest {
@@ -35,20 +39,30 @@ class PropensityModelTest {
         .7208484f, .5605321f, .45770508f, .53814745f, .93963736f, .6831588f, .81293035f, .47469229f, .44942772f
     };
 
-    private static PropensityModel model;
+    private static final Map<EngineName, PropensityModel> MODELS = new EnumMap<>(EngineName.class);
 
     @BeforeAll
     static void load() throws URISyntaxException {
-        model = PropensityModel.load(Artefact.load(artefact()));
+        for (EngineName engine : EngineName.values()) {
+            MODELS.put(engine, PropensityModel.load(Artefact.load(artefact()), engine));
+        }
     }
 
     @AfterAll
     static void close() {
-        model.close();
+        MODELS.values().forEach(PropensityModel::close);
     }
 
     private static Path artefact() throws URISyntaxException {
         return Path.of(PropensityModelTest.class.getResource("/model").toURI());
+    }
+
+    private static void copyArtefact(Path copy) throws IOException, URISyntaxException {
+        try (Stream<Path> files = Files.list(artefact())) {
+            for (Path file : (Iterable<Path>) files::iterator) {
+                Files.copy(file, copy.resolve(file.getFileName()));
+            }
+        }
     }
 
     private static float[] kept(Probabilities found) {
@@ -59,40 +73,45 @@ class PropensityModelTest {
         return all;
     }
 
-    @Test
-    void aBatchIsScoredAsInPython() {
-        Probabilities found = model.score(VECTORS);
+    @ParameterizedTest
+    @EnumSource
+    void aBatchIsScoredAsInPython(EngineName engine) {
+        Probabilities found = MODELS.get(engine).score(VECTORS);
         assertArrayEquals(EXPECTED, kept(found), 1e-6f);
         assertEquals(List.of("soup", "milk", "crème"), found.categories());
         assertEquals(1f, found.of(1, 2, 0) + found.of(1, 2, 1), 1e-6f);
     }
 
-    @Test
-    void aCustomerAloneIsScoredAsInABatch() {
-        Probabilities found = model.score(SparseVectors.of(new long[] {1, 2}, new float[] {3, 1}));
+    @ParameterizedTest
+    @EnumSource
+    void aCustomerAloneIsScoredAsInABatch(EngineName engine) {
+        Probabilities found = MODELS.get(engine).score(SparseVectors.of(new long[] {1, 2}, new float[] {3, 1}));
         assertArrayEquals(new float[] {EXPECTED[6], EXPECTED[7], EXPECTED[8]}, kept(found), 1e-6f);
     }
 
-    @Test
-    void customersWithoutAnyEntryAreScored() {
-        Probabilities found = model.score(new SparseVectors(new long[3], new long[0], new float[0]));
+    @ParameterizedTest
+    @EnumSource
+    void customersWithoutAnyEntryAreScored(EngineName engine) {
+        Probabilities found = MODELS.get(engine).score(new SparseVectors(new long[3], new long[0], new float[0]));
         assertArrayEquals(
                 new float[] {EXPECTED[0], EXPECTED[1], EXPECTED[2], EXPECTED[0], EXPECTED[1], EXPECTED[2]},
                 kept(found), 1e-6f);
     }
 
-    @Test
-    void noCustomersHaveNoScores() {
-        assertEquals(0, model.score(new SparseVectors(new long[1], new long[0], new float[0])).rows());
+    @ParameterizedTest
+    @EnumSource
+    void noCustomersHaveNoScores(EngineName engine) {
+        assertEquals(0, MODELS.get(engine).score(new SparseVectors(new long[1], new long[0], new float[0])).rows());
     }
 
-    @Test
-    void threadsShareTheModel() throws Exception {
+    @ParameterizedTest
+    @EnumSource
+    void threadsShareTheModel(EngineName engine) throws Exception {
         ExecutorService threads = Executors.newFixedThreadPool(4);
         List<Future<float[]>> found = new ArrayList<>();
         for (int i = 0; i < 200; i++) {
             SparseVectors one = i % 2 == 0 ? VECTORS : SparseVectors.of(new long[] {1, 2}, new float[] {3, 1});
-            found.add(threads.submit(() -> kept(model.score(one))));
+            found.add(threads.submit(() -> kept(MODELS.get(engine).score(one))));
         }
         for (int i = 0; i < 200; i++) {
             float[] right = i % 2 == 0 ? EXPECTED : new float[] {EXPECTED[6], EXPECTED[7], EXPECTED[8]};
@@ -147,11 +166,7 @@ class PropensityModelTest {
 
     @Test
     void alteredParametersAreRefused(@TempDir Path copy) throws Exception {
-        try (Stream<Path> files = Files.list(artefact())) {
-            for (Path file : (Iterable<Path>) files::iterator) {
-                Files.copy(file, copy.resolve(file.getFileName()));
-            }
-        }
+        copyArtefact(copy);
         Path params = copy.resolve("model-0000.params");
         byte[] content = Files.readAllBytes(params);
         content[content.length / 2] ^= 1;
@@ -161,6 +176,28 @@ class PropensityModelTest {
         Files.delete(params);
         message = assertThrows(BadInput.class, () -> Artefact.load(copy)).getMessage();
         assertTrue(message.contains("is missing"), message);
+    }
+
+    @Test
+    void anOnnxFileIsCheckedBeforeItIsLoaded(@TempDir Path copy) throws Exception {
+        copyArtefact(copy);
+        Artefact artefact = Artefact.load(copy);
+        Path file = copy.resolve(OnnxFile.NAME);
+        byte[] content = Files.readAllBytes(file);
+        content[content.length / 2] ^= 1;
+        Files.write(file, content);
+        String message = refusal(artefact);
+        assertTrue(message.contains("model.onnx': the SHA-256 of its graph is not the one that it says; delete it"), message);
+        Files.delete(file);
+        message = refusal(artefact);
+        assertTrue(message.contains("model.onnx': is missing"), message);
+        String remedy = "stream-scorer models convert %s --to onnx --out %s/model.onnx";
+        assertTrue(message.endsWith(remedy.formatted(copy, copy)), message);
+        PropensityModel.load(artefact, EngineName.MXNET).close(); // needs no such file
+    }
+
+    private static String refusal(Artefact artefact) {
+        return assertThrows(BadInput.class, () -> PropensityModel.load(artefact, EngineName.ONNX)).getMessage();
     }
 
     @Test

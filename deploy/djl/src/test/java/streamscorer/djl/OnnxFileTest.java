@@ -1,0 +1,83 @@
+package streamscorer.djl;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Of the file that Python wrote for the model of these tests. */
+class OnnxFileTest {
+    private static final String VERSION = "2060efb8f4ad9d4b";
+    private static final String NO_FILE = "it is no ONNX file of stream-scorer's, or was altered or cut off";
+
+    private static byte[] written() throws IOException {
+        try (InputStream stream = OnnxFileTest.class.getResourceAsStream("/model/model.onnx")) {
+            return stream.readAllBytes();
+        }
+    }
+
+    private static byte[] followedBy(byte... more) throws IOException {
+        byte[] content = written();
+        byte[] longer = Arrays.copyOf(content, content.length + more.length);
+        System.arraycopy(more, 0, longer, content.length, more.length);
+        return longer;
+    }
+
+    @Test
+    void whatPythonWritesPasses() throws IOException {
+        assertNull(OnnxFile.problem(written(), VERSION));
+    }
+
+    @Test
+    void aFileOfAnotherModelIsNamed() throws IOException {
+        assertEquals(
+                "it is of the model version '2060efb8f4ad9d4b', the model beside it is 0123456789abcdef",
+                OnnxFile.problem(written(), "0123456789abcdef"));
+    }
+
+    @Test
+    void whereverItIsCutOffItIsRefused() throws IOException {
+        byte[] content = written();
+        for (int length = 0; length < content.length; length++) {
+            assertEquals(NO_FILE, OnnxFile.problem(Arrays.copyOf(content, length), VERSION), "at " + length);
+        }
+    }
+
+    @Test
+    void aChangeOfAnyByteOfTheGraphIsFound() throws IOException {
+        byte[] content = written();
+        int graph = new String(content, StandardCharsets.ISO_8859_1).indexOf("graph_sha256") + 12 + 2 + 64 + 3;
+        assertTrue(graph < content.length / 4, "the graph is most of the file");
+        for (int at = graph; at < content.length; at++) {
+            byte[] altered = content.clone();
+            altered[at] ^= 1;
+            assertEquals("the SHA-256 of its graph is not the one that it says", OnnxFile.problem(altered, VERSION));
+        }
+    }
+
+    /** Protobuf would merge it into the first, and run both. */
+    @Test
+    void aSecondGraphIsRefused() throws IOException {
+        assertEquals("it has two graphs", OnnxFile.problem(followedBy((byte) (7 << 3 | 2), (byte) 0), VERSION));
+    }
+
+    /** Functions, which the graph may call: the checksum of the graph does not hold them. */
+    @Test
+    void whatPythonDoesNotWriteIsRefused() throws IOException {
+        byte[] functions = followedBy((byte) (25 << 3 & 0x7F | 2 | 0x80), (byte) 1, (byte) 0);
+        assertEquals(NO_FILE, OnnxFile.problem(functions, VERSION));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"", "\n", "x", "{}", "\b\b", ":\u00ff\u00ff\u00ff\u00ff\u00ff\u00ff\u00ff\u00ff\u00ff\u0001"})
+    void whatIsNoOnnxFileIsRefused(String text) {
+        assertEquals(NO_FILE, OnnxFile.problem(text.getBytes(StandardCharsets.ISO_8859_1), VERSION));
+    }
+}
