@@ -11,6 +11,7 @@ from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.trend import DailyCounts, TrendTable, trend_features
 from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.jobs.convert import convert
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.engine import open_engine
@@ -68,7 +69,9 @@ def space_of(name: str) -> FeatureSpace:
 
 
 def write_model(path: Path, name: str) -> Path:
-    """An artefact of random parameters with this network of `NETWORKS` or `OF_TREND_SPACE`."""
+    """An artefact of random parameters with this network of `NETWORKS` or `OF_TREND_SPACE`, and its
+    ONNX file.
+    """
     from stream_scorer.model import inference_network  # noqa: PLC0415 - imports mxnet
 
     rule, spec, chosen = {**NETWORKS, **OF_TREND_SPACE}[name]
@@ -88,8 +91,9 @@ def write_model(path: Path, name: str) -> Path:
             parameters[weight][list(layout.trend)] = 0
     symbol = inference_network.inference_symbol(layout, spec).tojson()
     trained = TrainedModel(space, rule, index, spec, parameters, symbol)
-    # With a golden batch, as `train` writes it; the JVM has no use for it.
+    # With a golden batch, as `train` writes it.
     rows = sparse.random(3, space.width, 0.02, "csr", np.float32, draw)
+    rows.sort_indices()
     table = None
     engine = open_engine(artefact.unsaved(trained), "mxnet")
     if layout.contrasts:
@@ -97,6 +101,7 @@ def write_model(path: Path, name: str) -> Path:
         table = TrendTable(0, np.ones((1, layout.contrasts, layout.vocabulary), np.float32))
         engine.use_trend(table)
     artefact.save(trained, path, golden=GoldenBatch(rows, engine.score(rows), table))
+    convert(path, "onnx", path / "model.onnx")
     return path
 
 

@@ -29,12 +29,17 @@ def assert_same_scores(found: pa.Table, expected: pa.Table, what: str) -> None:
     assert difference <= TOLERANCE
 
 
+# Without an argument it is MXNet.
+ENGINES = {"mxnet": (), "onnx": ("--model-engine", "onnx")}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", [*NETWORKS, *OF_TREND_SPACE])
 def test_the_command_scores_as_python_does(
-    name, java, models, snapshot_of, python_scores, tmp_path
+    name, engine, java, models, snapshot_of, python_scores, tmp_path
 ):
     out = tmp_path / "deep" / "scores.parquet"
-    done = java("score", models(name), snapshot_of(name), "--out", out)
+    done = java("score", models(name), snapshot_of(name), "--out", out, *ENGINES[engine])
     assert done.returncode == 0, done.stderr
     assert "4,000 customers" in done.stdout
     expected, found = pq.read_table(python_scores(name)), pq.read_table(out)
@@ -43,15 +48,17 @@ def test_the_command_scores_as_python_does(
         assert found.schema.metadata[key] == expected.schema.metadata[key]
     categories = [json.loads(t.schema.metadata[b"categories"]) for t in (found, expected)]
     assert categories[0] == categories[1]
-    assert_same_scores(found, expected, f"java command and Python's mxnet, {name}")
+    assert ("loading symbol" in done.stderr) == (engine == "mxnet")  # a line of MXNet's own
+    assert_same_scores(found, expected, f"java command, {engine}, and Python's mxnet, {name}")
     assert [p.name for p in out.parent.iterdir()] == [out.name]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_spark_job_scores_as_python_does(
-    spark, models, trend_snapshot, python_scores, tmp_path
+    engine, spark, models, trend_snapshot, python_scores, tmp_path
 ):
     out = tmp_path / "scores"
-    done = spark(models("trend"), trend_snapshot, "--out", out)
+    done = spark(models("trend"), trend_snapshot, "--out", out, *ENGINES[engine])
     assert done.returncode == 0, done.stderr
     expected, found = pq.read_table(python_scores("trend")), pq.read_table(out)
     assert len(list(out.glob("part-*.parquet"))) > 1
@@ -62,7 +69,7 @@ def test_the_spark_job_scores_as_python_does(
     assert json.loads(about["categories"]) == json.loads(expected.schema.metadata[b"categories"])
     assert_same_scores(
         found.sort_by("customer_id"), expected.sort_by("customer_id"),
-        "java spark job and Python's mxnet",
+        f"java spark job, {engine}, and Python's mxnet",
     )  # fmt: skip
 
 

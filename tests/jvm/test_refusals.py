@@ -8,13 +8,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jvm_shop import CATEGORIES, write_snapshot
 
 from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.errors import ArtefactError
 from stream_scorer.manifests import checksum
+from stream_scorer.model import artefact, params_file
 
 pytestmark = [pytest.mark.jvm, pytest.mark.timeout(600)]
 
@@ -51,7 +54,9 @@ def out(tmp_path) -> Path:
     return tmp_path / "scores.parquet"
 
 
-@pytest.mark.parametrize("name", ["model-0000.params", "model-symbol.json"])
+@pytest.mark.parametrize(
+    "name", ["model-0000.params", "model-symbol.json", "golden-batch.params"]
+)
 def test_an_altered_model_is_refused(name, java, model, snapshot, out):
     alter(model / name)
     line = refusal(java("score", model, snapshot, "--out", out), out)
@@ -63,6 +68,94 @@ def test_an_altered_manifest_is_refused(java, model, snapshot, out):
     file.write_text(file.read_text().replace('"classes": 2', '"classes": 3'))
     line = refusal(java("score", model, snapshot, "--out", out), out)
     assert f"model: '{file}': was altered after it was written" in line
+
+
+@pytest.mark.parametrize("engine", ["mxnet", "onnx"])
+def test_a_model_that_scores_otherwise_than_in_training_is_refused(
+    engine, java, model, snapshot, out
+):
+    """Its checksums are right: the scores that it stored are others."""
+    file = model / artefact.GOLDEN_FILE
+    arrays = params_file.read(file.read_bytes())
+    file.write_bytes(params_file.write({**arrays, "scores": arrays["scores"] * 0.999}))
+    manifest = json.loads((model / artefact.MANIFEST_FILE).read_text())
+    manifest["files"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    write_manifest(model / artefact.MANIFEST_FILE, manifest)
+    done = java("score", model, snapshot, "--out", out, "--model-engine", engine)
+    line = refusal(done, out)
+    assert f"model: '{file}': this machine scores its rows differently than training did" in line
+    assert line.endswith("or use the other --model-engine")
+    file.write_bytes(params_file.write({**arrays, "columns": arrays["columns"] + 0.5}))
+    manifest["files"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    write_manifest(model / artefact.MANIFEST_FILE, manifest)
+    done = java("score", model, snapshot, "--out", out, "--model-engine", engine)
+    with pytest.raises(ArtefactError) as caught:
+        artefact.golden_batch(artefact.load(model))
+    assert refusal(done, out) == f"stream-scorer: {caught.value}"
+
+
+def test_an_onnx_file_that_is_absent_altered_or_of_another_model_is_refused(
+    java, model, models, snapshot, out
+):
+    command = ("score", model, snapshot, "--out", out, "--model-engine", "onnx")
+    file = model / "model.onnx"
+    remedy = f"write it: stream-scorer models convert {model} --to onnx --out {file}"
+    alter(file)
+    line = refusal(java(*command), out)
+    changed = "the SHA-256 of its graph is not the one that it says"
+    assert line == f"stream-scorer: model: '{file}': {changed}; delete it and {remedy}"
+    shutil.copy(models("own path alone") / "model.onnx", file)
+    line = refusal(java(*command), out)
+    assert f"model: '{file}': it is of the model version '" in line
+    assert line.endswith(f"; delete it and {remedy}")
+    file.unlink()
+    line = refusal(java(*command), out)
+    missing = f"model: '{file}': is missing, and the engine onnx needs it"
+    assert line == f"stream-scorer: {missing}; {remedy}"
+    assert java("score", model, snapshot, "--out", out).returncode == 0  # MXNet does not
+
+
+def test_a_graph_that_was_changed_together_with_its_checksum_is_refused(
+    java, model, snapshot, out
+):
+    """What it scores is not what training stored; or ONNX Runtime can't load it."""
+    file = model / "model.onnx"
+    written = onnx.load(file)
+    written.graph.node[-2].input.reverse()  # whether a customer acts or not
+    write_onnx(file, written)
+    engine = ("--model-engine", "onnx")
+    line = refusal(java("score", model, snapshot, "--out", out, *engine), out)
+    assert "this machine scores its rows differently than training did" in line
+    written.opset_import[0].version = 1_000
+    write_onnx(file, written)
+    line = refusal(java("score", model, snapshot, "--out", out, *engine), out)
+    assert f"model: '{file}': ONNX Runtime can't load it: " in line
+
+
+def write_onnx(file: Path, written: onnx.ModelProto) -> None:
+    """With the right checksum of its graph."""
+    graph = written.graph.SerializeToString(deterministic=True)
+    for entry in written.metadata_props:
+        if entry.key == "stream_scorer.graph_sha256":
+            entry.value = hashlib.sha256(graph).hexdigest()
+    file.write_bytes(written.SerializeToString(deterministic=True))
+
+
+@pytest.mark.parametrize("engine", ["native", "MXNet"])
+def test_an_engine_that_there_is_not_is_refused(engine, java, model, snapshot, out):
+    done = java("score", model, snapshot, "--out", out, "--model-engine", engine)
+    assert refusal(done, out) == f"stream-scorer: --model-engine: '{engine}': choose mxnet or onnx"
+
+
+def test_a_directory_where_no_library_may_be_is_named(java, model, snapshot, out):
+    """ONNX Runtime's libraries are unpacked where temporary files are."""
+    done = java(
+        "score", model, snapshot, "--out", out, "--model-engine", "onnx",
+        JAVA_TOOL_OPTIONS="-Djava.io.tmpdir=/dev/null",
+    )  # fmt: skip
+    line = refusal(done, out)
+    assert line.startswith("stream-scorer: onnxruntime: ")
+    assert "-Djava.io.tmpdir" in line
 
 
 def test_a_snapshot_of_other_features_is_refused(java, model, out, tmp_path):
@@ -110,7 +203,7 @@ def test_a_directory_that_can_t_be_written_is_named(java, model, snapshot, tmp_p
 def test_a_wrong_command_is_answered_with_the_right_one(java):
     done = java("score", "model")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "the command is score MODEL SNAPSHOT --out FILE" in done.stderr
+    assert "the command is score MODEL SNAPSHOT --out FILE [--model-engine mxnet or onnx]" in done.stderr
 
 
 def test_a_library_that_is_absent_is_not_downloaded(java, model, snapshot, out, tmp_path):
@@ -135,20 +228,26 @@ def test_a_trend_that_is_altered_or_of_other_days_is_named(
     manifest = json.loads((copy / "_manifest.json").read_text())
     content = file.read_bytes()
     manifest["trend"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    write_manifest(copy, manifest)
+    write_manifest(copy / "_manifest.json", manifest)
     line = refusal(java("score", models("trend"), copy, "--out", out), out)
     assert f"snapshot: '{file}': has not the days and contrasts of this snapshot" in line
     manifest["trend"] = None
-    write_manifest(copy, manifest)
+    write_manifest(copy / "_manifest.json", manifest)
     line = refusal(java("score", models("trend"), copy, "--out", out), out)
     assert f"snapshot: '{copy}': has no table of the shop's trend" in line
 
 
-def write_manifest(snapshot: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(file: Path, manifest: dict[str, Any]) -> None:
     """With the right checksum."""
     raw = {key: value for key, value in manifest.items() if key != "checksum"}
-    text = json.dumps({**raw, "checksum": checksum(raw)}, indent=1, sort_keys=True)
-    (snapshot / "_manifest.json").write_text(text)
+    file.write_text(json.dumps({**raw, "checksum": checksum(raw)}, indent=1, sort_keys=True))
+
+
+def test_the_spark_job_says_how_to_write_the_onnx_file(spark, model, snapshot, out):
+    file = model / "model.onnx"
+    file.unlink()
+    line = refusal(spark(model, snapshot, "--out", out, "--model-engine", "onnx"), out)
+    assert f"model: '{file}': is missing, and the engine onnx needs it; write it: " in line
 
 
 @pytest.mark.parametrize("what", ["shard", "model"])
