@@ -27,6 +27,8 @@ from stream_scorer.bench.bulk_workload import BulkSizes, write_model, write_snap
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.errors import Halt
+from stream_scorer.model import artefact
+from stream_scorer.model.engines.engine import engines_here
 
 STAGE = "bulk"
 JAR = "STREAM_SCORER_DJL_JAR"
@@ -87,11 +89,19 @@ def _cases(at: Path, findings: Findings) -> list[_Case]:
     if jar is None:
         findings.notes.append(f"bulk on the JVM left out: {JAR} does not name deploy/djl's jar")
         return cases
-    one = ["java", "-Xmx1g", "-jar", jar, "score", *paths]
+    one = ["java", "-Xmx1g", "-jar", jar, "score", *paths, "--model-engine"]
     submit = ["spark-submit", "--master", "local[2]", "--driver-memory", "3g"]
-    submit += ["--class", "streamscorer.djl.SparkScore", jar, *paths]
-    cases.append(_Case("DJL, one process, mxnet", one, "djl"))
-    cases.append(_Case("DJL on Spark local[2], mxnet", submit, "djl_spark"))
+    submit += ["--class", "streamscorer.djl.SparkScore", jar, *paths, "--model-engine"]
+    engines = ["mxnet"]
+    if "onnx" in engines_here():
+        from stream_scorer.model import onnx_file  # noqa: PLC0415 - of an extra
+
+        (at / "model" / "model.onnx").write_bytes(onnx_file.to_bytes(artefact.load(at / "model")))
+        engines.append("onnx")
+    for engine in engines:
+        cases.append(_Case(f"Java, one process, {engine}", [*one, engine], f"java_{engine}"))
+        on_spark = f"Java on Spark local[2], {engine}"
+        cases.append(_Case(on_spark, [*submit, engine], f"java_spark_{engine}"))
     return cases
 
 
