@@ -19,14 +19,15 @@ from stream_scorer.model.artefact import Artefact
 try:
     from onnx import ModelProto, helper
 
-    from stream_scorer.model.onnx_network import OPSET, network_graph
+    from stream_scorer.model.onnx_network import OPSET, GraphTooLargeError, network_graph
 except ImportError as error:
     raise ConfigError("onnx", error, "pip install 'stream-scorer[onnx]'") from error
 
 # Of the ONNX format; the oldest that has all of OPSET, so that older readers take the file.
 IR_VERSION = 8
 GRAPH_FIELD = 7  # of ModelProto
-MOST_BYTES = (1 << 31) - (1 << 20)  # protobuf's limit, less what stands beside the graph
+# Of the graph's arrays: protobuf's limit, less nodes and names of categories.
+MOST_BYTES = (1 << 31) - (1 << 26)
 PREFIX = "stream_scorer."
 ABOUT = (
     "Probabilities (B, N, C) of B customers. columns and values: the entries of their vectors, a "
@@ -40,12 +41,13 @@ def to_bytes(artefact: Artefact) -> bytes:
     Raises ArtefactError where the network is larger than an ONNX file can be.
     """
     manifest = artefact.manifest
-    parameters = artefact.parameters
-    if sum(array.nbytes for array in parameters.values()) > MOST_BYTES:
+    try:
+        network = network_graph(artefact.layout, manifest.network, artefact.parameters, MOST_BYTES)
+    except GraphTooLargeError:
         remedy = "has more than 2 GB of weights, which no ONNX file holds; use model.engine native"
-        raise ArtefactError("model", artefact.path, remedy)
-    network = network_graph(artefact.layout, manifest.network, parameters)
+        raise ArtefactError("model", artefact.path, remedy) from None
     graph: bytes = network.SerializeToString(deterministic=True)
+    del network  # it holds all weights, and so do both of what follows
     about = {
         "model_version": manifest.model_version,
         "fingerprint": manifest.fingerprint,

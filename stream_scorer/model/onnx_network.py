@@ -31,9 +31,18 @@ Parameters = Mapping[str, npt.NDArray[np.float32]]
 Name = str
 
 
-def network_graph(layout: Layout, spec: NetworkSpec, parameters: Parameters) -> GraphProto:
-    """The graph of an artefact's network; parameters: as `Layout.shapes`."""
-    build = _Build()
+class GraphTooLargeError(ValueError):
+    """The arrays of a graph are more than an ONNX file holds."""
+
+
+def network_graph(
+    layout: Layout, spec: NetworkSpec, parameters: Parameters, most_bytes: int
+) -> GraphProto:
+    """The graph of an artefact's network; parameters: as `Layout.shapes`.
+
+    Raises GraphTooLargeError where its arrays have more than `most_bytes`.
+    """
+    build = _Build(most_bytes)
     network = _Network(layout, spec, parameters, build)
     build.op("Identity", network.probabilities(), named="probabilities")
     inputs = [
@@ -56,8 +65,9 @@ def network_graph(layout: Layout, spec: NetworkSpec, parameters: Parameters) -> 
 class _Build:
     """Nodes and constants, in the order in which they are made: the same graph, the same bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self.graph = GraphProto(name="network")
+        self._bytes_left = most_bytes
 
     def op(self, kind: str, *inputs: Name, named: str = "", **attributes: Any) -> Name:
         """A node with one output; the output's name."""
@@ -69,6 +79,9 @@ class _Build:
         """An array that is stored in the graph."""
         name = named or f"constant{len(self.graph.initializer)}"
         array = np.asarray(values, kind)
+        self._bytes_left -= array.nbytes
+        if self._bytes_left < 0:
+            raise GraphTooLargeError
         # Made where it stays: an array that is appended is copied, and weights are large.
         self.graph.initializer.add(
             name=name, dims=array.shape, raw_data=array.tobytes(),

@@ -54,9 +54,7 @@ def out(tmp_path) -> Path:
     return tmp_path / "scores.parquet"
 
 
-@pytest.mark.parametrize(
-    "name", ["model-0000.params", "model-symbol.json", "golden-batch.params"]
-)
+@pytest.mark.parametrize("name", ["model-0000.params", "model-symbol.json", "golden-batch.params"])
 def test_an_altered_model_is_refused(name, java, model, snapshot, out):
     alter(model / name)
     line = refusal(java("score", model, snapshot, "--out", out), out)
@@ -115,9 +113,7 @@ def test_an_onnx_file_that_is_absent_altered_or_of_another_model_is_refused(
     assert java("score", model, snapshot, "--out", out).returncode == 0  # MXNet does not
 
 
-def test_a_graph_that_was_changed_together_with_its_checksum_is_refused(
-    java, model, snapshot, out
-):
+def test_a_graph_that_was_changed_together_with_its_checksum_is_refused(java, model, snapshot, out):
     """What it scores is not what training stored; or ONNX Runtime can't load it."""
     file = model / "model.onnx"
     written = onnx.load(file)
@@ -203,7 +199,10 @@ def test_a_directory_that_can_t_be_written_is_named(java, model, snapshot, tmp_p
 def test_a_wrong_command_is_answered_with_the_right_one(java):
     done = java("score", "model")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "the command is score MODEL SNAPSHOT --out FILE [--model-engine mxnet or onnx]" in done.stderr
+    assert (
+        "the command is score MODEL SNAPSHOT --out FILE [--model-engine mxnet or onnx]"
+        in done.stderr
+    )
 
 
 def test_a_library_that_is_absent_is_not_downloaded(java, model, snapshot, out, tmp_path):

@@ -27,6 +27,7 @@ except ImportError as error:
 MAX_BATCH_ROWS = 1024
 # Numbers that the largest array of a run may have: 64 MB of float32.
 MOST_NUMBERS = 1 << 24
+NUMBERS_OF_AN_ENTRY = 4  # 16 bytes: its column, its value, and its place among own columns
 ONLY_FATAL = 4  # of its log levels: whatever else it has to say, it raises
 
 
@@ -60,7 +61,10 @@ class OnnxEngine:
         gathered = sum(p[name].shape[1] for name in ("input_weight", "linear_weight") if name in p)
         units = max((*spec.pooled, 2)) if layout.own else 2
         wide = layout.categories * max(len(layout.own) + layout.contrasts, units, self.classes)
-        self._numbers_per_entry, self._numbers_per_row = gathered, wide + layout.customer_columns
+        self._numbers_per_entry = max(gathered, NUMBERS_OF_AN_ENTRY)
+        # A row's trend is of the whole vocabulary before the model's categories are taken from it.
+        trend = layout.contrasts * layout.vocabulary
+        self._numbers_per_row = max(wide + layout.customer_columns, trend)
 
     def use_trend(self, table: TrendTable) -> None:
         """The shop's trend for what is scored from now on; raises InputError if it does not fit."""
@@ -76,16 +80,18 @@ class OnnxEngine:
         probability is not a number.
         """
         check_matrix(matrix, self._layout.columns)
+        table = self._trend  # the one that is checked, also where another thread brings a newer one
         if self._layout.contrasts:
-            table_rows(self._layout, matrix, self._trend)
-        return self._scores(matrix)
+            table_rows(self._layout, matrix, table)
+        return self._scores(matrix, table)
 
     def warm_up(self, batch_rows: int) -> None:
         """Run once for batches of this size."""
-        self._scores(sparse.csr_matrix((batch_rows, self._layout.columns), dtype=np.float32))
+        rows = sparse.csr_matrix((batch_rows, self._layout.columns), dtype=np.float32)
+        self._scores(rows, self._trend)
 
-    def _scores(self, matrix: sparse.csr_matrix) -> Float32:
-        trend = self._trend_inputs()
+    def _scores(self, matrix: sparse.csr_matrix, table: TrendTable | None) -> Float32:
+        trend = self._trend_inputs(table)
         rows = matrix.shape[0]
         scores = np.empty((rows, len(self.categories), self.classes), np.float32)
         entries = np.diff(matrix.indptr).astype(np.int64)
@@ -100,12 +106,12 @@ class OnnxEngine:
         check_scores(scores, self.model_version)
         return scores
 
-    def _trend_inputs(self) -> dict[str, Float32]:
+    def _trend_inputs(self, table: TrendTable | None) -> dict[str, Float32]:
         g, v = self._layout.contrasts, self._layout.vocabulary
         if not g:
             return {}
         # warm_up comes before the first table.
-        table = self._trend or TrendTable(0, np.zeros((1, g, v), np.float32))
+        table = table or TrendTable(0, np.zeros((1, g, v), np.float32))
         flat = np.ascontiguousarray(table.contrasts, np.float32).reshape(-1, g * v)
         return {"trend": flat, "trend_first_day": np.array([table.first_day], np.float32)}
 

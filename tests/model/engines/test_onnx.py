@@ -154,12 +154,47 @@ def test_a_row_scores_the_same_in_any_batch(
     assert len(runs) > 10
 
 
-def test_one_long_row_does_not_make_all_rows_long(make_artefact: MakeArtefact) -> None:
-    engine = OnnxEngine(make_artefact())
+@pytest.mark.parametrize("name", ["everything", "no hidden layer"])
+def test_one_long_row_does_not_make_all_rows_long(make_artefact: MakeArtefact, name: str) -> None:
+    """Also where no weights are gathered for its entries: they themselves are in a dense array."""
+    engine = OnnxEngine(make_artefact(network=SPECS[name]))
     entries = np.full(1024, 10)
-    entries[500] = 1_000_000
+    entries[500] = 5_000_000
     assert engine._rows_that_fit(entries) == 500
     assert engine._rows_that_fit(entries[500:]) == 1
+
+
+def test_trends_of_categories_that_the_model_has_not_take_memory_too(
+    make_artefact: MakeArtefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OnnxEngine(make_artefact(network=SPECS["own path alone"], index=(0,), trend=True))
+    monkeypatch.setattr(onnx_engine, "MOST_NUMBERS", 10 * 3 * len(CATEGORIES))
+    assert engine._rows_that_fit(np.ones(1024, np.int64)) == 10
+
+
+def test_rows_are_scored_with_the_trend_that_was_checked(
+    make_artefact: MakeArtefact, make_matrix: MakeMatrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may bring a newer one meanwhile."""
+    engine = OnnxEngine(make_artefact(trend=True))
+    draw = np.random.default_rng(9)
+    old, new = (
+        TrendTable(day, draw.normal(0, 1, (1, 3, len(CATEGORIES))).astype(np.float32))
+        for day in (20_000, 20_001)
+    )
+    day = np.full((40, 1), 20_000, np.float32)
+    matrix = sparse.csr_matrix(sparse.hstack([make_matrix(40, 5), day], "csr", np.float32))
+    engine.use_trend(old)
+    expected = engine.score(matrix)
+    checked = onnx_engine.table_rows
+
+    def then_a_newer_one(*arguments: Any) -> Any:
+        rows = checked(*arguments)
+        engine.use_trend(new)
+        return rows
+
+    monkeypatch.setattr(onnx_engine, "table_rows", then_a_newer_one)
+    np.testing.assert_array_equal(engine.score(matrix), expected)
 
 
 def test_entries_of_one_column_that_stand_twice_are_added(
@@ -232,9 +267,15 @@ def test_the_file_names_its_model_and_holds_a_checksum_of_its_graph(
 def test_a_network_that_no_onnx_file_holds_is_refused(
     make_artefact: MakeArtefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file, "MOST_BYTES", 1_000)
-    with pytest.raises(ArtefactError, match="more than 2 GB of weights"):
-        onnx_file.to_bytes(make_artefact())
+    """The graph has more arrays than the artefact has parameters: a position for each column."""
+    made = make_artefact(network=SPECS["own path alone"])
+    weights = sum(array.nbytes for array in made.parameters.values())
+    for most_bytes in (1_000, weights + 3 * made.layout.columns):
+        monkeypatch.setattr(onnx_file, "MOST_BYTES", most_bytes)
+        with pytest.raises(ArtefactError, match="more than 2 GB of weights"):
+            onnx_file.to_bytes(made)
+    monkeypatch.setattr(onnx_file, "MOST_BYTES", weights + 5 * made.layout.columns + 1_000)
+    assert onnx_file.to_bytes(made)
 
 
 @pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])

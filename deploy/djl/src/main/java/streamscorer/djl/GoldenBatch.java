@@ -1,5 +1,6 @@
 package streamscorer.djl;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 
@@ -46,8 +47,13 @@ record GoldenBatch(SparseVectors vectors, float[] scores, TrendTable trend) {
         boolean hasTrend = network.contrasts() > 0;
         require(List.copyOf(arrays.keySet()).equals(hasTrend ? WITH_TREND : NAMES), OTHER);
         float[] ends = arrays.get("indptr").numbers();
-        float[] scores = arrays.get("scores").numbers();
-        require((ends.length - 1L) * network.categories() * network.classes() == scores.length, OTHER);
+        long[] shape = {ends.length - 1, network.categories(), network.classes()};
+        require(Arrays.equals(arrays.get("scores").shape(), shape), OTHER);
+        for (ParamsFile.Values array : arrays.values()) {
+            for (float number : array.numbers()) {
+                require(Float.isFinite(number), OTHER);
+            }
+        }
         SparseVectors vectors;
         try {
             vectors = new SparseVectors(
@@ -56,7 +62,7 @@ record GoldenBatch(SparseVectors vectors, float[] scores, TrendTable trend) {
         } catch (IllegalArgumentException error) {
             throw new ParamsFile.Wrong(OTHER);
         }
-        return new GoldenBatch(vectors, scores, hasTrend ? trend(arrays, network) : null);
+        return new GoldenBatch(vectors, arrays.get("scores").numbers(), hasTrend ? trend(arrays, network) : null);
     }
 
     private static TrendTable trend(Map<String, ParamsFile.Values> arrays, Network network) {

@@ -16,7 +16,7 @@ final class OnnxBatches {
     /** Numbers that the largest array of a run may have: 64 MB of floats. */
     private static final long MOST_NUMBERS = 1 << 24;
 
-    /** Its column, its value, and its position among own columns are 16 bytes of an entry. */
+    /** 16 bytes: its column, its value, and its place among own columns. */
     private static final long NUMBERS_OF_AN_ENTRY = 4;
 
     private final long numbersPerEntry;
@@ -33,7 +33,9 @@ final class OnnxBatches {
         numbersPerEntry = Math.max(gathered, NUMBERS_OF_AN_ENTRY);
         int units = network.pooled().stream().mapToInt(i -> i).max().orElse(0);
         long ofCategory = Math.max(network.own().size() + network.contrasts(), Math.max(units, network.classes()));
-        numbersPerRow = network.categories() * ofCategory + network.customerColumns();
+        // A row's trend is of the whole vocabulary before the model's categories are taken from it.
+        numbersPerRow = Math.max(
+                network.categories() * ofCategory + network.customerColumns(), network.trendWidth());
     }
 
     /** Up to, but not including, which row the rows from {@code start} on are scored in one run: 1 or more. */
