@@ -25,6 +25,7 @@ from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines import onnx as onnx_engine
 from stream_scorer.model.engines.engine import engines_here
 from stream_scorer.model.engines.onnx import OnnxEngine
+from stream_scorer.model.engines.trend_days import table_rows
 from stream_scorer.model.spec import Layout, Manifest, NetworkSpec
 from tests.model.conftest import CATEGORIES, THREE, TWO, with_trend
 from tests.model.reference_network import probabilities
@@ -186,10 +187,8 @@ def test_rows_are_scored_with_the_trend_that_was_checked(
     matrix = sparse.csr_matrix(sparse.hstack([make_matrix(40, 5), day], "csr", np.float32))
     engine.use_trend(old)
     expected = engine.score(matrix)
-    checked = onnx_engine.table_rows
-
     def then_a_newer_one(*arguments: Any) -> Any:
-        rows = checked(*arguments)
+        rows = table_rows(*arguments)
         engine.use_trend(new)
         return rows
 
