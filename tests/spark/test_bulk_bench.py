@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from stream_scorer.bench import bulk
+from stream_scorer.bench.bulk_workload import BulkSizes, write_model
+from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.jobs.bench import bench
 
@@ -31,3 +34,17 @@ def test_every_engine_has_a_rate_memory_and_its_share_of_the_time(
     assert all(0 < share < 1 for share in shares)
     assert report.ratios["bulk_pyspark_native_vs_native"] < 1, "Spark takes longer to start"
     assert len(report.notes) == 1
+
+
+def test_the_jvm_s_commands_are_measured_where_the_jar_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(bulk.JAR, "stream-scorer-djl.jar")
+    write_model(BulkSizes(customers=1), tmp_path / "model")
+    findings = Findings()
+    commands = {case.name: case.command for case in bulk._cases(tmp_path, findings)}
+    assert findings.notes == []
+    for engine in ("mxnet", "onnx"):
+        for way in ("Java, one process", "Java on Spark local[2]"):
+            assert list(commands[f"{way}, {engine}"][-2:]) == ["--model-engine", engine]
+    assert (tmp_path / "model" / "model.onnx").is_file()

@@ -187,6 +187,7 @@ def test_rows_are_scored_with_the_trend_that_was_checked(
     matrix = sparse.csr_matrix(sparse.hstack([make_matrix(40, 5), day], "csr", np.float32))
     engine.use_trend(old)
     expected = engine.score(matrix)
+
     def then_a_newer_one(*arguments: Any) -> Any:
         rows = table_rows(*arguments)
         engine.use_trend(new)

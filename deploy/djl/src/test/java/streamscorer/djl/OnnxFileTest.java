@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
@@ -73,6 +74,63 @@ class OnnxFileTest {
     void whatPythonDoesNotWriteIsRefused() throws IOException {
         byte[] functions = followedBy((byte) (25 << 3 & 0x7F | 2 | 0x80), (byte) 1, (byte) 0);
         assertEquals(NO_FILE, OnnxFile.problem(functions, VERSION));
+    }
+
+    /** A field of bytes. */
+    private static byte[] field(int number, byte[]... parts) {
+        var bytes = new ByteArrayOutputStream();
+        for (byte[] part : parts) {
+            bytes.writeBytes(part);
+        }
+        var field = new ByteArrayOutputStream();
+        for (int left : new int[] {ProtobufFields.bytes(number), bytes.size()}) {
+            for (; left >= 128; left >>= 7) {
+                field.write(left & 127 | 128);
+            }
+            field.write(left);
+        }
+        field.writeBytes(bytes.toByteArray());
+        return field.toByteArray();
+    }
+
+    private static byte[] field(int number, String text) {
+        return field(number, text.getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** What is wrong with a file of this graph whose checksum is right. */
+    private static String problemOf(byte[]... graph) {
+        byte[] whole = field(7, graph);
+        int length = 0;
+        for (byte[] part : graph) {
+            length += part.length;
+        }
+        String sum = Manifest.sha256(Arrays.copyOfRange(whole, whole.length - length, whole.length));
+        byte[] version = field(14, field(1, "stream_scorer.model_version"), field(2, VERSION));
+        byte[] checksum = field(14, field(1, "stream_scorer.graph_sha256"), field(2, sum));
+        var file = new ByteArrayOutputStream();
+        for (byte[] part : new byte[][] {version, checksum, whole}) {
+            file.writeBytes(part);
+        }
+        return OnnxFile.problem(file.toByteArray(), VERSION);
+    }
+
+    @Test
+    void whatNoNetworkHasIsRefusedThoughTheChecksumIsRight() {
+        byte[] addition = field(1, field(1, "values"), field(4, "Add"));
+        assertNull(problemOf(addition, field(5, field(8, "weights"), field(9, "1234"))));
+        assertEquals("it has an operator 'Loop' that no network has", problemOf(field(1, field(4, "Loop"))));
+        assertEquals("it has an operator 'A\\x0a' that no network has", problemOf(field(1, field(4, "A\n"))));
+        byte[] ofOthers = field(7, "com.example");
+        assertEquals("a node has a field 7 that no network has", problemOf(field(1, field(4, "Add"), ofOthers)));
+        byte[] subgraph = field(6, field(1, field(4, "Add")));
+        assertEquals(
+                "an attribute has a field 6 that no network has", problemOf(field(1, field(4, "Add"), field(5, subgraph))));
+        byte[] elsewhere = field(13, field(1, "location"), field(2, "/etc/passwd"));
+        assertEquals("a tensor has a field 13 that no network has", problemOf(addition, field(5, elsewhere)));
+        byte[] constant = field(1, field(4, "ConstantOfShape"), field(5, field(5, elsewhere)));
+        assertEquals("a tensor has a field 13 that no network has", problemOf(constant));
+        assertEquals("the graph has a field 15 that no network has", problemOf(addition, field(15, "sparse")));
+        assertEquals(NO_FILE, problemOf(new byte[] {10, 5}));
     }
 
     @ParameterizedTest
