@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * A model artefact whose every byte agrees with its manifest.
+ * A model artefact whose files agree with its manifest, the card apart, which changes no score.
  *
  * @param directory has manifest.json, model-symbol.json and model-0000.params
  * @param version changes when a score does
