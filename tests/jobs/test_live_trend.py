@@ -8,6 +8,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import redis
 
@@ -21,6 +22,7 @@ from stream_scorer.core.trend import TrendTable
 from stream_scorer.core.trend_record import KEPT_DAYS, TrendPlan, TrendRecord, shop_table
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.io.files.events import write_events
+from stream_scorer.io.files.propensities import FILE
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
@@ -28,7 +30,7 @@ from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs.export import export
-from stream_scorer.jobs.replay import rebuild, replay
+from stream_scorer.jobs.replay import propensities, rebuild, replay
 from stream_scorer.jobs.verify import in_words, verify
 from stream_scorer.live.consumer import Consumer, open_store
 from stream_scorer.live.refresh import Refresher
@@ -257,6 +259,21 @@ def test_a_namespace_built_from_the_topic_has_the_trend_that_a_consumer_goes_on_
     consume(built)
     assert verify(built, 0, seed=1).ok
     assert sum(record.next_offset for record in stored(built).values()) == 4000
+
+
+def test_a_replay_of_the_topic_to_propensities_has_the_trend_of_one_of_files(
+    settings: Settings, tmp_path: Path
+) -> None:
+    publish(settings, ROWS)
+    write_events(tmp_path / "events.avro", ROWS)
+    found = []
+    for source, out in (("topic", "a"), (tmp_path / "events.avro", "b")):
+        propensities(settings, [source], tmp_path / out, batch_records=700)
+        rows = pq.read_table(tmp_path / out / FILE)
+        found.append((rows["customer_id"].to_pylist(), rows["probabilities"].to_pylist()))
+    assert found[0][0] == found[1][0]
+    assert len(found[0][0]) == 60
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=0, atol=1e-6)
 
 
 def test_a_namespace_built_from_files_counts_them_once_though_it_is_built_twice(
