@@ -19,7 +19,7 @@ from stream_scorer.model.spec import NetworkSpec
 RULE = LabelRule("category_id", (("purchase",),), 14 * 86_400_000)
 # Without paths of its own: the network that any framework has.
 HIDDEN = (256, 128)
-PLAIN = NetworkSpec(hidden=HIDDEN, dropout=0.0, own_path=False, pooled=())
+PLAIN = NetworkSpec(HIDDEN, 0.0, own_path=False, pooled=(), pairs="all", tower=0, linear_rank=0)
 
 
 @dataclass(frozen=True)
