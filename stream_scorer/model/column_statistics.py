@@ -27,10 +27,10 @@ class ColumnStatistics:
 
     first_ms, last_ms: the earliest and latest as-of time. class_counts (N, C): rows of
     each class, each counted as its weight. weighted: whether any row has another weight than 1.
-    entries_per_row: mean number of columns that are not 0. column_scale (F,) float32: 1 / root mean
-    square of the values that are not 0, one value per block; 0 for the day of a trend, which is no
-    size. customer_mean, customer_scale (W,)
-    float32: mean, and 1 / standard deviation.
+    entries_per_row: mean number of columns that are not 0. rows_of_column (F,): in how many rows
+    each column is not 0. column_scale (F,) float32: 1 / root mean square of the values that are not
+    0, one value per block; 0 for the day of a trend, which is no size. customer_mean,
+    customer_scale (W,) float32: mean, and 1 / standard deviation.
     """
 
     rows: int
@@ -39,6 +39,7 @@ class ColumnStatistics:
     class_counts: Float64
     weighted: bool
     entries_per_row: float
+    rows_of_column: Int64
     column_scale: Float32
     customer_mean: Float32
     customer_scale: Float32
@@ -59,6 +60,7 @@ class ColumnStatistics:
         # column; in float64: the deviation is the small difference of two large sums.
         of_block, of_column = np.zeros((len(widths), 2)), np.zeros((len(wide), 2))
         counts = np.zeros((layout.categories, layout.classes))
+        rows_of_column = np.zeros(layout.columns, np.int64)
         rows, total, weighted, moments = 0, 0.0, False, list[Int64]()
         for shard in shards:
             if not len(shard):
@@ -69,6 +71,7 @@ class ColumnStatistics:
             data = shard.matrix.data.view()
             indices = shard.matrix.indices.astype(np.int32, copy=False).view()
             data.flags.writeable = indices.flags.writeable = False
+            rows_of_column += np.bincount(indices, minlength=layout.columns)
             _add_entries(indices, data, block_of, wide_at, of_block, of_column)
             total += float(shard.weight.sum(dtype=np.float64))
             weighted |= bool((shard.weight != 1).any())
@@ -102,6 +105,7 @@ class ColumnStatistics:
             counts,
             weighted,
             float(entries.sum() / rows),
+            rows_of_column,
             np.repeat(scale, widths).astype(np.float32),
             mean.astype(np.float32),
             np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32),

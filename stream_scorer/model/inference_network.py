@@ -121,8 +121,6 @@ class _Network:
     def _linear(self) -> Symbol:
         """(B, N * M)."""
         linear = mx.sym.sparse.dot(self._data, self._parameter("linear_weight"))
-        if "linear_out_weight" not in self._shapes:
-            return linear
         out = self._parameter("linear_out_weight")
         return mx.sym.FullyConnected(linear, out, num_hidden=self._outputs, no_bias=True)
 

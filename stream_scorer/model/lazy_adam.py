@@ -10,6 +10,7 @@ but the row numbers.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -34,15 +35,19 @@ class StepNumbers(NamedTuple):
     beta2: np.float32
     epsilon: np.float32
     rescale: np.float32
-    decay: np.float32
 
 
 @mx.optimizer.register
 class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
-    """mx.optimizer.Adam with lazy updates; a row_sparse weight must have a value in every row."""
+    """mx.optimizer.Adam with lazy updates; a row_sparse weight must have a value in every row.
 
-    def __init__(self, **options: Any) -> None:
+    row_decay: by the name of a row_sparse weight (F, H), the decay (F,) float32 of each of its
+    rows, in place of the optimizer's own.
+    """
+
+    def __init__(self, row_decay: Mapping[str, Float32], **options: Any) -> None:
         super().__init__(lazy_update=True, **options)
+        self._row_decay = row_decay
         self._threads = usable_cores()
         self._pool = ThreadPoolExecutor(self._threads)
 
@@ -72,12 +77,14 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
         numbers = StepNumbers(
             rate=np.float32(rate), beta1=np.float32(self.beta1), beta2=np.float32(self.beta2),
             epsilon=np.float32(self.epsilon), rescale=np.float32(self.rescale_grad),
-            decay=np.float32(self._get_wd(index)),
         )  # fmt: skip
+        decay = self._row_decay.get(self.idx2name[index])
+        if decay is None:
+            decay = np.full(len(values), self._get_wd(index), np.float32)
 
         # The rows of a gradient are all different, so no two threads write to the same row.
         def work(part: tuple[int, int]) -> None:
-            _step(*part, values, mean, variance, gradients, touched, numbers)
+            _step(*part, values, mean, variance, gradients, touched, decay, numbers)
 
         ends = np.linspace(0, len(touched), self._threads + 1).astype(np.int64).tolist()
         list(self._pool.map(work, pairwise(ends)))
@@ -88,18 +95,19 @@ class LazyAdam(mx.optimizer.Adam):  # type: ignore[misc]
 @kernel(error_model="numpy")
 def _step(
     first: int, last: int, weight: Float32, mean: Float32, variance: Float32, grad: Float32,
-    touched: Int64, numbers: StepNumbers,
+    touched: Int64, decay: Float32, numbers: StepNumbers,
 ) -> None:  # fmt: skip
-    """Rows touched[first : last] of weight, mean and variance (F, H); grad (R, H)."""
+    """Rows touched[first : last] of weight, mean and variance (F, H); grad (R, H); decay (F,)."""
     rate, epsilon = numbers.rate, numbers.epsilon
-    rescale, decay = numbers.rescale, numbers.decay
+    rescale = numbers.rescale
     beta1, beta2 = numbers.beta1, numbers.beta2
     # A plain 1 would be an int64, and the difference, then the whole sum, float64.
     rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
     for i in range(first, last):
         w, m, v, g = weight[touched[i]], mean[touched[i]], variance[touched[i]], grad[i]
+        pull = decay[touched[i]]
         for k in range(len(g)):
-            gradient = rescale * g[k] + decay * w[k]
+            gradient = rescale * g[k] + pull * w[k]
             m[k] = beta1 * m[k] + rest1 * gradient
             v[k] = beta2 * v[k] + rest2 * gradient * gradient
             w[k] -= rate * m[k] / (np.sqrt(v[k]) + epsilon)

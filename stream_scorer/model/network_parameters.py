@@ -22,7 +22,7 @@ def initial_parameters(
     draw = np.random.default_rng(seed)
     parameters: Parameters = {}
     for name, shape in layout.shapes(spec).items():
-        if name == "input_weight" or (name == "linear_weight" and not layout.full_linear(spec)):
+        if name in ("input_weight", "linear_weight"):
             # A unit adds up so many entries, scaled to a root mean square of 1: its variance is
             # then 1.
             deviation = 1.0 / np.sqrt(max(entries_per_row, 1.0))

@@ -168,8 +168,6 @@ def _context(build: _Builder, layout: Layout, spec: NetworkSpec) -> _Node:
 
 def _linear(build: _Builder, outputs: int) -> _Node:
     linear = build.apply("dot", build.data, build.parameter("linear_weight"))
-    if not build.has("linear_out_weight"):
-        return linear
     out = build.parameter("linear_out_weight")
     return build.apply("FullyConnected", linear, out, num_hidden=outputs, no_bias=True)
 

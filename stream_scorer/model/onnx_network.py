@@ -156,15 +156,13 @@ class _Network:
         if pooled and self._spec.tower:
             inputs.append(build.layer(context, p["tower_weight"], p["tower_bias"]))
             weights.append(self._tower_outputs())
-        if "linear_out_weight" in p:
+        if linear:
             inputs.append(linear)
             weights.append(p["linear_out_weight"])
         total = build.op(
             "Gemm", build.beside(inputs, 1), build.constant(np.concatenate(weights, axis=1)),
             build.constant(p["head_bias"]), transB=1,
         )  # fmt: skip
-        if linear and "linear_out_weight" not in p:
-            total = build.op("Add", total, linear)
         parts = [build.op("Reshape", total, build.shape(-1, self._n, self._m))]
         trend = self._trend(placed) if self._layout.contrasts else None
         if trend is not None:
@@ -196,7 +194,7 @@ class _Network:
         return build.op("ScatterElements", empty, where, "values", axis=1, reduction="add")
 
     def _products_with_all_columns(self) -> tuple[Name, Name]:
-        """(B, first hidden layer) without its bias and (B, R or N * M) of the linear path; "" for
+        """(B, first hidden layer) without its bias and (B, R) of the linear path; "" for
         what the network has not."""
         build, p = self._build, self._p
         names = [name for name in ("input_weight", "linear_weight") if name in p]

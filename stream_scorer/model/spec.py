@@ -19,9 +19,10 @@ from stream_scorer.errors import ArtefactError, ConfigError
 
 FORMAT = 2  # 1 had networks of four members alone; they are read as what they were
 MAX_LAYERS = 100
-# A linear path of so many weights or fewer (columns times outputs) has a weight for each; a larger
-# one is the product of two matrices of `linear_rank`.
-FULL_LINEAR_WEIGHTS = 4_000_000
+# On little data many small steps were better than few large ones; where there are steps enough, a
+# larger batch costs less.
+BATCHES = (64, 128, 256)
+STEPS_OF_EPOCH = 128
 Pairs = Literal["all", "history"]
 MOST_UNITS = 4_096
 PAIRS: tuple[Pairs, ...] = get_args(Pairs)
@@ -38,9 +39,10 @@ class NetworkSpec:
     of the small network that all categories share, over a category's own columns, the
     customer-wide columns and an embedding of the category; () leaves it out. pairs: for which
     (customer, category) pairs the own and the pooled path are computed: "all", or "history", those
-    with a value in one of the category's own columns. tower: units of the context that meet an
-    embedding of the category, for all pairs; 0 leaves it out. linear_rank: of the linear path from
-    all columns to all outputs, where it is not small enough to be whole; 0 leaves it out.
+    with a value in one of the category's own columns. tower: units of the context that meet the
+    pooled path's embedding of the category, for all pairs; 0, or no pooled path, leaves it out.
+    linear_rank: of the linear path from all columns to all outputs, whose weights are a product of
+    two matrices; 0 leaves it out.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
@@ -51,9 +53,9 @@ class NetworkSpec:
     dropout: float = 0.3
     own_path: bool = True
     pooled: tuple[int, ...] = (16, 16)
-    pairs: Pairs = "all"
-    tower: int = 0
-    linear_rank: int = 0
+    pairs: Pairs = "history"
+    tower: int = 16
+    linear_rank: int = 16
 
     def __post_init__(self) -> None:
         for name in ("hidden", "pooled"):
@@ -75,9 +77,6 @@ class NetworkSpec:
             if not 0 <= getattr(self, name) <= MOST_UNITS:
                 remedy = f"choose a whole number from 0 to {MOST_UNITS}"
                 raise ConfigError(f"training.network.{name}", getattr(self, name), remedy)
-        if self.tower and not self.pooled:
-            remedy = "the tower uses the pooled path's embedding: give `pooled` layers, or 0"
-            raise ConfigError("training.network.tower", self.tower, remedy)
         if not 0 <= self.dropout < 1:
             raise ConfigError(
                 "training.network.dropout", self.dropout, "choose a share from 0 to below 1"
@@ -88,12 +87,14 @@ class NetworkSpec:
 class TrainingOptions:
     """How a model is trained.
 
-    min_customers: a category needs so many training customers that acted on it. epochs: passes over
-    the rows, more where they would make fewer than min_steps steps. patience: epochs without a
-    better validation log loss before training stops. learning_rate: of Adam, falling by a cosine to
-    a fiftieth; the input layer's is input_learning_rate of it. class_weights: one per class, () for
-    none. linear_decay: weight decay of the linear path. shuffle_rows: rows held in memory to be
-    shuffled.
+    min_customers: a category needs so many training customers that acted on it. batch_rows: rows of
+    a step; 0 is `rows_of_step`. epochs: passes over the rows, more where they would make fewer than
+    min_steps steps. patience: after so many epochs without a better validation log loss training
+    stops; after each of them it goes back to the best parameters and on at a lower rate.
+    learning_rate: of Adam, falling by a cosine to a fiftieth; that of weights that meet all columns
+    is input_learning_rate of it. class_weights: one per class, () for none. linear_penalty: of half
+    the squares of the linear path's weights, against losses summed over the training rows.
+    shuffle_rows: rows held in memory to be shuffled.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, not a field
@@ -101,24 +102,24 @@ class TrainingOptions:
     network: NetworkSpec = field(default_factory=NetworkSpec)
     min_customers: int = 20
     seed: int = 0
-    batch_rows: int = 256
+    batch_rows: int = 0
     epochs: int = 4
-    min_steps: int = 800
-    patience: int = 2
-    learning_rate: float = 0.005
-    input_learning_rate: float = 0.3
+    min_steps: int = 2_000
+    patience: int = 3
+    learning_rate: float = 0.004
+    input_learning_rate: float = 0.5
     # On the public data weight decay gained 0.0002 of log loss or less.
     weight_decay: float = 0.0
-    linear_decay: float = 0.0
+    linear_penalty: float = 2_000.0
     class_weights: tuple[float, ...] = ()
     calibrate: bool = True
     shuffle_rows: int = 65_536
 
     def __post_init__(self) -> None:
-        for name in ("min_customers", "batch_rows", "epochs", "patience", "shuffle_rows"):
+        for name in ("min_customers", "epochs", "patience", "shuffle_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name}", getattr(self, name), "choose 1 or more")
-        for name in ("seed", "min_steps", "weight_decay"):
+        for name in ("seed", "batch_rows", "min_steps", "weight_decay", "linear_penalty"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"training.{name}", getattr(self, name), "choose 0 or more")
         for name in ("learning_rate", "input_learning_rate"):
@@ -130,6 +131,13 @@ class TrainingOptions:
             raise ConfigError(
                 "training.class_weights", self.class_weights, "choose weights above 0"
             )
+
+    def rows_of_step(self, rows: int) -> int:
+        """batch_rows, or where that is 0 the largest of `BATCHES` that makes an epoch over `rows`
+        rows at least `STEPS_OF_EPOCH` steps long."""
+        if self.batch_rows:
+            return self.batch_rows
+        return max((b for b in BATCHES if b * STEPS_OF_EPOCH <= rows), default=BATCHES[0])
 
 
 @dataclass(frozen=True)
@@ -213,11 +221,6 @@ class Layout:
         """X: the customer-wide columns and the last hidden layer, side by side."""
         return self.customer_columns + (spec.hidden[-1] if spec.hidden else 0)
 
-    def full_linear(self, spec: NetworkSpec) -> bool:
-        """Whether the linear path has a weight for each column and output."""
-        weights = self.columns * self.categories * self.actions
-        return spec.linear_rank > 0 and weights <= FULL_LINEAR_WEIGHTS
-
     def shapes(self, spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter of the network, by name. Raises ConfigError if it has none.
 
@@ -250,9 +253,7 @@ class Layout:
             shapes |= self._pooled_shapes(spec)
         if self.contrasts:
             shapes["trend_weight"] = (self.contrasts, m)
-        if self.full_linear(spec):
-            shapes["linear_weight"] = (self.columns, n * m)
-        elif spec.linear_rank:
+        if spec.linear_rank:
             shapes["linear_weight"] = (self.columns, spec.linear_rank)
             shapes["linear_out_weight"] = (n * m, spec.linear_rank)
         shapes["calibration_scale"] = (1, n, 1)

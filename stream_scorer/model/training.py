@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ from stream_scorer.model.spec import Layout, TrainingOptions
 WARM_UP_STEPS = 50
 # At 0 the last steps would change nothing; a larger share leaves the last parameters noisier.
 LAST_RATE_SHARE = 0.02
+LOWERED_SHARE = 0.3  # after an epoch that made the validation log loss no better
 REPORT_STEPS = 20
 CALIBRATION_LOGITS = 50_000_000  # kept in memory for calibration: 200 MB
 
@@ -95,6 +96,7 @@ def train(
     category_index = choose_categories(shards, space, rule, options.min_customers)
     layout = Layout.of(space, rule, category_index)
     statistics = ColumnStatistics.of(shards, space, layout)
+    options = replace(options, batch_rows=options.rows_of_step(statistics.rows))
     if validation is not None:
         _refuse_overlap(shards, statistics.last_ms, validation, rule.horizon_ms)
     parts = _trend_rows(layout, trend, validation_trend, validation)
@@ -185,18 +187,27 @@ def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout)
 
 
 class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]
-    """A linear warm-up to the top rate, then a cosine down to `LAST_RATE_SHARE` of it."""
+    """A linear warm-up to the top rate, then a cosine down to `LAST_RATE_SHARE` of it.
+
+    How many steps are too many differs a hundredfold between data sets of one size, so the plan is
+    long, and `lower` shortens it where validation says that it is too long.
+    """
 
     def __init__(self, top: float, steps: int) -> None:
         super().__init__(base_lr=top)
         self._steps = steps
+        self._share = 1.0
 
     def __call__(self, step: int) -> float:
         # MXNet counts a step before it asks for the rate, so the first step is 1 and not at rate 0.
         rise = min(1.0, step / min(WARM_UP_STEPS, self._steps))
         fall = 0.5 * (1 + math.cos(math.pi * min(step / self._steps, 1.0)))
         share = LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * fall
-        return float(self.base_lr * rise * share)
+        return float(self.base_lr * rise * share * self._share)
+
+    def lower(self) -> None:
+        """From now on at `LOWERED_SHARE` of the rate that it would have been."""
+        self._share *= LOWERED_SHARE
 
 
 class _Loop:
@@ -228,7 +239,9 @@ class _Loop:
         start = _starting_values(layout, options, statistics)
         if trend:
             start[training_network.TREND_TABLE] = mx.nd.array(symbol_table(trend))
-        self._module = _bound_module(symbol, self._inputs, options, start, self._steps)
+        decay = _row_decay(layout, options, statistics)
+        self._schedule = _Cosine(options.learning_rate, self._steps)
+        self._module = _bound_module(symbol, self._inputs, options, start, self._schedule, decay)
         self._loss = Loss(
             self._category_index, layout.vocabulary, layout.classes, options.class_weights
         )
@@ -243,6 +256,7 @@ class _Loop:
         progress: Callable[[Progress], None],
     ) -> list[float]:
         """Train, and end with the best parameters; the validation log loss of each epoch."""
+        worse = 0  # epochs
         history = list[float]()
         batches = self._batches(shards, self._inputs, seed=self._options.seed)
         step = 0
@@ -264,11 +278,14 @@ class _Loop:
                 progress(Progress(epoch, self._epochs, step, self._steps, None, history[-1]))
             if validation is None and epoch < self._epochs:
                 continue  # without validation only the last epoch's parameters are used
-            best_epoch = int(np.argmin(history)) + 1 if history else epoch
-            if best_epoch == epoch:
+            if not history or int(np.argmin(history)) + 1 == epoch:
                 self._best = self._snapshot()
-            elif epoch - best_epoch >= self._options.patience:
+                continue
+            worse += 1
+            if worse == self._options.patience:
                 break
+            self._module.set_params(self._best, {})
+            self._schedule.lower()
         # Calibration is fitted to the parameters that are saved, which may not be the last ones.
         self._module.set_params(self._best, {})
         return history
@@ -372,9 +389,28 @@ def _starting_values(
     return arrays
 
 
+def _row_decay(
+    layout: Layout, options: TrainingOptions, statistics: ColumnStatistics
+) -> dict[str, Float32]:
+    """By name of a weight, how strongly each of its rows is pulled towards 0 when it changes.
+
+    A row changes only in steps that have its column, so where that is a share of the steps, each of
+    them pulls by the inverse of it: the penalty is that of a step that changes every row.
+    """
+    without = 1 - statistics.rows_of_column / statistics.rows
+    share = np.maximum(1 - without**options.batch_rows, 1 / statistics.rows)
+    penalty = options.linear_penalty / (statistics.rows * share)
+    every = np.full(layout.columns, options.weight_decay)
+    return {
+        "input_weight": every.astype(np.float32),
+        "linear_weight": (every + penalty).astype(np.float32),
+    }
+
+
 def _bound_module(
-    symbol: Any, inputs: NetworkInputs, options: TrainingOptions, start: dict[str, Any], steps: int
-) -> Any:
+    symbol: Any, inputs: NetworkInputs, options: TrainingOptions, start: dict[str, Any],
+    schedule: _Cosine, decay: dict[str, Float32],
+) -> Any:  # fmt: skip
     names, rows = set(symbol.list_arguments()), options.batch_rows
     shapes = inputs.shapes(rows)
     module = mx.mod.Module(
@@ -388,7 +424,8 @@ def _bound_module(
         optimizer=lazy_adam.NAME,
         optimizer_params={
             "learning_rate": options.learning_rate,
-            "lr_scheduler": _Cosine(options.learning_rate, steps),
+            "row_decay": decay,
+            "lr_scheduler": schedule,
             "wd": options.weight_decay,
             # The symbol's gradients are sums over the rows of a batch.
             "rescale_grad": 1.0 / rows,

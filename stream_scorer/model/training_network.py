@@ -54,10 +54,7 @@ def training_symbol(layout: Layout, options: TrainingOptions, *, trend_days: int
         weights.append(weight)
     linear = None
     if "linear_weight" in shapes:
-        weight = parameter(
-            "linear_weight", stype="row_sparse", lr_mult=options.input_learning_rate,
-            wd_mult=options.linear_decay,
-        )  # fmt: skip
+        weight = parameter("linear_weight", stype="row_sparse", lr_mult=options.input_learning_rate)
         linear = mx.sym.sparse.dot(data, weight)
     if "linear_out_weight" in shapes:
         units.append(linear)

@@ -23,6 +23,8 @@ from stream_scorer.io.files.row_moments import RowMoments
 MOST_SEED = 2**63 - 1  # the largest whole number that every reader of a manifest takes
 ROWS_AT = ("cutoffs", "events", "both")
 EVENT, QUIET = "event", "quiet"
+# With one, the public data of tests/quality/complete_journey.py had a log loss .0004 higher.
+ROWS_IN_HORIZON = 2
 NO_ROW = "give a longer period, or a higher rate"
 # Each round goes through all customers twice; so many take minutes for the smallest shop.
 MOST_ROUNDS = 200_000
@@ -221,12 +223,12 @@ def _parts(
 def _as_served(every_ms: int, horizon_ms: int) -> dict[str, Fraction]:
     """The mix that `run` serves: after events, and at each round of a refresh if there is one.
 
-    A quiet customer has about one row in a horizon, since labels of rows closer together are mostly
-    the same; and so has one who acts once a day.
+    A quiet customer has about `ROWS_IN_HORIZON` rows in a horizon, and so has one who acts once a
+    day: labels of rows closer together are mostly the same.
     """
-    shares = {EVENT: min(Fraction(DAY_MS, horizon_ms), Fraction(1))}
+    shares = {EVENT: min(Fraction(ROWS_IN_HORIZON * DAY_MS, horizon_ms), Fraction(1))}
     if every_ms:
-        shares[QUIET] = min(Fraction(every_ms, horizon_ms), Fraction(1))
+        shares[QUIET] = min(Fraction(ROWS_IN_HORIZON * every_ms, horizon_ms), Fraction(1))
     return shares
 
 

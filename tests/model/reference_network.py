@@ -45,10 +45,7 @@ def paths(
         trend = contrasts.astype(np.float64)[:, :, index].transpose(0, 2, 1)  # (B, N, G)
         found["trend"] = trend @ p["trend_weight"]
     if spec.linear_rank:
-        every = x @ p["linear_weight"]
-        if not layout.full_linear(spec):
-            every = every @ p["linear_out_weight"].T
-        found["linear"] = every.reshape(shape)
+        found["linear"] = (x @ p["linear_weight"] @ p["linear_out_weight"].T).reshape(shape)
     if not layout.own:
         return found
     own = np.stack([x[:, start:stop][:, index] for start, stop in layout.own], axis=2)  # (B, N, K)

@@ -70,22 +70,16 @@ OWN = next(iter(SPACES))
 SOME, ALL = (0, 2, 3, 7, 11), tuple(range(12))
 # All paths with every kind of layout; each network with two kinds.
 CASES = [
-    *(("everything", features, low_rank, rule, index)
-      for features, low_rank in ((OWN, False), (OWN, True))
-      for rule in (TWO, THREE) for index in (SOME, ALL)),
-    *(("everything", features, False, THREE, SOME) for features in SPACES if features != OWN),
-    *((name, OWN, True, *kind)
+    *(("everything", OWN, rule, index) for rule in (TWO, THREE) for index in (SOME, ALL)),
+    *(("everything", features, THREE, SOME) for features in SPACES if features != OWN),
+    *((name, OWN, *kind)
       for name in NETWORKS if name != "everything" for kind in ((TWO, ALL), (THREE, SOME))),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("trend", [False, True], ids=["no trend", "trend"])
-@pytest.mark.parametrize(("name", "features", "low_rank", "rule", "index"), CASES)
-def test_it_answers_as_the_reference_does(
-    space, name, features, low_rank, rule, index, trend, monkeypatch
-):
-    if low_rank:
-        monkeypatch.setattr("stream_scorer.model.spec.FULL_LINEAR_WEIGHTS", 0)
+@pytest.mark.parametrize(("name", "features", "rule", "index"), CASES)
+def test_it_answers_as_the_reference_does(space, name, features, rule, index, trend):
     spec, space = NETWORKS[name], SPACES[features] or space
     layout = Layout.of(space, rule, np.array(index))
     layout = with_trend(layout) if trend else layout

@@ -51,12 +51,6 @@ def assert_same(layout: Layout, spec: NetworkSpec) -> None:
     assert symbol(layout, spec) == written
 
 
-@pytest.fixture(params=[False, True], ids=["whole linear path", "low rank"])
-def low_rank(request, monkeypatch) -> None:
-    if request.param:
-        monkeypatch.setattr("stream_scorer.model.spec.FULL_LINEAR_WEIGHTS", 0)
-
-
 @pytest.mark.parametrize("index", [(0, 2, 3), (4,), tuple(range(12))], ids=["some", "one", "all"])
 @pytest.mark.parametrize("rule", [TWO, THREE], ids=["two", "three"])
 @pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
@@ -69,7 +63,7 @@ def test_it_is_what_mxnet_builds(space, spec, rule, index):
     ("rule", "index"), [(TWO, (0, 2, 3)), (THREE, tuple(range(12)))], ids=["some", "all"]
 )
 @pytest.mark.parametrize("spec", NEWER.values(), ids=NEWER)
-def test_it_is_what_mxnet_builds_of_a_newer_network(space, spec, rule, index, trend, low_rank):
+def test_it_is_what_mxnet_builds_of_a_newer_network(space, spec, rule, index, trend):
     layout = Layout.of(space, rule, np.array(index))
     assert_same(with_trend(layout) if trend else layout, spec)
 

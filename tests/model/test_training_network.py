@@ -130,11 +130,6 @@ def test_its_logits_are_those_of_the_reference(spec, rule, space):
     np.testing.assert_allclose(logits, sum(shares.values()), atol=1e-4, rtol=1e-4)
 
 
-def test_a_low_rank_linear_path_is_that_of_the_reference(space, monkeypatch):
-    monkeypatch.setattr("stream_scorer.model.spec.FULL_LINEAR_WEIGHTS", 10)
-    test_its_logits_are_those_of_the_reference(SPECS["history, tower, linear"], TWO, space)
-
-
 def test_with_a_trend_they_are_those_of_the_reference(rule):
     space = FeatureSpace.compile(
         [

@@ -50,15 +50,15 @@ def test_a_period_bounds_them_and_has_no_rows_of_its_own() -> None:
 
 
 def test_a_period_alone_is_the_mix_that_run_serves() -> None:
-    """About one row of a customer in a horizon, of each kind; all weigh the same then."""
+    """About two rows of a customer in a horizon, of each kind; all weigh the same then."""
     found = asked("2026-09-07T00:00Z..2026-09-21T00:00Z")
-    assert (found.event_share, found.quiet_share) == (Fraction(1, 14), Fraction(1, 14))
+    assert (found.event_share, found.quiet_share) == (Fraction(1, 7), Fraction(1, 7))
     sample = found.sample(found.moments(5, 9, HORIZON), MomentCounts(0, 30, 50))
     assert sample.weights == (0.0, 1.0, 1.0)
     hourly = asked("2026-09-07T00:00Z..2026-09-21T00:00Z", every=DAY // 24)
-    assert (hourly.event_share, hourly.quiet_share) == (Fraction(1, 14), Fraction(1, 14 * 24))
+    assert (hourly.event_share, hourly.quiet_share) == (Fraction(1, 7), Fraction(1, 7 * 24))
     never = asked("2026-09-07T00:00Z..2026-09-21T00:00Z", every=0)
-    assert (never.event_share, never.quiet_share) == (Fraction(1, 14), Fraction(0))
+    assert (never.event_share, never.quiet_share) == (Fraction(1, 7), Fraction(0))
 
 
 def test_without_moments_rows_lie_in_the_whole_log_but_its_last_horizon() -> None:

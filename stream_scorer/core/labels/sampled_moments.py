@@ -4,8 +4,9 @@ A consumer scores each customer after each event: event rows stand 1 ms after on
 every customer anew in rounds, which begin at whole multiples of its period since 1970 UTC: quiet
 rows stand there, one for each customer who is known by then and not forgotten.
 
-Of each kind a share is taken. Whether a moment is depends on a hash of the customer's id, the
-moment and a seed, never on what the customer did afterwards. The newest event before a cut-off
+Of each kind a share is taken: of event rows by chance, of quiet rows evenly in a customer's rounds.
+Whether a moment is depends on a hash of the customer's id, the moment and a seed, never on what the
+customer did afterwards. The newest event before a cut-off
 would be another sample: nothing follows it until the cut-off, and that time is part of its label
 window. What is taken depends neither on the order in which customers are looked at nor on how they
 are divided among tasks: tasks need only the totals of `MomentCounts`.
@@ -155,9 +156,20 @@ class MomentSample:
         rounds = [r for r in range(first, self.to_ms, self.every_ms) if r not in cutoffs]
         for moment, customer in zip(rounds, known_by(known, rounds), strict=True):
             as_of_ms = np.full(len(customer), moment, np.int64)
-            mine = self._below(by_customer[customer], as_of_ms, self.quiet_share)
+            mine = self._due(by_customer[customer], moment // self.every_ms)
             if mine.any():  # of a small share most rounds have nobody
                 yield Moments(customer[mine].astype(np.int32), as_of_ms[mine])
+
+    def _due(self, by_customer: npt.NDArray[np.uint64], round_number: int) -> npt.NDArray[np.bool_]:
+        """Evenly spaced in the rounds of each customer, who begins at a round of their own. Taken
+        by chance, some rows of a customer would stand close together, with labels that are mostly
+        the same, and others far apart."""
+        if self.quiet_share >= 1:
+            return np.ones(len(by_customer), np.bool_)
+        # The first round of each 1 / share is that where the sum passes 2^64.
+        step = int(self.quiet_share * HASHES)
+        so_far = np.uint64(step * round_number % HASHES)
+        return by_customer + so_far < np.uint64(step)
 
     def _below(
         self, by_customer: npt.NDArray[np.uint64], as_of_ms: Int64, share: Fraction

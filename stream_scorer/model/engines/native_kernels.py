@@ -77,7 +77,7 @@ class Network(NamedTuple):
     layer_biases, flat: those of layers 1 to L - 1. from_context: packed, of X inputs and T + P
     outputs, the tower's units and what the context adds to the pooled path's first layer;
     from_context_bias (1, T + P); tower: T. outputs: packed, of X + T + R inputs and M * N outputs,
-    class by class. every (F, M * N): the linear path where it is whole. pairs: the rest.
+    class by class. pairs: the rest.
     """
 
     role: Int32
@@ -94,7 +94,6 @@ class Network(NamedTuple):
     from_context_bias: Float32
     tower: int
     outputs: Float32
-    every: Float32
     pairs: PairNetwork
 
 
@@ -132,8 +131,6 @@ def block_logits(first: int, last: int, entries: Entries, network: Network, days
             units[row, context + t] = _positive(shared[row, t])
     which[:rows] = days.which[first:last]
     multiply(units, network.outputs, days.bias, which, logits)
-    if network.every.shape[1]:
-        _gather(first, last, entries, network.every, logits)
     if pairs.use_pooled:
         _pair_paths(first, last, entries, network, days, shared.T.copy(), logits)
     elif pairs.use_own:

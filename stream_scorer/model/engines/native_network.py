@@ -44,12 +44,11 @@ class Outputs:
 def network_of(artefact: Artefact, outputs: Outputs) -> kernels.Network:
     """The parameters of a checked artefact."""
     p, layout, spec = artefact.parameters, artefact.layout, artefact.manifest.network
-    full = layout.full_linear(spec)
     nothing = np.zeros((layout.columns, 0), np.float32)
     gathered, bias = [], []
     if spec.hidden:
         gathered, bias = [p["input_weight"]], [p["input_bias"][0]]
-    if spec.linear_rank and not full:
+    if spec.linear_rank:
         gathered.append(p["linear_weight"])
         bias.append(np.zeros(spec.linear_rank, np.float32))
     units = [p["head_weight"]]
@@ -58,7 +57,7 @@ def network_of(artefact: Artefact, outputs: Outputs) -> kernels.Network:
         units.append(_tower(artefact))
         context.append(p["tower_weight"])
         context_bias.append(p["tower_bias"])
-    if spec.linear_rank and not full:
+    if spec.linear_rank:
         units.append(p["linear_out_weight"])
     if spec.pooled and layout.own:
         context.append(p["pooled_context_weight"][0])
@@ -79,7 +78,6 @@ def network_of(artefact: Artefact, outputs: Outputs) -> kernels.Network:
         from_context_bias=_fixed(_beside(context_bias)[None]),
         tower=spec.tower if layout.own else 0,
         outputs=_fixed(packed(outputs.calibrated(np.concatenate(units, axis=1)))),
-        every=_fixed(_whole_linear(artefact, outputs) if full else nothing),
         pairs=_pair_network(artefact, outputs),
     )
 
@@ -136,12 +134,6 @@ def _tower(artefact: Artefact) -> Float32:
     embedding = p["pooled_category_bias"].reshape(layout.categories, -1)
     of_category: Float32 = embedding @ p["tower_category_weight"].T
     return of_category.reshape(-1, spec.tower)
-
-
-def _whole_linear(artefact: Artefact, outputs: Outputs) -> Float32:
-    """(F, M * N) of the linear path that has a weight for each column and output."""
-    weight = artefact.parameters["linear_weight"]
-    return outputs.calibrated(np.ascontiguousarray(weight.T))
 
 
 def _beside(arrays: list[Float32], axis: int = 0) -> Float32:

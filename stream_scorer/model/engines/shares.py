@@ -75,9 +75,7 @@ def _paths(
         found["trend"] = contrasts @ p["trend_weight"].astype(np.float64)
     if spec.linear_rank:
         units = values @ p["linear_weight"][columns]
-        found["linear"] = (
-            units if layout.full_linear(spec) else p["linear_out_weight"] @ units
-        ).reshape(n, m)
+        found["linear"] = (p["linear_out_weight"] @ units).reshape(n, m)
     if not layout.own:
         return found
     index = np.array(layout.category_index)

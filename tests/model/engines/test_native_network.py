@@ -13,7 +13,6 @@ from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.propensities import Entries, PublishPolicy, select
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import InputError
-from stream_scorer.model import spec as spec_module
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines.engine import score_chosen
 from stream_scorer.model.engines.native import NativeEngine
@@ -85,9 +84,7 @@ def require_same(found: Entries, expected: Entries, what: str) -> None:
 
 @pytest.mark.parametrize("rule", [TWO, THREE], ids=["two classes", "three classes"])
 @pytest.mark.parametrize("index", [SOME, EVERY], ids=["some", "every category"])
-@pytest.mark.parametrize("full", [0, 4_000_000], ids=["low rank", "whole linear"])
-def test_every_combination_scores_and_chooses_as_the_reference(rule, index, full, monkeypatch):
-    monkeypatch.setattr(spec_module, "FULL_LINEAR_WEIGHTS", full)
+def test_every_combination_scores_and_chooses_as_the_reference(rule, index):
     space = space_of(*WITHOUT_TREND)
     matrix = random_matrix(space, 67, 1)
     for spec in SPECS:

@@ -81,18 +81,14 @@ def with_empty_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.vstack([empty, matrix, empty]))
 
 
-@pytest.mark.parametrize("full_linear", [True, False], ids=["", "low rank"])
 @pytest.mark.parametrize("index", [SOME, ALL], ids=["some categories", "all categories"])
 @pytest.mark.parametrize("rule", [TWO, THREE], ids=["two classes", "three classes"])
 @pytest.mark.parametrize("network", SPECS.values(), ids=SPECS)
 def test_every_network_is_scored_as_the_reference_says(
-    make_artefact: MakeArtefact, make_matrix: MakeMatrix, monkeypatch: pytest.MonkeyPatch,
-    network: NetworkSpec, rule: LabelRule, index: tuple[int, ...], full_linear: bool,
+    make_artefact: MakeArtefact, make_matrix: MakeMatrix, network: NetworkSpec, rule: LabelRule,
+    index: tuple[int, ...],
 ) -> None:  # fmt: skip
-    if not full_linear:
-        monkeypatch.setattr(spec, "FULL_LINEAR_WEIGHTS", 0)
     made = make_artefact(rule, network, index)
-    assert made.layout.full_linear(network) == (full_linear and network.linear_rank > 0)
     matrix = with_empty_rows(make_matrix(60, 1))
     scores = OnnxEngine(made, threads=2).score(matrix)
     expected = probabilities(made.layout, network, made.parameters, matrix)

@@ -7,7 +7,6 @@ import pytest
 from scipy import sparse
 
 from stream_scorer.errors import InputError
-from stream_scorer.model import spec as spec_module
 from stream_scorer.model.engines.native import NativeEngine
 from stream_scorer.model.engines.shares import shares
 from stream_scorer.model.spec import NetworkSpec
@@ -29,11 +28,7 @@ EVERYTHING = NetworkSpec((9, 5), 0.0, True, (6, 4), "history", 3, 2)
 
 
 @pytest.mark.parametrize("rule", [TWO, THREE], ids=["two classes", "three classes"])
-@pytest.mark.parametrize("full", [0, 4_000_000], ids=["low rank", "whole linear"])
-def test_shares_sum_to_the_logit_of_the_engines_probability_and_are_the_references(
-    rule, full, monkeypatch
-):
-    monkeypatch.setattr(spec_module, "FULL_LINEAR_WEIGHTS", full)
+def test_shares_sum_to_the_logit_of_the_engines_probability_and_are_the_references(rule):
     space, table = space_of(*WITHOUT_TREND, TREND), random_table()
     matrix, day = with_days(space, 3)
     for spec in SPECS:

@@ -48,9 +48,6 @@ record Network(
     private static final int MAX_LAYERS = 100;
     private static final int MOST_UNITS = 4_096;
 
-    /** Up to so many weights the linear path has one for each column and output. */
-    private static final long FULL_LINEAR_WEIGHTS = 4_000_000;
-
     /** {@code hidden} or {@code pooled} of a manifest's {@code network}; null where it is not one. */
     static List<Integer> sizes(JsonObject network, String name) {
         JsonElement given = network.get(name);
@@ -148,9 +145,7 @@ record Network(
         if (contrasts > 0) {
             shapes.put("trend_weight", new long[] {contrasts, m});
         }
-        if (linearRank > 0 && columns * n <= FULL_LINEAR_WEIGHTS / m) {
-            shapes.put("linear_weight", new long[] {columns, n * m});
-        } else if (linearRank > 0) {
+        if (linearRank > 0) {
             shapes.put("linear_weight", new long[] {columns, linearRank});
             shapes.put("linear_out_weight", new long[] {n * m, linearRank});
         }

@@ -222,9 +222,6 @@ final class NetworkSymbol {
 
     private Node linear() {
         Node linear = apply("dot", data, parameter("linear_weight"));
-        if (!has("linear_out_weight")) {
-            return linear;
-        }
         return apply("FullyConnected", attributes("num_hidden", outputs(), "no_bias", "True"),
                 linear, parameter("linear_out_weight"));
     }
