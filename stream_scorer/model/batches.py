@@ -41,10 +41,10 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
 
     shards: re-iterable and read one at a time, in a drawn order. Without `inputs` a batch has
     `data` (B, F) CSR and `label` (B, N) of the classes of category_index (N,). With them it has
-    what the network that is trained takes, and no label: `pairs` are those that were listed, and
-    the loss reads labels from `rows`. A batch's `rows` are its LabelledRows and `index` their
-    customer ids. Rows that fill the last batch up are repeats, counted by its `pad`; they come
-    last. seed None: rows in the order given.
+    what the network that is trained takes, and no label: `matrix` is scaled, `pairs` are those that
+    were listed, and the loss reads labels from `rows`. A batch's `rows` are its LabelledRows and
+    `index` their customer ids. Rows that fill the last batch up are repeats, counted by its `pad`;
+    they come last. seed None: rows in the order given.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
         if pad:
             rows = rows.take(np.resize(np.arange(len(rows)), self.batch_size))
         given: dict[str, Any] = {"data": rows.matrix}
-        labels, pairs = [], None
+        labels, matrix, pairs = [], rows.matrix, None
         if self._inputs is None:
             labels.append(mx.nd.array(dense_labels(rows, self._categories), dtype=np.float32))
         else:
-            given, pairs = self._inputs.of(rows)
+            given, matrix, pairs = self._inputs.of(rows)
         data = [
             csr_ndarray(a) if sparse.issparse(a) else mx.nd.array(a, dtype=np.float32)
             for a in given.values()
@@ -110,7 +110,7 @@ class LabelledBatches(mx.io.DataIter):  # type: ignore[misc]
             provide_data=descriptions({n: a.shape for n, a in zip(given, data, strict=True)}),
             provide_label=self.provide_label,
         )
-        batch.rows, batch.pairs = rows, pairs
+        batch.rows, batch.matrix, batch.pairs = rows, matrix, pairs
         return batch
 
     def _epoch_rows(self) -> Iterator[LabelledRows]:

@@ -1,10 +1,10 @@
 """From rows of features to what the training network takes: columns by role, and listed pairs.
 
 A column is a category's own, customer-wide, the day of the trend, or none of these; the deep and
-the linear path take every column, scaled, as CSR. A **pair** is a (row, category) for which the own
-and the pooled path are computed: of `pairs = "history"` those with a value in one of the category's
-own columns, of "all" every one. Pairs stand in one flat list, so that training costs what customers
-did and not the number of categories.
+the linear path take every column, scaled, as CSR (gathered_layer.py). A **pair** is a (row,
+category) for which the own and the pooled path are computed: of `pairs = "history"` those with a
+value in one of the category's own columns, of "all" every one. Pairs stand in one flat list, so
+that training costs what customers did and not the number of categories.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.jit import kernel
 from stream_scorer.model.column_statistics import ColumnStatistics
+from stream_scorer.model.gathered_layer import NAMES
 from stream_scorer.model.spec import Layout, NetworkSpec
 
 # The inputs of the training symbol, in the order in which a batch has them.
-INPUTS = ("data", "wide", "pair_row", "pair_category", "pair_own", "pair_trend", "day")
+INPUTS = ("gathered", "wide", "pair_row", "pair_category", "pair_own", "pair_trend", "day")
 NO_ROLE = -1
 # A Module binds its arrays anew where a list of pairs has another length than the one before. So
 # lists are filled up to one length, which has some room and is a multiple of so many.
@@ -64,10 +65,11 @@ class PairList(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """The symbol's inputs by name, in order: a scipy CSR for `data`, else NumPy's; and the listed
-    pairs, None where the network has none."""
+    """The symbol's inputs by name, in order, of which `gathered` is not computed yet; the scaled
+    matrix (B, F) that it is computed of; the listed pairs, None where the network has none."""
 
     arrays: dict[str, Any]
+    matrix: sparse.csr_matrix
     pairs: PairList | None
 
 
@@ -90,6 +92,8 @@ class NetworkInputs:
         self._scale = statistics.column_scale
         self._own_scale = np.array([self._scale[start] for start, _ in layout.own], np.float32)
         self._mean, self._deviation = statistics.customer_mean, statistics.customer_scale
+        shapes = layout.shapes(spec)
+        self._gathered = sum(shapes[name][1] for name in NAMES if name in shapes)
         self._role = _roles(layout)
         self._every = spec.pairs == "all"
         self._length = 0
@@ -98,7 +102,7 @@ class NetworkInputs:
         """The shape of each input of a batch of so many rows, by name."""
         layout, pairs = self._layout, max(self._length, PAIRS_TOGETHER)
         every = {
-            "data": (rows, layout.columns), "wide": (rows, layout.customer_columns),
+            "gathered": (rows, self._gathered), "wide": (rows, layout.customer_columns),
             "pair_row": (pairs,), "pair_category": (pairs,), "pair_own": (pairs, len(layout.own)),
             "pair_trend": (pairs, layout.contrasts), "day": (rows,),
         }  # fmt: skip
@@ -113,13 +117,13 @@ class NetworkInputs:
         wide = np.zeros((len(rows), layout.customer_columns), np.float32)
         day = np.zeros(len(rows), np.int64)
         _shared_columns(*entries, len(layout.own) * layout.categories, wide, day)
+        scaled = sparse.csr_matrix(
+            (matrix.data * self._scale[indices], indices, indptr), shape=matrix.shape, copy=False
+        )
         found: dict[str, Any] = {
-            "data": sparse.csr_matrix(
-                (matrix.data * self._scale[indices], indices, indptr), shape=matrix.shape,
-                copy=False,
-            ),
+            "gathered": np.empty((len(rows), self._gathered), np.float32),
             "wide": (wide - self._mean) * self._deviation,
-        }  # fmt: skip
+        }
         pairs = None
         if "pair_own" in self._names:
             pairs = self._pairs(*entries)
@@ -135,7 +139,7 @@ class NetworkInputs:
             if pairs is not None:
                 of_pair = self._trend.contrasts[index[pairs.row], :, pairs.category]
                 found["pair_trend"] = np.pad(of_pair, ((0, fill), (0, 0)))
-        return Prepared({name: found[name] for name in self._names}, pairs)
+        return Prepared({name: found[name] for name in self._names}, scaled, pairs)
 
     def _filled(self, pairs: int) -> int:
         """The length of a list of so many pairs: that of the lists before, if they fit."""

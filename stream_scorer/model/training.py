@@ -31,9 +31,9 @@ from stream_scorer.core.labels.overlap import first_overlap
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.model import calibration as calibrations
-from stream_scorer.model import inference_network, lazy_adam, network_parameters, training_network
+from stream_scorer.model import inference_network, network_parameters, training_network
 from stream_scorer.model.artefact import TrainedModel
-from stream_scorer.model.batches import LabelledBatches, descriptions
+from stream_scorer.model.batches import LabelledBatches
 from stream_scorer.model.calibration import Calibration
 from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.inputs import NetworkInputs, TrendRows, symbol_table, trend_rows
@@ -41,6 +41,7 @@ from stream_scorer.model.loss import Loss
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.mxnet_memory import memory_to_read, memory_to_write
 from stream_scorer.model.spec import Layout, TrainingOptions
+from stream_scorer.model.training_module import TrainingModule
 
 WARM_UP_STEPS = 50
 # At 0 the last steps would change nothing; a larger share leaves the last parameters noisier.
@@ -236,18 +237,23 @@ class _Loop:
         self._inputs, self._others = found[0], found[-1]
         # Dropout draws from MXNet's own generator, everything else from numpy's.
         mx.random.seed(options.seed)
-        start = _starting_values(layout, options, statistics)
+        start = network_parameters.initial_parameters(
+            layout, options.network, head_bias=statistics.prior_logits,
+            entries_per_row=statistics.entries_per_row, seed=options.seed,
+        )  # fmt: skip
         if trend:
-            start[training_network.TREND_TABLE] = mx.nd.array(symbol_table(trend))
-        decay = _row_decay(layout, options, statistics)
+            start[training_network.TREND_TABLE] = symbol_table(trend)
         self._schedule = _Cosine(options.learning_rate, self._steps)
-        self._module = _bound_module(symbol, self._inputs, options, start, self._schedule, decay)
+        self._module = TrainingModule(
+            symbol, self._inputs, options, start, self._schedule,
+            _row_decay(layout, options, statistics),
+        )  # fmt: skip
         self._loss = Loss(
             self._category_index, layout.vocabulary, layout.classes, options.class_weights
         )
         # By shape: the gradients of the network's outputs.
         self._gradients: dict[tuple[int, ...], Any] = {}
-        self._best = self._snapshot()
+        self._best = self._module.parameters()
 
     def run(
         self,
@@ -279,15 +285,15 @@ class _Loop:
             if validation is None and epoch < self._epochs:
                 continue  # without validation only the last epoch's parameters are used
             if not history or int(np.argmin(history)) + 1 == epoch:
-                self._best = self._snapshot()
+                self._best = self._module.parameters()
                 continue
             worse += 1
             if worse == self._options.patience:
                 break
-            self._module.set_params(self._best, {})
+            self._module.restore(self._best)
             self._schedule.lower()
         # Calibration is fitted to the parameters that are saved, which may not be the last ones.
-        self._module.set_params(self._best, {})
+        self._module.restore(self._best)
         return history
 
     def scored(self, shards: Sequence[LabelledRows]) -> Iterator[Scored]:
@@ -298,7 +304,7 @@ class _Loop:
 
     def parameters(self, calibration: Calibration) -> network_parameters.Parameters:
         """The best parameters with the calibration, for columns as they come."""
-        values = {name: array.asnumpy() for name, array in self._best.items()}
+        values = dict(self._best)
         # The loss is read every REPORT_STEPS steps, so a short training without validation gets
         # here without ever having shown one.
         self._refuse_divergence(all(np.isfinite(v).all() for v in values.values()))
@@ -317,7 +323,7 @@ class _Loop:
 
     def _logits(self, batch: Any) -> Float32:
         """(B, N * M) of what was computed last: the dense output, in place, with the pairs."""
-        outputs = self._module.get_outputs()
+        outputs = self._module.outputs()
         logits = memory_to_read(outputs[0])
         if batch.pairs is not None:
             self._loss.add_pairs(logits, memory_to_read(outputs[1]), batch.pairs)
@@ -325,7 +331,7 @@ class _Loop:
 
     def _backward(self, batch: Any, logits: Float32) -> None:
         gradients = []
-        for output in self._module.get_outputs():
+        for output in self._module.outputs():
             if output.shape not in self._gradients:
                 self._gradients[output.shape] = mx.nd.empty(output.shape)
             gradients.append(self._gradients[output.shape])
@@ -366,28 +372,6 @@ class _Loop:
             inputs=inputs,
         )  # fmt: skip
 
-    def _snapshot(self) -> dict[str, Any]:
-        """Copies of the Module's parameters."""
-        return {name: array.copy() for name, array in self._module.get_params()[0].items()}
-
-
-def _starting_values(
-    layout: Layout, options: TrainingOptions, statistics: ColumnStatistics
-) -> dict[str, Any]:
-    values = network_parameters.initial_parameters(
-        layout, options.network, head_bias=statistics.prior_logits,
-        entries_per_row=statistics.entries_per_row, seed=options.seed,
-    )  # fmt: skip
-    arrays = {name: mx.nd.array(value, dtype=np.float32) for name, value in values.items()}
-    for name in training_network.SPARSE:
-        if name in arrays:
-            # `tostype` would leave out rows that are 0, and lazy Adam needs every row.
-            every = (values[name], np.arange(layout.columns))
-            arrays[name] = mx.nd.sparse.row_sparse_array(
-                every, shape=values[name].shape, dtype=np.float32
-            )
-    return arrays
-
 
 def _row_decay(
     layout: Layout, options: TrainingOptions, statistics: ColumnStatistics
@@ -405,30 +389,3 @@ def _row_decay(
         "input_weight": every.astype(np.float32),
         "linear_weight": (every + penalty).astype(np.float32),
     }
-
-
-def _bound_module(
-    symbol: Any, inputs: NetworkInputs, options: TrainingOptions, start: dict[str, Any],
-    schedule: _Cosine, decay: dict[str, Float32],
-) -> Any:  # fmt: skip
-    names, rows = set(symbol.list_arguments()), options.batch_rows
-    shapes = inputs.shapes(rows)
-    module = mx.mod.Module(
-        symbol, data_names=list(shapes), label_names=None,
-        fixed_param_names=[n for n in (training_network.TREND_TABLE,) if n in names],
-    )  # fmt: skip
-    module.bind(descriptions(shapes), None)
-    module.init_params(None, arg_params={n: a for n, a in start.items() if n in names})
-    module.init_optimizer(
-        kvstore=None,  # one process: a key-value store would only copy gradients
-        optimizer=lazy_adam.NAME,
-        optimizer_params={
-            "learning_rate": options.learning_rate,
-            "row_decay": decay,
-            "lr_scheduler": schedule,
-            "wd": options.weight_decay,
-            # The symbol's gradients are sums over the rows of a batch.
-            "rescale_grad": 1.0 / rows,
-        },
-    )
-    return module

@@ -1,11 +1,11 @@
 """The network as the MXNet symbol that is trained.
 
-Its inputs are those of inputs.py: `data` (B, F) CSR, scaled; `wide` (B, W), standardised; pairs as
-a flat list, `pair_row` (P,), `pair_category` (P,) and `pair_own` (P, K). Own and pooled path are
-computed for the P pairs of the list alone. The list is filled up to a fixed length with pairs of
-category N, whose logits nobody reads. With a trend, `day` (B,) holds days of the table
-`trend_table` (D * N, G), `pair_trend` (P, G) its contrasts. It ends in logits; loss.py adds them up
-and has their gradients.
+Its inputs are those of inputs.py: `gathered` (B, H + R), which gathered_layer.py computes of the
+CSR matrix, the first hidden layer's sums beside those of the linear path; `wide` (B, W),
+standardised; pairs as a flat list, `pair_row` (P,), `pair_category` (P,) and `pair_own` (P, K). Own and pooled path are computed for the P pairs of the list alone. The list is
+filled up to a fixed length with pairs of category N, whose logits nobody reads. With a trend, `day`
+(B,) holds days of the table `trend_table` (D * N, G), `pair_trend` (P, G) its contrasts. It ends in
+logits; loss.py adds them up and has their gradients.
 
 The symbol of the artefact computes the same of the trained parameters: tests compare both with a
 reference in numpy.
@@ -24,9 +24,7 @@ from stream_scorer.model.spec import Layout, NetworkSpec, TrainingOptions
 
 Symbol = Any
 
-# The weights that meet the CSR matrix: row_sparse, so that a step changes only rows of columns that
-# the batch has.
-SPARSE = ("input_weight", "linear_weight")
+GATHERED = "gathered"
 TREND_TABLE = "trend_table"
 
 
@@ -38,13 +36,13 @@ def training_symbol(layout: Layout, options: TrainingOptions, *, trend_days: int
     """
     spec, shapes = options.network, layout.shapes(options.network)
     n, m = layout.categories, layout.actions
-    data = mx.sym.Variable("data", stype="csr")
+    gathered = mx.sym.Variable(GATHERED)
 
     @cache  # a second variable of one name would be another argument
     def parameter(name: str, **keywords: Any) -> Symbol:
         return mx.sym.Variable(name, shape=shapes[name], dtype="float32", **keywords)
 
-    context = _context(layout, options, data, parameter)
+    context = _context(layout, options, gathered, parameter)
     # What meets a weight for each output stands side by side: one product, and one pass over the
     # (B, N * M) logits, which are much larger than all that they are made of.
     units, weights = [context], [parameter("head_weight")]
@@ -54,8 +52,8 @@ def training_symbol(layout: Layout, options: TrainingOptions, *, trend_days: int
         weights.append(weight)
     linear = None
     if "linear_weight" in shapes:
-        weight = parameter("linear_weight", stype="row_sparse", lr_mult=options.input_learning_rate)
-        linear = mx.sym.sparse.dot(data, weight)
+        begin = spec.hidden[0] if spec.hidden else 0
+        linear = mx.sym.slice_axis(gathered, axis=1, begin=begin, end=None)
     if "linear_out_weight" in shapes:
         units.append(linear)
         weights.append(parameter("linear_out_weight"))
@@ -75,14 +73,13 @@ def training_symbol(layout: Layout, options: TrainingOptions, *, trend_days: int
     return mx.sym.Group(outputs)
 
 
-def _context(layout: Layout, options: TrainingOptions, data: Symbol, parameter: Any) -> Symbol:
+def _context(layout: Layout, options: TrainingOptions, gathered: Symbol, parameter: Any) -> Symbol:
     """(B, X)."""
     spec, parts = options.network, []
     if layout.customer:
         parts.append(mx.sym.Variable("wide"))
     if spec.hidden:
-        weight = parameter("input_weight", stype="row_sparse", lr_mult=options.input_learning_rate)
-        hidden = mx.sym.sparse.dot(data, weight)
+        hidden = mx.sym.slice_axis(gathered, axis=1, begin=0, end=spec.hidden[0])
         hidden = _rectified(mx.sym.broadcast_add(hidden, parameter("input_bias")), spec)
         for i, size in enumerate(spec.hidden[1:], start=1):
             names = (parameter(f"hidden{i}_weight"), parameter(f"hidden{i}_bias"))

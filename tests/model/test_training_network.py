@@ -10,13 +10,14 @@ import pytest
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.model import calibration, network_parameters, training_network
-from stream_scorer.model.batches import csr_ndarray
 from stream_scorer.model.column_statistics import ColumnStatistics
+from stream_scorer.model.gathered_layer import NAMES, GatheredLayer
 from stream_scorer.model.inputs import PAIRS_TOGETHER, NetworkInputs, TrendRows, symbol_table
 from stream_scorer.model.loss import Loss
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.mxnet_memory import memory_to_read
 from stream_scorer.model.spec import Layout, NetworkSpec, TrainingOptions
+from stream_scorer.model.training_network import GATHERED
 from tests.model import reference_network
 from tests.model.conftest import CATEGORIES, THREE, TWO, random_matrix
 
@@ -73,7 +74,7 @@ class Case:
         self.inputs = NetworkInputs(
             self.layout, spec, self.statistics, self.symbol.list_arguments(), rows
         )
-        self.arrays, self.pairs = self.inputs.of(self.rows)
+        self.arrays, self.scaled, self.pairs = self.inputs.of(self.rows)
         if rows is not None:
             self.arrays[training_network.TREND_TABLE] = symbol_table([rows])
 
@@ -83,17 +84,17 @@ class Case:
         values = dict(self.arrays)
         names = self.symbol.list_arguments()
         free = [n for n in names if n in parameters]
+        layers = {n: parameters[n] for n in NAMES if n in parameters}
+        if GATHERED in names:
+            GatheredLayer(layers, 1.0, {}).gather(self.scaled, values[GATHERED])
+            free.append(GATHERED)
         executor = self.symbol.simple_bind(
             mx.cpu(), **{n: v.shape for n, v in values.items() if n in names},
             grad_req={n: "write" if n in free else "null" for n in names},
         )  # fmt: skip
-        if "data" in values:  # without hidden layers and linear path nothing reads it
-            csr_ndarray(values.pop("data")).copyto(executor.arg_dict["data"])
         for name, value in {**parameters, **values}.items():
             if name in executor.arg_dict:
-                array, target = mx.nd.array(value, dtype=np.float32), executor.arg_dict[name]
-                sparse = target.stype == "row_sparse"
-                (array.tostype("row_sparse") if sparse else array).copyto(target)
+                mx.nd.array(value, dtype=np.float32).copyto(executor.arg_dict[name])
         outputs = [memory_to_read(o) for o in executor.forward(is_train=True)]
         loss = Loss(INDEX, self.layout.vocabulary, self.layout.classes, class_weights)
         written = [np.full_like(output, np.nan) for output in outputs]
@@ -103,7 +104,13 @@ class Case:
         loss.gradients(outputs[0], self.rows, self.pairs, written[0], of_pair)
         executor.backward([mx.nd.array(w) for w in written])
         logits = outputs[0].reshape(ROWS, len(INDEX), -1).copy()
-        return logits, {n: executor.grad_dict[n].asnumpy() for n in free}
+        found = {n: executor.grad_dict[n].asnumpy() for n in free}
+        if layers:
+            # What GatheredLayer adds up of it, as tests/model/test_gathered_layer.py says.
+            by_column = self.scaled.T @ found.pop(GATHERED)
+            stops = np.cumsum([value.shape[1] for value in layers.values()])[:-1]
+            found |= dict(zip(layers, np.split(by_column, stops, axis=1), strict=True))
+        return logits, found
 
     def for_columns_as_they_come(self):
         """The parameters as an artefact has them, without calibration."""
