@@ -77,6 +77,9 @@ class NetworkSpec:
             if not 0 <= getattr(self, name) <= MOST_UNITS:
                 remedy = f"choose a whole number from 0 to {MOST_UNITS}"
                 raise ConfigError(f"training.network.{name}", getattr(self, name), remedy)
+        if not self.pooled:
+            # Its embedding is what a tower's units meet.
+            object.__setattr__(self, "tower", 0)
         if not 0 <= self.dropout < 1:
             raise ConfigError(
                 "training.network.dropout", self.dropout, "choose a share from 0 to below 1"

@@ -2,10 +2,11 @@
 
 Its inputs are those of inputs.py: `gathered` (B, H + R), which gathered_layer.py computes of the
 CSR matrix, the first hidden layer's sums beside those of the linear path; `wide` (B, W),
-standardised; pairs as a flat list, `pair_row` (P,), `pair_category` (P,) and `pair_own` (P, K). Own and pooled path are computed for the P pairs of the list alone. The list is
-filled up to a fixed length with pairs of category N, whose logits nobody reads. With a trend, `day`
-(B,) holds days of the table `trend_table` (D * N, G), `pair_trend` (P, G) its contrasts. It ends in
-logits; loss.py adds them up and has their gradients.
+standardised; pairs as a flat list, `pair_row` (P,), `pair_category` (P,) and `pair_own` (P, K). Own
+and pooled path are computed for the P pairs of the list alone. The list is filled up to a fixed
+length with pairs of category N, whose logits nobody reads. With a trend, `day` (B,) holds days of
+the table `trend_table` (D * N, G), `pair_trend` (P, G) its contrasts. It ends in logits; loss.py
+adds them up and has their gradients.
 
 The symbol of the artefact computes the same of the trained parameters: tests compare both with a
 reference in numpy.
@@ -50,18 +51,13 @@ def training_symbol(layout: Layout, options: TrainingOptions, *, trend_days: int
         tower, weight = _tower(layout, spec, context, parameter)
         units.append(tower)
         weights.append(weight)
-    linear = None
-    if "linear_weight" in shapes:
-        begin = spec.hidden[0] if spec.hidden else 0
-        linear = mx.sym.slice_axis(gathered, axis=1, begin=begin, end=None)
     if "linear_out_weight" in shapes:
-        units.append(linear)
+        begin = spec.hidden[0] if spec.hidden else 0
+        units.append(mx.sym.slice_axis(gathered, axis=1, begin=begin, end=None))
         weights.append(parameter("linear_out_weight"))
     total = mx.sym.FullyConnected(
         _side_by_side(units), _side_by_side(weights), parameter("head_bias"), num_hidden=n * m
     )
-    if linear is not None and "linear_out_weight" not in shapes:
-        total = total + linear
     if layout.contrasts:
         total = total + _trend(layout, parameter, trend_days)
     outputs = [total]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,11 +27,15 @@ NETWORKS = {
     "pooled path alone": NetworkSpec(hidden=(9,), own_path=False),
     "deep path alone": NetworkSpec(hidden=(64, 32), own_path=False, pooled=()),
 }
+FORMAT_1 = {
+    name: replace(spec, pairs="all", tower=0, linear_rank=0) for name, spec in NETWORKS.items()
+}
 NEWER = {
-    "history": NetworkSpec(pairs="history"),
+    **{f"format 1, {name}": spec for name, spec in FORMAT_1.items()},
+    "history": NetworkSpec(tower=0, linear_rank=0),
     "history, own path alone": NetworkSpec(pooled=(), pairs="history"),
-    "tower": NetworkSpec(hidden=(), tower=4),
-    "linear": NetworkSpec(linear_rank=3),
+    "tower": NetworkSpec(hidden=(), pairs="all", tower=4, linear_rank=0),
+    "linear": NetworkSpec(pairs="all", tower=0, linear_rank=3),
     "linear without pairs": NetworkSpec(own_path=False, pooled=(), linear_rank=3),
     "all": NetworkSpec(pairs="history", tower=4, linear_rank=3),
 }
@@ -86,7 +91,7 @@ def test_a_network_of_format_1_keeps_its_nodes(space):
     digest = hashlib.sha256()
     for rule in (TWO, THREE):
         for index in ((0, 2, 3), tuple(range(12))):
-            for spec in NETWORKS.values():
+            for spec in FORMAT_1.values():
                 nodes = symbol(Layout.of(space, rule, np.array(index)), spec)
                 digest.update(json.dumps(nodes, sort_keys=True).encode())
     assert digest.hexdigest() == "94baba63e386ee18aa50c2c83cb81bca37df6925dc891f19f1a7086604fe7d8e"

@@ -50,8 +50,8 @@ def test_a_label_field_without_vocabulary_is_refused():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("min_customers", 0), ("batch_rows", 0), ("epochs", 0), ("seed", -1),
-        ("learning_rate", 0.0), ("class_weights", (1.0, 0.0)), ("weight_decay", -0.1),
+        ("min_customers", 0), ("batch_rows", -1), ("epochs", 0), ("seed", -1),
+        ("linear_penalty", -1.0), ("learning_rate", 0.0), ("class_weights", (1.0, 0.0)), ("weight_decay", -0.1),
     ],
 )  # fmt: skip
 def test_options_that_mean_nothing_are_named(name, value):
@@ -63,3 +63,16 @@ def test_options_that_mean_nothing_are_named(name, value):
 def test_networks_that_mean_nothing_are_named(name, value):
     with pytest.raises(ConfigError, match=f"training.network.{name}"):
         NetworkSpec(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("rows", "of_step"),
+    [(1, 64), (128 * 128 - 1, 64), (128 * 128, 128), (128 * 256, 256), (10**7, 256)],
+)
+def test_the_more_rows_the_larger_a_step(rows, of_step):
+    assert TrainingOptions().rows_of_step(rows) == of_step
+    assert TrainingOptions(batch_rows=17).rows_of_step(rows) == 17
+
+
+def test_a_tower_without_a_pooled_path_is_none():
+    assert NetworkSpec(pooled=(), tower=16).tower == 0

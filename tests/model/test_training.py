@@ -15,8 +15,9 @@ from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 from stream_scorer.model import artefact, training
+from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.engines.mxnet import MxnetEngine
-from stream_scorer.model.spec import NetworkSpec, TrainingOptions
+from stream_scorer.model.spec import Layout, NetworkSpec, TrainingOptions
 from tests.model.conftest import DAY, THREE, TWO
 
 OPTIONS = TrainingOptions(
@@ -100,6 +101,46 @@ def test_the_best_epoch_is_kept(shards, validation, space):
     assert losses[-1] >= min(losses) == model.metrics["validation_log_loss"]
     assert [p.validation_log_loss for p in said if p.validation_log_loss is not None] == losses
     assert all(p.step <= p.steps for p in said)
+
+
+def test_after_a_worse_epoch_it_goes_on_from_the_best_at_a_lower_rate(shards, validation, space):
+    """At a rate that is much too high epochs without end are worse; later ones are better still."""
+    options = TrainingOptions(
+        network=OPTIONS.network, batch_rows=64, epochs=40, min_steps=0, learning_rate=0.3,
+        patience=4, calibrate=False,
+    )  # fmt: skip
+    losses = training.train(shards, validation, space, TWO, options).metrics[
+        "validation_log_loss_by_epoch"
+    ]
+    best = np.minimum.accumulate(losses)
+    worse = [i for i in range(1, len(losses)) if losses[i] >= best[i - 1]]
+    assert len(worse) == 4
+    assert worse[-1] == len(losses) - 1
+    assert best[-1] < best[worse[0]]
+
+
+def test_a_penalty_makes_the_linear_path_smaller_where_rows_are_few(shards, validation, space):
+    sizes = []
+    for penalty in (0.0, 1e5):
+        model = training.train(
+            shards, validation, space, TWO, replace(OPTIONS, linear_penalty=penalty)
+        )
+        sizes.append(np.abs(model.parameters["linear_weight"]).mean())
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+def test_a_column_of_few_rows_is_pulled_as_often_as_the_others_in_all(shards, space):
+    layout = Layout.of(space, TWO, np.arange(len(space.vocabularies["category_id"])))
+    statistics = ColumnStatistics.of(shards, space, layout)
+    options = replace(OPTIONS, linear_penalty=100.0, batch_rows=2)
+    decay = training._row_decay(layout, options, statistics)
+    share = 1 - (1 - statistics.rows_of_column / statistics.rows) ** options.batch_rows
+    seen = statistics.rows_of_column > 0
+    assert np.ptp(share[seen]) > 0.01
+    # How often a row changes times how strongly it is pulled each time is the same for all.
+    pulled = decay["linear_weight"][seen] * share[seen]
+    np.testing.assert_allclose(pulled, 100 / statistics.rows, rtol=1e-3)
+    assert (decay["input_weight"] == options.weight_decay).all()
 
 
 def test_without_validation_the_last_epoch_is_kept(shards, space):

@@ -280,3 +280,18 @@ def test_a_later_event_changes_no_feature_of_a_quiet_row(make_events: Any) -> No
         log = log_of(make_events, sorted([*stream(), event], key=lambda e: (e["at"], e["offset"])))
         found = rows_of(log, SERVED)["c1", moment]
         assert (found[:2] == whole["c1", moment][:2]) == same
+
+
+def test_quiet_rows_of_a_customer_are_evenly_spaced_and_customers_begin_at_other_rounds(
+    make_events: Any,
+) -> None:
+    log = log_of(make_events, stream())
+    third = replace(SERVED, event_share=Fraction(0), quiet_share=Fraction(1, 3))
+    taken = third.taken(log)
+    of_customer = [np.sort(taken.as_of_ms[taken.customer == c]) for c in np.unique(taken.customer)]
+    assert len(of_customer) == 25
+    for moments in of_customer:
+        assert set(np.diff(moments)) == {3 * DAY}
+    assert {int(moments[0]) for moments in of_customer} == {20 * DAY, 21 * DAY, 22 * DAY}
+    other = replace(third, seed=1).taken(log)
+    assert {*zip(*taken, strict=True)} != {*zip(*other, strict=True)}
