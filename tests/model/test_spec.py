@@ -51,7 +51,8 @@ def test_a_label_field_without_vocabulary_is_refused():
     ("name", "value"),
     [
         ("min_customers", 0), ("batch_rows", -1), ("epochs", 0), ("seed", -1),
-        ("linear_penalty", -1.0), ("learning_rate", 0.0), ("class_weights", (1.0, 0.0)), ("weight_decay", -0.1),
+        ("linear_penalty", -1.0), ("learning_rate", 0.0), ("class_weights", (1.0, 0.0)),
+        ("weight_decay", -0.1),
     ],
 )  # fmt: skip
 def test_options_that_mean_nothing_are_named(name, value):
