@@ -5,7 +5,7 @@ number of categories N, of columns F, and of the categories in which a customer 
 
 Training is the command `train` from its start to its end, on snapshots that were written before:
 the start of Python, reading and checking, statistics, steps, the validation after each epoch,
-calibration, the golden batch and saving. Its rate is rows times epochs over all of that time, its
+calibration, golden batch, card and saving. Its rate is rows times epochs over all of that time, its
 memory the most that the process held.
 """
 
