@@ -30,12 +30,16 @@ TRANSFORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# Of features, those that a peer's program computes.
+KINDS = ("decayed", "recency")
+
+
 def declaration(space: FeatureSpace) -> dict[str, Any]:
     """What `DeclaredCounts` is made of, as JSON has it. Raises ValueError for what it can't do."""
     blocks = []
     for block in space.blocks:
         feature = space.features[block.feature]
-        if block.kind not in {"decayed", "recency"} or len(block.fields) > 1:
+        if block.kind not in KINDS or len(block.fields) > 1:
             raise ValueError(
                 f"feature {block.name}: the peers know decayed and recency, by a field"
             )

@@ -24,7 +24,7 @@ from scipy import sparse
 
 from stream_scorer.bench import consumers, customer_scaling
 from stream_scorer.bench.latency import measure_latency
-from stream_scorer.bench.peer import Vectors, matrix_of
+from stream_scorer.bench.peer import KINDS, Vectors, matrix_of
 from stream_scorer.bench.peer_processes import PeerProcess, peer_versions
 from stream_scorer.bench.peers.declared_counts import Vector
 from stream_scorer.bench.real_servers import (
@@ -117,7 +117,7 @@ def open_real_testbed(sizes: Sizes, servers: ServerAddresses) -> Iterator[Testbe
             open_redis(servers.redis_url) as (url, client),
             open_broker(servers, folder) as bootstrap_servers,
         ):
-            scene = prepare(folder, bootstrap_servers, url, sizes.households)
+            scene = prepare(folder, bootstrap_servers, url, sizes.households, KINDS)
             run = f"stream-scorer-bench-{uuid4().hex[:8]}"
             kafka = scene.settings.kafka.model_copy(
                 update={

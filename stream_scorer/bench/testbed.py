@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import redis
 
+from stream_scorer.bench.peer import KINDS
 from stream_scorer.bench.timing import Findings
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.features.state import Float32
@@ -89,7 +90,8 @@ def open_testbed(sizes: Sizes, findings: Findings, stage: str) -> Iterator[Testb
         folder = Path(name)
         try:
             with EmbeddedKafka() as kafka, EmbeddedRedis() as server:
-                scene = prepare(folder, kafka.bootstrap_servers, server.url, sizes.households)
+                brokers, url = kafka.bootstrap_servers, server.url
+                scene = prepare(folder, brokers, url, sizes.households, KINDS)
                 topics = scene.settings.kafka
                 kafka.create(topics.input_topic, topics.output_topic, topics.dead_letter_topic)
                 files = folder / "past.parquet", folder / "stream.parquet"

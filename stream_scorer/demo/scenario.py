@@ -7,7 +7,7 @@ and labels come from core; the model is an artefact on disk.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -58,9 +58,13 @@ class Scenario:
 
 
 def prepare(
-    folder: Path, bootstrap_servers: str, redis_url: str, households: int | None
-) -> Scenario:
-    """Load the data; write event files, the config and its vocabulary to `folder`."""
+    folder: Path, bootstrap_servers: str, redis_url: str, households: int | None,
+    kinds: Collection[str] | None = None,
+) -> Scenario:  # fmt: skip
+    """Load the data; write event files, the config and its vocabulary to `folder`.
+
+    kinds: features of other kinds are left out; None: none are.
+    """
     table = load_events(households)
     is_past = pc.less(table["occurred_at"], STREAM_FROM_MS)
     past, stream = table.filter(is_past), table.filter(pc.invert(is_past))
@@ -69,6 +73,8 @@ def prepare(
     config = folder / "stream_scorer.toml"
     config.write_bytes(files("stream_scorer.demo").joinpath("demo.toml").read_bytes())
     settings = _with_servers(Settings.load(config), bootstrap_servers, redis_url)
+    kept = tuple(f for f in settings.features if kinds is None or f.kind in kinds)
+    settings = settings.model_copy(update={"features": kept})
     past_events, _ = _events(past, folder / "past.parquet")
     stream_events, encoded = _events(stream, folder / "stream.parquet")
     labels = LabelCollector(settings.label_rule(), tuple(categories))

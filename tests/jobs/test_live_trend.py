@@ -82,6 +82,7 @@ def save_model(settings: Settings, path: Path, seed: int) -> None:
     }
     parameters["trend_weight"] = np.full_like(parameters["trend_weight"], 3)
     parameters["input_weight"][list(layout.trend)] = 0  # the day itself
+    parameters["linear_weight"][list(layout.trend)] = 0
     symbol = symbol_json(layout, spec)
     trained = artefact.TrainedModel(space, rule, np.arange(3), spec, parameters, symbol)
     artefact.save(trained, path)

@@ -70,6 +70,7 @@ def save_model(settings: Settings, snapshot: Snapshot, path: Path) -> None:
     parameters["trend_weight"] = np.full_like(parameters["trend_weight"], 3)
     # As training leaves it: the day itself reaches no other path.
     parameters["input_weight"][list(layout.trend)] = 0
+    parameters["linear_weight"][list(layout.trend)] = 0
     symbol = symbol_json(layout, spec)
     trained = artefact.TrainedModel(space, rule, np.arange(3), spec, parameters, symbol)
     golden = golden_batch_of(trained, snapshot.shards(), snapshot.trend)
