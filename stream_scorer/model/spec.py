@@ -90,8 +90,10 @@ class NetworkSpec:
 class TrainingOptions:
     """How a model is trained.
 
-    min_customers: a category needs so many training customers that acted on it. batch_rows: rows of
-    a step; 0 is `rows_of_step`. epochs: passes over the rows, more where they would make fewer than
+    min_customers: a category needs so many training customers that acted on it. average_seeds: so
+    many networks are trained, with seeds seed, seed + 1 and so on, and the model is the mean of
+    their logits; it costs as many times as much to train and to score. batch_rows: rows of a step;
+    0 is `rows_of_step`. epochs: passes over the rows, more where they would make fewer than
     min_steps steps. patience: after so many epochs without a better validation log loss training
     stops; after each of them it goes back to the best parameters and on at a lower rate.
     learning_rate: of Adam, falling by a cosine to a fiftieth; that of weights that meet all columns
@@ -105,6 +107,7 @@ class TrainingOptions:
     network: NetworkSpec = field(default_factory=NetworkSpec)
     min_customers: int = 20
     seed: int = 0
+    average_seeds: int = 1
     batch_rows: int = 0
     epochs: int = 4
     min_steps: int = 2_000
@@ -119,7 +122,7 @@ class TrainingOptions:
     shuffle_rows: int = 65_536
 
     def __post_init__(self) -> None:
-        for name in ("min_customers", "epochs", "patience", "shuffle_rows"):
+        for name in ("min_customers", "average_seeds", "epochs", "patience", "shuffle_rows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name}", getattr(self, name), "choose 1 or more")
         for name in ("seed", "batch_rows", "min_steps", "weight_decay", "linear_penalty"):

@@ -4,7 +4,8 @@ One pass over the training shards counts what starting values need: priors, and 
 block's values. Adam then follows a cosine schedule. After each epoch the validation log loss
 decides whether its parameters are the best so far. The best are calibrated on validation where that
 helps, and the scale of columns is folded into them, so that scoring needs no scaling. All random
-numbers come from one seed.
+numbers come from one seed. Where several seeds are averaged, each is trained so, and what is
+calibrated and saved is the mean of their logits.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from stream_scorer.core.labels.labels import (
 from stream_scorer.core.labels.overlap import first_overlap
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ConfigError, InputError
+from stream_scorer.model import averaging, inference_network, network_parameters, training_network
 from stream_scorer.model import calibration as calibrations
-from stream_scorer.model import inference_network, network_parameters, training_network
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.batches import LabelledBatches
 from stream_scorer.model.calibration import Calibration
@@ -83,7 +84,8 @@ def train(
     trend: TrendTable | None = None,
     validation_trend: TrendTable | None = None,
 ) -> TrainedModel:
-    """The model of these rows. Shards are read one at a time: twice, and once for each epoch.
+    """The model of these rows. Shards are read one at a time: twice, and once for each epoch of
+    each seed.
 
     trend, validation_trend: those of the rows' days, where the features have a trend. Categories
     are chosen on `shards` alone. Without `validation` there is neither early stopping nor
@@ -93,6 +95,7 @@ def train(
     if options.class_weights and len(options.class_weights) != rule.classes:
         remedy = f"give {rule.classes} weights, one for each class, or none"
         raise ConfigError("training.class_weights", options.class_weights, remedy)
+    averaging.wider(options.network, options.average_seeds)  # refused before the work
     # On the training rows alone: a choice that had seen validation would make its losses too good.
     category_index = choose_categories(shards, space, rule, options.min_customers)
     layout = Layout.of(space, rule, category_index)
@@ -101,27 +104,37 @@ def train(
     if validation is not None:
         _refuse_overlap(shards, statistics.last_ms, validation, rule.horizon_ms)
     parts = _trend_rows(layout, trend, validation_trend, validation)
-    loop = _Loop(layout, options, statistics, parts)
-    history = loop.run(shards, validation, progress)
+    loops, history = list[_Loop](), list[float]()
+    for i in range(options.average_seeds):
+        loops.append(_Loop(layout, replace(options, seed=options.seed + i), statistics, parts))
+        report = _as_part(progress, i, options.average_seeds)
+        history += loops[-1].run(shards, validation, report)
+    loss = min(history, default=None)
+    if validation is not None and len(loops) > 1:
+        loss = loops[0].log_loss(_mean_scored(loops, validation))
     found = calibrations.identity(layout.categories, layout.actions)
     if validation is not None and options.calibrate:
-        found = _calibrated(loop, validation, layout)
+        found = _calibrated(_mean_scored(loops, validation), layout)
+    network, parameters = averaging.averaged(
+        layout, options.network, [loop.parameters(found) for loop in loops]
+    )
     return TrainedModel(
         space=space,
         labels=rule,
         category_index=category_index,
-        network=options.network,
-        parameters=loop.parameters(found),
-        symbol_json=inference_network.inference_symbol(layout, options.network).tojson(),
+        network=network,
+        parameters=parameters,
+        symbol_json=inference_network.inference_symbol(layout, network).tojson(),
         calibration={"kind": found.kind},
         metrics={
-            "validation_log_loss": min(history, default=None),
+            "validation_log_loss": loss,
             "validation_log_loss_by_epoch": history,
         },
         training={
             "rows": statistics.rows,
             "first_as_of_ms": statistics.first_ms,
             "last_as_of_ms": statistics.last_ms,
+            "averaged_seeds": options.average_seeds,
         },
     )
 
@@ -169,12 +182,34 @@ def _refuse_overlap(
         raise InputError("validation as_of", f"{np.datetime64(found.row_ms, 'ms')}Z", remedy)
 
 
-def _calibrated(loop: _Loop, validation: Sequence[LabelledRows], layout: Layout) -> Calibration:
+def _as_part(
+    progress: Callable[[Progress], None], part: int, parts: int
+) -> Callable[[Progress], None]:
+    """Reports of one of several trainings as those of all, one after the other."""
+
+    def report(p: Progress) -> None:
+        epoch, step = p.epoch + part * p.epochs, p.step + part * p.steps
+        losses = p.training_log_loss, p.validation_log_loss
+        progress(Progress(epoch, parts * p.epochs, step, parts * p.steps, *losses))
+
+    return report
+
+
+def _mean_scored(loops: Sequence[_Loop], shards: Sequence[LabelledRows]) -> Iterator[Scored]:
+    """Every row once, in order, with the mean of the logits, until the next is read."""
+    if len(loops) == 1:
+        yield from loops[0].scored(shards)
+        return
+    for parts in zip(*(loop.scored(shards) for loop in loops), strict=True):
+        yield parts[0]._replace(logits=np.mean([part.logits for part in parts], axis=0))
+
+
+def _calibrated(validation: Iterable[Scored], layout: Layout) -> Calibration:
     """The calibration of the best parameters, judged on as many rows as fit in memory."""
     logits, classes, weights = list[Float32](), list[UInt8](), list[Float32]()
     owner: list[int] = []
     numbers = CustomerNumbers()
-    for scored in loop.scored(validation):
+    for scored in validation:
         logits.append(scored.logits.copy())
         classes.append(scored.classes)
         weights.append(scored.weight)
@@ -276,11 +311,11 @@ class _Loop:
                 self._module.update()
                 step += 1
                 if step % REPORT_STEPS == 0:
-                    loss = self._log_loss([self._scored(batch, logits)])
+                    loss = self.log_loss([self._scored(batch, logits)])
                     progress(Progress(epoch, self._epochs, step, self._steps, loss))
             batches.reset()
             if validation is not None:
-                history.append(self._log_loss(self.scored(validation)))
+                history.append(self.log_loss(self.scored(validation)))
                 progress(Progress(epoch, self._epochs, step, self._steps, None, history[-1]))
             if validation is None and epoch < self._epochs:
                 continue  # without validation only the last epoch's parameters are used
@@ -347,7 +382,7 @@ class _Loop:
         classes = dense_labels(rows, self._category_index)
         return Scored(rows.customer_ids, shaped[: len(rows)], classes, rows.weight)
 
-    def _log_loss(self, parts: Iterable[Scored]) -> float:
+    def log_loss(self, parts: Iterable[Scored]) -> float:
         """Mean log loss over rows, each counted as its weight, and categories."""
         total = counted = 0.0
         for part in parts:
