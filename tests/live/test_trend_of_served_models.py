@@ -63,8 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weight[:] = 0 if name == "flat" else np.sign(weight) * 2
         if name == "flat":
             trained.parameters["pooled_own_weight"][:, -2:] = 0
-        for weight in ("input_weight", "linear_weight"):
-            trained.parameters[weight][-1] = 0  # the day itself
+        for name_of_weight in ("input_weight", "linear_weight"):
+            trained.parameters[name_of_weight][-1] = 0  # the day itself
         golden = golden_batch_of(trained, [rows_of(TODAY + 900)], shop(9, TODAY + 900))
         artefact.save(trained, path / name, golden=golden)
     return path
