@@ -111,11 +111,14 @@ def consume(settings: Settings, end: Callable[[Consumer], None] = lambda _consum
     with Consumer(regrouped(settings)) as consumer:
         consumer.warm_up()
         consumer.join()
-        for _ in range(600):
+        # Two minutes at most: on a busy machine the embedded broker has taken half of one.
+        for _ in range(2400):
             published += consumer.pipeline.step().propensities
             lag = consumer.source.lag()
             if len(lag) == consumer.partition_count() and not any(lag.values()):
                 break
+        else:
+            pytest.fail(f"not read within 2,400 steps: {lag}")
         assert consumer.trend is not None
         consumer.trend.check(Metrics())
         end(consumer)
