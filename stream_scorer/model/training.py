@@ -225,8 +225,8 @@ def _calibrated(validation: Iterable[Scored], layout: Layout) -> Calibration:
 class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]
     """A linear warm-up to the top rate, then a cosine down to `LAST_RATE_SHARE` of it.
 
-    How many steps are too many differs a hundredfold between data sets of one size, so the plan is
-    long, and `lower` shortens it where validation says that it is too long.
+    How many steps are too many differs widely between data sets, so the plan is long, and `lower`
+    shortens it where validation says that it is too long.
     """
 
     def __init__(self, top: float, steps: int) -> None:
