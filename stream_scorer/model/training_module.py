@@ -14,9 +14,8 @@ from stream_scorer.model.gathered_layer import NAMES, GatheredLayer
 from stream_scorer.model.inputs import NetworkInputs
 from stream_scorer.model.mxnet_loader import mx
 from stream_scorer.model.mxnet_memory import memory_to_read, memory_to_write
+from stream_scorer.model.network_parameters import Parameters
 from stream_scorer.model.spec import TrainingOptions
-
-Parameters = dict[str, Float32]
 
 
 class TrainingModule:
