@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+from tests.docs.scripts import DOCS, script
+
 RESULT: dict[str, Any] = {
     "results": [
         {"stage": "peers", "case": "Quix, 100 events", "unit": "events/s", "median": 1_234.0,
@@ -27,16 +26,7 @@ RESULT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def table_writer() -> Any:
-    spec = importlib.util.spec_from_file_location("peers_table", DOCS / "peers_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-WRITER = table_writer()
+WRITER = script("peers_table")
 
 
 def test_the_fastest_comes_first_with_two_digits_and_the_spread() -> None:

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stream_scorer.settings.tree import Settings
+from tests.docs.scripts import DOCS, script
 
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-def generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-GENERATOR = generator()
+GENERATOR = script("generate")
 PAGES: dict[str, Any] = GENERATOR.PAGES
 
 

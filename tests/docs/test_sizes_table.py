@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
+from tests.docs.scripts import DOCS, script
 
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-def writer() -> Any:
-    spec = importlib.util.spec_from_file_location("sizes_table", DOCS / "sizes_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+WRITER = script("sizes_table")
 
 
 def test_a_size_is_one_row_between_the_marks_of_the_page() -> None:
@@ -36,7 +25,7 @@ def test_a_size_is_one_row_between_the_marks_of_the_page() -> None:
         "measured_on": "2026-11-29",
     }
     page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
-    written = writer().with_table(page, result)
+    written = WRITER.with_table(page, result)
     assert "| F=300,000 N=5,000 active 30 | 8,100 | 1,012 | 48,000 | 78,000 | 0.12 |" in written
-    assert written.split(writer().BEGIN)[0] == page.split(writer().BEGIN)[0]
-    assert written.split(writer().END)[1] == page.split(writer().END)[1]
+    assert written.split(WRITER.BEGIN)[0] == page.split(WRITER.BEGIN)[0]
+    assert written.split(WRITER.END)[1] == page.split(WRITER.END)[1]
