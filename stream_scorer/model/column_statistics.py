@@ -56,9 +56,10 @@ class ColumnStatistics:
         wide_at[wide] = np.arange(len(wide))
         position = np.full(layout.vocabulary, NONE, np.int64)
         position[np.array(layout.category_index, np.int64)] = np.arange(layout.categories)
-        # (entries, sum of squares) of each block, (sum, sum of squares) of each customer-wide
-        # column; in float64: the deviation is the small difference of two large sums.
-        of_block, of_column = np.zeros((len(widths), 2)), np.zeros((len(wide), 2))
+        squares = np.zeros(len(widths))
+        # (sum, sum of squares) of each customer-wide column; in float64: the deviation is the small
+        # difference of two large sums.
+        of_column = np.zeros((len(wide), 2))
         counts = np.zeros((layout.categories, layout.classes))
         rows_of_column = np.zeros(layout.columns, np.int64)
         rows, total, weighted, moments = 0, 0.0, False, list[Int64]()
@@ -71,8 +72,7 @@ class ColumnStatistics:
             data = shard.matrix.data.view()
             indices = shard.matrix.indices.astype(np.int32, copy=False).view()
             data.flags.writeable = indices.flags.writeable = False
-            rows_of_column += np.bincount(indices, minlength=layout.columns)
-            _add_entries(indices, data, block_of, wide_at, of_block, of_column)
+            _add_entries(indices, data, block_of, wide_at, rows_of_column, squares, of_column)
             total += float(shard.weight.sum(dtype=np.float64))
             weighted |= bool((shard.weight != 1).any())
             # Of every label the number of its category, as far as the model has it.
@@ -85,7 +85,7 @@ class ColumnStatistics:
                 "training snapshots", "they have no rows", "give snapshots that have rows"
             )
         counts[:, 0] = total - counts.sum(axis=1)
-        entries, squares = of_block.T
+        entries = np.bincount(block_of, rows_of_column, len(widths))
         size = np.sqrt(squares / np.maximum(entries, 1))
         # The inner `where` keeps numpy from dividing by 0, about which it warns even where the
         # quotient is not used.
@@ -122,14 +122,15 @@ class ColumnStatistics:
 
 @kernel
 def _add_entries(
-    indices: Int32, data: Float32, block_of: Int32, wide_at: Int32, of_block: Float64,
-    of_column: Float64,
+    indices: Int32, data: Float32, block_of: Int32, wide_at: Int32, rows_of_column: Int64,
+    squares: Float64, of_column: Float64,
 ) -> None:  # fmt: skip
-    """Count entries and add up squares by block, values and squares by customer-wide column."""
+    """Count entries by column; add up squares by block, values and squares by customer-wide
+    column."""
     for at in range(len(indices)):
-        value, block = np.float64(data[at]), block_of[indices[at]]
-        of_block[block, 0] += 1
-        of_block[block, 1] += value * value
+        value = np.float64(data[at])
+        rows_of_column[indices[at]] += 1
+        squares[block_of[indices[at]]] += value * value
         column = wide_at[indices[at]]
         if column >= 0:
             of_column[column, 0] += value
