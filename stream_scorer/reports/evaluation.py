@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from stream_scorer.core.evaluation.evaluation import MODEL, Evaluation, ScoredRows
+from stream_scorer.core.evaluation.log_odds_bins import (
+    MOST_LOG_ODDS,
+    LogOddsBins,
+    log_odds_bins,
+)
 from stream_scorer.core.evaluation.metrics import QualityMetrics
-from stream_scorer.core.events.batch import Bool, Float64
+from stream_scorer.core.events.batch import Bool
 from stream_scorer.core.features.state import Float32
 from stream_scorer.reports import page
 
 BINS = 600
-MOST_LOG_ODDS = 12.0
 PLOTTED_BINS = 20  # of the calibration curve, with about as many pairs each
 # The prior ranks nobody: its AUC is always a half, so that there is none in the tables.
 RANKING = ("logistic",)
@@ -27,15 +30,6 @@ COLOURS = {
     "model": "#1f6feb", "model 2": "#d9730d", "logistic": "#d9730d", "prior": "#888888",
     "active": "#1f6feb", "challenger": "#d9730d",
 }  # fmt: skip
-
-
-class Histogram(NamedTuple):
-    """By bin of log odds (BINS,): pairs by their rows' weights, their positives and sum of
-    probabilities."""
-
-    pairs: Float64
-    positives: Float64
-    probability: Float64
 
 
 def write(path: Path, found: Evaluation, scored: ScoredRows) -> None:
@@ -101,34 +95,23 @@ def _categories(found: Evaluation) -> str:
     return page.table(head, rows)
 
 
-def histogram(p: Float32, acted: Bool, weight: Float32 | None = None) -> Histogram:
-    """p (R, N): probability of acting; acted (R, N): whether they did; weight (R,): how many rows
-    each stands for, None: 1."""
-    pairs, positives, probability = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS)
-    of_rows = np.ones(len(p)) if weight is None else weight.astype(np.float64)
-    for row in range(0, len(p), 4096):  # a piece at a time: log odds of all would double memory
-        given = np.clip(p[row : row + 4096].reshape(-1).astype(np.float64), 1e-9, 1 - 1e-9)
-        odds = np.log(given / (1 - given))
-        position = (odds + MOST_LOG_ODDS) * (BINS / (2 * MOST_LOG_ODDS))
-        bin_of = np.clip(position, 0, BINS - 1).astype(np.int64)
-        of = np.repeat(of_rows[row : row + 4096], p.shape[1])
-        pairs += np.bincount(bin_of, of, minlength=BINS)
-        acting = acted[row : row + 4096].reshape(-1)
-        positives += np.bincount(bin_of[acting], of[acting], minlength=BINS)
-        probability += np.bincount(bin_of, given * of, minlength=BINS)
-    return Histogram(pairs, positives, probability)
+def histogram(p: Float32, acted: Bool, weight: Float32 | None = None) -> LogOddsBins:
+    """As `log_odds_bins`, as finely as a plot needs it."""
+    return log_odds_bins(p, acted, BINS, weight)
 
 
-def calibration_plot(histograms: Mapping[str, Histogram]) -> str:
+def calibration_plot(histograms: Mapping[str, LogOddsBins]) -> str:
     figure, axes = page.new_figure()
     axes.plot([1e-4, 1], [1e-4, 1], color="#aaaaaa", linewidth=1, linestyle="--")
     for name, h in histograms.items():
-        shares = np.cumsum(h.pairs) / max(float(h.pairs.sum()), 1)
+        shares = np.cumsum(h.weight) / max(float(h.weight.sum()), 1)
         merged = np.minimum((shares * PLOTTED_BINS).astype(np.int64), PLOTTED_BINS - 1)
-        pairs, positives, probability = (np.bincount(merged, column) for column in h)
+        weight, probability, positives = (
+            np.bincount(merged, column) for column in (h.weight, h.probability, h.positives)
+        )
         shown = positives > 0
         axes.plot(
-            probability[shown] / pairs[shown], positives[shown] / pairs[shown],
+            probability[shown] / weight[shown], positives[shown] / weight[shown],
             marker="o", markersize=3, linewidth=1.2, label=name, color=COLOURS[name],
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="probability given", ylabel="share that acted")
@@ -136,10 +119,10 @@ def calibration_plot(histograms: Mapping[str, Histogram]) -> str:
     return page.plot(figure, "Calibration", "On the dashed line probabilities mean what they say.")
 
 
-def gain_plot(histograms: Mapping[str, Histogram]) -> str:
+def gain_plot(histograms: Mapping[str, LogOddsBins]) -> str:
     figure, axes = page.new_figure()
     for name, h in histograms.items():
-        pairs, found = np.cumsum(h.pairs[::-1]), np.cumsum(h.positives[::-1])
+        pairs, found = np.cumsum(h.weight[::-1]), np.cumsum(h.positives[::-1])
         x, y = pairs / max(pairs[-1], 1), found / max(found[-1], 1)
         axes.plot([0, *x], [0, *y], linewidth=1.5, label=name, color=COLOURS[name])
     axes.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=1, linestyle="--")
@@ -168,14 +151,14 @@ def _auc(found: Evaluation) -> str:
     return page.plot(figure, "AUC by category", "One dot for each category with both outcomes.")
 
 
-def _spread(histograms: Mapping[str, Histogram]) -> str:
+def _spread(histograms: Mapping[str, LogOddsBins]) -> str:
     figure, axes = page.new_figure()
     h, wide = histograms["model"], 6  # bins of log odds in one bar
     edges = np.linspace(-MOST_LOG_ODDS, MOST_LOG_ODDS, BINS // wide + 1)
     middle = (edges[1:] + edges[:-1]) / 2
     probability = 1 / (1 + np.exp(-middle))
     for counts, label, colour in (
-        (h.pairs - h.positives, "did not act", "#888888"), (h.positives, "acted", "#1f6feb"),
+        (h.weight - h.positives, "did not act", "#888888"), (h.positives, "acted", "#1f6feb"),
     ):  # fmt: skip
         bars = counts.reshape(-1, wide).sum(axis=1)
         share = bars / max(float(bars.sum()), 1)

@@ -223,10 +223,7 @@ def ece(
     Sum over bins of |mean probability - share of positives| * the bin's share of pairs
     (Naeini, Cooper, Hauskrecht, AAAI 2015).
     """
-    if not probabilities.size:
-        return float("nan")
-    curve = calibration_curve(probabilities, labels, bins, weight)
-    return float(np.abs(curve.probability - curve.positives).sum() / curve.pairs.sum())
+    return calibration_curve(probabilities, labels, bins, weight).ece
 
 
 class CalibrationCurve(NamedTuple):
@@ -236,6 +233,13 @@ class CalibrationCurve(NamedTuple):
     pairs: Float64
     probability: Float64
     positives: Float64
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error, see `ece`; NaN where pairs weigh nothing."""
+        total = self.pairs.sum()
+        gaps = np.abs(self.probability - self.positives).sum()
+        return float(gaps / total) if total else float("nan")
 
 
 def calibration_curve(

@@ -17,6 +17,7 @@ import numpy as np
 from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.evaluation.backtest_metrics import CalibrationPoint
 from stream_scorer.core.evaluation.intervals import Interval, bootstrap_ratios
+from stream_scorer.core.evaluation.log_odds_bins import log_odds_bins
 from stream_scorer.core.evaluation.metrics import defined
 from stream_scorer.core.events.batch import Bool, Float64, Int64, UInt8
 from stream_scorer.core.features.state import Float32
@@ -27,8 +28,8 @@ PIECE_PAIRS = 1_000_000
 SIZES = (0, 20, 100, 1000)  # training rows that acted on a category
 HISTORY_PARTS = 4  # of about as many rows each
 ALL = "all"
-# Of the calibration curve, in log odds: half a unit is a factor of 1.6 of small probabilities.
-LEAST_LOG_ODDS, MOST_LOG_ODDS, LOG_ODDS_STEP = -12.0, 12.0, 0.5
+# Of the calibration curve: each half a unit of log odds, a factor of 1.6 of small probabilities.
+CALIBRATION_BINS = 48
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,6 @@ def _quality_of_part(
     ]
     over, under = (np.stack(columns, axis=1) for columns in zip(*ratios, strict=True))
     log_loss, minus_prior, macro_auc, recall, ratio = bootstrap_ratios(over, under, customer)
-    curve = _curve(p, acted, weight)
     return PartQuality(
         name, *bounds,
         rows=len(p),
@@ -244,10 +244,7 @@ def _quality_of_part(
         recall_at_10=Estimate.of(recall),
         prior_recall_at_10=_mean(by_row.prior_recall, w),
         predicted_over_seen=Estimate.of(ratio),
-        ece=defined(
-            float(np.abs(curve.probability - curve.positives).sum() / curve.pairs.sum())
-            if curve.pairs.sum() else float("nan")
-        ),
+        ece=defined(_curve(p, acted, weight).ece),
     )  # fmt: skip
 
 
@@ -282,22 +279,10 @@ def _curve(p: Float32, acted: Bool, weight: Float32) -> metrics.CalibrationCurve
 
 def _calibration(p: Float32, acted: Bool, weight: Float32) -> tuple[CalibrationPoint, ...]:
     """One point for each bin of log odds that has pairs."""
-    bins = round((MOST_LOG_ODDS - LEAST_LOG_ODDS) / LOG_ODDS_STEP)
-    pairs, probability = np.zeros(bins, np.int64), np.zeros(bins)
-    weights, positives = np.zeros(bins), np.zeros(bins)
-    for piece in _pieces(p.shape):
-        given = np.clip(p[piece].reshape(-1).astype(np.float64), metrics.CLIP, 1 - metrics.CLIP)
-        at = (np.log(given / (1 - given)) - LEAST_LOG_ODDS) / LOG_ODDS_STEP
-        bin_of = np.clip(at, 0, bins - 1).astype(np.int64)
-        w = np.repeat(weight[piece].astype(np.float64), p.shape[1])
-        acting = acted[piece].reshape(-1)
-        pairs += np.bincount(bin_of, minlength=bins)
-        weights += np.bincount(bin_of, w, minlength=bins)
-        probability += np.bincount(bin_of, given * w, minlength=bins)
-        positives += np.bincount(bin_of[acting], w[acting], minlength=bins)
+    found = log_odds_bins(p, acted, CALIBRATION_BINS, weight)
     return tuple(
         CalibrationPoint(int(n), float(given / of), float(acting / of))
-        for n, of, given, acting in zip(pairs, weights, probability, positives, strict=True)
+        for n, of, given, acting in zip(*found, strict=True)
         if of
     )
 
