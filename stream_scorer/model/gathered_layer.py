@@ -2,9 +2,9 @@
 
 Their weights lie side by side, so that an entry of the matrix fetches one row of memory. A step
 changes only the rows of columns that its batch has, by Adam with lazy updates: means and variances
-of other rows stay as they are. MXNet has both as operators on row_sparse arrays; they took two
-thirds of a step's time, because a gradient is written out, converted and read again, for each of
-both weights. Here one walk over a column's entries adds up its gradient and applies it at once.
+of other rows stay as they are. MXNet has both as operators on row_sparse arrays, which
+write a gradient out, convert it and read it again, for each of both weights. Here one walk over a
+column's entries adds up its gradient and applies it at once.
 """
 
 from __future__ import annotations

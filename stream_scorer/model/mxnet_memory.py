@@ -14,21 +14,22 @@ from stream_scorer.core.features.state import Float32
 from stream_scorer.model.mxnet_loader import mx
 
 
-def memory_to_read(array: Any, rows: int | None = None) -> Float32:
-    """What a float32 array (R, H) holds, once it is computed; `rows` rows of a row_sparse one."""
+def memory_to_read(array: Any) -> Float32:
+    """What a float32 array (R, H) holds, once it is computed."""
     array.wait_to_read()
-    return _memory(array, array.shape[0] if rows is None else rows)
+    return _memory(array)
 
 
 def memory_to_write(array: Any) -> Float32:
     """An array (R, H) that nothing computed earlier will still read or write."""
     mx.base.check_call(mx.base._LIB.MXNDArrayWaitToWrite(array.handle))
-    return _memory(array, array.shape[0])
+    return _memory(array)
 
 
-def _memory(array: Any, rows: int) -> Float32:
+def _memory(array: Any) -> Float32:
     at = ctypes.POINTER(ctypes.c_float)()
     mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(at)))
-    shape = (rows, *array.shape[1:])
     # MXNet gives a null pointer for an array without rows, and numpy refuses one.
-    return np.ctypeslib.as_array(at, shape) if rows else np.zeros(shape, np.float32)
+    if not array.size:
+        return np.zeros(array.shape, np.float32)
+    return np.ctypeslib.as_array(at, array.shape)
