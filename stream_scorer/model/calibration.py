@@ -10,6 +10,7 @@ more than chance.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -79,49 +80,64 @@ def choose(
     part = number % PARTS  # by customer: rows of one customer must not stand on both sides
     # Each loss times its weight: means of these are what training minimises, up to a factor.
     before = cross_entropy(logits, classes) * weight
+    after = {kind: np.empty_like(before) for kind in KINDS}
+    for k in np.unique(part):
+        judged = part == k
+        # Rows that weigh nothing are passed over: a copy of the others would double the memory.
+        others = np.where(judged, np.float32(0), weight)
+        some, truths = logits[judged], classes[judged]
+        for found in _fitted(logits, classes, others):
+            after[found.kind][judged] = cross_entropy(calibrated_logits(found, some), truths)
     best, best_loss = "none", float(before.mean())
     for kind in KINDS:
-        after = np.empty_like(before)
-        for k in np.unique(part):
-            judged = part == k
-            found = fit(kind, logits[~judged], classes[~judged], weight[~judged])
-            after[judged] = cross_entropy(calibrated_logits(found, logits[judged]), classes[judged])
-        after *= weight
-        gain = bootstrap_difference(after, before, number, samples=200)
+        losses = after[kind] * weight
+        gain = bootstrap_difference(losses, before, number, samples=200)
         # Below, not equal: KINDS ascend in parameters, so of two equally good ones the simpler
         # stays.
-        if gain.high < 0 and after.mean() < best_loss:
-            best, best_loss = kind, float(after.mean())
+        if gain.high < 0 and losses.mean() < best_loss:
+            best, best_loss = kind, float(losses.mean())
     return nothing if best == "none" else fit(best, logits, classes, weight)
 
 
 def fit(kind: str, logits: Float32, classes: UInt8, weight: Float32 | None = None) -> Calibration:
     """The calibration of this kind with the least cross entropy of rows counted by weight (R,)."""
     weight = np.ones(len(logits), np.float32) if weight is None else weight
+    return next(found for found in _fitted(logits, classes, weight) if found.kind == kind)
+
+
+def _fitted(logits: Float32, classes: UInt8, weight: Float32) -> Iterator[Calibration]:
+    """One of each of KINDS, in order; each begins at what the one before has found."""
     _, categories, actions = logits.shape
     shared = np.zeros((1, 1 + actions))
     shared[0, 0] = 1.0
-    free = slice(0, 1 if kind == "temperature" else 1 + actions)
-    for _ in range(NEWTON_STEPS):
-        everywhere = np.repeat(shared, categories, axis=0)
-        gradient, hessian = derivatives(logits, classes, everywhere, weight)
+    for kind, parameters in (("temperature", 1), ("platt", 1 + actions)):
+        free = slice(0, parameters)
         # Where all logits are alike, scale and shift do the same and the Hessian is singular.
-        ridge = 1e-6 * np.eye(1 + actions)[free, free]
-        step = np.linalg.solve(hessian.sum(axis=0)[free, free] + ridge, gradient.sum(axis=0)[free])
-        shared[0, free] -= np.clip(step, -1, 1)  # a full step may diverge far from the optimum
-        if np.abs(step).max() < CONVERGED_STEP:
-            break
-    values = np.repeat(shared, categories, axis=0)
-    if kind == "per_category":
-        gradient, hessian = derivatives(logits, classes, values, weight)
-        # A category's own Hessian is summed over its rows, so the prior precision is the mean
-        # Hessian of `PRIOR_ROWS` rows.
-        precision = PRIOR_ROWS / weight.sum(dtype=np.float64) * np.mean(hessian, axis=0)
+        ridge = 1e-6 * np.eye(parameters)
         for _ in range(NEWTON_STEPS):
-            gradient, hessian = derivatives(logits, classes, values, weight)
-            gradient = gradient + (values - shared) @ precision
-            step = np.linalg.solve(hessian + precision, gradient[:, :, None])[:, :, 0]
-            values = values - np.clip(step, -1, 1)
+            everywhere = np.repeat(shared, categories, axis=0)
+            gradient, hessian = derivatives(logits, classes, everywhere, weight)
+            total = hessian.sum(axis=0)[free, free] + ridge
+            step = np.linalg.solve(total, gradient.sum(axis=0)[free])
+            shared[0, free] -= np.clip(step, -1, 1)  # a full step may diverge far from the optimum
             if np.abs(step).max() < CONVERGED_STEP:
                 break
+        yield _calibration(kind, np.repeat(shared, categories, axis=0))
+    values = np.repeat(shared, categories, axis=0)
+    precision = None
+    for _ in range(NEWTON_STEPS):
+        gradient, hessian = derivatives(logits, classes, values, weight)
+        if precision is None:
+            # A category's own Hessian is summed over its rows, so the prior precision is the mean
+            # Hessian of `PRIOR_ROWS` rows.
+            precision = PRIOR_ROWS / weight.sum(dtype=np.float64) * np.mean(hessian, axis=0)
+        gradient = gradient + (values - shared) @ precision
+        step = np.linalg.solve(hessian + precision, gradient[:, :, None])[:, :, 0]
+        values = values - np.clip(step, -1, 1)
+        if np.abs(step).max() < CONVERGED_STEP:
+            break
+    yield _calibration("per_category", values)
+
+
+def _calibration(kind: str, values: Float64) -> Calibration:
     return Calibration(kind, values[:, 0].astype(np.float32), values[:, 1:].astype(np.float32))

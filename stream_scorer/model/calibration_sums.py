@@ -45,7 +45,7 @@ def derivatives(
     """Gradient (N, 1 + M) and Hessian (N, 1 + M, 1 + M) of the cross entropy, summed over rows.
 
     logits (R, N, M), classes (R, N). values (N, 1 + M): scale and shifts of each category, at which
-    they are taken. weight (R,): how many rows each counts as.
+    they are taken. weight (R,): how many rows each counts as; rows of 0 are passed over.
     """
     _, categories, actions = logits.shape
     gradient = np.zeros((categories, 1 + actions))
@@ -81,7 +81,7 @@ def _of_two_classes(
     scales, shifts = scale[first:last], shift[first:last]
     for row in range(len(logits)):
         line, truth, counted = logits[row][first:last], classes[row][first:last], weight[row]
-        for n in range(last - first):
+        for n in range(last - first if counted else 0):
             z = line[n]
             p = ONE / (ONE + exp(-(z * scales[n] + shifts[n])))
             error, spread = counted * (p - np.float32(truth[n])), counted * (p * (ONE - p))
@@ -107,7 +107,7 @@ def _of_classes(
     p = np.empty(actions)
     for row in range(len(logits)):
         counted = np.float64(weight[row])
-        for n in range(first, last):
+        for n in range(first, last if counted else first):
             z = logits[row, n]
             top = 0.0
             for m in range(actions):

@@ -27,7 +27,6 @@ from stream_scorer.runtime import usable_cores
 NAMES = ("input_weight", "linear_weight")
 # Adam's, as MXNet has them by default.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-NOWHERE = -1
 
 
 class Entries(NamedTuple):
@@ -36,20 +35,6 @@ class Entries(NamedTuple):
     indptr: Int32
     indices: Int32
     data: Float32
-
-
-class Chains(NamedTuple):
-    """The entries of each column that a batch has, in order of rows.
-
-    touched (T,): the columns; head, tail (T,): the first and the last entry of each; following
-    (E,): the next entry of the same column, or NOWHERE; row (E,): of each entry.
-    """
-
-    touched: Int32
-    head: Int32
-    tail: Int32
-    following: Int32
-    row: Int32
 
 
 class StepNumbers(NamedTuple):
@@ -84,7 +69,6 @@ class GatheredLayer:
         self._decay = np.stack([decay.get(name, nothing) for name in NAMES], axis=1)
         self._decay = np.ascontiguousarray(self._decay, np.float32)
         self._first = self._stops[0] if self._names[0] == NAMES[0] else 0
-        self._slot = np.full(columns, NOWHERE, np.int32)
         self._rescale, self._steps = rescale, 0
         self._threads = usable_cores()
         self._pool = ThreadPoolExecutor(self._threads)
@@ -112,18 +96,17 @@ class GatheredLayer:
             rate=np.float32(rate), beta1=np.float32(BETA1), beta2=np.float32(BETA2),
             epsilon=np.float32(EPSILON), rescale=np.float32(self._rescale),
         )  # fmt: skip
-        entries = _entries(matrix)
-        room = min(matrix.nnz, len(self._state))
-        head, touched, tail = np.empty((3, room), np.int32)
-        following, row = np.empty((2, matrix.nnz), np.int32)
-        chains = Chains(touched, head, tail, following, row)
-        count = _chain(entries, self._slot, chains)
+        # By column, in order, so that memory is walked through from one end to the other.
+        by_column = matrix.tocsc()
+        entries = _entries(by_column)
+        filled = np.flatnonzero(np.diff(entries.indptr)).astype(np.int32)
 
         # Columns are all different, so no two threads write to the same row.
         def work(part: tuple[int, int]) -> None:
-            _step(*part, entries, chains, gradient, self._state, self._decay, self._first, numbers)
+            columns = filled[part[0] : part[1]]
+            _step(columns, entries, gradient, self._state, self._decay, self._first, numbers)
 
-        self._shared(count, work)
+        self._shared(len(filled), work)
 
     def weights(self) -> dict[str, Float32]:
         """Copies of the weights, by name."""
@@ -167,36 +150,17 @@ def _gather(first: int, last: int, entries: Entries, state: Float32, out: Float3
                 line[j] += va * a[j]
 
 
-@kernel
-def _chain(entries: Entries, slot: Int32, chains: Chains) -> int:
-    """Fill `chains`; how many columns there are. slot (F,) is NOWHERE before and after."""
-    count = 0
-    for row in range(len(entries.indptr) - 1):
-        for at in range(entries.indptr[row], entries.indptr[row + 1]):
-            column = entries.indices[at]
-            s = slot[column]
-            if s < 0:
-                s = count
-                slot[column], chains.touched[s], chains.head[s] = s, column, at
-                count += 1
-            else:
-                chains.following[chains.tail[s]] = at
-            chains.tail[s], chains.following[at], chains.row[at] = at, NOWHERE, row
-    for s in range(count):
-        slot[chains.touched[s]] = NOWHERE
-    return count
-
-
 # With Python's error model every division checks for 0, and the loop, no longer vectorised, took
 # more than twice as long.
 @kernel(error_model="numpy")
 def _step(
-    first: int, last: int, entries: Entries, chains: Chains, gradient: Float32, state: Float32,
-    decay: Float32, split: int, numbers: StepNumbers,
+    columns: Int32, entries: Entries, gradient: Float32, state: Float32, decay: Float32,
+    split: int, numbers: StepNumbers,
 ) -> None:  # fmt: skip
-    """Rows touched[first : last] of state (F, 3, H): weight, mean, variance; gradient (B, H).
+    """The rows `columns` (T,) of state (F, 3, H): weight, mean, variance; gradient (B, H).
 
-    decay (F, 2): of the outputs before `split`, and of the others.
+    entries: of the matrix, column by column. decay (F, 2): of the outputs before `split`, and of
+    the others.
     """
     rate, epsilon, rescale = numbers.rate, numbers.epsilon, numbers.rescale
     beta1, beta2 = numbers.beta1, numbers.beta2
@@ -204,15 +168,12 @@ def _step(
     rest1, rest2 = np.float32(1) - beta1, np.float32(1) - beta2
     width = state.shape[2]
     total, pull = np.empty(width, np.float32), np.empty(width, np.float32)
-    for s in range(first, last):
-        column = chains.touched[s]
+    for column in columns:
         total[:] = np.float32(0)
-        at = chains.head[s]
-        while at >= 0:
-            value, part = entries.data[at], gradient[chains.row[at]]
+        for at in range(entries.indptr[column], entries.indptr[column + 1]):
+            value, part = entries.data[at], gradient[entries.indices[at]]
             for k in range(width):
                 total[k] += value * part[k]
-            at = chains.following[at]
         pull[:split], pull[split:] = decay[column, 0], decay[column, 1]
         w, m, v = state[column, 0], state[column, 1], state[column, 2]
         for k in range(width):

@@ -114,7 +114,7 @@ def train(
         loss = loops[0].log_loss(_mean_scored(loops, validation))
     found = calibrations.identity(layout.categories, layout.actions)
     if validation is not None and options.calibrate:
-        found = _calibrated(_mean_scored(loops, validation), layout)
+        found = _calibrated(_mean_scored(loops, validation), layout, options)
     network, parameters = averaging.averaged(
         layout, options.network, [loop.parameters(found) for loop in loops]
     )
@@ -204,22 +204,25 @@ def _mean_scored(loops: Sequence[_Loop], shards: Sequence[LabelledRows]) -> Iter
         yield parts[0]._replace(logits=np.mean([part.logits for part in parts], axis=0))
 
 
-def _calibrated(validation: Iterable[Scored], layout: Layout) -> Calibration:
+def _calibrated(
+    validation: Iterable[Scored], layout: Layout, options: TrainingOptions
+) -> Calibration:
     """The calibration of the best parameters, judged on as many rows as fit in memory."""
-    logits, classes, weights = list[Float32](), list[UInt8](), list[Float32]()
+    shape = layout.categories, layout.actions
+    # One more batch than are needed may come. Memory that nothing is written to takes no room.
+    most = CALIBRATION_LOGITS // (layout.categories * layout.actions) + options.batch_rows
+    logits = np.empty((most, *shape), np.float32)
+    classes, weight = np.empty((most, layout.categories), np.uint8), np.empty(most, np.float32)
     owner: list[int] = []
     numbers = CustomerNumbers()
     for scored in validation:
-        logits.append(scored.logits.copy())
-        classes.append(scored.classes)
-        weights.append(scored.weight)
+        to = slice(len(owner), len(owner) + len(scored.customer_ids))
+        logits[to], classes[to], weight[to] = scored.logits, scored.classes, scored.weight
         owner += numbers.of(scored.customer_ids)
-        if len(owner) * layout.categories * layout.actions >= CALIBRATION_LOGITS:
+        if len(owner) + options.batch_rows > most:
             break
-    return calibrations.choose(
-        np.concatenate(logits), np.concatenate(classes), np.array(owner, np.int64),
-        np.concatenate(weights),
-    )  # fmt: skip
+    rows = slice(0, len(owner))
+    return calibrations.choose(logits[rows], classes[rows], np.array(owner, np.int64), weight[rows])
 
 
 class _Cosine(mx.lr_scheduler.LRScheduler):  # type: ignore[misc]

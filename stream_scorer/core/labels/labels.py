@@ -23,6 +23,7 @@ from stream_scorer.errors import ConfigError, InputError
 
 MAX_CLASSES = 255  # a class is stored as uint8
 DAY_MS = 86_400_000
+ROWS_TOGETHER = 4096
 
 
 def latest_horizon_end_ms(last_event_ms: int) -> int:
@@ -261,15 +262,23 @@ class ActingCustomers:
 
     def add(self, rows: LabelledRows) -> None:
         """Count the customers of these rows."""
-        numbers = [self._numbers.setdefault(c, len(self._numbers)) for c in rows.customer_ids]
+        # Most categories have enough after the first of many rows, and then cost nothing.
+        for first in range(0, len(rows), ROWS_TOGETHER):
+            self._add(rows, first, min(first + ROWS_TOGETHER, len(rows)))
+
+    def _add(self, rows: LabelledRows, first: int, last: int) -> None:
+        """Count the customers of the rows [first, last)."""
+        customer_ids = rows.customer_ids[first:last]
+        numbers = [self._numbers.setdefault(c, len(self._numbers)) for c in customer_ids]
         owner, width = np.array(numbers, np.int64), self._width
-        found = [
-            self._pairs,
-            _pairs(owner, rows.label_indptr, rows.label_category, width, self.enough),
-        ]
+        labels = slice(rows.label_indptr[first], rows.label_indptr[last])
+        lengths = np.diff(rows.label_indptr[first : last + 1])
+        category = rows.label_category[labels]
+        found = [self._pairs, _pairs(owner, lengths, category, width, self.enough)]
+        matrix = rows.matrix[first:last]
         for b in self._blocks:
-            own = rows.matrix[:, b.start : b.stop]
-            found.append(_pairs(owner, own.indptr, own.indices, width, self.enough))
+            own = matrix[:, b.start : b.stop]
+            found.append(_pairs(owner, np.diff(own.indptr), own.indices, width, self.enough))
         pairs = np.unique(np.concatenate(found))
         self.enough |= np.bincount(pairs % width, minlength=width) >= self._least
         self._pairs = pairs[~self.enough[pairs % width]]
@@ -301,12 +310,12 @@ def choose_categories(
 
 
 def _pairs(
-    owner: Int64, indptr: npt.NDArray[Any], category: npt.NDArray[Any],
+    owner: Int64, lengths: npt.NDArray[Any], category: npt.NDArray[Any],
     width: int, enough: npt.NDArray[np.bool_],
 ) -> Int64:  # fmt: skip
-    keys = np.repeat(owner, np.diff(indptr)) * width + category
-    kept: Int64 = keys[~enough[category]]
-    return kept
+    open_still = ~enough[category]
+    pairs: Int64 = np.repeat(owner, lengths)[open_still] * width + category[open_still]
+    return pairs
 
 
 def _table(values: list[int], null: int) -> Int64:

@@ -31,7 +31,6 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stream_scorer import atomic
 from stream_scorer.core.events.refused import (
@@ -61,7 +60,7 @@ from stream_scorer.io.files.snapshot_shards import (
     check_shard,
     unwritable,
 )
-from stream_scorer.io.files.snapshot_tables import SCORED, check_schema, from_table
+from stream_scorer.io.files.snapshot_tables import SCORED, read_shard
 from stream_scorer.io.files.snapshot_trend import (
     TREND_FILE,
     check_days,
@@ -425,10 +424,9 @@ class Shards(Sequence[LabelledRows]):
             return [self[i] for i in range(*number.indices(len(self)))]
         file = self._files[number]
         try:
-            # Its schema first: of two columns of one name pyarrow reads neither.
-            check_schema(pq.read_schema(file))
-            table = pq.read_table(file, columns=self._names)
-            rows = from_table(table, self._space.width, self._categories, self._classes)
+            rows = read_shard(
+                file, self._names, self._space.width, self._categories, self._classes
+            )
             if len(rows) != self._rows[number]:
                 raise ValueError(f"has {len(rows)} rows, its manifest says {self._rows[number]}")
             return rows
