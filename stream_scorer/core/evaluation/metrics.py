@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.jit import kernel
 from stream_scorer.result import Result
 
 Probabilities = npt.NDArray[np.floating[Any]]
@@ -22,6 +23,7 @@ Weights = npt.NDArray[np.floating[Any]]  # (R,) of each row, or None: all weigh 
 
 CLIP = 1e-7  # a probability of exactly 0 for what then happens would cost infinitely much
 ECE_BINS = 15
+CATEGORIES_TOGETHER = 64  # that are ranked at a time
 TOP_K = 10  # of recall_at_10 and ndcg_at_10
 
 
@@ -115,19 +117,53 @@ def row_macro_auc(
     their mean by weight.
     """
     w = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
-    rows = w.sum()
     total, scored = np.zeros(len(labels)), 0
-    for p, y in zip(probabilities.T, labels.T, strict=True):
-        theirs = (None, None) if weight is None else (w[~y], w[y])
-        wins, losses = _wins(p[y], p[~y], theirs[0]), _wins(-p[~y], -p[y], theirs[1])
-        if not len(wins) or not len(losses):
-            continue
-        scored += 1
-        auc = mean(wins, None if weight is None else w[y])
-        total += auc
-        total[y] += (wins - auc) * (rows / w[y].sum())
-        total[~y] += (losses - auc) * (rows / w[~y].sum())
+    for first in range(0, labels.shape[1], CATEGORIES_TOGETHER):
+        some = slice(first, first + CATEGORIES_TOGETHER)
+        p, y = (np.ascontiguousarray(a[:, some].T) for a in (probabilities, labels))
+        scored += _add_row_auc(p, y, np.argsort(p, axis=1), w, total)
     return total / scored if scored else np.full(len(labels), np.nan)
+
+
+@kernel
+def _add_row_auc(
+    p: Probabilities, labels: Bool, order: Int64, weight: Float64, total: Float64
+) -> int:
+    """Add to total (R,) the values of each category that has both outcomes; how many have.
+
+    p, labels (K, R) of K categories; order (K, R) sorts each.
+    """
+    rows, scored = p.shape[1], 0
+    everything = weight.sum()
+    ranked = np.empty(rows)  # the share of the other class that each row is ranked against rightly
+    for k in range(len(p)):
+        of_class = np.zeros(2)
+        for row in range(rows):
+            of_class[int(labels[k, row])] += weight[row]
+        if not of_class[0] or not of_class[1]:
+            continue
+        below, first, auc = np.zeros(2), 0, 0.0
+        while first < rows:
+            # Equal probabilities are one rank: each wins half against the other class's.
+            last, equal = first, np.zeros(2)
+            while last < rows and p[k, order[k, last]] == p[k, order[k, first]]:
+                row = order[k, last]
+                equal[int(labels[k, row])] += weight[row]
+                last += 1
+            won = (below[0] + equal[0] / 2) / of_class[0]
+            lost = (of_class[1] - below[1] - equal[1] / 2) / of_class[1]
+            for at in range(first, last):
+                row = order[k, at]
+                ranked[row] = won if labels[k, row] else lost
+            auc += won * equal[1]
+            below += equal
+            first = last
+        auc /= of_class[1]
+        for row in range(rows):
+            influence = everything / of_class[int(labels[k, row])]
+            total[row] += auc + (ranked[row] - auc) * influence
+        scored += 1
+    return scored
 
 
 def category_ap(
