@@ -7,6 +7,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import resource
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,6 +51,20 @@ def processor_name() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held.
+
+    getrusage's number also has what the process held that started it, until this program was loaded
+    in its place; the kernel's own status file does not.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in kibibytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
 
 
 def keep_freed_memory() -> None:

@@ -53,7 +53,7 @@ class Sizes:
     shop_active: int = 30
     shop_rows: int = 100_000
     shop_runs: int = 1
-    table_rows: int = 20_000
+    table_rows: int = 60_000
     table_categories: tuple[int, ...] = (300, 1_000, 2_000, 5_000, 10_000)
     table_columns: tuple[int, ...] = (100_000, 1_000_000)
     table_active: tuple[int, ...] = (10, 100)

@@ -7,7 +7,6 @@ file gets its name when all is there.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from stream_scorer.model.engines.engine import Engine, engine_name, open_engine
 from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.progress import Meter, progress
 from stream_scorer.result import Result
+from stream_scorer.runtime import peak_memory_bytes
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
         seconds=round(seconds, 3),
         customers_per_second=round(opened.rows / seconds),
         stages={stage: round(took, 3) for stage, took in spent.seconds.items()},
-        # Linux counts in kibibytes.
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=peak_memory_bytes(),
     )
 
 

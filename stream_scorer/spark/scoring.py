@@ -12,7 +12,6 @@ the manifest. A job that fails leaves nothing.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -35,6 +34,7 @@ from stream_scorer.io.files.scores import described, scored
 from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
 from stream_scorer.io.files.snapshot_tables import customers, vectors
 from stream_scorer.jobs.score import SparkScores
+from stream_scorer.runtime import peak_memory_bytes
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.shipped_model import ShippedModel, engine_of, ship
@@ -185,6 +185,6 @@ def _score_batches(
             seconds["convert"] += converted - began + time.perf_counter() - modelled
             yield answer
     if tally is not None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = peak_memory_bytes()
         loads = engine_of.cache_info().misses - loaded_before
         tally.add({**seconds, "tasks": 1, "models_loaded": loads, PEAK_MEMORY: peak})

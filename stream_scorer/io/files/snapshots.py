@@ -424,9 +424,7 @@ class Shards(Sequence[LabelledRows]):
             return [self[i] for i in range(*number.indices(len(self)))]
         file = self._files[number]
         try:
-            rows = read_shard(
-                file, self._names, self._space.width, self._categories, self._classes
-            )
+            rows = read_shard(file, self._names, self._space.width, self._categories, self._classes)
             if len(rows) != self._rows[number]:
                 raise ValueError(f"has {len(rows)} rows, its manifest says {self._rows[number]}")
             return rows

@@ -6,7 +6,6 @@ import bz2
 import gzip
 import json
 import lzma
-import resource
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,13 @@ from random import Random
 import pyarrow as pa
 import pytest
 from avro_bytes import SYNC, container, long, text
+from peak_memory import forget_peak
 
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.schemas import SINGLE_OBJECT_PREFIX_BYTES
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.events import open_events, write_events
+from stream_scorer.runtime import peak_memory_bytes
 
 START_MS = 1_767_225_600_000
 MIB = 2**20
@@ -59,10 +60,6 @@ def read(path: Path, **limits: int) -> tuple[int, int]:
     return sum(len(b.events) for b in batches), sum(len(b.refused) for b in batches)
 
 
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 @pytest.mark.parametrize("codec", CODECS)
 def test_blocks_of_every_codec_are_read(tmp_path: Path, codec: str) -> None:
     compress = CODECS[codec]
@@ -80,7 +77,8 @@ def test_a_block_that_becomes_too_large_is_one_line_and_not_decompressed(
     path = tmp_path / "e.avro"
     path.write_bytes(container(codec, (100, compress(events(100))), (1, large)))
     del large
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     batches = iter(
         open_events([path], max_record_bytes=1000, batch_records=100, max_block_bytes=MIB)
     )
@@ -91,7 +89,7 @@ def test_a_block_that_becomes_too_large_is_one_line_and_not_decompressed(
         f"events: {str(path)!r}: a block after 100 records has more than events.max_block_bytes, "
         "1048576; raise that if the file is what it should be"
     )
-    assert peak_bytes() - before < 30 * MIB
+    assert peak_memory_bytes() - before < 30 * MIB
 
 
 def test_a_block_of_as_many_bytes_as_may_be_is_read(tmp_path: Path) -> None:
@@ -106,10 +104,11 @@ def test_records_of_next_to_no_bytes_are_counted_as_what_they_take(tmp_path: Pat
     block = (100_000_000, deflate(bytes(100_000_000)))
     path = tmp_path / "e.avro"
     path.write_bytes(container("deflate", block, schema=schema))
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     with pytest.raises(EventFileError, match=r"events\.max_block_bytes"):
         read(path)
-    assert peak_bytes() - before < 400 * MIB
+    assert peak_memory_bytes() - before < 400 * MIB
 
 
 def test_many_long_records_are_never_in_memory_together(tmp_path: Path) -> None:
@@ -117,12 +116,13 @@ def test_many_long_records_are_never_in_memory_together(tmp_path: Path) -> None:
     block = (1, deflate(text(bytes(2 * MIB))))
     path = tmp_path / "e.avro"
     path.write_bytes(container("deflate", *[block] * 500))
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     refused = 0
     for batch in open_events([path], max_record_bytes=1000, max_block_bytes=4 * MIB):
         refused += len(batch.refused)
     assert refused == 500
-    assert peak_bytes() - before < 200 * MIB
+    assert peak_memory_bytes() - before < 200 * MIB
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,11 @@ def test_lines_that_decompress_to_more_than_a_line_may_have_are_refused_records(
         for _ in range(100):
             stream.write(bytes(MIB))
         stream.write(b"\n" + line + b"\n")
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     assert read(path, max_block_bytes=MIB) == (2, 1)
     assert read(path) == (2, 1)
-    assert peak_bytes() - before < 60 * MIB
+    assert peak_memory_bytes() - before < 60 * MIB
 
 
 def test_the_reader_reads_what_the_writer_wrote(tmp_path: Path) -> None:

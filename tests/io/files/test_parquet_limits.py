@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import resource
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from peak_memory import forget_peak
 
 from stream_scorer.core.events.batch import Reason
 from stream_scorer.core.events.decoded import DecodedBatch
@@ -18,6 +18,7 @@ from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.events import open_events
 from stream_scorer.io.files.limits import ReadLimits
 from stream_scorer.io.files.parquet_pages import ReadingPlan, reading_plan
+from stream_scorer.runtime import peak_memory_bytes
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 MIB = 2**20
@@ -53,10 +54,6 @@ def counts(path: Path, **limits: int) -> tuple[int, int]:
     return events, refused
 
 
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 @pytest.mark.parametrize("name", ["event_id", "customer_id"])
 def test_a_page_that_becomes_too_large_is_one_line_and_not_decompressed(
     tmp_path: Path, name: str
@@ -65,13 +62,14 @@ def test_a_page_that_becomes_too_large_is_one_line_and_not_decompressed(
     path = written(tmp_path, 3, large, compression="zstd", use_dictionary=False)
     assert path.stat().st_size < MIB
     del large
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     with pytest.raises(EventFileError) as caught:
         read(path, max_block_bytes=MIB)
     assert f"a page of the column {name} has 1048576" in str(caught.value)
     assert "events.max_block_bytes, 1048576" in str(caught.value)
     assert str(path) in str(caught.value)
-    assert peak_bytes() - before < 30 * MIB
+    assert peak_memory_bytes() - before < 30 * MIB
 
 
 LONG = "x" * 200_000
@@ -98,9 +96,10 @@ def test_one_long_text_of_many_rows_is_never_in_memory_for_all_of_them(
 ) -> None:
     path = written(tmp_path, N, shapes()[shape], compression="zstd", store_schema=False)
     assert path.stat().st_size < MIB
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     assert counts(path, max_block_bytes=8 * MIB) == (0, N)
-    assert peak_bytes() - before < 150 * MIB
+    assert peak_memory_bytes() - before < 150 * MIB
     # With a record as long as that allowed, the rows are events.
     assert counts(path, max_block_bytes=8 * MIB, max_record_bytes=MIB) == (N, 0)
 
@@ -145,9 +144,10 @@ def test_texts_that_repeat_the_start_of_the_one_before_are_read_in_small_batches
     )  # fmt: skip
     del ids
     assert path.stat().st_size < MIB
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     assert counts(path, max_block_bytes=4 * MIB) == (0, 500)
-    assert peak_bytes() - before < 60 * MIB
+    assert peak_memory_bytes() - before < 60 * MIB
 
 
 def plan(path: Path, column: str) -> ReadingPlan:
@@ -198,9 +198,10 @@ def test_fixed_bytes_that_are_long_are_read_in_small_batches(tmp_path: Path) -> 
     long = pa.array([LONG.encode()] * N, pa.binary(len(LONG)))
     path = written(tmp_path, N, {"event_id": long}, compression="zstd")
     del long
-    before = peak_bytes()
+    forget_peak()
+    before = peak_memory_bytes()
     assert counts(path, max_block_bytes=8 * MIB) == (0, N)
-    assert peak_bytes() - before < 150 * MIB
+    assert peak_memory_bytes() - before < 150 * MIB
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "brotli", "lz4"])
