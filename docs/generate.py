@@ -25,6 +25,7 @@ from stream_scorer.checks.members import ModelStatus
 from stream_scorer.cli import app
 from stream_scorer.core.evaluation.backtest import Backtest
 from stream_scorer.core.evaluation.evaluation import Evaluation
+from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.core.evaluation.model_comparison import ComparedModels
 from stream_scorer.core.features.space import Feature
 from stream_scorer.demo.report import DemoResult
@@ -43,7 +44,6 @@ from stream_scorer.jobs.refresh import Refreshed
 from stream_scorer.jobs.rollout import CalledOff, RolledOut
 from stream_scorer.jobs.score import BulkScores, SparkScores
 from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
-from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
 from stream_scorer.jobs.warm import Warmed
@@ -65,8 +65,8 @@ JSON_TYPES = {
     typing.Any: "any value",
 }  # fmt: skip
 CARD = (
-    "The file `card.json` of a model's directory, which `train` writes; `card.html` is the same as a "
-    "page\n([how to read it](../how-to/read-a-model-card.md))."
+    "The file `card.json` of a model's directory, which `train` writes; `card.html` is the same as "
+    "a page\n([how to read it](../how-to/read-a-model-card.md))."
 )
 RESULTS: dict[str, type[Result]] = {
     "backtest": Backtest,

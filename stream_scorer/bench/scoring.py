@@ -16,7 +16,7 @@ from stream_scorer.bench.workload import PLAIN, RULE, Sizes, rows_of, space_of
 from stream_scorer.core.features.state import Float32
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import Artefact, TrainedModel
-from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.model.engines.engine import open_engine, score_chosen
 from stream_scorer.model.spec import Layout, NetworkSpec
 
 STAGE = "score"
@@ -45,6 +45,12 @@ def measure(sizes: Sizes, findings: Findings) -> None:
         theirs = torch_network.scoring_rates(sizes, matrix)
         median = findings.add(STAGE, f"{case}, torch", "customers/s", theirs)
         findings.ratios["score_native_vs_torch"] = medians["native"] / median
+        top = partial(score_chosen, open_engine(model, "native"), matrix, shop.TOP_TEN)
+        found = rates(top, sizes.batch_rows, sizes.runs)
+        ours = findings.add(STAGE, f"{case}, native, ten best", "customers/s", found)
+        theirs = torch_network.scoring_rates(sizes, matrix, shop.TOP_TEN.top_k)
+        median = findings.add(STAGE, f"{case}, torch, ten best", "customers/s", theirs)
+        findings.ratios["score_ten_best_native_vs_torch"] = ours / median
     shop.measure_scoring(STAGE, sizes, findings)
 
 

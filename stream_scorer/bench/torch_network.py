@@ -65,15 +65,19 @@ def trainer(sizes: Sizes, rows: LabelledRows, *, lazy: bool) -> Callable[[], flo
     return run
 
 
-def scoring_rates(sizes: Sizes, matrix: sparse.csr_matrix) -> list[float]:
-    """Customers a second, for each run."""
+def scoring_rates(sizes: Sizes, matrix: sparse.csr_matrix, best: int = 0) -> list[float]:
+    """Customers a second, for each run. best: so many of each customer's probabilities alone, in
+    order; 0 for all of them."""
     import torch
 
     network = _network(sizes, sparse=True)
 
     def run() -> Float32:
         with torch.inference_mode():
-            scores: Float32 = torch.sigmoid(_logits(network, matrix)).numpy()
+            logits = _logits(network, matrix)
+            if best:
+                logits = torch.topk(logits, best).values  # before the sigmoid: it keeps the order
+            scores: Float32 = torch.sigmoid(logits).numpy()
         return scores
 
     return rates(run, matrix.shape[0], sizes.runs)

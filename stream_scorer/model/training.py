@@ -95,12 +95,16 @@ def train(
     if options.class_weights and len(options.class_weights) != rule.classes:
         remedy = f"give {rule.classes} weights, one for each class, or none"
         raise ConfigError("training.class_weights", options.class_weights, remedy)
-    averaging.wider(options.network, options.average_seeds)  # refused before the work
+    averaging.wider(options.network, max(options.average_seeds, 1))  # refused before the work
     # On the training rows alone: a choice that had seen validation would make its losses too good.
     category_index = choose_categories(shards, space, rule, options.min_customers)
     layout = Layout.of(space, rule, category_index)
     statistics = ColumnStatistics.of(shards, space, layout)
-    options = replace(options, batch_rows=options.rows_of_step(statistics.rows))
+    options = replace(
+        options,
+        batch_rows=options.rows_of_step(statistics.rows),
+        average_seeds=options.seeds_of(statistics.rows * layout.categories),
+    )
     if validation is not None:
         _refuse_overlap(shards, statistics.last_ms, validation, rule.horizon_ms)
     parts = _trend_rows(layout, trend, validation_trend, validation)
@@ -332,6 +336,7 @@ class _Loop:
             self._schedule.lower()
         # Calibration is fitted to the parameters that are saved, which may not be the last ones.
         self._module.restore(self._best)
+        self._module.finish()
         return history
 
     def scored(self, shards: Sequence[LabelledRows]) -> Iterator[Scored]:

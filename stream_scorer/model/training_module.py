@@ -87,6 +87,11 @@ class TrainingModule:
             gradient = memory_to_read(self._module.get_input_grads()[0])
             self._layer.update(self._matrix, gradient, self._schedule(self._steps) * self._share)
 
+    def finish(self) -> None:
+        """Give up memory that only steps need: none follows."""
+        if self._layer is not None:
+            self._layer.finish()
+
     def parameters(self) -> Parameters:
         """Copies of every parameter, by name."""
         found = {n: a.asnumpy() for n, a in self._module.get_params()[0].items()}

@@ -123,3 +123,19 @@ def test_what_was_restored_is_what_is_gathered():
     layer.restore(before)
     layer.gather(matrix, second)
     np.testing.assert_array_equal(first, second)
+
+
+def test_after_the_last_step_it_still_gathers_and_restores():
+    start = weights()
+    layer = GatheredLayer(start, RESCALE, {})
+    matrix, gradient = next(steps(1))
+    layer.update(matrix, gradient, RATE)
+    kept, before, after = layer.weights(), *np.empty((2, ROWS, layer.width), np.float32)
+    layer.gather(matrix, before)
+    layer.finish()
+    layer.gather(matrix, after)
+    np.testing.assert_array_equal(after, before)
+    layer.restore(start)
+    for name, value in layer.weights().items():
+        np.testing.assert_array_equal(value, start[name])
+        assert np.abs(value - kept[name]).max() > 0

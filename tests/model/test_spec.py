@@ -75,5 +75,15 @@ def test_the_more_rows_the_larger_a_step(rows, of_step):
     assert TrainingOptions(batch_rows=17).rows_of_step(rows) == 17
 
 
+@pytest.mark.parametrize(
+    ("pairs", "seeds"), [(1, 5), (10**6, 5), (10**6 + 1, 3), (32 * 10**6, 3), (10**8, 1)]
+)
+def test_the_fewer_pairs_the_more_seeds_are_averaged(pairs, seeds):
+    assert TrainingOptions().seeds_of(pairs) == seeds
+    assert TrainingOptions(average_seeds=2).seeds_of(pairs) == 2
+    # A network may have 4,096 units of one kind.
+    assert TrainingOptions(network=NetworkSpec(tower=2_000)).seeds_of(pairs) == min(seeds, 2)
+
+
 def test_a_tower_without_a_pooled_path_is_none():
     assert NetworkSpec(pooled=(), tower=16).tower == 0

@@ -92,8 +92,8 @@ def test_three_classes_are_learnt(make_rows, space, tmp_path):
 def test_the_best_epoch_is_kept(shards, validation, space):
     said = []  # type: ignore[var-annotated]
     options = TrainingOptions(
-        network=OPTIONS.network, batch_rows=64, epochs=12, min_steps=0, learning_rate=0.5,
-        patience=1, calibrate=False,
+        network=OPTIONS.network, average_seeds=1, batch_rows=64, epochs=12, min_steps=0,
+        learning_rate=0.5, patience=1, calibrate=False,
     )  # fmt: skip
     model = training.train(shards, validation, space, TWO, options, said.append)
     losses = model.metrics["validation_log_loss_by_epoch"]
@@ -106,8 +106,8 @@ def test_the_best_epoch_is_kept(shards, validation, space):
 def test_after_a_worse_epoch_it_goes_on_from_the_best_at_a_lower_rate(shards, validation, space):
     """At a rate that is much too high epochs without end are worse; later ones are better still."""
     options = TrainingOptions(
-        network=OPTIONS.network, batch_rows=64, epochs=40, min_steps=0, learning_rate=0.3,
-        patience=4, calibrate=False,
+        network=OPTIONS.network, average_seeds=1, batch_rows=64, epochs=40, min_steps=0,
+        learning_rate=0.3, patience=4, calibrate=False,
     )  # fmt: skip
     losses = training.train(shards, validation, space, TWO, options).metrics[
         "validation_log_loss_by_epoch"

@@ -161,6 +161,13 @@ def test_more_units_than_a_network_may_have_are_refused_before_training(train: T
     assert said == []
 
 
-def test_no_seed_at_all_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"training\.average_seeds.*0.*1 or more"):
-        TrainingOptions(average_seeds=0)
+def test_of_few_rows_several_seeds_are_averaged_unless_a_number_is_given(train: Train) -> None:
+    few = train(average_seeds=0, epochs=1)
+    assert few.training["averaged_seeds"] == 5
+    assert few.network.hidden == (40, 30)
+    assert train(average_seeds=1, epochs=1).network == NETWORK
+
+
+def test_a_number_of_seeds_below_0_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.average_seeds.*-1.*0 or more"):
+        TrainingOptions(average_seeds=-1)

@@ -47,6 +47,8 @@ ABLATION = (
     Variant("without own path", {"network": {"own_path": False}}),
     Variant("without pooled and tower", {"network": {"pooled": (), "tower": 0}}),
     Variant("without deep", {"network": {"hidden": ()}}),
+    Variant("one seed", {"average_seeds": 1}),
+    Variant("mean of three seeds", {"average_seeds": 3}),
 )
 MOST_OFF = 0.03  # of predicted over seen, at each kind of moment
 
