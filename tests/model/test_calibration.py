@@ -70,3 +70,17 @@ def test_the_choice_is_the_kind_that_was_spoilt(actions):
 def test_one_customer_is_too_few_to_judge_by():
     logits, classes, _ = true_case(1)
     assert calibration.choose(logits * 3, classes, np.zeros(len(logits), np.int64)).kind == "none"
+
+
+@pytest.mark.parametrize("actions", [1, 2])
+@pytest.mark.parametrize("kind", calibration.KINDS)
+def test_rows_that_weigh_nothing_are_as_if_they_were_not_there(actions, kind):
+    logits, classes, _ = true_case(actions)
+    draw = np.random.default_rng(0)
+    weight = draw.uniform(0.5, 2, len(logits)).astype(np.float32)
+    kept = draw.random(len(logits)) < 0.7
+    expected = calibration.fit(kind, logits[kept] * 2, classes[kept], weight[kept])
+    spoilt = np.where(kept[:, None, None], logits * 2, -logits)
+    found = calibration.fit(kind, spoilt, classes, np.where(kept, weight, np.float32(0)))
+    np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-4)
+    np.testing.assert_allclose(found.shift, expected.shift, rtol=0, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -74,3 +75,21 @@ print(distutils.__name__, "setuptools" in distutils.__file__)
     command = [sys.executable, "-W", "error:Distutils", "-c", code]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == ["[False, False]", "distutils True"]
+
+
+@pytest.mark.mxnet
+@pytest.mark.parametrize(("said", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_openmps_threads_sleep_while_they_wait_unless_the_environment_says_otherwise(said, kept):
+    """Spinning, they take the cores from the loops that run between MXNet's."""
+    code = """
+import os
+import stream_scorer.model.mxnet_loader
+print(os.environ["OMP_WAIT_POLICY"])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    if said:
+        environment["OMP_WAIT_POLICY"] = said
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert ran.stdout.split() == [kept]

@@ -143,6 +143,22 @@ def test_categories_are_those_that_enough_customers_acted_on():
         labels.choose_categories(shards, SPACE, rule, 3)
 
 
+def test_who_acted_is_counted_the_same_however_many_rows_are_looked_at_together(monkeypatch):
+    rule, draw = LabelRule("category_id", (("purchase",),), 100), np.random.default_rng(0)
+    own = (draw.random((60, 6)) < 0.1).astype(float)
+    acted = [np.flatnonzero(draw.random(3) < share).tolist() for share in draw.random(60) / 4]
+    rows = rows_of([f"c{i}" for i in draw.integers(0, 40, 60)], own, acted)
+    found = []
+    for together in (1, 7, 1000):
+        monkeypatch.setattr(labels, "ROWS_TOGETHER", together)
+        for enough in (1, 6, 9, 50):
+            acting = labels.ActingCustomers(SPACE, rule, enough)
+            acting.add(rows)
+            found.append((acting.enough.tolist(), acting.too_few().tolist(), acting.customers))
+    assert found[:4] == found[4:8] == found[8:]
+    assert any(enough and few for enough, few, _ in ((any(e), any(f), c) for e, f, c in found))
+
+
 @pytest.mark.parametrize(
     ("actions", "horizon"), [((), 1), (((),), 1), ((("a",), ("a",)), 1), ((("a",),), 0)]
 )

@@ -15,6 +15,7 @@ import polars
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from peak_memory import forget_peak
 from scipy import sparse
 
 from stream_scorer.core.features.space import Feature, FeatureSpace
@@ -22,6 +23,7 @@ from stream_scorer.core.labels.labels import LabelledRows, LabelRule, concatenat
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
 from stream_scorer.io.files import snapshot_manifest, snapshot_tables
 from stream_scorer.io.files.snapshots import Shards, Snapshot, SnapshotInfo, SnapshotWriter
+from stream_scorer.runtime import peak_memory_bytes
 
 RULE = LabelRule("category_id", (("purchase",),), 1000)
 SPACE = FeatureSpace.compile(
@@ -114,6 +116,41 @@ def test_shards_have_the_promised_columns(snapshot):
     assert row["customer_id"] == "zoë 0/0"
     assert len(row["columns"]) == len(row["values"])
     assert all(set(label) == {"category", "class"} for label in row["labels"])
+
+
+@pytest.mark.parametrize("together", [1, 4, 10, 1000])
+def test_a_shard_is_the_same_however_many_rows_are_read_together(snapshot, monkeypatch, together):
+    expected = list(Snapshot.open(snapshot.path).shards())
+    monkeypatch.setattr(snapshot_tables, "ROWS_TOGETHER", together)
+    for found, rows in zip(Snapshot.open(snapshot.path).shards(), expected, strict=True):
+        assert_same(found, rows)
+
+
+def test_reading_a_shard_takes_little_more_than_twice_what_it_becomes(tmp_path):
+    count, entries = 40_000, 100
+    matrix = sparse.csr_matrix(
+        (
+            np.random.default_rng(0).random(count * entries, np.float32),
+            np.tile(np.arange(entries, dtype=np.int32) * 7, count),
+            np.arange(count + 1, dtype=np.int32) * entries,
+        ),
+        shape=(count, 1000),
+    )
+    nothing = np.zeros(0)
+    rows = LabelledRows(
+        [str(i) for i in range(count)], np.zeros(count, np.int64), matrix,
+        np.zeros(count + 1, np.int64), nothing.astype(np.uint32), nothing.astype(np.uint8),
+    )  # fmt: skip
+    file = tmp_path / "part.parquet"
+    pq.write_table(snapshot_tables.to_table(rows), file, row_group_size=8_192)
+    read = 8 * count * entries  # bytes of indices and values
+    del rows, matrix
+    # The first call has Arrow's threads take the memory that they keep.
+    snapshot_tables.read_shard(file, None, 1000, 4, 2)
+    forget_peak()
+    before = peak_memory_bytes()
+    assert len(snapshot_tables.read_shard(file, None, 1000, 4, 2)) == count
+    assert peak_memory_bytes() - before < 2.7 * read
 
 
 def test_rows_of_a_shard_without_weights_weigh_one_each():
