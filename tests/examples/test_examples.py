@@ -61,7 +61,7 @@ def test_every_example_is_listed_and_tested_here() -> None:
 def test_features_in_a_notebook(folder: Path) -> None:
     said = run("features_in_a_notebook.py", cwd=folder)
     assert "customers, " in said
-    assert "purchases@90d[category_id=" in said
+    assert re.search(r"^  \w+(@\w+)?\[category_id=\w+\] = \d+\.\d+$", said, re.M)
     assert re.search(r"money, halved every 90 days: \d+\.\d\d, later \d+\.\d\d\n$", said)
 
 
