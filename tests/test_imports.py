@@ -178,10 +178,10 @@ def test_what_core_may_not_do_is_seen(source: str) -> None:
 # Of modules at the root of the package and of the repository as a whole; and generated records,
 # bytes of Avro and a proxy of Redis, which a room shares with other rooms or with containers.
 AT_THE_TOP = {
-    "avro_bytes", "conftest", "fuzz_records", "redis_proxy", "requirements_without_mxnet",
-    "shell_blocks", "test_atomic",
-    "test_backoff", "test_confidential", "test_counts", "test_imports", "test_jit", "test_words",
-    "tier_counts", "without_mxnet",
+    "avro_bytes", "conftest", "fuzz_records", "peak_memory", "redis_proxy",
+    "requirements_without_mxnet", "shell_blocks", "test_atomic",
+    "test_backoff", "test_confidential", "test_counts", "test_imports", "test_jit", "test_runtime",
+    "test_words", "tier_counts", "without_mxnet",
 }  # fmt: skip
 # Folders of tests/ that test no room: servers and other languages, and what stands beside the code.
 OTHER_TESTS = {

@@ -134,7 +134,8 @@ def config_of(shop: Shop, epochs: int) -> str:
     lines = ["[vocabularies]", f"category_id = {json.dumps(_words(shop))}"]
     lines += ["[labels]", 'by = "category_id"', 'actions = [["purchase"]]', 'horizon = "14d"']
     lines += ["[training]", f"epochs = {epochs}", f"patience = {epochs}"]
-    lines += ["min_steps = 0", "min_customers = 1", "[training.network]"]
+    # One network: of the smaller shops of a table the default would be the mean of several.
+    lines += ["min_steps = 0", "min_customers = 1", "average_seeds = 1", "[training.network]"]
     # What JSON has of texts, numbers and lists, TOML has in the same form.
     lines += [f"{name} = {json.dumps(value)}" for name, value in asdict(NETWORK).items()]
     for feature in features_of(shop):

@@ -77,7 +77,12 @@ def _rates(
 
     steps = training.REPORT_STEPS * (sizes.runs + 1)
     options = TrainingOptions(
-        network=network, min_customers=1, batch_rows=sizes.batch_rows, epochs=1, min_steps=steps
+        network=network,
+        min_customers=1,
+        average_seeds=1,
+        batch_rows=sizes.batch_rows,
+        epochs=1,
+        min_steps=steps,
     )
     training.train(shards, None, space_of(sizes), RULE, options, report)
     return found[1 : sizes.runs + 1]

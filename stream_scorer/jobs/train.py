@@ -117,12 +117,13 @@ def train(
     event_rows = sum(moments.event_rows for moments in found)
     quiet_rows = sum(moments.quiet_rows for moments in found)
     rows = int(model.training["rows"])
-    card, prior = card_of(
-        model,
-        _rows_of_card(shards, trend),
-        None if held_out is None else _rows_of_card(held_out, validation_trend),
-        settings.training.min_customers,
-    )
+    with progress("model card"):
+        card, prior = card_of(
+            model,
+            _rows_of_card(shards, trend),
+            None if held_out is None else _rows_of_card(held_out, validation_trend),
+            settings.training.min_customers,
+        )
     about = {
         **trained_moments(rows - event_rows - quiet_rows, event_rows, quiet_rows),
         "snapshots": [str(path.resolve()) for path in snapshots],

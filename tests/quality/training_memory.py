@@ -22,20 +22,22 @@ from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
 SIZES = Sizes(columns=50_000, categories=300, entries=117, positives=5)
 # Each shard is read a few times in either run; a pool of `shuffle_rows` is as large as a shard.
 PROGRAM = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from stream_scorer.bench.workload import RULE, space_of
 from stream_scorer.model.spec import TrainingOptions
 from stream_scorer.io.files.snapshots import Snapshot
+from stream_scorer.runtime import peak_memory_bytes
 from tests.quality.training_memory import SIZES
 from stream_scorer.model import training
 path, rows = Path(sys.argv[1]), int(sys.argv[2])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory_bytes()
 shards = Snapshot.open(path).shards()
-options = TrainingOptions(min_customers=1, epochs=1, min_steps=0, shuffle_rows=rows)
+options = TrainingOptions(
+    min_customers=1, average_seeds=1, epochs=1, min_steps=0, shuffle_rows=rows
+)
 training.train(shards, None, space_of(SIZES), RULE, options)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"before_bytes": 1024 * before, "peak_bytes": 1024 * peak}))
+print(json.dumps({"before_bytes": before, "peak_bytes": peak_memory_bytes()}))
 """
 
 
