@@ -54,7 +54,8 @@ class Trained(Result):
     than min_customers training customers acted on them; labels_left_out: labels of rows that are of
     these. columns: of the features; columns_without_value: in which no training row has a value;
     features_without_value: those of which no column has. rows_without_weight: of `rows`, those that
-    weigh 0, and so teach nothing. customers: whose rows they are.
+    weigh 0, and so teach nothing. customers: whose rows they are. averaged_seeds: the model is the
+    mean of so many networks.
     """
 
     model: str
@@ -76,6 +77,7 @@ class Trained(Result):
     columns_without_value: int = 0
     features_without_value: tuple[str, ...] = ()
     rows_without_weight: int = 0
+    averaged_seeds: int = 1
 
 
 def train(
@@ -160,6 +162,7 @@ def train(
         columns_without_value=card.columns_without_value,
         features_without_value=card.features_without_value,
         rows_without_weight=card.training.without_weight,
+        averaged_seeds=int(model.training["averaged_seeds"]),
     )
 
 
@@ -170,6 +173,8 @@ def in_words(trained: Trained) -> list[str]:
         f"model {trained.model_version} to {trained.model}: {trained.categories:,} "
         f"categories from {trained.rows:,} rows in {trained.seconds:.0f} s"
     )
+    if trained.averaged_seeds > 1:
+        words += f", the mean of {trained.averaged_seeds} networks"
     left_out = [
         f"{snapshot}: {line.strip()}"
         for snapshot, lacking in trained.left_out.items()

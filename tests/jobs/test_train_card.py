@@ -180,6 +180,12 @@ def test_many_that_are_left_out_are_counted_and_the_first_are_named() -> None:
     assert "4 training rows weigh 0 and teach nothing" in lines
 
 
+def test_a_mean_of_several_networks_is_said_to_be_one() -> None:
+    (line,) = in_words(Trained("m", "v", 9, 3, 0.1, 1.5, averaged_seeds=5))
+    assert line.endswith("rows in 2 s, the mean of 5 networks, validation log loss 0.1000")
+    assert "mean" not in in_words(Trained("m", "v", 9, 3, 0.1, 1.5))[0]
+
+
 def test_the_same_training_gives_the_same_model_version(
     trained: Trained, snapshots: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -34,6 +34,10 @@ CHOSEN_ON_VALIDATION = (
     "snapshots do not."
 )
 KINDS_NOT_KNOWN = "Of which kind the moments of the validation rows are is not known."
+MEAN_OF_SEEDS = (
+    "The model is the mean of the logits of {seeds} networks that were trained with different "
+    "seeds; the network that is named here computes them side by side."
+)
 
 
 @dataclass(frozen=True)

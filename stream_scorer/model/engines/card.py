@@ -20,6 +20,7 @@ from stream_scorer.core.evaluation.model_card import (
     CHOSEN_ON_VALIDATION,
     FORMAT,
     KINDS_NOT_KNOWN,
+    MEAN_OF_SEEDS,
     NO_VALIDATION,
     CardCategory,
     CardLabels,
@@ -93,6 +94,9 @@ def card_of(
         if measured is not None:
             quality = quality_of(measured, prior, counts.acted[index], found.rows)
             notes += [] if found.moments else [KINDS_NOT_KNOWN]
+    averaged = int(model.training.get("averaged_seeds", 1))
+    if averaged > 1:
+        notes.append(MEAN_OF_SEEDS.format(seeds=averaged))
     words = space.vocabularies[rule.by]
     features = card_features(space, counts.column_rows)
     card = ModelCard(

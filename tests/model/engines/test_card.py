@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.evaluation.model_card import (
     CHOSEN_ON_VALIDATION,
     KINDS_NOT_KNOWN,
+    MEAN_OF_SEEDS,
     NO_VALIDATION,
     ModelCard,
 )
@@ -58,6 +60,15 @@ def card(trained: TrainedModel, make_rows: MakeRows) -> ModelCard:
 def saved(trained: TrainedModel, card: ModelCard, tmp_path: Path) -> Path:
     artefact.save(trained, tmp_path / "m", card=lambda version: files_of(card, version))
     return tmp_path / "m"
+
+
+def test_a_mean_of_several_networks_is_said_to_be_one(
+    trained: TrainedModel, make_rows: MakeRows
+) -> None:
+    mean = replace(trained, training={**trained.training, "averaged_seeds": 3})
+    found, _ = card_of(mean, in_memory([make_rows(40, 1)]), None, 20)
+    assert found.notes == (NO_VALIDATION, MEAN_OF_SEEDS.format(seeds=3))
+    assert "mean of the logits of 3 networks" in found.notes[1]
 
 
 def test_quality_is_that_of_the_engines_scores_of_all_validation_rows(
