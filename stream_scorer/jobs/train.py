@@ -119,13 +119,14 @@ def train(
     event_rows = sum(moments.event_rows for moments in found)
     quiet_rows = sum(moments.quiet_rows for moments in found)
     rows = int(model.training["rows"])
-    with progress("model card"):
+    with progress("model card") as meter:
         card, prior = card_of(
             model,
             _rows_of_card(shards, trend),
             None if held_out is None else _rows_of_card(held_out, validation_trend),
             settings.training.min_customers,
         )
+        meter.at(1, 1)
     about = {
         **trained_moments(rows - event_rows - quiet_rows, event_rows, quiet_rows),
         "snapshots": [str(path.resolve()) for path in snapshots],
