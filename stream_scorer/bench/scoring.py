@@ -60,10 +60,11 @@ def random_model(sizes: Sizes, spec: NetworkSpec) -> Artefact:
 
     space, index = space_of(sizes), np.arange(sizes.categories)
     layout = Layout.of(space, RULE, index)
+    # As unlike each other as the categories of a shop: which are the best is then soon known.
+    bias = np.random.default_rng(5).normal(-3, 1, sizes.categories).astype(np.float32)
     parameters: dict[str, Float32] = network_parameters.initial_parameters(
-        layout, spec, head_bias=np.full(sizes.categories, -3, np.float32),
-        entries_per_row=sizes.entries, seed=0,
-    )  # fmt: skip
+        layout, spec, head_bias=bias, entries_per_row=sizes.entries, seed=0
+    )
     symbol = inference_network.inference_symbol(layout, spec).tojson()
     with tempfile.TemporaryDirectory(prefix="stream-scorer-bench-") as folder:
         path = Path(folder) / "model"
