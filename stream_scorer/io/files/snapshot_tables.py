@@ -90,14 +90,16 @@ def read_shard(
     """
     # Its schema first: of two columns of one name pyarrow reads neither.
     check_schema(pq.read_schema(file))
-    shard = pq.ParquetFile(file)
     # Read at once, a shard of 65,536 rows with 17 million entries, which are 140 MB, took 960 MB;
     # a part at a time it takes 400 MB, and no longer.
-    parts = [
-        from_table(pa.Table.from_batches([batch]), width, categories, classes)
-        for batch in shard.iter_batches(ROWS_TOGETHER, columns=names)
-    ]
-    return concatenate_rows(parts or [from_table(shard.read(names), width, categories, classes)])
+    with pq.ParquetFile(file) as shard:
+        parts = [
+            from_table(pa.Table.from_batches([batch]), width, categories, classes)
+            for batch in shard.iter_batches(ROWS_TOGETHER, columns=names)
+        ]
+        if not parts:
+            parts.append(from_table(shard.read(names), width, categories, classes))
+    return concatenate_rows(parts)
 
 
 def from_table(
