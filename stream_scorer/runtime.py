@@ -7,7 +7,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,15 +55,20 @@ def processor_name() -> str:
 def peak_memory_bytes() -> int:
     """The most memory that this process has held.
 
-    getrusage's number also has what the process held that started it, until this program was loaded
-    in its place; the kernel's own status file does not.
+    Where the kernel's status file does not say it, the number is getrusage's, which also has what
+    the process held that started this one, until this program was loaded in its place.
     """
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in kibibytes
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
+        status = ""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    import resource  # noqa: PLC0415 - only Unix has it
+
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def keep_freed_memory() -> None:

@@ -18,9 +18,9 @@ from functools import partial
 import numpy as np
 
 from stream_scorer.bench.limits_kernel import add_rows
-from stream_scorer.bench.scoring import random_model
+from stream_scorer.bench.random_model import random_model
 from stream_scorer.bench.timing import Findings
-from stream_scorer.bench.workload import HIDDEN, PLAIN, Sizes, rows_of
+from stream_scorer.bench.workload import HIDDEN, PLAIN, Sizes, rows_of, space_of
 from stream_scorer.core.features.state import Float32
 from stream_scorer.model.engines.engine import open_engine
 from stream_scorer.runtime import usable_cores
@@ -32,7 +32,7 @@ PIECES = 8  # for each thread, so that none waits long for the last
 def measure(sizes: Sizes, findings: Findings) -> None:
     """Add results and the ratio to `findings`."""
     matrix = rows_of(sizes, sizes.batch_rows, seed=2).matrix
-    engine = open_engine(random_model(sizes, PLAIN), "native")
+    engine = open_engine(random_model(space_of(sizes), PLAIN, sizes.entries), "native")
     draw = np.random.default_rng(0)
     weight = draw.random((sizes.columns, HIDDEN[0]), np.float32)
     dense = [draw.random(shape, np.float32) for shape in

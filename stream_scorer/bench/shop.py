@@ -19,8 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from stream_scorer.bench.random_model import random_model
 from stream_scorer.bench.shop_workload import (
     AS_OF_MS,
     NETWORK,
@@ -33,13 +32,10 @@ from stream_scorer.bench.shop_workload import (
 )
 from stream_scorer.bench.timing import Findings, rates
 from stream_scorer.bench.workload import Sizes
-from stream_scorer.core.features.state import Float32
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.errors import Halt
-from stream_scorer.model import artefact
-from stream_scorer.model.artefact import Artefact, TrainedModel
 from stream_scorer.model.engines.engine import open_engine, score_chosen
-from stream_scorer.model.spec import Layout, TrainingOptions
+from stream_scorer.model.spec import TrainingOptions
 
 STAGE = "sizes"
 SINGLE_CALLS = 50  # of one customer at a time, in one run
@@ -111,7 +107,7 @@ def _table(sizes: Sizes) -> Iterator[Shop]:
 
 def _measure_scoring(stage: str, shop: Shop, sizes: Sizes, findings: Findings) -> None:
     matrix = rows_of(shop, sizes.batch_rows, seed=2).matrix
-    engine = open_engine(random_model(shop), "native")
+    engine = open_engine(random_model(space_of(shop), NETWORK, shop.entries), "native")
     case = f"{shop.in_words()}, native"
     every = f"{case}, every score, batch {sizes.batch_rows:,}"
     found = rates(partial(engine.score, matrix), sizes.batch_rows, sizes.runs)
@@ -150,24 +146,3 @@ def train_by_command(shop: Shop, rows: int, epochs: int) -> Trained:
             raise Halt(f"bench: train: {(lines or ['no message'])[-1]}")
         seconds, most_kib = map(float, done.stdout.split())
     return Trained(rows * epochs / seconds, most_kib * 1024 / 1e6)
-
-
-def random_model(shop: Shop) -> Artefact:
-    """An artefact of random weights, none of them all zero, so that every path has a share."""
-    from stream_scorer.model import inference_network, network_parameters  # noqa: PLC0415 - imports MXNet
-
-    space, index = space_of(shop), np.arange(shop.categories)
-    layout = Layout.of(space, RULE, index)
-    draw = np.random.default_rng(5)
-    parameters: dict[str, Float32] = network_parameters.initial_parameters(
-        layout, NETWORK, head_bias=draw.normal(-3, 1, shop.categories).astype(np.float32),
-        entries_per_row=shop.entries, seed=0,
-    )  # fmt: skip
-    for name, array in parameters.items():
-        if not array.any():
-            parameters[name] = draw.normal(0, 0.1, array.shape).astype(np.float32)
-    symbol = inference_network.inference_symbol(layout, NETWORK).tojson()
-    with tempfile.TemporaryDirectory(prefix="stream-scorer-bench-") as folder:
-        path = Path(folder) / "model"
-        artefact.save(TrainedModel(space, RULE, index, NETWORK, parameters, symbol), path)
-        return artefact.load(path)

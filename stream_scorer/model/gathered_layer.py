@@ -97,8 +97,7 @@ class GatheredLayer:
             epsilon=np.float32(EPSILON), rescale=np.float32(self._rescale),
         )  # fmt: skip
         # By column, in order, so that memory is walked through from one end to the other.
-        by_column = matrix.tocsc()
-        entries = _entries(by_column)
+        entries = _entries(matrix.tocsc())
         filled = np.flatnonzero(np.diff(entries.indptr)).astype(np.int32)
 
         # Columns are all different, so no two threads write to the same row.

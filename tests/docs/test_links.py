@@ -62,6 +62,6 @@ def test_a_dead_link_and_a_dead_anchor_are_found(tmp_path: Path) -> None:
 
 def test_every_page_is_in_the_sites_menu() -> None:
     """`make docs` refuses others; here it is known sooner."""
-    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    menu = set(re.findall(r"[\w/.-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    assert {page for page in pages if page not in menu} == set()
+    assert pages - menu == set()

@@ -23,7 +23,7 @@ from stream_scorer.errors import ConfigError, InputError
 
 MAX_CLASSES = 255  # a class is stored as uint8
 DAY_MS = 86_400_000
-ROWS_TOGETHER = 4096
+ROWS_TOGETHER = 4096  # whose customers are counted at a time
 
 
 def latest_horizon_end_ms(last_event_ms: int) -> int:
@@ -313,8 +313,8 @@ def _pairs(
     owner: Int64, lengths: npt.NDArray[Any], category: npt.NDArray[Any],
     width: int, enough: npt.NDArray[np.bool_],
 ) -> Int64:  # fmt: skip
-    open_still = ~enough[category]
-    pairs: Int64 = np.repeat(owner, lengths)[open_still] * width + category[open_still]
+    needed = ~enough[category]
+    pairs: Int64 = np.repeat(owner, lengths)[needed] * width + category[needed]
     return pairs
 
 
