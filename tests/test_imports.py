@@ -35,6 +35,9 @@ CLIENTS = {
     "torch": {"bench"},
     "pyspark": {"spark"},
     "py4j": {"spark"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
+    "jinja2": {"web"},
 }
 # Clocks, environment, sockets, files, logs, randomness; threads and processes; files of packages.
 IMPURE_MODULES = {

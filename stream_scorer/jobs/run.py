@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
-from stream_scorer.io.metrics_endpoint import MetricsEndpoint
+from stream_scorer.io.exposition import exposition
 from stream_scorer.io.telemetry import Metrics, log_to_stderr
 from stream_scorer.live.challenger_report import challenger_reports
 from stream_scorer.live.consumer import Consumer, clock_ms
@@ -19,7 +19,9 @@ from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
 from stream_scorer.live.warming import compile_where_missing
 from stream_scorer.missing_kernels import when_missing
-from stream_scorer.settings.tree import RefreshSettings, Settings
+from stream_scorer.settings.tree import RefreshSettings, Settings, TelemetrySettings
+from stream_scorer.web.application import application
+from stream_scorer.web.server import WebServer, listen
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +48,7 @@ def run(
 def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Totals:
     # Before the consumer is built and warmed up, so that a probe gets an answer meanwhile.
     metrics = Metrics()
-    telemetry = settings.telemetry
-    endpoint = (
-        MetricsEndpoint(metrics.registry, telemetry.host, telemetry.port)
-        if telemetry.port
-        else None
-    )
+    server = _web_server(settings.telemetry, metrics)
     try:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
             consumer.store.hot.on_lookup = metrics.observe_hot_records
@@ -103,8 +100,16 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
         log.info("stopped: %s", totals.as_json())
         return totals
     finally:
-        if endpoint is not None:
-            endpoint.close()
+        if server is not None:
+            server.close()
+
+
+def _web_server(telemetry: TelemetrySettings, metrics: Metrics) -> WebServer | None:
+    """None where the settings ask for none. Raises ConfigError where it can't listen."""
+    if not telemetry.port:
+        return None
+    listening = listen(telemetry.host, telemetry.port, "telemetry.port")
+    return WebServer(listening, application(partial(exposition, metrics.registry)))
 
 
 def _appliers(consumer: Consumer, loop: Loop, refresher: Refresher) -> dict[str, Apply]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -12,16 +11,8 @@ import pytest
 from stream_scorer.core.events.batch import DeadLetter, Reason
 from stream_scorer.core.features.ignored_values import IgnoredCount
 from stream_scorer.io.batch_report import BatchReport
-from stream_scorer.io.metrics_endpoint import MetricsEndpoint
+from stream_scorer.io.exposition import exposition
 from stream_scorer.io.telemetry import Metrics, log_to_stderr
-
-
-@pytest.fixture
-def endpoint() -> Iterator[tuple[Metrics, MetricsEndpoint]]:
-    metrics = Metrics()
-    endpoint = MetricsEndpoint(metrics.registry, "127.0.0.1", 0)
-    yield metrics, endpoint
-    endpoint.close()
 
 
 @pytest.fixture
@@ -32,22 +23,23 @@ def root_logger() -> Iterator[logging.Logger]:
     root.handlers, root.level = handlers, level
 
 
-def read(endpoint: MetricsEndpoint) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
+def read(metrics: Metrics) -> dict[str, float]:
+    _, text = exposition(metrics.registry, "")
+    lines = text.decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {name: float(value) for name, value in pairs}
 
 
-def test_a_batch_is_counted_once(endpoint: tuple[Metrics, MetricsEndpoint]) -> None:
+def test_a_batch_is_counted_once() -> None:
+    metrics = Metrics()
     dead_letter = DeadLetter("t", 0, 0, -1, Reason.UNDECODABLE, "", None, None)
     report = BatchReport(
         records=10, applied=7, duplicates=2, customers=5, propensities=5,
         dead_letters=[dead_letter], seconds={"poll": 0.5},
         ignored=[IgnoredCount("category_id", "unknown_word", 4, "brot")],
     )  # fmt: skip
-    endpoint[0].observe(report)
-    found = read(endpoint[1])
+    metrics.observe(report)
+    found = read(metrics)
     assert found['stream_scorer_events_total{outcome="applied"}'] == 7
     assert found['stream_scorer_events_total{outcome="duplicate"}'] == 2
     assert found['stream_scorer_dead_letters_total{reason="undecodable"}'] == 1
@@ -58,12 +50,11 @@ def test_a_batch_is_counted_once(endpoint: tuple[Metrics, MetricsEndpoint]) -> N
     assert found["stream_scorer_propensities_total"] == 5
 
 
-def test_lag_of_a_partition_given_up_is_no_longer_shown(
-    endpoint: tuple[Metrics, MetricsEndpoint],
-) -> None:
-    endpoint[0].observe_lag({("t", 0): 3, ("t", 1): 4})
-    endpoint[0].observe_lag({("t", 1): 5})
-    lag = {k: v for k, v in read(endpoint[1]).items() if "consumer_lag" in k}
+def test_lag_of_a_partition_given_up_is_no_longer_shown() -> None:
+    metrics = Metrics()
+    metrics.observe_lag({("t", 0): 3, ("t", 1): 4})
+    metrics.observe_lag({("t", 1): 5})
+    lag = {k: v for k, v in read(metrics).items() if "consumer_lag" in k}
     assert lag == {'stream_scorer_consumer_lag{partition="1",topic="t"}': 5.0}
 
 
