@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
-from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -29,7 +28,8 @@ from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.core.evaluation.model_comparison import ComparedModels
 from stream_scorer.core.features.space import Feature
 from stream_scorer.demo.report import DemoResult
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metric import MetricFamily
+from stream_scorer.io.telemetry.metric_list import OWN_METRICS, PROCESS
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.convert import ConvertedModel
@@ -274,24 +274,31 @@ def commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 
 
 def metrics_page() -> str:
-    """Every metric of `run`: name, kind, labels and meaning."""
+    """Every metric of `run`: name, kind, unit, labels and meaning."""
     lines = [
         "# Metrics", "", NOTICE,
-        "`run` serves them for Prometheus at `telemetry.host` and `telemetry.port`.", "",
-        "| metric | kind | labels | meaning |", "|---|---|---|---|",
+        "`run` serves them for Prometheus at `telemetry.host` and `telemetry.port`. The list is",
+        "`stream_scorer/io/telemetry/metric_list.py`: dashboards and alerts are tested against it.",
+        "A histogram has the series `_bucket`, `_sum` and `_count`.", "",
+        *metric_table(OWN_METRICS),
+        "## The process and Python", "",
+        "As the client library of Prometheus shows them.", "",
+        *metric_table(PROCESS),
     ]  # fmt: skip
-    metrics = Metrics()
-    by_name = {m._name: m for m in vars(metrics).values() if hasattr(m, "_labelnames")}
-    for family in sorted(metrics.registry.collect(), key=name_of):
-        labels = ", ".join(f"`{label}`" for label in by_name[family.name]._labelnames)
-        suffix = "_total" if family.type == "counter" else ""
-        name, meaning = f"`{family.name}{suffix}`", family.documentation
-        lines.append(f"| {name} | {family.type} | {labels} | {meaning} |")
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
-def name_of(family: Metric) -> str:
-    return family.name
+def metric_table(families: Sequence[MetricFamily]) -> list[str]:
+    """A table of metrics, by name."""
+    lines = ["| metric | kind | unit | labels | meaning |", "|---|---|---|---|---|"]
+    for family in sorted(families, key=lambda family: family.name):
+        labels = "; ".join(
+            f"`{label}`" + (f": {', '.join(values)}" if values else "")
+            for label, values in family.labels.items()
+        )
+        name = f"`{family.exposed_name}`"
+        lines.append(f"| {name} | {family.kind} | {family.unit} | {labels} | {family.meaning} |")
+    return [*lines, ""]
 
 
 def json_page() -> str:

@@ -66,7 +66,7 @@ def run(config: Config = None) -> None:
     stop = Stop(hangup_rereads=True)
     # Before the imports, which take seconds where kernels are compiled.
     with stop.on_signals(starting=True):
-        from stream_scorer.io.telemetry import log_to_stderr
+        from stream_scorer.io.telemetry.log_lines import log_to_stderr
         from stream_scorer.jobs.run import run as job
         from stream_scorer.settings.tree import Settings
 

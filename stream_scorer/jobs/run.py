@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
 from stream_scorer.io.exposition import exposition
-from stream_scorer.io.telemetry import Metrics, log_to_stderr
+from stream_scorer.io.telemetry.log_lines import log_to_stderr
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.challenger_report import challenger_reports
 from stream_scorer.live.consumer import Consumer, clock_ms
+from stream_scorer.live.health import Health, most_quiet_seconds
 from stream_scorer.live.loop import Loop, Totals
 from stream_scorer.live.member import LiveMember
 from stream_scorer.live.refresh import Refresher
@@ -48,6 +51,14 @@ def run(
 def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Totals:
     # Before the consumer is built and warmed up, so that a probe gets an answer meanwhile.
     metrics = Metrics()
+    health = Health(
+        most_quiet_seconds(
+            settings.kafka.max_poll_interval_ms, settings.kafka.delivery_timeout_ms,
+            settings.redis.timeout_seconds,
+        )
+    )  # fmt: skip
+    metrics.alive.set_function(lambda: health.alive(time.monotonic())[0])
+    metrics.ready.set_function(lambda: health.ready(time.monotonic())[0])
     server = _web_server(settings.telemetry, metrics)
     try:
         with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
@@ -55,6 +66,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
             # In this thread, which a signal interrupts; the engine calls its kernels in others.
             compile_where_missing(log.info)
             consumer.warm_up()
+            health.warmed_up()
             # What is here now stays: 154,000 objects of imported packages, which the garbage
             # collector would otherwise look through in each full collection, with events waiting.
             gc.collect()
@@ -73,6 +85,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
             )  # fmt: skip
             try:
                 consumer.join()
+                health.joined(time.monotonic())
                 window = settings.dead_letter_window(live=True)
                 reports = challenger_reports(consumer.scoring.challenger, metrics)
                 refresher = Refresher(consumer, metrics, clock_ms)
@@ -85,7 +98,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
                 between: list[Callable[[], None]] = [member.check, *reports, refresher.slice]
                 if consumer.trend is not None:
                     between.insert(0, partial(consumer.trend.check, metrics))
-                loop = Loop(consumer, window, metrics, stop, between)
+                loop = Loop(consumer, window, metrics, stop, between, health)
                 changed = Reread(settings, stop, reread, _appliers(consumer, loop, refresher))
                 between.append(changed.check)
                 try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from stream_scorer.core.evaluation.agreement import AgreementFigures
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.challenger import Challenger, Measures
 from stream_scorer.live.loop import REPORT_SECONDS
 

@@ -23,8 +23,9 @@ from stream_scorer.core.events.refused import Refused, refused_in_words
 from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_in_words
 from stream_scorer.errors import ClientLost, Halt, StoreRewound, StoreUnavailable, Unavailable
 from stream_scorer.io.batch_report import BatchReport
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.health import Health
 from stream_scorer.live.stop import Stop
 from stream_scorer.result import Result
 
@@ -70,7 +71,7 @@ class Loop:
     """Steps of one consumer until it is asked to stop.
 
     between: called in turn between two micro-batches, each with a few milliseconds of work; what
-    they raise is treated as if a step had raised it.
+    they raise is treated as if a step had raised it. health: is told what the loop does.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class Loop:
         metrics: Metrics,
         stop: Stop,
         between: Sequence[Callable[[], None]] = (),
+        health: Health | None = None,
     ) -> None:
         self._consumer, self._metrics, self._stop = consumer, metrics, stop
         self._window, self._between = window, between
+        self._health = Health(float("inf")) if health is None else health
         self._read_again: dict[TopicPartition, int] = {}
         self._delays = _retry_delays()
         self._next_lag = self._next_report = self._next_verify = 0.0
@@ -118,16 +121,20 @@ class Loop:
                         work()
                 # A step has succeeded, so the next failure waits briefly again.
                 self._delays = _retry_delays()
+                self._health.assigned(*self._consumer.source.assignment())
+                self._health.worked(time.monotonic())
             except StoreRewound as rewound:
                 log.warning("%s", rewound)
                 self._metrics.store_rewinds.inc()
                 self._read_again |= rewound.offsets
+                self._health.moved(time.monotonic())
             except ClientLost as error:
                 self._join_anew(error)
             except Unavailable as error:
                 self._wait_for(error)
             if not self._stop.asked:
                 self._report()
+        self._health.stops()
         self._finish()
 
     def _step(self) -> None:
@@ -181,12 +188,15 @@ class Loop:
         while not self._stop.asked:
             delay = next(self._delays)
             log.warning("%s; joining the group again in %.1f s", error, delay)
+            self._health.waits("kafka", time.monotonic())
             until = time.monotonic() + delay
             while not self._stop.asked and (left := until - time.monotonic()) > 0:
                 # Here the old source is gone, so there is nothing to poll.
                 time.sleep(min(left, WAIT_SLICE_SECONDS))
+                self._health.moved(time.monotonic())
             try:
                 self._consumer.join()
+                self._health.joined(time.monotonic())
                 return
             except Unavailable as again:
                 error = again
@@ -196,11 +206,13 @@ class Loop:
         self._metrics.waits.labels(server).inc()
         delay = next(self._delays)
         log.warning("%s; trying again in %.1f s", error, delay)
+        self._health.waits(server, time.monotonic())
         until = time.monotonic() + delay
         while not self._stop.asked and (left := until - time.monotonic()) > 0:
             # Polls Kafka without taking records, or the group would evict this member while it
             # waits.
             self._consumer.source.wait(min(left, WAIT_SLICE_SECONDS))
+            self._health.moved(time.monotonic())
 
     def _report(self) -> None:
         now = time.monotonic()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.stores.announcements import Announcement
 from stream_scorer.io.stores.members import Members, MemberSaid
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer, clock_ms
 from stream_scorer.live.model_switch import ModelSwitch, Status
 from stream_scorer.live.served_model import ServedModel, open_announced
@@ -80,3 +80,5 @@ class LiveMember:
             started_ms=self._started_ms,
         )  # fmt: skip
         self._members.beat(said)
+        everyone, _ = self._members.all()
+        self._metrics.members.set(sum(not member.gone for member in everyone))

@@ -25,7 +25,7 @@ from stream_scorer.backoff import delays
 from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.members import MOST_REASON, State
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.served_model import ServedModel
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from stream_scorer.core.freshness import UNKNOWN_MODEL, PartitionFreshness, roun
 from stream_scorer.core.refresh_pace import Pace
 from stream_scorer.errors import StoreRewound, StoreUnavailable
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.refresh_page import PageDone, PageRefresher
 from stream_scorer.live.refresh_round import Round

@@ -29,7 +29,7 @@ from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.io.stores.trend_store import TrendStore
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.trend_keeper import TrendKeeper
 
 READ_SECONDS = 300.0  # from one reading of all records to the next

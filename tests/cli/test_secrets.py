@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from stream_scorer import cli
 from stream_scorer.errors import ConfigError, StreamScorerError
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
-from stream_scorer.io.telemetry import log_to_stderr
+from stream_scorer.io.telemetry.log_lines import log_to_stderr
 from stream_scorer.settings.tree import Settings
 
 SECRET = "hunter2"

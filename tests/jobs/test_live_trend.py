@@ -28,7 +28,7 @@ from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.stores.trend_store import TrendStore
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.jobs.export import export
 from stream_scorer.jobs.replay import propensities, rebuild, replay
 from stream_scorer.jobs.verify import in_words, verify

@@ -35,7 +35,7 @@ from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.jobs import run as job
 from stream_scorer.live.consumer import Consumer as Parts
 from stream_scorer.live.consumer import open_store

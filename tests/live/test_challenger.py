@@ -20,7 +20,7 @@ from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.errors import BusUnavailable, ConfigError
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.memory import MemoryStore
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.challenger import Challenger, open_challenger
 from stream_scorer.live.challenger_report import ChallengerReport
 from stream_scorer.live.pipeline import Pipeline

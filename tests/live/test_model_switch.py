@@ -12,7 +12,7 @@ import pytest
 
 from stream_scorer.errors import ArtefactError, StoreUnavailable
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.model_switch import ASK_SECONDS, ModelSwitch, Status
 from stream_scorer.live.served_model import ServedModel
 

@@ -24,7 +24,7 @@ from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import BusUnavailable, StoreRewound
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.jobs.run import _appliers
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.scoring import Scoring

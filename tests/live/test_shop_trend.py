@@ -15,7 +15,7 @@ from stream_scorer.core.features.space import DAY_MS, Feature, FeatureSpace
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.core.trend_record import KEPT_DAYS, TrendPlan, TrendRecord
 from stream_scorer.errors import StoreUnavailable
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live import shop_trend
 from stream_scorer.live.shop_trend import ShopTrend, clip_days
 

@@ -36,7 +36,7 @@ from stream_scorer.core.features.fold import fold_events
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.io.stores.redis import RedisStore
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer, clock_ms, open_store
 from stream_scorer.live.loop import Loop
 from stream_scorer.live.refresh import Refresher

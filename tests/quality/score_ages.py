@@ -31,7 +31,7 @@ from stream_scorer.bench.testbed import Testbed, untrained
 from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.propensity_encoder import decode_propensities
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer, clock_ms, open_store
 from stream_scorer.live.loop import Loop
 from stream_scorer.live.refresh import Refresher

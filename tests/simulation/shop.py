@@ -27,7 +27,7 @@ from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import CustomerStates
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.core.trend import TrendTable, day_of
-from stream_scorer.io.telemetry import Metrics
+from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.model import artefact, network_symbol
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.native import NativeEngine

@@ -103,6 +103,7 @@ class KafkaSource:
         if not by_epoch:
             config |= CLASSIC_PROPERTIES
         self._topic, self._joined = topic, False
+        self._answered = False  # whether the group has given partitions, or none
         self._consumer = Connected(Consumer, config, self._errors.on_client_error).client
 
     def join(self) -> None:
@@ -215,6 +216,11 @@ class KafkaSource:
         held = {partition_of(message) for message in self._held}
         return self._lag.of(self._consumer, self._next, held)
 
+    def assignment(self) -> tuple[int | None, int]:
+        """How many partitions are read, None before the group has given any or none; and of how
+        many that came the start is not known yet."""
+        return (len(self._next) if self._answered else None), self._starts.waiting
+
     def group_metadata(self) -> bytes:
         """What a transaction needs to commit offsets of what `poll` gave. Raises BusUnavailable."""
         return self._membership.metadata(self._consumer)
@@ -306,6 +312,7 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         # An empty assignment ends the rebalance; `_read_from` adds the real ones.
         consumer.incremental_assign([])
+        self._answered = True
         self._renew_membership(consumer)
         self._starts.add([(p.topic, p.partition) for p in partitions])
         log.info("partitions assigned: %s", _listing(partitions))
@@ -318,6 +325,7 @@ class KafkaSource:
         log.info("partitions revoked: %s", _listing(partitions))
 
     def _on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        self._answered = False
         self._give_up(consumer, [(p.topic, p.partition) for p in partitions])
         log.warning(
             "partitions lost before their offsets were committed, so that the next owner reads "

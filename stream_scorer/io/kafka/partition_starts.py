@@ -76,6 +76,11 @@ class PartitionStarts:
         # By partition that was begun, the offset from which on this member publishes.
         self.publishes_from: dict[TopicPartition, int] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many partitions are not read yet."""
+        return len(self._pending)
+
     def add(self, partitions: Collection[TopicPartition]) -> None:
         """These came, or have to be begun anew."""
         self._pending |= set(partitions)

@@ -1,0 +1,59 @@
+"""Log lines on stderr, one for each event, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import datetime, timezone
+
+from stream_scorer.confidential import without_credentials
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _iso(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": without_credentials(record.getMessage()),
+        }
+        if record.exc_info:
+            line["error"] = without_credentials(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
+class _TextLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage().replace("\n", " | ")
+        line = f"{_iso(record.created)} {record.levelname.lower():7} {message}"
+        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return without_credentials(line + trace)
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def log_to_stderr(level: str, log_format: str) -> None:
+    """Set up logging: level "debug" to "error", log_format "text" or "json"."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # The HTTP client of the schema registry logs every request, in one of two packages.
+    for name in ("httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    client = logging.getLogger("librdkafka")
+    client.setLevel(max(root.level, logging.WARNING))
+    client.addFilter(_is_worth_logging)
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Of librdkafka's lines, arguments (facility, client, text)."""
+    facility, *_, text = record.args if isinstance(record.args, tuple) else ("", "")
+    # Lost connections also reach our error callbacks, which log each kind once in a while. Since
+    # kafka.properties are given to consumer and producer alike, each warns about the other's.
+    return facility not in ("FAIL", "ERROR") and "and will be ignored by this" not in str(text)

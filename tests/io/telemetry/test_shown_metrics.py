@@ -1,0 +1,129 @@
+"""Metrics as Prometheus reads them, and the list of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import stream_scorer
+from stream_scorer.core.events.batch import DeadLetter, Reason
+from stream_scorer.core.features.ignored_values import IgnoredCount
+from stream_scorer.io.batch_report import BatchReport
+from stream_scorer.io.exposition import exposition
+from stream_scorer.io.telemetry.metric_list import (
+    METRICS,
+    OWN_METRICS,
+    PROCESS,
+    STAGES,
+    exposed_series,
+)
+from stream_scorer.io.telemetry.metrics import Metrics
+
+
+def read(metrics: Metrics) -> dict[str, float]:
+    _, text = exposition(metrics.registry, "")
+    lines = text.decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def test_a_batch_is_counted_once() -> None:
+    metrics = Metrics()
+    dead_letter = DeadLetter("t", 0, 0, -1, Reason.UNDECODABLE, "", None, None)
+    report = BatchReport(
+        records=10, applied=7, duplicates=2, customers=5, propensities=5,
+        dead_letters=[dead_letter], seconds={"poll": 0.5},
+        ignored=[IgnoredCount("category_id", "unknown_word", 4, "brot")],
+    )  # fmt: skip
+    metrics.observe(report)
+    found = read(metrics)
+    assert found['stream_scorer_events_total{outcome="applied"}'] == 7
+    assert found['stream_scorer_events_total{outcome="duplicate"}'] == 2
+    assert found['stream_scorer_dead_letters_total{reason="undecodable"}'] == 1
+    ignored = 'stream_scorer_ignored_values_total{field="category_id",problem="unknown_word"}'
+    assert found[ignored] == 4
+    assert found['stream_scorer_stage_seconds_sum{stage="poll"}'] == 0.5
+    assert found["stream_scorer_batch_customers_sum"] == 5
+    assert found["stream_scorer_propensities_total"] == 5
+
+
+def test_lag_of_a_partition_given_up_is_no_longer_shown() -> None:
+    metrics = Metrics()
+    metrics.observe_lag({("t", 0): 3, ("t", 1): 4})
+    metrics.observe_lag({("t", 1): 5})
+    lag = {k: v for k, v in read(metrics).items() if "consumer_lag" in k}
+    assert lag == {'stream_scorer_consumer_lag{partition="1",topic="t"}': 5.0}
+
+
+def shown(metrics: Metrics) -> dict[str, set[str]]:
+    """Labels by the name of each series that /metrics has now."""
+    found: dict[str, set[str]] = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def show_everything(metrics: Metrics) -> None:
+    """Give every metric that has labels a series."""
+    for metric in vars(metrics).values():
+        if getattr(metric, "_labelnames", ()):
+            metric.labels(*metric._labelnames)
+
+
+def test_every_series_is_declared_and_every_declared_series_is_shown() -> None:
+    metrics = Metrics()
+    show_everything(metrics)
+    found, declared = shown(metrics), exposed_series()
+    assert found.keys() == declared.keys()
+    for name, labels in declared.items():
+        assert found[name] == set(labels), name
+
+
+def test_a_metric_has_the_kind_and_the_meaning_that_are_declared() -> None:
+    # The client library has its own words for its own metrics.
+    declared = {family.name: (family.kind, family.meaning) for family in OWN_METRICS}
+    families = {f.name: (f.type, f.documentation) for f in Metrics().registry.collect()}
+    assert {name: families[name] for name in declared} == declared
+    kinds = {family.name: family.kind for family in PROCESS}
+    assert {name: families[name][0] for name in kinds} == kinds
+
+
+def test_names_are_of_base_units() -> None:
+    """As Prometheus has them: what is measured has its unit in its name, counts have none."""
+    for family in OWN_METRICS:
+        in_name = {unit for unit in ("seconds", "bytes") if unit in family.name.split("_")}
+        assert in_name == ({family.unit} & {"seconds", "bytes"}), family.name
+        assert bool(family.buckets) == (family.kind == "histogram")
+        assert list(family.buckets) == sorted(set(family.buckets))
+        assert not family.name.endswith(("_total", "_count", "_sum", "_bucket", "_created"))
+
+
+def test_a_name_is_declared_once() -> None:
+    names = [family.name for family in METRICS]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_a_stage_of_a_batch_is_a_declared_label_value() -> None:
+    """Those that the code measures, as written there."""
+    package = Path(stream_scorer.__file__).parent
+    sources = [*package.glob("live/*.py"), *package.glob("past/*.py")]
+    measured = {
+        stage
+        for source in sources
+        for stage in re.findall(r"\bstage\(\"(\w+)\"\)", source.read_text(encoding="utf-8"))
+    }
+    assert measured | {"poll"} == set(STAGES)
+
+
+def test_the_process_and_python_are_shown_too() -> None:
+    found = read(Metrics())
+    assert found["process_resident_memory_bytes"] > 1e6
+    assert found['python_gc_collections_total{generation="2"}'] >= 0
+
+
+def test_declaring_a_metric_as_another_kind_is_an_error() -> None:
+    with pytest.raises(TypeError, match="declared as a counter, not as a gauge"):
+        Metrics()._gauge("stream_scorer_events")
