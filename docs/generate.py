@@ -30,6 +30,8 @@ from stream_scorer.core.features.space import Feature
 from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry.metric import MetricFamily
 from stream_scorer.io.telemetry.metric_list import OWN_METRICS, PROCESS
+from stream_scorer.customers.shown import ShownCustomers
+from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.convert import ConvertedModel
@@ -71,6 +73,7 @@ CARD = (
 RESULTS: dict[str, type[Result]] = {
     "backtest": Backtest,
     "bench": Benchmark,
+    "customer show": ShownCustomers,
     "dead-letters list": DeadLetterList,
     "dead-letters replay": ReplayedDeadLetters,
     "demo": DemoResult,

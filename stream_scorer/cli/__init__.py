@@ -1,7 +1,8 @@
 """The command line: one verb per job, and what the exit status says.
 
-Verbs, options and their help are in streaming.py, past.py and models.py; application.py prints
-reports and errors. The module of a job is imported when its verb runs, so that --help is quick.
+Verbs, options and their help are in streaming.py, past.py, models.py and their neighbours;
+application.py prints reports and errors. The module of a job is imported when its verb runs, so
+that --help is quick.
 
 A job returns a result (result.py) and prints nothing itself; with --json it is printed as one
 object on stdout, else in words. Everything else goes to stderr. Exit status: 0 done, 1 failed while
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sys
 
 from stream_scorer.cli import (  # noqa: F401 - each adds verbs
+    customers,
     models,
     operations,
     past,

@@ -1,14 +1,18 @@
-"""A declared feature as a sentence, for people who have not read the settings."""
+"""A declared feature, or one of its columns, as a sentence, for people who have not read the
+settings."""
 
 from __future__ import annotations
 
-from stream_scorer.core.features.space import Feature
+from dataclasses import replace
+
+from stream_scorer.core.features.space import Block, Feature, FeatureSpace
 
 
 def feature_in_words(feature: Feature) -> str:
     """What its columns hold: "number of purchase events, for each category_id; each counts half
     after 2d, 14d; log1p"."""
-    parts = [_what(feature), *_fading(feature)]
+    each = f", for each {' and '.join(feature.by)}" if feature.by else ""
+    parts = [_what(feature, each), *_fading(feature)]
     if feature.buckets:
         parts.append(f"hashed into {feature.buckets:,} columns")
     if feature.transform != "none":
@@ -18,9 +22,40 @@ def feature_in_words(feature: Feature) -> str:
     return "; ".join(parts)
 
 
-def _what(feature: Feature) -> str:
+def column_in_words(space: FeatureSpace, column: int) -> str:
+    """What one column holds, before transform and scale: "number of purchase events with
+    category_id SOUP; each counts half after 14d"."""
+    block = next(b for b in space.blocks if b.start <= column < b.stop)
+    feature = space.features[block.feature]
+    if feature.kind == "trend":
+        return "the UTC day of the moment, by which the shop's trend is looked up"
+    key = column - block.start
+    values = " and ".join(f"{field} {value}" for field, value in space.by_values(block, key))
+    if block.buckets:
+        fields = " and ".join(block.fields)
+        values = f"{fields} hashed to {key:,} of {block.buckets:,}"
+    if feature.kind == "calendar":
+        return f"the moment that is scored has {values}, in {feature.time_zone}"
+    if feature.kind == "latest" and block.fields and not isinstance(feature.value, str):
+        return f"the newest {_event(feature)} has {values}"
+    one = replace(feature, half_lives=(_half_life(space, block),))
+    return "; ".join([_what(one, f" with {values}" if values else ""), *_fading(one)])
+
+
+def _half_life(space: FeatureSpace, block: Block) -> str:
+    """As it is declared; a feature has a block for each, in order."""
+    blocks = [b for b in space.blocks if b.feature == block.feature]
+    return space.features[block.feature].half_lives[blocks.index(block)]
+
+
+def _event(feature: Feature) -> str:
+    return f"{' or '.join(feature.on)} event" if feature.on else "event"
+
+
+def _what(feature: Feature, each: str) -> str:
+    """each: which values of the `by` fields are meant, as a suffix."""
     fields = " and ".join(feature.by)
-    event = f"{' or '.join(feature.on)} event" if feature.on else "event"
+    event = _event(feature)
     of_field = isinstance(feature.value, str)
     words = {
         "decayed": f"sum of {feature.value} of {event}s" if of_field else f"number of {event}s",
@@ -38,7 +73,6 @@ def _what(feature: Feature) -> str:
         return f"{fields} of the newest {event}" if fields else f"whether there was any {event}"
     if feature.kind in whole:
         return whole[feature.kind]
-    each = f", for each {fields}" if feature.by else ""
     times = feature.kind == "decayed" and not of_field and feature.value != 1.0
     return f"{f'{feature.value} times the ' if times else ''}{words[feature.kind]}{each}"
 

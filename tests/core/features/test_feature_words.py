@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from stream_scorer.core.features.feature_words import feature_in_words
-from stream_scorer.core.features.space import Feature, Kind
+from stream_scorer.core.features.feature_words import column_in_words, feature_in_words
+from stream_scorer.core.features.space import Feature, FeatureSpace, Kind
 
 CATEGORY = ("category_id",)
 WORDS = [
@@ -47,3 +47,33 @@ def test_a_feature_is_a_sentence(feature: Feature, words: str) -> None:
 
 def test_every_kind_has_one() -> None:
     assert {feature.kind for feature, _ in WORDS} == set(get_args(Kind))
+
+
+def test_a_column_is_named_with_its_values_and_its_own_half_life() -> None:
+    space = FeatureSpace.compile(
+        [
+            Feature("b", on=("purchase",), by=CATEGORY, half_lives=("2d", "inf"), scale=0.5),
+            Feature("s", kind="latest", by=("attributes.store",), buckets=8),
+            Feature("l", kind="latest", on=("view",), by=CATEGORY),
+            Feature("v", kind="latest", value="value", by=CATEGORY),
+            Feature("d", kind="calendar", by=("day_of_week",)),
+            Feature("t", kind="trend", by=CATEGORY, half_lives=("2d", "14d")),
+            Feature("r", kind="recency", half_lives=("14d", "inf")),
+        ],
+        {"category_id": ["soup", "tea"]},
+    )
+    by_name = {name: column_in_words(space, c) for c, name in enumerate(space.names())}
+    expected = {
+        "b@2d[category_id=tea]":
+            "number of purchase events with category_id tea; each counts half after 2d",
+        "b@inf[category_id=soup]":
+            "number of purchase events with category_id soup; each counts for ever",
+        "s[attributes.store in bucket 3]": "the newest event has attributes.store hashed to 3 of 8",
+        "l[category_id=tea]": "the newest view event has category_id tea",
+        "v[category_id=tea]": "value of the newest event with category_id tea",
+        "d[day_of_week=6]": "the moment that is scored has day_of_week 6, in UTC",
+        "t": "the UTC day of the moment, by which the shop's trend is looked up",
+        "r@14d": "time since the newest event; 1 then, halved every 14d",
+        "r@inf": "time since the newest event; in days",
+    }  # fmt: skip
+    assert {name: by_name[name] for name in expected} == expected

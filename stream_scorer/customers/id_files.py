@@ -1,0 +1,40 @@
+"""Lists of customer ids in text files: one id a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stream_scorer.errors import InputError
+
+MOST_FILE_BYTES = 64 << 20
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a file, each once, in order; empty lines are passed over, blanks are part of ids.
+
+    Raises InputError where it can't be read, is not UTF-8, is too large, or has no id.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_FILE_BYTES:
+            remedy = f"divide it: a file may have {MOST_FILE_BYTES:,} bytes at most"
+            raise InputError("--ids-file", path, f"has {size:,} bytes; {remedy}")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        remedy = f"can't be read ({error.strerror}); check path and permissions"
+        raise InputError("--ids-file", path, remedy) from None
+    except UnicodeDecodeError:
+        raise InputError("--ids-file", path, "is not UTF-8 text; save it as UTF-8") from None
+    found = list(dict.fromkeys(line for line in text.split("\n") if line))
+    if not found:
+        raise InputError("--ids-file", path, "has no id; write one a line")
+    return found
+
+
+def all_ids(given: Sequence[str], path: Path | None) -> list[str]:
+    """Those given, then those of the file, each once. Raises InputError where there is none."""
+    found = list(dict.fromkeys([*given, *([] if path is None else read_ids(path))]))
+    if not found:
+        raise InputError("ID", "none", "give a customer's id, or a file of them (--ids-file)")
+    return found

@@ -1,0 +1,308 @@
+"""One customer's record, vector and propensities now, for those who ask about customers.
+
+A reader is opened once and answers many look-ups: a look-up is one round trip to Redis, the CSR row
+and the engine. With `follow`, a thread of its own takes over an announced model and the shop's
+trend, so that no look-up waits for either.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+import numpy as np
+from scipy import sparse
+
+from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.events.moments import moment_text
+from stream_scorer.core.features import csr
+from stream_scorer.core.features.forgetting import is_forgotten
+from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import NEVER, CustomerStates, Float32
+from stream_scorer.core.propensities import PublishPolicy
+from stream_scorer.core.trend import TrendTable
+from stream_scorer.core.trend_record import TrendPlan
+from stream_scorer.customers.current_model import CurrentModel, OpenModel, distinct_models
+from stream_scorer.customers.shown import (
+    CustomerShown,
+    Propensities,
+    ShownCustomers,
+    VectorWords,
+    propensities_of,
+)
+from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.io.stores.announcements import Announcements
+from stream_scorer.io.stores.customer_records import CustomerRecords, StoredCustomers
+from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.io.stores.trend_store import TrendStore
+from stream_scorer.live.consumer import clock_ms as system_clock_ms
+from stream_scorer.live.consumer import redis_client
+from stream_scorer.live.shop_trend import READ_SECONDS, ShopTrend, clip_days
+from stream_scorer.live.trend_keeper import TrendKeeper
+from stream_scorer.settings.tree import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # as often as members look for an announcement
+MOST_CUSTOMERS = 10_000  # of one look-up: about 20 MB of records
+
+
+class CustomerReader:
+    """Open one with `open`; a context manager. Safe for several threads.
+
+    Nothing is written to Redis. `problem` says why no propensities can be computed, or why another
+    model than the announced one computes them; "" where all is well.
+    """
+
+    def __init__(
+        self, settings: Settings, clock_ms: Callable[[], int], *, follow: bool = False
+    ) -> None:
+        self.settings, self.clock_ms = settings, clock_ms
+        self.space: FeatureSpace = settings.feature_space()
+        self._memory = settings.memory()
+        self._closing = ExitStack()
+        server = RedisServer(redis_client(settings))
+        self._closing.callback(server.close)
+        namespace = settings.store.namespace
+        self._records = CustomerRecords(server, namespace, self.space.fingerprint)
+        self._words = VectorWords(
+            self.space, settings.kafka.input_topic, self._memory.time_to_live_ms
+        )
+        self._models = CurrentModel(settings, self.space, Announcements(server, namespace))
+        self._trends = self._trend_store(server)
+        self._trend = self._read_trend()
+        self._day_columns = np.array(
+            [b.start for b in self.space.blocks if b.kind == "trend"], np.int64
+        )
+        # An engine has one trend table at a time, and not every engine may be called at once.
+        self._scoring = threading.Lock()
+        self._stopping = threading.Event()
+        if follow:
+            thread = threading.Thread(target=self._follow, name="customer reader", daemon=True)
+            thread.start()
+            self._closing.callback(thread.join)
+            self._closing.callback(self._stopping.set)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        clock_ms: Callable[[], int] = system_clock_ms,
+        *,
+        follow: bool = False,
+    ) -> CustomerReader:
+        """A reader of the settings' namespace.
+
+        clock_ms: now, in ms since 1970 UTC. follow: keep up with the announced model and the
+        shop's trend, for readers that stay open. Raises StoreUnavailable and ConfigError; a model
+        that can't be served here is no error until propensities are asked for.
+        """
+        return cls(settings, clock_ms, follow=follow)
+
+    @property
+    def problem(self) -> str:
+        """See the class."""
+        return self._models.problem
+
+    @property
+    def models(self) -> CurrentModel:
+        """The model that is served."""
+        return self._models
+
+    def show(self, customer_id: str, as_of_ms: int | None = None, top_k: int = 10) -> CustomerShown:
+        """As `show_all`, of one customer."""
+        return self.show_all([customer_id], as_of_ms, top_k).customers[0]
+
+    def show_all(
+        self, customer_ids: Sequence[str], as_of_ms: int | None = None, top_k: int = 10
+    ) -> ShownCustomers:
+        """What is stored of these customers and what follows from it, in their order.
+
+        as_of_ms: the moment of vectors and propensities, now where it is None; for a customer whose
+        newest event is later than now by a producer's clock, that of the event. top_k: how many
+        propensities. Raises InputError for what can't be a customer's id, for a moment before a
+        customer's newest event or later than now, and for too many ids; StoreUnavailable and
+        FingerprintMismatch.
+        """
+        stored, moments = self._look_up(customer_ids, as_of_ms)
+        gone = is_forgotten(stored.states.arrays.newest_ms, moments, self._memory)
+        matrix, table = self._matrix(stored.states, moments)
+        known = np.flatnonzero((stored.states.arrays.newest_ms != NEVER) & ~gone)
+        found: dict[int, Propensities] = {}
+        if self._models.serving is not None:
+            found = self._propensities(stored.states, known, matrix, table, top_k)
+        shown = tuple(
+            self._words.shown(
+                stored, row, matrix, int(moments[row]),
+                forgotten=bool(gone[row]), propensities=found.get(row),
+            )
+            for row in range(len(stored.states))
+        )  # fmt: skip
+        return ShownCustomers(
+            self.settings.store.namespace, shown, sum(not one.found for one in shown),
+            stored.namespace_known, self.problem,
+        )  # fmt: skip
+
+    def propensities(
+        self, customer_ids: Sequence[str], as_of_ms: int | None = None, top_k: int | None = None
+    ) -> list[Propensities | None]:
+        """The propensities of these customers now, most probable first; None for one who is not
+        known, or who is forgotten.
+
+        top_k: None for as many as are published; all where that is publish.mode "all". Raises as
+        `show_all`, and InputError where no model can be served here.
+        """
+        stored, moments = self._look_up(customer_ids, as_of_ms)
+        newest = stored.states.arrays.newest_ms
+        gone = is_forgotten(newest, moments, self._memory)
+        known = np.flatnonzero((newest != NEVER) & ~gone)
+        matrix, table = self._matrix(stored.states, moments)
+        found = self._propensities(stored.states, known, matrix, table, top_k)
+        return [found.get(row) for row in range(len(stored.states))]
+
+    def close(self) -> None:
+        """Close the connections, and end the thread that follows."""
+        self._closing.close()
+
+    # What is asked of Redis.
+
+    def _look_up(
+        self, customer_ids: Sequence[str], as_of_ms: int | None
+    ) -> tuple[StoredCustomers, Int64]:
+        """The records, and the moment of each (B,)."""
+        self._require_ids(customer_ids)
+        now_ms = self.clock_ms()
+        if as_of_ms is not None and as_of_ms > now_ms:
+            remedy = "lies in the future, and nobody knows who acts until then; give an earlier one"
+            raise InputError("as_of", moment_text(as_of_ms), remedy)
+        stored = self._records.load(customer_ids)
+        newest = stored.states.arrays.newest_ms
+        if as_of_ms is None:
+            return stored, np.maximum(newest, now_ms)
+        late = np.flatnonzero(newest > as_of_ms)
+        if len(late):
+            customer = stored.states.customer_ids[int(late[0])]
+            remedy = (
+                f"customer {customer} has had an event at {moment_text(int(newest[late[0]]))}, and "
+                "what was known before it is not stored: give that moment or a later one, or "
+                "replay the events up to an earlier one"
+            )
+            raise InputError("as_of", moment_text(as_of_ms), remedy)
+        return stored, np.full(len(newest), as_of_ms, np.int64)
+
+    def _require_ids(self, customer_ids: Sequence[str]) -> None:
+        if len(customer_ids) > MOST_CUSTOMERS:
+            remedy = f"ask for {MOST_CUSTOMERS:,} customers at most at a time"
+            raise InputError("customer ids", f"{len(customer_ids):,} ids", remedy)
+        for customer_id in customer_ids:
+            try:
+                length = len(customer_id.encode())
+            except UnicodeEncodeError:
+                remedy = "is not text that UTF-8 can write, so no event has it"
+                raise InputError("customer id", ascii(customer_id), remedy) from None
+            if not length:
+                raise InputError("customer id", customer_id, "is empty, and no event's is")
+            if length > self.settings.events.max_record_bytes:
+                remedy = "is longer than events.max_record_bytes, so no event has it"
+                raise InputError("customer id", customer_id, remedy)
+
+    # Scores.
+
+    def _matrix(
+        self, states: CustomerStates, moments: Int64
+    ) -> tuple[sparse.csr_matrix, TrendTable | None]:
+        """(B, F) as members score it, and the table of the shop's trend for it."""
+        matrix = csr.build(states, self.space, moments)
+        trend = self._trend
+        if trend is None:
+            return matrix, None
+        with self._scoring:
+            table = trend.table(moments, published=False)
+        clip_days(matrix, self._day_columns, moments, table)
+        return matrix, table
+
+    def _propensities(
+        self,
+        states: CustomerStates,
+        rows: Int64,
+        matrix: sparse.csr_matrix,
+        table: TrendTable | None,
+        top_k: int | None,
+    ) -> dict[int, Propensities]:
+        """Of `rows` (k,), by row."""
+        found: dict[int, Propensities] = {}
+        chosen = rows.tolist()
+        serving = [self._models.of(states.customer_ids[row]) for row in chosen]
+        if not chosen:
+            return found
+        policy = self._policy(top_k)
+        for model, of_model in distinct_models(serving):
+            some = [chosen[i] for i in of_model]
+            scores = self._scores(model, matrix[some], table)
+            rule = model.artefact.manifest.labels
+            for row, one in zip(
+                some, propensities_of(scores, model.engine, rule, policy), strict=True
+            ):
+                found[row] = one
+        return found
+
+    def _scores(
+        self, model: OpenModel, matrix: sparse.csr_matrix, table: TrendTable | None
+    ) -> Float32:
+        with self._scoring:
+            if table is not None:
+                model.engine.use_trend(table)
+            return model.engine.score(matrix)
+
+    def _policy(self, top_k: int | None) -> PublishPolicy:
+        policy = self.settings.publish_policy()
+        if top_k is not None:
+            if top_k < 1:
+                raise InputError("top_k", top_k, "give 1 or more")
+            return PublishPolicy("top_k", top_k)
+        # All of them, most probable first.
+        return PublishPolicy("threshold", 0, 0.0) if policy.mode == "all" else policy
+
+    # What changes while it is open.
+
+    def _trend_store(self, server: RedisServer) -> TrendStore | None:
+        plan = TrendPlan.of(self.space)
+        return None if plan is None else TrendStore(server, self.settings.store.namespace, plan)
+
+    def _read_trend(self) -> ShopTrend | None:
+        """The shop's trend as Redis has it now; None where the declaration has none."""
+        if self._trends is None:
+            return None
+        # A keeper of no partition: it reads and writes nothing.
+        keeper = TrendKeeper(self._trends, lambda _partitions: {}, READ_SECONDS)
+        trend = ShopTrend(self._trends, keeper, self.settings.kafka.input_topic, self.clock_ms)
+        trend.read()
+        trend.table(np.array([self.clock_ms()]), published=False)
+        return trend
+
+    def _follow(self) -> None:
+        waited = 0.0
+        while not self._stopping.wait(LOOK_SECONDS):
+            try:
+                if self._models.look() and self._models.serving is not None:
+                    # Compiles and allocates before a look-up needs it.
+                    self._models.serving.active.engine.warm_up(1)
+                waited += LOOK_SECONDS
+                if waited >= READ_SECONDS:
+                    waited, self._trend = 0.0, self._read_trend()
+            except StreamScorerError as error:
+                log.warning("the reader of customers goes on with what it has: %s", error)
+
+    def __enter__(self) -> CustomerReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
