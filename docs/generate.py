@@ -27,11 +27,10 @@ from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.core.evaluation.model_comparison import ComparedModels
 from stream_scorer.core.features.space import Feature
+from stream_scorer.customers.shown import ShownCustomers
 from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry.metric import MetricFamily
 from stream_scorer.io.telemetry.metric_list import OWN_METRICS, PROCESS
-from stream_scorer.customers.shown import ShownCustomers
-from stream_scorer.io.telemetry import Metrics
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.convert import ConvertedModel
