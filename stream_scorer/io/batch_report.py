@@ -20,7 +20,8 @@ class BatchReport:
     """records: read from the source. applied, duplicates: events that changed a customer's record,
     and events that the record already held. too_old: events that were not applied because they lie
     more than the time to live before the customer's newest one. ignored_events: events of customers
-    who are to be ignored. extreme_customers: who passed the rate that is reported. refused_writes:
+    who are to be ignored. erased_events: those of customers who were forgotten on request, from
+    before that. extreme_customers: who passed the rate that is reported. refused_writes:
     records that the store did not take because another consumer had written newer ones, or because
     they were deleted meanwhile.
     foreign_keys: events whose record has another key than the customer id. split_customers:
@@ -34,6 +35,7 @@ class BatchReport:
     duplicates: int = 0
     too_old: int = 0
     ignored_events: int = 0
+    erased_events: int = 0
     refused_writes: int = 0
     foreign_keys: int = 0
     split_customers: int = 0

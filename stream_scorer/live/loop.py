@@ -48,6 +48,7 @@ class Totals(Result):
     duplicates: int = 0
     too_old: int = 0
     ignored_events: int = 0
+    erased_events: int = 0
     dead_letters: int = 0
     propensities: int = 0
     batches: int = 0
@@ -61,6 +62,7 @@ class Totals(Result):
             duplicates=self.duplicates + report.duplicates,
             too_old=self.too_old + report.too_old,
             ignored_events=self.ignored_events + report.ignored_events,
+            erased_events=self.erased_events + report.erased_events,
             dead_letters=self.dead_letters + len(report.dead_letters),
             propensities=self.propensities + report.propensities,
             batches=self.batches + 1,

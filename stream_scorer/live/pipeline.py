@@ -39,6 +39,7 @@ from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.record_keys import foreign_keys
 from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import (
+    NEVER,
     CustomerStates,
     source_positions,
     split_customers,
@@ -88,7 +89,8 @@ class Sink(Protocol):
 
 @dataclass(eq=False)
 class _Batch:
-    """A micro-batch on its way; `applied`, `too_old` and `refused_writes` are of all attempts.
+    """A micro-batch on its way; `applied`, `too_old`, `erased` and `refused_writes` are of all
+    attempts.
 
     claims: the source's on its partitions when it was polled, which took `poll_seconds`. commits:
     the offsets to commit. scored: keys and values of the output records, None until it is folded.
@@ -102,6 +104,7 @@ class _Batch:
     scored: Future[tuple[list[bytes], list[bytes]]] | None = None
     applied: int = 0
     too_old: int = 0
+    erased: int = 0
     refused_writes: int = 0
 
 
@@ -249,6 +252,8 @@ class Pipeline:
             self._trend.add(prepared.trend, report.next_offsets)
         report.split_customers = split_customers(states)
         rows = _reached(states, report.next_offsets) & _is_new(prepared, published)
+        # Of a customer who was forgotten on request and has done nothing since, nothing is known.
+        rows &= states.arrays.newest_ms != NEVER
         states = take(states, np.flatnonzero(rows))
         with report.stage("save"):
             # After all records: the watermark promises that everything before it is stored.
@@ -298,16 +303,19 @@ class Pipeline:
         fold = self._fold
         batch.applied += fold.applied
         batch.too_old += fold.too_old
+        batch.erased += fold.erased
         batch.refused_writes += fold.refused_writes
-        fold.applied = fold.too_old = fold.refused_writes = 0
+        fold.applied = fold.too_old = fold.erased = fold.refused_writes = 0
 
     def _count_all_attempts(self, batch: _Batch) -> None:
         """What an earlier attempt applied, or found too old, was skipped by this one, and is no
         duplicate."""
         report = batch.report
         before = batch.applied - report.applied + batch.too_old - report.too_old
+        before += batch.erased - report.erased_events
         report.duplicates -= min(before, report.duplicates)
         report.applied, report.too_old = batch.applied, batch.too_old
+        report.erased_events = batch.erased
         report.refused_writes = batch.refused_writes + self._refused_writes
         self._refused_writes = 0
 

@@ -15,7 +15,7 @@ import numpy as np
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.features import fold
-from stream_scorer.core.features.fold_plan import APPLIED, FORGOTTEN
+from stream_scorer.core.features.fold_plan import APPLIED, ERASED, FORGOTTEN
 from stream_scorer.core.features.preparation import PreparedEvents
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, concatenate_states, take
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class StoreFold:
-    """Folds batches into one store. `applied`, `too_old` and `refused_writes` also count what
-    attempts did that ended in an error; the owner sets them back when a batch is done.
+    """Folds batches into one store. `applied`, `too_old`, `erased` and `refused_writes` also count
+    what attempts did that ended in an error; the owner sets them back when a batch is done.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class StoreFold:
     ) -> None:  # fmt: skip
         self._rates = rates or CustomerRates(0)
         self._store, self._space, self._workers = store, space, Threads(threads)
-        self.applied = self.too_old = self.refused_writes = 0
+        self.applied = self.too_old = self.erased = self.refused_writes = 0
 
     def fold(self, prepared: PreparedEvents, report: BatchReport) -> CustomerStates:
         """The states of every customer with an event in the batch, all saved.
 
-        Adds to report's applied, duplicates, too_old, extreme_customers and seconds, and sets its
-        ignored_events. Customers of extreme rate are logged. Raises StoreUnavailable and
-        StoreRewound.
+        Adds to report's applied, duplicates, too_old, erased_events, extreme_customers and seconds,
+        and sets its ignored_events. Customers of extreme rate are logged. Raises StoreUnavailable
+        and StoreRewound.
         """
         ids, stream = prepared.customer_ids, prepared.stream
         report.ignored_events = prepared.ignored_events
@@ -69,11 +69,14 @@ class StoreFold:
             counted = written & (applied.outcome == APPLIED)
             fresh = int(counted.sum())
             too_old = int((applied.outcome[written] == FORGOTTEN).sum())
+            erased = int((applied.outcome[written] == ERASED).sum())
             self.applied += fresh
             self.too_old += too_old
+            self.erased += erased
             report.applied += fresh
             report.too_old += too_old
-            report.duplicates += int(written.sum()) - fresh - too_old
+            report.erased_events += erased
+            report.duplicates += int(written.sum()) - fresh - too_old - erased
             extreme = self._rates.add(ids, stream.customer[counted], stream.occurred_ms[counted])
             report.extreme_customers += extreme
             for rate in extreme:

@@ -16,6 +16,7 @@ import numpy as np
 from stream_scorer.core.events.batch import Bool, Int64, UInt8
 from stream_scorer.core.features.fold_plan import (
     DUPLICATE_ID,
+    ERASED,
     FIRST_STAMP,
     FORGOTTEN,
     MOST_HALVINGS,
@@ -40,7 +41,12 @@ from stream_scorer.core.features.fold_sums import (
     spread,
     spread_low,
 )
-from stream_scorer.core.features.state import NEVER, StateArrays
+from stream_scorer.core.features.state import (
+    ERASED_PARTITION,
+    ERASED_TOPIC,
+    NEVER,
+    StateArrays,
+)
 from stream_scorer.jit import bytes_of, kernel
 
 
@@ -112,10 +118,13 @@ def fold_range(
         s0, u0, t0, r0 = source_at[row], sum_at[row], stamp_at[row], recent_at[row]
         l0 = low_at[row]
         s1, u1, t1, r1 = s0, u0, t0, r0
+        erased_ms = NEVER
         for i in range(old.source_at[c], old.source_at[c + 1]):
             source_topic[s1] = old.source_topic[i]
             source_partition[s1] = old.source_partition[i]
             source_offset[s1] = old.source_offset[i]
+            if source_topic[s1] == ERASED_TOPIC and source_partition[s1] == ERASED_PARTITION:
+                erased_ms = source_offset[s1]
             s1 += 1
         for i in range(old.stamp_at[c], old.stamp_at[c + 1]):
             # The hint may be overwritten by another column of the same low bits; whoever uses it
@@ -177,6 +186,10 @@ def fold_range(
             source_offset[s] = offset[e]
             changed[c] = True
             ms = occurred_ms[e]
+            # Of a customer who was erased on request since: see erasure.py.
+            if ms <= erased_ms:
+                outcome[e] = ERASED
+                continue
             if time_to_live_ms > 0 and newest != NEVER:
                 # An event of a time that would have been forgotten by now.
                 if ms < newest - time_to_live_ms:

@@ -18,7 +18,7 @@ MOST_HALVINGS = 126  # after more of them nothing that matters is left of a floa
 HINT_BITS = 14  # the hints stay in the processor's own cache
 
 # What became of an event.
-APPLIED, REDELIVERED, DUPLICATE_ID, FORGOTTEN = range(4)
+APPLIED, REDELIVERED, DUPLICATE_ID, FORGOTTEN, ERASED = range(5)
 
 # What an event changes of a feature: sums alone, or stamps: the newest of each key, the newest of
 # all keys, the earliest of each key, or both the earliest and the newest of each, side by side.

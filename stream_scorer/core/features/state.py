@@ -22,6 +22,10 @@ Float32 = npt.NDArray[np.float32]
 
 NEVER = np.iinfo(np.int64).min
 
+# The source that stands for an erasure on request: its offset is a moment (erasure.py). No topic
+# has a partition below 0.
+ERASED_TOPIC, ERASED_PARTITION = 0, -1
+
 
 class StateArrays(NamedTuple):
     """B customers' records as ragged columns; row b's part of x is x[x_at[b] : x_at[b + 1]].

@@ -1,7 +1,8 @@
 """The stored form of a customer's record, and the way between it and `CustomerStates`.
 
 The record, a public contract: a sequence of little-endian 32-bit words.
-  0      version: 1, or 2 where low parts follow
+  0      version: 1, or 2 where low parts follow; 3 and 4 likewise, with the boundary of an erasure
+         among the sources (erasure.py)
   1..4   counts: sources S, sums N, stamps M, event ids K
   5..6   fingerprint of the feature declaration, low word first
   7..8   newest event time, ms since 1970, signed, low word first
@@ -9,7 +10,7 @@ The record, a public contract: a sequence of little-endian 32-bit words.
          N x column, N x float32 value                               columns ascend
          M x column, M x float32 value, M x (time low, time high)    columns ascend
          K x (event id hash low, high)                               oldest first
-  in version 2 alone
+  in versions 2 and 4 alone
          L x column, L x float32 low part                            columns ascend
 L is half of the words that are left. A reader of sums needs no low parts: the value in the record
 is the sum rounded to float32, and its low part is what rounding took away (fold_sums.py).
@@ -24,12 +25,20 @@ from itertools import pairwise
 import numpy as np
 
 from stream_scorer.core.events.batch import Int64
-from stream_scorer.core.features.state import NEVER, CustomerStates, StateArrays, UInt32
+from stream_scorer.core.features.state import (
+    ERASED_PARTITION,
+    ERASED_TOPIC,
+    NEVER,
+    CustomerStates,
+    StateArrays,
+    UInt32,
+)
 from stream_scorer.errors import FingerprintMismatch
 from stream_scorer.jit import kernel
 
 RECORD_VERSION = 1
 WITH_LOW_PARTS = 2
+ERASURE = 2  # added to either, so that a release which knows no boundary refuses the record
 HEADER_WORDS = 9
 
 assert sys.byteorder == "little", "the record format is read in place"
@@ -171,6 +180,9 @@ def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
         r0, r1 = a.recent_at[c], a.recent_at[c + 1]
         l0, l1 = a.low_at[c], a.low_at[c + 1]
         words[at] = WITH_LOW_PARTS if l1 > l0 else RECORD_VERSION
+        for i in range(s0, s1):
+            if a.source_topic[i] == ERASED_TOPIC and a.source_partition[i] == ERASED_PARTITION:
+                words[at] += np.uint32(ERASURE)
         words[at + 1] = s1 - s0
         words[at + 2] = u1 - u0
         words[at + 3] = t1 - t0
@@ -226,11 +238,14 @@ def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def
             # damaged record can't make this read beyond its end.
             whole = HEADER_WORDS + 4 * s + 2 * u + 4 * t + 2 * r
             same = _get64(words, w + 5) == fingerprint
-            if words[w] == WITH_LOW_PARTS and length > whole:
+            version = np.int64(words[w])
+            if version > WITH_LOW_PARTS:
+                version -= ERASURE
+            if version == WITH_LOW_PARTS and length > whole:
                 low = (length - whole) // 2
                 good = whole + 2 * low == length
             else:
-                good = words[w] == RECORD_VERSION and whole == length
+                good = version == RECORD_VERSION and whole == length
             if not (good and same):
                 bad = c
                 s, u, t, r = np.int64(0), np.int64(0), np.int64(0), np.int64(0)

@@ -17,6 +17,7 @@ Keys, all under the namespace NS from the settings:
   NS:model                      JSON, the model that all members serve (announcements.py)
   NS:members                    JSON, what each member says of itself (members.py), for an hour
   NS:r:CUSTOMER_ID, NS:refresh:...  of refreshes: refresh_store.py
+  NS:erased, NS:erased:bytes    who was forgotten on request (erasures.py)
   NS:saved:OWNER                the number of one consumer's last script call, for ten minutes
 
 Many customers are loaded in one round trip (MGET) and saved in one (a script). The script writes a

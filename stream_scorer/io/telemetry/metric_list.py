@@ -34,8 +34,9 @@ def _of_library(family: MetricFamily) -> MetricFamily:
 EVENTS = (
     counter(
         "stream_scorer_events",
-        "Events, by outcome: applied, duplicate, too_old (forgotten since), ignored_customer",
-        outcome=("applied", "duplicate", "too_old", "ignored_customer"),
+        "Events, by outcome: applied, duplicate, too_old (forgotten since), ignored_customer, "
+        "forgotten_customer (of before the customer was forgotten on request)",
+        outcome=("applied", "duplicate", "too_old", "ignored_customer", "forgotten_customer"),
     ),
     counter(
         "stream_scorer_extreme_customers",

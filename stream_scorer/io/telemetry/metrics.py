@@ -83,6 +83,7 @@ class Metrics:
         self.events.labels("duplicate").inc(report.duplicates)
         self.events.labels("too_old").inc(report.too_old)
         self.events.labels("ignored_customer").inc(report.ignored_events)
+        self.events.labels("forgotten_customer").inc(report.erased_events)
         self.extreme_customers.inc(len(report.extreme_customers))
         for dead_letter in report.dead_letters:
             self.dead_letters.labels(dead_letter.reason.value).inc()

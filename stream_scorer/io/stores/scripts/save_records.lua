@@ -67,7 +67,8 @@ for i = watermarks + 2, #KEYS do
   local record = ARGV[5 + i]
   if is_behind(record, ARGV[5 + i + records], KEYS[i]) then
     refused[#refused + 1] = i - watermarks - 2
-  elseif ttl_ms > 0 then
+  -- From version 3 on a record has the boundary of an erasure, which stays in force for ever.
+  elseif ttl_ms > 0 and string.byte(record, 1) < 3 then
     redis.call('SET', KEYS[i], record, 'PX', left_ms(record))
   else
     redis.call('SET', KEYS[i], record)
