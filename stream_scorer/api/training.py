@@ -21,6 +21,7 @@ from stream_scorer.jobs import train as train_job
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.card import card_of, in_memory
 from stream_scorer.model.engines.golden import golden_batch_of
+from stream_scorer.model.engines.reference import reference_for
 from stream_scorer.model.engines.trend_days import days_of
 from stream_scorer.reports import model_card
 from stream_scorer.settings.tree import Settings
@@ -148,14 +149,13 @@ def _train_rows(
         [rows], later, space, rule, settings.training, trend=trend,
         validation_trend=None if later is None else trend,
     )  # fmt: skip
-    card, prior = card_of(
-        model,
-        in_memory([rows], trend),
-        None if later is None else in_memory(later, trend),
-        settings.training.min_customers,
-    )
+    of_training = in_memory([rows], trend)
+    of_validation = None if later is None else in_memory(later, trend)
+    card, prior = card_of(model, of_training, of_validation, settings.training.min_customers)
     golden = golden_batch_of(model, [rows] if later is None else later, trend)
-    artefact.save(model, out, {"prior": prior.tolist()}, golden, model_card.writer(card))
+    reference = reference_for(model, card, of_training, of_validation)
+    about = {"prior": prior.tolist()}
+    artefact.save(model, out, about, golden, model_card.writer(card), reference)
 
 
 def _require_days(space: FeatureSpace, rows: LabelledRows, trend: TrendTable) -> None:

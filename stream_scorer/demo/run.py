@@ -32,6 +32,7 @@ from stream_scorer.live.loop import Totals
 from stream_scorer.model import artefact, training
 from stream_scorer.model.engines.card import card_of, in_memory
 from stream_scorer.model.engines.golden import golden_batch_of
+from stream_scorer.model.engines.reference import reference_for
 from stream_scorer.progress import progress
 from stream_scorer.reports import model_card
 
@@ -120,14 +121,14 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
             trend=trend, validation_trend=trend,
         )  # fmt: skip
         meter.at(1, 1)  # training may stop early
-    card, _ = card_of(
-        model,
-        in_memory(rows, trend),
-        in_memory(validation, trend),
-        scene.settings.training.min_customers,
-    )
-    golden = golden_batch_of(model, validation, trend)
-    artefact.save(model, path, golden=golden, card=model_card.writer(card))
+    of_training, of_validation = in_memory(rows, trend), in_memory(validation, trend)
+    least = scene.settings.training.min_customers
+    card, _ = card_of(model, of_training, of_validation, least)
+    artefact.save(
+        model, path, golden=golden_batch_of(model, validation, trend),
+        card=model_card.writer(card),
+        reference=reference_for(model, card, of_training, of_validation),
+    )  # fmt: skip
     acted = [dense_labels(part, model.category_index) > 0 for part in rows]
     cost = TrainingCost(float(sum(len(part) for part in rows)), time.monotonic() - started)
     console.print(

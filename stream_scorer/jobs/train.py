@@ -5,7 +5,8 @@ a shard at a time. The share of rows that acted on each category, the prior, goe
 `evaluate` measures the model against it. A few rows and their scores go into the artefact's golden
 batch: whoever is about to serve the model compares them with scores of its own. The model's card
 says what it was made of, what was left out, and how good it is on the validation rows; what was
-left out is also part of the result.
+left out is also part of the result. What the rows and their scores looked like goes into the
+artefact's reference: `run` compares with it what it scores.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from stream_scorer.io.files.snapshots import LeftOut, Shards
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.card import RowsOfCard, card_of
 from stream_scorer.model.engines.golden import golden_batch_of
+from stream_scorer.model.engines.reference import reference_for
 from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks, trained_moments
 from stream_scorer.model.trend_span import trend_span_warning
 from stream_scorer.progress import progress
@@ -119,13 +121,12 @@ def train(
     event_rows = sum(moments.event_rows for moments in found)
     quiet_rows = sum(moments.quiet_rows for moments in found)
     rows = int(model.training["rows"])
+    of_training = _rows_of_card(shards, trend)
+    of_validation = None if held_out is None else _rows_of_card(held_out, validation_trend)
     with progress("model card") as meter:
-        card, prior = card_of(
-            model,
-            _rows_of_card(shards, trend),
-            None if held_out is None else _rows_of_card(held_out, validation_trend),
-            settings.training.min_customers,
-        )
+        least = settings.training.min_customers
+        card, prior = card_of(model, of_training, of_validation, least)
+        reference = reference_for(model, card, of_training, of_validation)
         meter.at(1, 1)
     about = {
         **trained_moments(rows - event_rows - quiet_rows, event_rows, quiet_rows),
@@ -135,7 +136,7 @@ def train(
     }
     # Of validation where there is any: rows that the parameters were not fitted to.
     golden = golden_batch_of(model, held_out or shards, validation_trend or trend)
-    manifest = artefact.save(model, out, about, golden, model_card.writer(card))
+    manifest = artefact.save(model, out, about, golden, model_card.writer(card), reference)
     loss = model.metrics.get("validation_log_loss")
     lacks = moments_it_lacks(about, refreshes=settings.refresh.every_ms > 0)
     return Trained(

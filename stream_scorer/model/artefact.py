@@ -5,6 +5,8 @@
     golden-batch.params a few rows and their scores (golden_batch.py), where training stored them
     card.json           the model's card (core/evaluation/model_card.py), where training wrote one
     card.html           the same as a page
+    reference.json      what training's rows and scores looked like (core/drift/reference.py), where
+                        training stored it
     manifest.json       what they are for (spec.Manifest), and the SHA-256 of the others
 
 A directory appears under its name whole or not at all (atomic.py). Loading checks every byte
@@ -12,8 +14,9 @@ against the manifest before anything is used, and then what the parts say agains
 checksums are no proof that they belong together. Nothing is pickled, so loading runs no code of the
 artefact. MXNet is not needed to read or write one.
 
-The golden batch and the card change no score, so they are no part of the model's version, and
-whoever only scores needs them not: `load` leaves them alone, `golden_batch` and `card` read them.
+The golden batch, the card and the reference change no score, so they are no part of the model's
+version, and whoever only scores needs them not: `load` leaves them alone, `golden_batch` and `card`
+read them, and `stored_reference` (stored_reference.py).
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_scorer.atomic import NewFolder
+from stream_scorer.core.drift.reference import DriftReference
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
@@ -44,6 +48,7 @@ SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"
 GOLDEN_FILE = "golden-batch.params"
 CARD_JSON, CARD_HTML = "card.json", "card.html"
+REFERENCE_FILE = "reference.json"
 MANIFEST_FILE = "manifest.json"
 # Those that scoring needs.
 FILES = (MANIFEST_FILE, SYMBOL_FILE, PARAMS_FILE)
@@ -102,12 +107,13 @@ def save(
     training: Mapping[str, Any] | None = None,
     golden: golden_batches.GoldenBatch | None = None,
     card: Callable[[str], tuple[bytes, bytes]] | None = None,
+    reference: DriftReference | None = None,
 ) -> Manifest:
     """Write `model` to the new directory `path`, whole or not at all; its manifest.
 
     training: more facts about the training data, for people. golden: rows, and their scores by this
-    model. card: of the model's version, the card's JSON and its page. Raises ArtefactError where
-    `path` exists or can't be written.
+    model. card: of the model's version, the card's JSON and its page. reference: what live rows and
+    scores are compared with. Raises ArtefactError where `path` exists or can't be written.
     """
     if path.exists():
         raise ArtefactError("model", path, "already exists; choose another path or delete it")
@@ -120,6 +126,8 @@ def save(
     }
     if golden is not None:
         contents[GOLDEN_FILE] = golden_batches.to_bytes(golden)
+    if reference is not None:
+        contents[REFERENCE_FILE] = (json.dumps(reference.as_json()) + "\n").encode()
     manifest = _manifest(model, {n: _sha256(c) for n, c in contents.items()}, training or {})
     if card is not None:
         contents[CARD_JSON], contents[CARD_HTML] = card(manifest.model_version)
@@ -150,8 +158,8 @@ def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
     shapes = _shapes(path, manifest, layout)
     # Read once: what is parsed below are the bytes that were checked, even if a file is replaced
     # meanwhile.
-    symbol = _read_listed(path, manifest, SYMBOL_FILE, symbol_file.MAX_BYTES)
-    content = _read_listed(path, manifest, PARAMS_FILE, params_file.most_bytes(shapes))
+    symbol = read_listed(path, manifest, SYMBOL_FILE, symbol_file.MAX_BYTES)
+    content = read_listed(path, manifest, PARAMS_FILE, params_file.most_bytes(shapes))
     wanted = None if expected_fingerprint is None else f"{expected_fingerprint:016x}"
     if wanted is not None and wanted != manifest.fingerprint:
         remedy = (
@@ -177,7 +185,7 @@ def golden_batch(loaded: Artefact) -> golden_batches.GoldenBatch | None:
     if GOLDEN_FILE not in manifest.files:
         return None
     most_bytes = golden_batches.most_bytes(loaded.layout)
-    content = _read_listed(path, manifest, GOLDEN_FILE, most_bytes)
+    content = read_listed(path, manifest, GOLDEN_FILE, most_bytes)
     try:
         return golden_batches.from_bytes(content, loaded.layout)
     except params_file.ParamsFileError as error:
@@ -192,8 +200,8 @@ def card(loaded: Artefact) -> dict[str, Any] | None:
     manifest, path = loaded.manifest, loaded.path
     if CARD_JSON not in manifest.files and CARD_HTML not in manifest.files:
         return None
-    content = _read_listed(path, manifest, CARD_JSON, MAX_BYTES)
-    _read_listed(path, manifest, CARD_HTML, MAX_BYTES)
+    content = read_listed(path, manifest, CARD_JSON, MAX_BYTES)
+    read_listed(path, manifest, CARD_HTML, MAX_BYTES)
     try:
         said = parse_json(content)
     except ValueError as error:
@@ -352,8 +360,8 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _read_listed(path: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
-    """A file's bytes, compared with the manifest's SHA-256."""
+def read_listed(path: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
+    """A file's bytes, compared with the manifest's SHA-256. Raises ArtefactError."""
     if name not in manifest.files:
         remedy = f"the manifest does not list {name}; {TRAIN_AGAIN}"
         raise ArtefactError("model", path / MANIFEST_FILE, remedy)

@@ -25,6 +25,8 @@ import redis
 from scipy import sparse
 
 from stream_scorer.core.avro import schemas
+from stream_scorer.core.drift import reference as drift_reference
+from stream_scorer.core.drift.reference import reference_of
 from stream_scorer.core.evaluation import model_card
 from stream_scorer.core.features import state_codec
 from stream_scorer.core.features.space import Feature, FeatureSpace
@@ -365,7 +367,13 @@ def test_the_artefact(tmp_path: Path) -> None:
         sparse.csr_matrix(np.ones((1, SPACE.width), np.float32)),
         np.full((1, len(CATEGORIES), 2), 0.5, np.float32),
     )
-    artefact.save(model, tmp_path / "model", golden=golden, card=lambda _: (b"{}", b""))
+    reference = reference_of(
+        SPACE, (golden.matrix, np.ones(1, np.float32), "all"),
+        (golden.scores[:, :, 1], np.ones(1, np.float32), "training"),
+    )  # fmt: skip
+    artefact.save(
+        model, tmp_path / "model", golden=golden, card=lambda _: (b"{}", b""), reference=reference
+    )
     assert [name for name, _ in files] == sorted(
         (file.name for file in (tmp_path / "model").iterdir()), key=[n for n, _ in files].index
     )
@@ -377,6 +385,10 @@ def test_the_artefact(tmp_path: Path) -> None:
     assert all(f"`{name}`" in section("The artefact") for name in stored)
     assert f"The card has `format` {model_card.FORMAT}," in section("The artefact")
     assert f"at most {MOST_ROWS} rows" in dict(pairs(files))[artefact.GOLDEN_FILE]
+    assert f"The reference has `format` {drift_reference.FORMAT}" in section("The artefact")
+    stored_names = {*reference.as_json(), *reference.blocks[0].as_json()}
+    stored_names |= set(reference.scores[0].as_json())
+    assert all(f"`{name}`" in section("The artefact") for name in stored_names - {"name"})
     assert f"more\nthan {np.format_float_scientific(TOLERANCE, trim='-', exp_digits=1)}" in section(
         "The artefact"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import sys
@@ -24,6 +25,7 @@ from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.train import Trained, in_words, train
 from stream_scorer.live.served_model import check_for_members
 from stream_scorer.model import artefact
+from stream_scorer.model.stored_reference import stored_reference
 from stream_scorer.past.rows_asked import RowsAsked
 from stream_scorer.settings.tree import Settings
 from tests.jobs.random_models import flip
@@ -126,6 +128,39 @@ def test_the_card_has_the_rows_of_every_kind_with_their_weights(
     assert said["sources"][0]["path"] == str(snapshots["train"])
     assert (said["rows"], said["customers"]) == (trained.rows, trained.customers)
     assert trained.customers == 70
+
+
+def test_the_reference_is_of_rows_after_events_and_of_held_out_scores(trained: Trained) -> None:
+    loaded = artefact.load(Path(trained.model))
+    stored = stored_reference(loaded)
+    assert stored is not None
+    card = card_in(trained.model)
+    # Too few rows stand just after events for these alone.
+    assert (stored.rows_of, stored.rows) == ("all", trained.rows)
+    assert (stored.scores_of, stored.scored_rows) == ("validation", card["validation"]["rows"])
+    assert [block.name for block in stored.blocks] == ["bought", "returned", "total", "day"]
+    returned = stored.blocks[1]
+    assert (returned.shares, returned.mean, returned.entries) == ((1.0, 0.0), 0.0, 0)
+    assert stored.blocks[3].column_shares[:7] == pytest.approx([1 / 7] * 7, abs=0.08)
+    assert [s.category for s in stored.scores] == [-1, 0, 1, 2, 3]
+    acted = [category["share"] for category in card["categories"]]
+    assert stored.scores[0].mean == pytest.approx(np.mean(acted), rel=0.3)
+
+
+def test_an_artefact_without_a_reference_loads_and_one_that_was_altered_is_refused(
+    model: Path,
+) -> None:
+    assert stored_reference(artefact.load(model)) is not None
+    file = model / artefact.REFERENCE_FILE
+    flip(file)
+    with pytest.raises(ArtefactError, match=r"reference\.json.*SHA-256"):
+        stored_reference(artefact.load(model))
+    file.unlink()
+    loaded = artefact.load(model)
+    with pytest.raises(ArtefactError, match=r"reference\.json.*is missing"):
+        stored_reference(loaded)
+    without = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, files={}))
+    assert stored_reference(without) is None
 
 
 def test_quality_is_what_evaluate_finds_with_intervals_and_by_kind_of_moment(

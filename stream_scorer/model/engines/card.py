@@ -140,7 +140,7 @@ def _scored(
     engine.warm_up(BATCH_ROWS)
     numbers, seconds = CustomerNumbers(), 0.0
     parts: list[MeasuredRows] = []
-    for shard, kinds in _drawn(of.shards(), rows, most):
+    for shard, kinds in drawn_rows(of.shards(), rows, most):
         scores, spent = _timed(engine, shard.matrix)
         seconds += spent
         parts.append(
@@ -180,7 +180,7 @@ def _timed(engine: Engine, matrix: sparse.csr_matrix) -> tuple[Float32, float]:
     return np.concatenate(parts), seconds
 
 
-def _drawn(shards: Iterable[KindedRows], rows: int, most: int) -> Iterator[KindedRows]:
+def drawn_rows(shards: Iterable[KindedRows], rows: int, most: int) -> Iterator[KindedRows]:
     """At most `most` of all `rows`, each as probable, of those that do not weigh 0."""
     chosen = None
     if rows > most:

@@ -141,7 +141,7 @@ def test_of_many_rows_as_many_are_measured_as_memory_holds(
     assert found.quality is not None
     assert (found.quality.rows, found.quality.overall.rows) == (300, 60)
     assert found.quality == again.quality
-    taken = [rows for rows, _ in cards._drawn(in_memory(shards).shards(), 300, 60)]
+    taken = [rows for rows, _ in cards.drawn_rows(in_memory(shards).shards(), 300, 60)]
     assert [len(rows) > 10 for rows in taken] == [True] * 3
 
 
