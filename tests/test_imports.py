@@ -188,7 +188,7 @@ AT_THE_TOP = {
 }  # fmt: skip
 # Folders of tests/ that test no room: servers and other languages, and what stands beside the code.
 OTHER_TESTS = {
-    "containers", "docs", "examples", "images", "jvm", "mutants", "quality", "simulation",
+    "containers", "deploy", "docs", "examples", "images", "jvm", "mutants", "quality", "simulation",
 }  # fmt: skip
 
 

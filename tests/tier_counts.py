@@ -1,8 +1,9 @@
 """In CI a tier of tests passes only as a whole: as many tests as expected_counts.toml says.
 
 The tests of a tier with servers or another language can vanish unseen: by a renamed marker, a file
-that is no longer collected, or a skip. So with CI=true a run of `-m containers`, `-m spark` or
-`-m jvm` fails where another number of tests passed than is recorded, or where one was skipped.
+that is no longer collected, or a skip. So with CI=true a run of `-m containers`, `-m spark`,
+`-m jvm` or `-m deploy` fails where another number of tests passed than is recorded, or where one
+was skipped.
 `make test-counts` records the numbers after tests were added or removed.
 
 conftest.py registers this module as a plugin of pytest.

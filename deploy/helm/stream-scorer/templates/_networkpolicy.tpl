@@ -1,0 +1,73 @@
+{{/* To one server: `rule` is a dictionary with `to`, which may be empty, and `ports`. */}}
+{{- define "stream-scorer.egressRule" -}}
+- ports:
+    {{- range .rule.ports }}
+    - { protocol: TCP, port: {{ int . }} }
+    {{- if $.datagrams }}
+    - { protocol: UDP, port: {{ int . }} }
+    {{- end }}
+    {{- end }}
+  {{- with .rule.to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{/* The policy of the pods of one component. hook: it is needed before the release is there. */}}
+{{- define "stream-scorer.networkPolicy" -}}
+{{- $values := .root.Values -}}
+{{- $policy := $values.networkPolicy -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "stream-scorer.fullname" .root }}-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "stream-scorer.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+  {{- if .hook }}
+  annotations:
+    helm.sh/hook: pre-install,pre-upgrade
+    helm.sh/hook-weight: "-10"
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  {{- end }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "stream-scorer.selectorLabels" .root | nindent 6 }}
+      app.kubernetes.io/component: {{ .component }}
+  policyTypes: [Ingress, Egress]
+  {{- if eq .component "topics" }}
+  ingress: []
+  {{- else }}
+  ingress:
+    {{- if or $policy.prometheus.namespaceSelector $policy.prometheus.podSelector }}
+    - ports:
+        - { protocol: TCP, port: {{ int $values.telemetry.port }} }
+      from:
+        - {{- with $policy.prometheus.namespaceSelector }}
+          namespaceSelector:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
+          {{- with $policy.prometheus.podSelector }}
+          podSelector:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
+    {{- end }}
+    {{- with $policy.extraIngress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  egress:
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.dns "datagrams" true) | nindent 4 }}
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.kafka) | nindent 4 }}
+    {{- if ne .component "topics" }}
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.redis) | nindent 4 }}
+    {{- if $values.schemaRegistry.url }}
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.schemaRegistry) | nindent 4 }}
+    {{- end }}
+    {{- with $policy.extraEgress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- end }}
+{{- end -}}
