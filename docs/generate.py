@@ -40,6 +40,7 @@ from stream_scorer.jobs.export import Exported
 from stream_scorer.jobs.features import FeatureColumns
 from stream_scorer.jobs.init import Starter
 from stream_scorer.jobs.models import Activated, ModelList, ModelSummary
+from stream_scorer.jobs.plan import Planned
 from stream_scorer.jobs.publish import Published
 from stream_scorer.jobs.refresh import Refreshed
 from stream_scorer.jobs.rollout import CalledOff, RolledOut
@@ -90,6 +91,7 @@ RESULTS: dict[str, type[Result]] = {
     "models verify": ModelSummary,
     "namespaces drop": DroppedNamespace,
     "namespaces list": NamespaceList,
+    "plan": Planned,
     "publish": Published,
     "refresh": Refreshed,
     "replay, with --cutoffs": LabelledSnapshot,

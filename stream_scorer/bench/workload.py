@@ -31,7 +31,8 @@ class Sizes:
     is scored in bulk; peer_customers: numbers of customers in Redis for the stage peers.
 
     Of the large shop: its columns, categories and categories in which a customer is active, rows
-    that are trained on, and runs; table_: the same of the table of sizes, one number of which
+    that are trained on, and runs; capacity_: customers in Redis and events of a micro-batch of the
+    stage capacity; table_: the same of the table of sizes, one number of which
     differs from the shop's in each case."""
 
     columns: int = 300_000
@@ -57,6 +58,8 @@ class Sizes:
     table_categories: tuple[int, ...] = (300, 1_000, 2_000, 5_000, 10_000)
     table_columns: tuple[int, ...] = (100_000, 1_000_000)
     table_active: tuple[int, ...] = (10, 100)
+    capacity_customers: int = 12_000
+    capacity_batch: int = 5_000
 
 
 def space_of(sizes: Sizes) -> FeatureSpace:

@@ -19,6 +19,7 @@ from stream_scorer.cli import (  # noqa: F401 - each adds verbs
     models,
     operations,
     past,
+    planning,
     starter,
     streaming,
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stream_scorer.bench import (
     bulk,
+    capacity,
     decoding,
     end_to_end,
     limits,
@@ -26,6 +27,7 @@ from stream_scorer.bench.peer_comparison import PeerSetup
 from stream_scorer.bench.real_servers import ServerAddresses
 from stream_scorer.bench.timing import Findings, Machine, Measurement, machine
 from stream_scorer.bench.workload import Sizes
+from stream_scorer.core.capacity import STAGE as CAPACITY
 from stream_scorer.errors import InputError
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
@@ -39,6 +41,7 @@ STAGES: dict[str, Callable[[Sizes, Findings], None]] = {
     end_to_end.STAGE: end_to_end.measure,
     limits.STAGE: limits.measure,
     bulk.STAGE: bulk.measure,
+    CAPACITY: capacity.measure,
 }
 # Those that take minutes run only where they are named.
 LONG: dict[str, Callable[[Sizes, Findings], None]] = {shop.STAGE: shop.measure}
@@ -103,8 +106,8 @@ def in_words(found: Benchmark) -> list[str]:
     """The result for people."""
     lines = [f"{found.machine.processor}, {found.machine.cores} cores"]
     lines += [
-        f"{m.stage:12}{m.case:72}{m.median:12,.0f} {m.unit} "
-        f"({m.min:,.0f} to {m.max:,.0f}, {m.runs} runs)"
+        f"{m.stage:12}{m.case:72}{_figure(m.median):>12} {m.unit} "
+        f"({_figure(m.min)} to {_figure(m.max)}, {m.runs} runs)"
         for m in found.results
     ]
     for name, value in found.ratios.items():
@@ -112,3 +115,8 @@ def in_words(found: Benchmark) -> list[str]:
         spread = f" ({least:.2f} to {greatest:.2f})" if name in found.ratio_ranges else ""
         lines.append(f"{name}: {value:.2f}{spread}")
     return lines + list(found.notes)
+
+
+def _figure(value: float) -> str:
+    """As people write it: whole from 10 on, below with three digits."""
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"

@@ -24,7 +24,7 @@ VERBS = [
     ["demo"], ["init"], ["run"], ["publish"], ["topics", "create"], ["topics", "check"],
     ["dead-letters", "list"], ["dead-letters", "replay"], ["export"],
     ["replay"], ["verify"], ["backtest"],
-    ["train"], ["evaluate"], ["score"], ["doctor"], ["bench"], ["warm"],
+    ["train"], ["evaluate"], ["score"], ["doctor"], ["bench"], ["plan"], ["warm"],
     ["models", "list"], ["models", "verify"], ["models", "activate"], ["models", "rollback"],
     ["customer", "show"],
 ]  # fmt: skip

@@ -25,6 +25,7 @@ TINY = Sizes(
     households=30, topic_events=2_500,
     shop_columns=400, shop_categories=20, shop_active=3, shop_rows=300,
     table_rows=300, table_categories=(10,), table_columns=(500,), table_active=(2,),
+    capacity_customers=300, capacity_batch=200,
 )  # fmt: skip
 
 

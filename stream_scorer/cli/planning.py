@@ -1,0 +1,101 @@
+"""The verb that sizes an installation before there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_scorer.cli.application import Json, app, show, verb
+from stream_scorer.errors import InputError
+
+MODES = ("top_k", "threshold", "all")
+
+
+@app.command(
+    epilog="Example: stream-scorer plan --customers 10000000 --events-per-second 5000 "
+    "--categories 2000"
+)
+@verb
+def plan(
+    customers: Annotated[int, typer.Option(min=1, help="With a record in Redis.")],
+    events_per_second: Annotated[float, typer.Option(help="In the busiest hour.")],
+    categories: Annotated[int, typer.Option(min=1, help="Of the model.")],
+    non_zeros: Annotated[
+        int, typer.Option(help="Values of a customer's vector that are not 0, on average.")
+    ] = 117,
+    record_bytes: Annotated[
+        int, typer.Option(min=0, help="Of a customer's record, where known; 0: by --non-zeros.")
+    ] = 0,
+    partitions: Annotated[
+        int, typer.Option(min=0, help="Of the input topic; 0: as many as are needed.")
+    ] = 0,
+    events_per_customer: Annotated[
+        float, typer.Option(help="Events of one customer in a micro-batch.")
+    ] = 1.0,
+    utilisation: Annotated[
+        float, typer.Option(help="Share of its highest rate at which a member is to work.")
+    ] = 0.5,
+    cores_per_member: Annotated[int, typer.Option(min=1, help="Of one member.")] = 2,
+    hot_partition: Annotated[
+        float, typer.Option(help="Events of the busiest partition over those of the mean one.")
+    ] = 2.0,
+    publish: Annotated[
+        str, typer.Option(metavar="MODE", help="publish.mode: top_k, threshold or all.")
+    ] = "top_k",
+    top_k: Annotated[int, typer.Option(min=1, help="Published of a customer at most.")] = 10,
+    event_bytes: Annotated[
+        int, typer.Option(min=0, help="Of an event's value; 0: as measured.")
+    ] = 0,
+    refresh_days: Annotated[
+        float, typer.Option(min=0, help="From one refresh to the next; 0: none.")
+    ] = 1.0,
+    retention_days: Annotated[
+        float, typer.Option(min=0, help="For which the input topic keeps events.")
+    ] = 400.0,
+    replicas: Annotated[int, typer.Option(min=1, help="Of both topics.")] = 3,
+    outage_minutes: Annotated[
+        float, typer.Option(min=0, help="After which the catch-up is computed.")
+    ] = 30.0,
+    memory_headroom: Annotated[
+        float, typer.Option(help="Redis's maxmemory over what the customers take.")
+    ] = 1.3,
+    core_price: Annotated[float | None, typer.Option(min=0, help="Of a core for an hour.")] = None,
+    memory_price: Annotated[
+        float | None, typer.Option(min=0, help="Of a gigabyte of Redis's memory for an hour.")
+    ] = None,
+    disk_price: Annotated[
+        float | None, typer.Option(min=0, help="Of a gigabyte of Kafka's disk for a month.")
+    ] = None,
+    network_price: Annotated[
+        float | None, typer.Option(min=0, help="Of a gigabyte on the network.")
+    ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `bench capacity --json` wrote on your machine."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Partitions, members, cores, memory, network and cost that a shop needs, from measured costs.
+
+    It says what the figures rest on, how far they spread, and what ends growth first. No price is
+    built in: cost is of the prices that you give.
+    """
+    from stream_scorer.core.capacity import Demand  # noqa: PLC0415 - imported when it runs
+    from stream_scorer.jobs import plan as job  # noqa: PLC0415 - imported when it runs
+
+    if publish not in MODES:
+        raise InputError("--publish", publish, f"choose from {', '.join(MODES)}")
+    demand = Demand(
+        customers=customers, events_per_second=events_per_second, categories=categories,
+        non_zeros=non_zeros, record_bytes=record_bytes, partitions=partitions,
+        events_per_customer=events_per_customer, utilisation=utilisation,
+        cores_per_member=cores_per_member, hot_partition=hot_partition,
+        published_entries=0 if publish == "all" else top_k, event_bytes=event_bytes,
+        refresh_days=refresh_days, retention_days=retention_days, replicas=replicas,
+        outage_minutes=outage_minutes, memory_headroom=memory_headroom,
+    )  # fmt: skip
+    prices = job.Prices(core_price, memory_price, disk_price, network_price)
+    found = job.planned(demand, prices, measured)
+    show(found, job.in_words(found), as_json)

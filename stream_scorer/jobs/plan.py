@@ -1,0 +1,269 @@
+"""`stream-scorer plan`: what a shop needs, from measured costs; wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stream_scorer.capacity.measured import Measured, read, shipped
+from stream_scorer.core.capacity import (
+    LEAST_ROUNDING,
+    MOST_ROUNDING,
+    Capacity,
+    Demand,
+    MeasuredCosts,
+    Traffic,
+    plan,
+    redis_bytes,
+)
+from stream_scorer.errors import InputError
+from stream_scorer.result import Result
+
+HOURS_PER_MONTH = 730.0
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Prices(Result):
+    """Of your cloud or your machines, in one currency; None: not counted."""
+
+    core_hour: float | None = None
+    memory_gigabyte_hour: float | None = None
+    disk_gigabyte_month: float | None = None
+    network_gigabyte: float | None = None
+
+
+@dataclass(frozen=True)
+class MonthlyCost(Result):
+    """In the currency of the prices; None where that price was not given. redis_memory: maxmemory,
+    once. disk: of both topics with their replicas. all_given: the sum."""
+
+    members: float | None
+    redis_memory: float | None
+    disk: float | None
+    network: float | None
+    all_given: float
+
+
+@dataclass(frozen=True)
+class Spread(Result):
+    """The plan with the least and with the greatest cost that was measured of everything, and of
+    Redis's memory with the least and the most rounding of its allocator."""
+
+    members: tuple[int, int]
+    busy_cores: tuple[float, float]
+    redis_bytes: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Planned(Result):
+    """What `plan` prints. first_wall: what ends growth first. assumptions: what the figures rest
+    on, in words; each is an argument, or was measured."""
+
+    demand: Demand
+    capacity: Capacity
+    spread: Spread
+    first_wall: str
+    monthly_cost: MonthlyCost | None
+    measured: MeasuredCosts
+    measured_where: str
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def planned(demand: Demand, prices: Prices | None = None, measured: Path | None = None) -> Planned:
+    """measured: a file that `bench --json` wrote, in place of what this package ships. Raises
+    InputError."""
+    _check(demand)
+    costs = shipped() if measured is None else read(measured)
+    capacity = plan(demand, costs.costs)
+    low, high = plan(demand, costs.low), plan(demand, costs.high)
+    return Planned(
+        demand=demand,
+        capacity=capacity,
+        spread=Spread(
+            (low.members, high.members),
+            (low.busy_cores, high.busy_cores),
+            (
+                redis_bytes(demand, costs.low, LEAST_ROUNDING),
+                redis_bytes(demand, costs.high, MOST_ROUNDING),
+            ),
+        ),
+        first_wall=capacity.walls[0].name,
+        monthly_cost=_cost(capacity, prices or Prices()),
+        measured=costs.costs,
+        measured_where=costs.where,
+        assumptions=_assumptions(demand, costs),
+        warnings=_warnings(demand, capacity),
+    )
+
+
+def _check(demand: Demand) -> None:
+    if demand.non_zeros < 1 or demand.record_bytes < 0:
+        raise InputError("--non-zeros", demand.non_zeros, "give 1 or more")
+    for option, value, least, most in (
+        ("--events-per-second", demand.events_per_second, 0.0, 1e9),
+        ("--utilisation", demand.utilisation, 0.0, 0.9),
+        ("--hot-partition", demand.hot_partition, 0.999, 1e6),
+        ("--events-per-customer", demand.events_per_customer, 0.999, 1e6),
+        ("--memory-headroom", demand.memory_headroom, 0.999, 100.0),
+    ):
+        if not least < value <= most:
+            bound = f"above {least:g}" if not least else f"from {round(least)}"
+            raise InputError(option, value, f"give a number {bound} up to {most:g}")
+
+
+def _cost(capacity: Capacity, prices: Prices) -> MonthlyCost | None:
+    def times(price: float | None, amount: float) -> float | None:
+        return None if price is None else price * amount
+
+    traffic = capacity.traffic_bytes_per_second
+    a_second = traffic.kafka_in + traffic.kafka_out + traffic.redis_in + traffic.redis_out
+    month_seconds = 3600 * HOURS_PER_MONTH
+    disk = capacity.output_topic_bytes + capacity.input_topic_bytes
+    parts = (
+        times(prices.core_hour, capacity.cores * HOURS_PER_MONTH),
+        times(
+            prices.memory_gigabyte_hour,
+            capacity.redis_maxmemory_bytes / GIGABYTE * HOURS_PER_MONTH,
+        ),
+        times(prices.disk_gigabyte_month, disk / GIGABYTE),
+        times(prices.network_gigabyte, a_second * month_seconds / GIGABYTE),
+    )
+    given = [part for part in parts if part is not None]
+    return MonthlyCost(*parts, sum(given)) if given else None
+
+
+def _assumptions(demand: Demand, measured: Measured) -> tuple[str, ...]:
+    each = (
+        "each event is of another customer of its micro-batch, and no record is found in the "
+        "member's memory: the most that an event can cost"
+        if demand.events_per_customer == 1
+        else f"{demand.events_per_customer:g} events of a customer in a micro-batch"
+    )
+    record = (
+        f"a record of {demand.record_bytes:,} bytes, as given"
+        if demand.record_bytes
+        else f"{demand.non_zeros:,} values of a customer's vector are not 0, with "
+        f"{measured.costs.record_bytes_per_non_zero:.1f} bytes each: from 8 where all are counts "
+        "to 16 where all are recencies; give --record-bytes once you know yours"
+    )
+    return (
+        f"costs are processor seconds, measured by `bench capacity` on {measured.where}; other "
+        "machines differ, so run it on yours and give --measured",
+        "loops that wait for Kafka and Redis are not counted: where micro-batches are small, a "
+        "member takes fewer events than its processor could",
+        each,
+        record,
+        "the default network and the native engine; MXNet takes about three times as long to score",
+        f"members work at {demand.utilisation:.0%} of their highest rate, so that an event waits "
+        "for about two micro-batches; with little latency to spare plan for less",
+        f"the busiest partition has {demand.hot_partition:g} times the events of the mean one",
+        "Redis's allocator rounds a record up by a tenth; by nothing to a quarter, as sizes fall",
+        "the network is without Kafka's replication and without compression; lz4 is on by default "
+        "for what members produce",
+        f"the input topic keeps {demand.retention_days:g} days with {demand.replicas} replicas; "
+        "the output topic is compacted, and half of it may be outdated",
+    )
+
+
+def _warnings(demand: Demand, capacity: Capacity) -> tuple[str, ...]:
+    found = []
+    rate = demand.events_per_second
+    for wall in capacity.walls:
+        if wall.events_per_second < rate:
+            found.append(
+                f"{wall.name}: ends at {wall.events_per_second:,.0f} events a second, before the "
+                f"{rate:,.0f} asked for; {wall.remedy}"
+            )
+    if capacity.catch_up_seconds is not None and capacity.lost_catch_up_seconds is None:
+        found.append("with one member lost an outage's events are never worked off; add a member")
+    if capacity.hot_utilisation > demand.utilisation and not found:
+        found.append(
+            f"the member with the busiest partition works at {capacity.hot_utilisation:.0%}; add "
+            "members or partitions"
+        )
+    return tuple(found)
+
+
+def in_words(found: Planned) -> list[str]:
+    """The result for people."""
+    demand, capacity, spread = found.demand, found.capacity, found.spread
+    traffic = capacity.traffic_bytes_per_second
+    lost = "none" if capacity.lost_utilisation is None else f"{capacity.lost_utilisation:.0%}"
+    lines = [
+        f"{demand.customers:,} customers, {demand.events_per_second:,.0f} events a second, "
+        f"{demand.categories:,} categories",
+        "",
+        f"partitions       {capacity.partitions:,}",
+        f"members          {capacity.members:,} of {demand.cores_per_member} cores "
+        f"({_range(spread.members, '{:,.0f}'.format)} by the spread of what was measured)",
+        f"cores            {capacity.cores:,}, of which {capacity.busy_cores:.2f} work "
+        f"({_range(spread.busy_cores, '{:.2f}'.format)})",
+        f"utilisation      {capacity.utilisation:.0%}; {capacity.hot_utilisation:.0%} with the "
+        f"busiest partition; {lost} where one member is lost",
+        f"catch-up         after {demand.outage_minutes:g} minutes of outage "
+        f"{_duration(capacity.catch_up_seconds)}; "
+        f"{_duration(capacity.lost_catch_up_seconds)} where one member is lost",
+        f"Redis memory     {_bytes(capacity.redis_bytes)} "
+        f"({_range(spread.redis_bytes, _bytes)}), records of "
+        f"{capacity.record_bytes:,.0f} bytes; set maxmemory to "
+        f"{_bytes(capacity.redis_maxmemory_bytes)}, maxmemory-policy noeviction",
+        f"Redis's thread   {capacity.redis_utilisation:.0%}",
+        *_network(demand, traffic),
+        f"output topic     {_bytes(capacity.output_topic_bytes)} with {demand.replicas} replicas",
+        f"input topic      {_bytes(capacity.input_topic_bytes)} for {demand.retention_days:g} days",
+        *_cost_lines(found.monthly_cost),
+        "",
+        "What ends growth, the first wall first:",
+    ]
+    lines += [
+        f"  {wall.events_per_second:>12,.0f} events/s  {wall.name}: {wall.remedy}"
+        for wall in capacity.walls
+    ]
+    lines += ["", "What this rests on:", *(f"- {text}" for text in found.assumptions)]
+    return lines + [f"WARNING: {text}" for text in found.warnings]
+
+
+def _network(demand: Demand, traffic: Traffic) -> list[str]:
+    shown = "all" if not demand.published_entries else f"the {demand.published_entries} best"
+    return [
+        f"network          Kafka in {_bytes(traffic.kafka_in)}/s, out "
+        f"{_bytes(traffic.kafka_out)}/s ({shown} published; ten best "
+        f"{_bytes(traffic.kafka_out_ten_best)}/s, all {_bytes(traffic.kafka_out_all)}/s)",
+        f"                 Redis in {_bytes(traffic.redis_in)}/s, out "
+        f"{_bytes(traffic.redis_out)}/s",
+    ]
+
+
+def _cost_lines(cost: MonthlyCost | None) -> list[str]:
+    if cost is None:
+        return ["cost             no prices were given (--core-price and others), so none"]
+    parts = {
+        "members": cost.members, "Redis memory": cost.redis_memory, "disk": cost.disk,
+        "network": cost.network,
+    }  # fmt: skip
+    said = ", ".join(
+        f"{name} {'not given' if part is None else f'{part:,.0f}'}" for name, part in parts.items()
+    )
+    return [f"cost a month     {cost.all_given:,.0f} in the currency of your prices ({said})"]
+
+
+def _range(pair: Sequence[float], shown: Callable[[float], str]) -> str:
+    return f"{shown(min(pair))} to {shown(max(pair))}"
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:,.1f} {unit}"
+    return f"{value:,.0f} B"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} minutes" if seconds < 7200 else f"{seconds / 3600:,.1f} hours"
