@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stream_scorer.core.events.batch import DeadLetter, TopicPartition
+import numpy as np
+
+from stream_scorer.core.events.batch import DeadLetter, Float64, TopicPartition
 from stream_scorer.core.events.customer_rates import ExtremeRate
 from stream_scorer.core.features.ignored_values import IgnoredCount
 
@@ -26,8 +28,9 @@ class BatchReport:
     they were deleted meanwhile.
     foreign_keys: events whose record has another key than the customer id. split_customers:
     customers with events from two partitions of the topic. next_offsets: of each partition the
-    offset after its last record. ignored: values of events that features can't use. seconds: by
-    stage.
+    offset after its last record. ignored: values of events that features can't use.
+    waited_seconds: (k,) of each event that was published for, from its record's time until Kafka
+    had confirmed the propensities. seconds: by stage.
     """
 
     records: int = 0
@@ -44,6 +47,7 @@ class BatchReport:
     extreme_customers: list[ExtremeRate] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     ignored: Sequence[IgnoredCount] = ()
+    waited_seconds: Float64 = field(default_factory=lambda: np.zeros(0))
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import version
 
 from stream_scorer.io.exposition import exposition
+from stream_scorer.io.kafka.rebalances import Rebalances
 from stream_scorer.io.telemetry.log_lines import log_to_stderr
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.challenger_report import challenger_reports
@@ -61,7 +62,12 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
     metrics.ready.set_function(lambda: health.ready(time.monotonic())[0])
     server = _web_server(settings.telemetry, metrics)
     try:
-        with Consumer(settings, lambda name: metrics.kafka_errors.labels(name).inc()) as consumer:
+        rebalances = Rebalances(
+            clock_ms, lambda kind: metrics.rebalances.labels(kind).inc(), metrics.silence.observe
+        )
+        with Consumer(
+            settings, lambda name: metrics.kafka_errors.labels(name).inc(), rebalances
+        ) as consumer:
             consumer.store.hot.on_lookup = metrics.observe_hot_records
             # In this thread, which a signal interrupts; the engine calls its kernels in others.
             compile_where_missing(log.info)

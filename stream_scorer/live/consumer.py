@@ -30,6 +30,7 @@ from stream_scorer.io.kafka.consumer import KafkaSource
 from stream_scorer.io.kafka.group_offsets import Owner
 from stream_scorer.io.kafka.group_protocol import chosen_protocol
 from stream_scorer.io.kafka.partition_starts import keep_starts
+from stream_scorer.io.kafka.rebalances import Rebalances
 from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
 from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.announcements import Announcements
@@ -118,13 +119,17 @@ class Consumer:
 
     Building it checks what can be checked without joining the group: the declaration, the model and
     its fingerprint, Redis and the namespace. Raises InputError or Unavailable. on_kafka_error is
-    called with the name of each transient error.
+    called with the name of each transient error; rebalances is told of each of them.
     """
 
     def __init__(
-        self, settings: Settings, on_kafka_error: Callable[[str], None] = lambda _name: None
+        self,
+        settings: Settings,
+        on_kafka_error: Callable[[str], None] = lambda _name: None,
+        rebalances: Rebalances | None = None,
     ) -> None:
         self.settings, self._on_kafka_error = settings, on_kafka_error
+        self._rebalances = rebalances
         self.space = settings.feature_space()
         self._closing, self._membership = ExitStack(), ExitStack()
         # On connections of its own: the store must see every error of its own ones.
@@ -193,7 +198,7 @@ class Consumer:
             in_transaction=commit_alone if exactly_once else None,
             owner=self._owner(), partner=lambda: Owner(*self.store.shares_group_with()),
             reads_from=keep_starts if trend is None else trend.keeper.begin,
-            on_error=self._on_kafka_error,
+            on_error=self._on_kafka_error, rebalances=self._rebalances,
         )  # fmt: skip
         self._membership.callback(self.source.close)
         sink = KafkaSink(

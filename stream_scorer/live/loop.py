@@ -24,7 +24,7 @@ from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_in
 from stream_scorer.errors import ClientLost, Halt, StoreRewound, StoreUnavailable, Unavailable
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry.metrics import Metrics
-from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.consumer import Consumer, clock_ms
 from stream_scorer.live.health import Health
 from stream_scorer.live.stop import Stop
 from stream_scorer.result import Result
@@ -220,7 +220,9 @@ class Loop:
         now = time.monotonic()
         if now >= self._next_lag:
             self._next_lag = now + LAG_SECONDS
-            self._metrics.observe_lag(self._consumer.source.lag())
+            behind = self._consumer.source.lag()
+            seconds = self._consumer.source.lag_seconds(behind, clock_ms())
+            self._metrics.observe_lag(behind, seconds)
         if now >= self._next_report:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())

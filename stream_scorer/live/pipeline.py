@@ -33,18 +33,15 @@ from typing import Protocol
 import numpy as np
 
 from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.events.batch import Bool, DeadLetter, RecordBatch, TopicPartition
+from stream_scorer.core.events.batch import DeadLetter, Int64, RecordBatch, TopicPartition
 from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.record_keys import foreign_keys
-from stream_scorer.core.features.preparation import Preparation, PreparedEvents
+from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.core.features.state import (
     NEVER,
-    CustomerStates,
-    source_positions,
     split_customers,
     take,
-    topic_hash,
 )
 from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.batch_report import BatchReport
@@ -52,6 +49,7 @@ from stream_scorer.io.stores.store import Store
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.live.trend_keeper import TrendKeeper
+from stream_scorer.live.unpublished import is_new, is_reached, record_times_ms, unpublished
 
 # Then one batch ends with none behind it: model switches, refreshes and the like happen between
 # batches. Eight full ones take a few tenths of a second.
@@ -93,7 +91,8 @@ class _Batch:
     attempts.
 
     claims: the source's on its partitions when it was polled, which took `poll_seconds`. commits:
-    the offsets to commit. scored: keys and values of the output records, None until it is folded.
+    the offsets to commit. times_ms: of the records that are published for. scored: keys and values
+    of the output records, None until it is folded.
     """
 
     records: RecordBatch
@@ -101,6 +100,7 @@ class _Batch:
     poll_seconds: float
     report: BatchReport = field(default_factory=BatchReport)
     commits: dict[TopicPartition, int] = field(default_factory=dict)
+    times_ms: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
     scored: Future[tuple[list[bytes], list[bytes]]] | None = None
     applied: int = 0
     too_old: int = 0
@@ -241,9 +241,10 @@ class Pipeline:
         with report.stage("decode"):
             decoded = DecodedBatch(*self._decoder.decode(records), records)
             prepared = self._preparation.prepare(decoded, self._clock_ms())
-            report.dead_letters = _unpublished(prepared.dead_letters, published)
+            report.dead_letters = unpublished(prepared.dead_letters, published)
             report.foreign_keys = foreign_keys(decoded.events, records.keys)
             report.ignored = prepared.ignored
+            batch.times_ms = record_times_ms(records, prepared.dead_letters, published)
         try:
             states = self._fold.fold(prepared, report)
         finally:
@@ -251,7 +252,7 @@ class Pipeline:
         if self._trend is not None and prepared.trend is not None:
             self._trend.add(prepared.trend, report.next_offsets)
         report.split_customers = split_customers(states)
-        rows = _reached(states, report.next_offsets) & _is_new(prepared, published)
+        rows = is_reached(states, report.next_offsets) & is_new(prepared, published)
         # Of a customer who was forgotten on request and has done nothing since, nothing is known.
         rows &= states.arrays.newest_ms != NEVER
         states = take(states, np.flatnonzero(rows))
@@ -285,6 +286,7 @@ class Pipeline:
         try:
             with report.stage("publish"):
                 self._sink.deliver(keys, values, report.dead_letters, batch.commits)
+            report.waited_seconds = np.maximum(self._clock_ms() - batch.times_ms, 0) / 1000
             with report.stage("commit"):
                 # After the confirmation, or a crash between the two would lose propensities. With
                 # exactly_once the transaction of `deliver` has committed already, and this does
@@ -318,35 +320,3 @@ class Pipeline:
         report.erased_events = batch.erased
         report.refused_writes = batch.refused_writes + self._refused_writes
         self._refused_writes = 0
-
-
-def _reached(states: CustomerStates, next_offsets: dict[TopicPartition, int]) -> Bool:
-    """(B,), whether a customer's record holds nothing beyond this batch.
-
-    A record that is ahead (it was saved, then its owner died or lost the partition) will be read up
-    to: the batch that reaches its offset scores it, so it is not published twice from one position.
-    """
-    partitions = list(next_offsets)
-    index, offsets = source_positions(states, partitions)
-    ends = np.array([next_offsets[tp] for tp in partitions], np.int64)
-    return np.asarray((index < 0) | (offsets < ends[index]))
-
-
-def _is_new(prepared: PreparedEvents, published: Mapping[TopicPartition, int]) -> Bool:
-    """(B,), whether a customer has an event at or beyond the offset that `published` gives its
-    partition. What the earlier ones led to is in the output topic already.
-    """
-    stream = prepared.stream
-    until = {(topic_hash(topic), p): offset for (topic, p), offset in published.items()}
-    sources = zip(stream.topic.tolist(), stream.partition.tolist(), strict=True)
-    least = np.array([until.get(source, 0) for source in sources], np.int64)
-    found = np.zeros(len(prepared.customer_ids), np.bool_)
-    found[stream.customer[stream.offset >= least[stream.source]]] = True
-    return found
-
-
-def _unpublished(
-    dead_letters: list[DeadLetter], published: Mapping[TopicPartition, int]
-) -> list[DeadLetter]:
-    """Those of records at or beyond the offset that `published` gives their partition."""
-    return [d for d in dead_letters if d.offset >= published.get((d.topic, d.partition), 0)]

@@ -7,7 +7,7 @@ customer come from one producer, and since a refresh is delivered between two mi
 record is never made from an older state:
 
 - A customer whose record holds an event at or beyond the committed offset is left alone. The
-  micro-batch that reaches the event publishes it (as in pipeline.py, `_reached`).
+  micro-batch that reaches the event publishes it (unpublished.py, `is_reached`).
 - Records are read together with the watermarks: where Redis lost writes, and until the log has been
   read again, nothing is published.
 - A partition that lags behind its log is left out until it has caught up: a vector that lacks

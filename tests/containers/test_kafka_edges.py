@@ -130,6 +130,30 @@ def test_nothing_lags_behind_the_end_of_a_transaction(
     assert source._lag.ends == {}
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_member_for_whom_there_is_no_partition_knows_that_the_group_has_answered(
+    kafka: KafkaServer, topic: Make, unique: str, protocol: str
+) -> None:
+    """With the protocol "consumer" the client does not call back for it: its epoch shows it."""
+    name = topic()
+    with ExitStack() as stack:
+        sources = []
+        for _ in range(2):
+            properties = {
+                "bootstrap.servers": kafka.bootstrap, "group.id": unique, "group.protocol": protocol
+            }  # fmt: skip
+            source = KafkaSource(properties, name, MemoryStore(1), max_events=9, max_age_ms=50)
+            stack.callback(source.close)
+            source.join()
+            assert source.assignment() == (None, 0)
+            sources.append(source)
+        for _ in range(MOST_POLLS):
+            found = [source.assignment() for source in sources if source.poll() is not None]
+            if sorted(found, key=str) == [(0, 0), (1, 0)]:
+                return
+        raise AssertionError(found)
+
+
 def test_members_share_partitions_and_nothing_is_lost_when_they_come_and_go(
     kafka: KafkaServer, topic: Make, member: Make, unique: str
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream_scorer.core.avro.event_encoder import encode_events
-from stream_scorer.core.events.batch import Reason, RecordBatch
+from stream_scorer.core.events.batch import NO_TIMESTAMP, Reason, RecordBatch
 from stream_scorer.errors import BusUnavailable, StoreUnavailable
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.model.engines.native import NativeEngine
@@ -40,6 +40,19 @@ def test_a_customer_with_several_events_in_a_batch_is_scored_once(engine: Native
     assert log.published.probabilities.shape == (2, 4)
     assert set(report.seconds) == {"poll", "decode", "load", "apply", "save", "csr", "score",
                                    "encode", "publish", "commit"}  # fmt: skip
+
+
+def test_what_waited_is_every_record_that_is_published_for(engine: NativeEngine) -> None:
+    """From its own timestamp: not what was published before, no dead letter, nothing undated."""
+    values = encode_events([event("ann"), event("bob"), event("cid"), event("dan"), event("eve")])
+    values[1] = b"no event"
+    records = batch(values, 10)
+    records.timestamps_ms[:] = [NOW_MS - 1, NOW_MS - 2, NOW_MS - 3_000, NO_TIMESTAMP, NOW_MS + 5]
+    log = Log(records)
+    log.offsets = {("events", 0): 11}  # ann's was published
+    report = pipeline(log, MemoryStore(SPACE.fingerprint), engine).step()
+    assert [letter.record for letter in report.dead_letters] == [1]
+    assert report.waited_seconds.tolist() == [3.0, 0.0]
 
 
 def test_top_k_publishes_the_best_first(engine: NativeEngine) -> None:

@@ -38,6 +38,7 @@ from stream_scorer.io.kafka.partition_starts import (
     ReadsFrom,
     keep_starts,
 )
+from stream_scorer.io.kafka.rebalances import Rebalances
 from stream_scorer.io.kafka.start_lookup import log_range
 from stream_scorer.io.kafka.start_offset import check_in_log
 
@@ -64,6 +65,7 @@ class KafkaSource:
     properties: librdkafka's, with group.id. in_transaction: where transactions carry the offsets,
     commits such offsets in one of its own. owner, partner: as of GroupOffsets. reads_from: as of
     PartitionStarts. on_error is called with each transient error's name, for counting.
+    rebalances: is told of each.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class KafkaSource:
         partner: Callable[[], Owner] = lambda: NOBODY,
         reads_from: ReadsFrom = keep_starts,
         on_error: Callable[[str], None] = lambda _name: None,
+        rebalances: Rebalances | None = None,
     ) -> None:
         self._positions = positions
         self._max_events, self._max_age_seconds = max_events, max_age_ms / 1000
@@ -89,6 +92,7 @@ class KafkaSource:
         self._offsets = GroupOffsets(owner, partner)
         self._starts = PartitionStarts(positions, self._offsets, in_transaction, reads_from)
         self._lag = Lag()
+        self._rebalances = rebalances or Rebalances(lambda: time.time_ns() // 1_000_000)
         # Received and not handed out yet: by `wait`, which must poll to stay in the group, by a
         # `poll` ahead, which hands out complete batches only, or by one that failed.
         self._held: list[Message] = []
@@ -110,6 +114,7 @@ class KafkaSource:
         """Subscribe to the topic; does nothing where `poll` has done so already."""
         if not self._joined:
             self._joined = True
+            self._membership.begin(self._consumer)
             self._consumer.subscribe(
                 [self._topic],
                 on_assign=self._on_assign,
@@ -216,10 +221,17 @@ class KafkaSource:
         held = {partition_of(message) for message in self._held}
         return self._lag.of(self._consumer, self._next, held)
 
+    def lag_seconds(
+        self, lag: Mapping[TopicPartition, int], now_ms: int
+    ) -> dict[TopicPartition, float]:
+        """The lag that was found just now in seconds, where it is known (lag.py)."""
+        return self._lag.seconds(lag, now_ms)
+
     def assignment(self) -> tuple[int | None, int]:
         """How many partitions are read, None before the group has given any or none; and of how
         many that came the start is not known yet."""
-        return (len(self._next) if self._answered else None), self._starts.waiting
+        answered = self._answered or self._membership.was_taken_in(self._consumer)
+        return (len(self._next) if answered else None), self._starts.waiting
 
     def group_metadata(self) -> bytes:
         """What a transaction needs to commit offsets of what `poll` gave. Raises BusUnavailable."""
@@ -281,6 +293,8 @@ class KafkaSource:
             if rows:
                 self._offsets.epochs.check(tp, [messages[i] for i in rows])
                 self._offsets.epochs.know(tp, following[tp], messages[rows[-1]].leader_epoch())
+                self._lag.read(tp, int(batch.timestamps_ms[rows[-1]]))
+        self._rebalances.read(batch)
         self._next |= following
         return batch
 
@@ -289,6 +303,8 @@ class KafkaSource:
         ready = self._starts.ready(self._consumer, reading=bool(self._next))
         if ready:
             self._read_from(ready)
+            begun = self._starts.publishes_from
+            self._rebalances.begun({tp: begun[tp] for tp in ready})
         self._commit_waiting()
 
     def _read_from(self, starts: Mapping[TopicPartition, int]) -> None:
@@ -314,24 +330,22 @@ class KafkaSource:
         consumer.incremental_assign([])
         self._answered = True
         self._renew_membership(consumer)
-        self._starts.add([(p.topic, p.partition) for p in partitions])
-        log.info("partitions assigned: %s", _listing(partitions))
+        mine = [(p.topic, p.partition) for p in partitions]
+        self._starts.add(mine)
+        self._rebalances.assigned(mine)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         self._renew_membership(consumer)
         mine = [(p.topic, p.partition) for p in partitions]
         self._send_last(mine)
         self._give_up(consumer, mine)
-        log.info("partitions revoked: %s", _listing(partitions))
+        self._rebalances.revoked(mine)
 
     def _on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         self._answered = False
-        self._give_up(consumer, [(p.topic, p.partition) for p in partitions])
-        log.warning(
-            "partitions lost before their offsets were committed, so that the next owner reads "
-            "some events again: %s",
-            _listing(partitions),
-        )
+        mine = [(p.topic, p.partition) for p in partitions]
+        self._give_up(consumer, mine)
+        self._rebalances.lost(mine)
 
     def _send_last(self, partitions: list[TopicPartition]) -> None:
         """Commit what is still to be committed of partitions that are given up."""
@@ -353,11 +367,7 @@ class KafkaSource:
             # The group assigned the same partitions again without a revocation. Another member may
             # have read and committed them meanwhile, so their start must be found anew.
             held = list(self._next)
-            log.warning(
-                "the consumer group had evicted this member, and others may have read its "
-                "partitions: it looks up again where to start %d of them",
-                len(held),
-            )
+            self._rebalances.evicted(held)
             self._give_up(consumer, held)
             self._starts.add(held)
 
@@ -366,6 +376,7 @@ class KafkaSource:
         for tp in partitions:
             self._next.pop(tp, None)
         self._starts.discard(partitions)
+        self._rebalances.gone(partitions)
         self._offsets.forget(partitions)
         left = [KafkaPartition(*tp) for tp in reading]
         try:
@@ -374,7 +385,3 @@ class KafkaSource:
             self._positions.release(partitions)
         except Exception as error:  # an exception must not cross librdkafka; `poll` raises it
             self._errors.keep(error)
-
-
-def _listing(partitions: list[KafkaPartition]) -> str:
-    return ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(partitions)) or "nothing"

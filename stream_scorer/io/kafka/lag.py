@@ -1,7 +1,17 @@
-"""How many records a partition's log holds beyond the last one that was read.
+"""How far a partition is behind: in records, and in seconds.
 
-Offsets without a record, as the end of a transaction leaves one, do not count where they are the
-log's last: the client says where it reached the end.
+In **records**: how many the log holds beyond the last one that was read. Offsets without a record,
+as the end of a transaction leaves one, do not count where they are the log's last: the client says
+where it reached the end.
+
+In **seconds**: no unread record has waited for longer. The unread ones were written after the last
+record that was read, and after the moment when the partition was last seen without any, so the time
+from the later of these two until now is a bound; 0 where none is unread. The first moment is the
+record's own timestamp. With the topic's default, `CreateTime`, it is what the producer's clock said
+or what a producer of past events wrote; the second one is by this process's clock. What is unread
+is known as of the client's last fetch, half a second ago at most, and this is asked every few
+seconds: a bound below that says no more than "just now". It is not known of a partition that was
+begun, or sought to another offset, of which nothing was read and that was never seen at its end.
 """
 
 from __future__ import annotations
@@ -11,7 +21,7 @@ from collections.abc import Collection, Iterable, Mapping
 from confluent_kafka import Consumer, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.events.batch import NO_TIMESTAMP, TopicPartition
 from stream_scorer.io.kafka.messages import partition_of
 
 
@@ -20,15 +30,24 @@ class Lag:
 
     def __init__(self) -> None:
         self.ends: dict[TopicPartition, int] = {}
+        # When the oldest unread record was not there yet, in ms since 1970 UTC.
+        self._complete_ms: dict[TopicPartition, int] = {}
 
     def reached(self, message: Message) -> None:
         """For the client's message that there are no further records."""
         self.ends[partition_of(message)] = message.offset() or 0
 
+    def read(self, partition: TopicPartition, time_ms: int) -> None:
+        """The last record that was read has this timestamp, or `NO_TIMESTAMP`."""
+        if time_ms != NO_TIMESTAMP:
+            known = self._complete_ms.get(partition, time_ms)
+            self._complete_ms[partition] = max(known, time_ms)
+
     def begin_anew(self, partitions: Iterable[TopicPartition]) -> None:
         """These are read from another offset now."""
         for tp in partitions:
             self.ends.pop(tp, None)
+            self._complete_ms.pop(tp, None)
 
     def of(
         self,
@@ -36,12 +55,25 @@ class Lag:
         next_offsets: Mapping[TopicPartition, int],
         held: Collection[TopicPartition],
     ) -> dict[TopicPartition, int]:
-        """The lag of each partition of `next_offsets`. held: those of which records were received
-        that are not handed out yet."""
+        """The lag of each partition of `next_offsets` in records. held: those of which records were
+        received that are not handed out yet."""
         found = {}
         for tp, following in next_offsets.items():
             # cached: as of the last fetch, so that asking costs no round trip for each partition.
             _, end = consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
             reached = 0 if tp in held else self.ends.get(tp, 0)
             found[tp] = max(end - max(following, reached), 0)
+        return found
+
+    def seconds(
+        self, lag: Mapping[TopicPartition, int], now_ms: int
+    ) -> dict[TopicPartition, float]:
+        """The same in seconds, of those partitions where it is known. lag: as of `of`, just now."""
+        found = {}
+        for tp, records in lag.items():
+            if not records:
+                self._complete_ms[tp] = max(now_ms, self._complete_ms.get(tp, now_ms))
+                found[tp] = 0.0
+            elif tp in self._complete_ms:
+                found[tp] = max(now_ms - self._complete_ms[tp], 0) / 1000
         return found

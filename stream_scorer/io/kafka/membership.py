@@ -32,6 +32,22 @@ class Membership:
         self._by_epoch = by_epoch
         self._member_id = ""
         self._metadata: bytes | None = None
+        self._outside: bytes | None = None  # the metadata before the group has answered
+
+    def begin(self, consumer: Consumer) -> None:
+        """The group is about to be asked for partitions."""
+        if self._by_epoch:
+            self._outside = consumer.consumer_group_metadata()
+
+    def was_taken_in(self, consumer: Consumer) -> bool:
+        """Whether the group has answered, where only the epoch shows it: with the protocol
+        "consumer" the client calls back where it was given partitions, and only there."""
+        if not self._by_epoch:
+            return False
+        try:
+            return bool(consumer.consumer_group_metadata() != self._outside)
+        except RuntimeError:  # the group is being left
+            return False
 
     def renew(self, consumer: Consumer) -> bool:
         """Take the current metadata; True where the group evicted this member since last time."""

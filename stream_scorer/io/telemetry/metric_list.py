@@ -16,6 +16,12 @@ from stream_scorer.io.telemetry.metric import OPEN, MetricFamily, counter, gauge
 # Steps of about three: a quantile is known to within such a factor. More buckets would be more time
 # series for each label.
 SIZES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
+# From an event to what it led to: finer, since objectives are about it, and up to hours, since a
+# backlog counts as well.
+WAITS = (
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+    14400.0,
+)  # fmt: skip
 SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 # Of a micro-batch, in their order. A challenger's is only there where there is a challenger.
@@ -27,7 +33,8 @@ STAGES = (
 GENERATIONS = ("0", "1", "2")
 
 
-def _of_library(family: MetricFamily) -> MetricFamily:
+def _undated(family: MetricFamily) -> MetricFamily:
+    """Without the series that says since when it is counted."""
     return replace(family, has_created=False)
 
 
@@ -69,6 +76,14 @@ BATCHES = (
         "Time that each stage of a micro-batch took; stages of two batches may overlap",
         SECONDS, "seconds", stage=STAGES,
     ),
+    _undated(
+        histogram(
+            "stream_scorer_event_to_propensity_seconds",
+            "Of each event that was published for: from its record's timestamp in the input topic "
+            "until Kafka had confirmed its customer's propensities",
+            WAITS, "seconds",
+        )
+    ),
     histogram("stream_scorer_batch_records", "Records in a micro-batch", SIZES),
     histogram("stream_scorer_batch_customers", "Customers scored in a micro-batch", SIZES),
     counter("stream_scorer_propensities", "Propensity records that Kafka confirmed"),
@@ -80,6 +95,24 @@ BATCHES = (
 )  # fmt: skip
 
 KAFKA = (
+    gauge(
+        "stream_scorer_consumer_lag_seconds",
+        "No record that this member has not read yet has waited for longer, by partition: the time "
+        "since the last record that was read, or since all were read; 0 where all are",
+        "seconds", topic=OPEN, partition=OPEN,
+    ),
+    counter(
+        "stream_scorer_rebalances",
+        "Rebalances that gave this member partitions or none (assigned), asked for some (revoked), "
+        "or had taken them away (lost)",
+        kind=("assigned", "revoked", "lost"),
+    ),
+    histogram(
+        "stream_scorer_rebalance_silence_seconds",
+        "Of each partition that came and had events waiting: how long the first of them had waited "
+        "when it was read here, by its record's timestamp",
+        WAITS, "seconds",
+    ),
     gauge(
         "stream_scorer_consumer_lag",
         "Records in the topic that this member has not read yet, by partition",
@@ -239,36 +272,36 @@ REFRESH = (
 
 # Of the client library's own collectors, which name them.
 PROCESS = (
-    _of_library(counter("process_cpu_seconds", "Total user and system CPU time spent", "seconds")),
-    _of_library(gauge("process_virtual_memory_bytes", "Virtual memory size", "bytes")),
-    _of_library(gauge("process_resident_memory_bytes", "Resident memory size", "bytes")),
-    _of_library(
+    _undated(counter("process_cpu_seconds", "Total user and system CPU time spent", "seconds")),
+    _undated(gauge("process_virtual_memory_bytes", "Virtual memory size", "bytes")),
+    _undated(gauge("process_resident_memory_bytes", "Resident memory size", "bytes")),
+    _undated(
         gauge(
             "process_start_time_seconds", "When the process started, since 1970 UTC", "seconds"
         )
     ),
-    _of_library(gauge("process_open_fds", "Open file descriptors")),
-    _of_library(gauge("process_max_fds", "The most file descriptors that may be open")),
-    _of_library(
+    _undated(gauge("process_open_fds", "Open file descriptors")),
+    _undated(gauge("process_max_fds", "The most file descriptors that may be open")),
+    _undated(
         gauge(
             "python_info", "1, with the version of Python",
             version=OPEN, implementation=OPEN, major=OPEN, minor=OPEN, patchlevel=OPEN,
         )
     ),
-    _of_library(
+    _undated(
         counter(
             "python_gc_objects_collected", "Objects that Python's garbage collector took away",
             generation=GENERATIONS,
         )
     ),
-    _of_library(
+    _undated(
         counter(
             "python_gc_objects_uncollectable",
             "Objects that Python's garbage collector found and could not take away",
             generation=GENERATIONS,
         )
     ),
-    _of_library(
+    _undated(
         counter(
             "python_gc_collections", "Runs of Python's garbage collector", generation=GENERATIONS
         )

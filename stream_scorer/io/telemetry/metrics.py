@@ -20,6 +20,7 @@ from prometheus_client import (
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.io.batch_report import BatchReport
+from stream_scorer.io.telemetry.batch_histogram import BatchHistogram
 from stream_scorer.io.telemetry.metric import Kind, MetricFamily
 from stream_scorer.io.telemetry.metric_list import OWN_METRICS
 
@@ -43,8 +44,14 @@ class Metrics:
         self.ready = self._gauge("stream_scorer_ready")
         self.partitions = self._gauge("stream_scorer_partitions")
         self.members = self._gauge("stream_scorer_members")
+        self.rebalances = self._counter("stream_scorer_rebalances")
+        self.silence = self._histogram("stream_scorer_rebalance_silence_seconds")
+        self.lag_seconds = self._gauge("stream_scorer_consumer_lag_seconds")
         self.lag = self._gauge("stream_scorer_consumer_lag")
         self.stages = self._histogram("stream_scorer_stage_seconds")
+        self.waits_of_events = BatchHistogram(
+            _declared("stream_scorer_event_to_propensity_seconds", "histogram"), self.registry
+        )
         self.batch_records = self._histogram("stream_scorer_batch_records")
         self.batch_customers = self._histogram("stream_scorer_batch_customers")
         self.propensities = self._counter("stream_scorer_propensities")
@@ -91,6 +98,7 @@ class Metrics:
             self.ignored_values.labels(ignored.field, ignored.problem).inc(ignored.events)
         for stage, seconds in report.seconds.items():
             self.stages.labels(stage).observe(seconds)
+        self.waits_of_events.observe(report.waited_seconds)
         self.batch_records.observe(report.records)
         self.batch_customers.observe(report.customers)
         self.propensities.inc(report.propensities)
@@ -110,11 +118,17 @@ class Metrics:
         self.loaded_records.labels("redis").inc(missing)
         self.hot_bytes.set(held_bytes)
 
-    def observe_lag(self, lag: Mapping[TopicPartition, int]) -> None:
-        """The lag of every partition read now; those given up are no longer shown."""
-        self.lag.clear()
-        for (topic, partition), records in lag.items():
-            self.lag.labels(topic, str(partition)).set(records)
+    def observe_lag(
+        self, lag: Mapping[TopicPartition, int], seconds: Mapping[TopicPartition, float]
+    ) -> None:
+        """The lag of every partition read now, in records and where it is known in seconds; those
+        given up are no longer shown."""
+        gauges: list[tuple[Gauge, Mapping[TopicPartition, float]]]
+        gauges = [(self.lag, lag), (self.lag_seconds, seconds)]
+        for metric, of_partitions in gauges:
+            metric.clear()
+            for (topic, partition), value in of_partitions.items():
+                metric.labels(topic, str(partition)).set(value)
         self.partitions.set(len(lag))
 
     def _counter(self, name: str) -> Counter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stream_scorer
@@ -36,6 +37,7 @@ def test_a_batch_is_counted_once() -> None:
         records=10, applied=7, duplicates=2, customers=5, propensities=5,
         dead_letters=[dead_letter], seconds={"poll": 0.5},
         ignored=[IgnoredCount("category_id", "unknown_word", 4, "brot")],
+        waited_seconds=np.array([0.2, 0.25, 5000.0, 1e6]),
     )  # fmt: skip
     metrics.observe(report)
     found = read(metrics)
@@ -47,14 +49,26 @@ def test_a_batch_is_counted_once() -> None:
     assert found['stream_scorer_stage_seconds_sum{stage="poll"}'] == 0.5
     assert found["stream_scorer_batch_customers_sum"] == 5
     assert found["stream_scorer_propensities_total"] == 5
+    waits = "stream_scorer_event_to_propensity_seconds"
+    assert found[f'{waits}_bucket{{le="0.1"}}'] == 0
+    assert found[f'{waits}_bucket{{le="0.25"}}'] == 2
+    assert found[f'{waits}_bucket{{le="14400.0"}}'] == 3
+    assert (found[f'{waits}_bucket{{le="+Inf"}}'], found[f"{waits}_count"]) == (4, 4)
+    assert found[f"{waits}_sum"] == 1_005_000.45
 
 
 def test_lag_of_a_partition_given_up_is_no_longer_shown() -> None:
     metrics = Metrics()
-    metrics.observe_lag({("t", 0): 3, ("t", 1): 4})
-    metrics.observe_lag({("t", 1): 5})
-    lag = {k: v for k, v in read(metrics).items() if "consumer_lag" in k}
-    assert lag == {'stream_scorer_consumer_lag{partition="1",topic="t"}': 5.0}
+    metrics.observe_lag({("t", 0): 3, ("t", 1): 4}, {("t", 0): 1.5, ("t", 1): 2.5})
+    metrics.observe_lag({("t", 1): 5, ("t", 2): 6}, {("t", 1): 3.5})
+    found = read(metrics)
+    lag = {k: v for k, v in found.items() if "consumer_lag" in k}
+    assert lag == {
+        'stream_scorer_consumer_lag{partition="1",topic="t"}': 5.0,
+        'stream_scorer_consumer_lag{partition="2",topic="t"}': 6.0,
+        'stream_scorer_consumer_lag_seconds{partition="1",topic="t"}': 3.5,
+    }
+    assert found["stream_scorer_partitions"] == 2
 
 
 def shown(metrics: Metrics) -> dict[str, set[str]]:

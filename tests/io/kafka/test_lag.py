@@ -1,0 +1,51 @@
+"""Lag in seconds: a bound of how long the oldest unread record has waited."""
+
+from __future__ import annotations
+
+from stream_scorer.core.events.batch import NO_TIMESTAMP
+from stream_scorer.io.kafka.lag import Lag
+
+TP = ("events", 0)
+
+
+def test_where_nothing_is_unread_it_is_zero() -> None:
+    assert Lag().seconds({TP: 0}, 5_000) == {TP: 0.0}
+
+
+def test_it_counts_from_the_last_record_that_was_read() -> None:
+    lag = Lag()
+    lag.read(TP, 2_000)
+    assert lag.seconds({TP: 3}, 5_000) == {TP: 3.0}
+    lag.read(TP, 4_500)
+    assert lag.seconds({TP: 3}, 5_000) == {TP: 0.5}
+
+
+def test_it_counts_from_when_nothing_was_unread_where_that_is_later() -> None:
+    """As in a quiet night: the last record is hours old, and the next one has only come."""
+    lag = Lag()
+    lag.read(TP, 1_000)
+    lag.seconds({TP: 0}, 60_000)
+    assert lag.seconds({TP: 1}, 62_000) == {TP: 2.0}
+
+
+def test_an_older_timestamp_behind_a_newer_one_takes_nothing_back() -> None:
+    lag = Lag()
+    lag.read(TP, 4_000)
+    lag.read(TP, 1_000)
+    assert lag.seconds({TP: 1}, 5_000) == {TP: 1.0}
+
+
+def test_it_is_not_known_before_anything_was_read() -> None:
+    lag = Lag()
+    assert lag.seconds({TP: 7}, 5_000) == {}
+    lag.read(TP, NO_TIMESTAMP)
+    assert lag.seconds({TP: 7}, 5_000) == {}
+    lag.read(TP, 1_000)
+    lag.begin_anew([TP])
+    assert lag.seconds({TP: 7}, 5_000) == {}, "what is read again may be older"
+
+
+def test_a_record_of_the_future_has_not_waited() -> None:
+    lag = Lag()
+    lag.read(TP, 9_000)
+    assert lag.seconds({TP: 1}, 5_000) == {TP: 0.0}
