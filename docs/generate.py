@@ -27,6 +27,7 @@ from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.core.evaluation.model_comparison import ComparedModels
 from stream_scorer.core.features.space import Feature
+from stream_scorer.customers.explanation import Explanation
 from stream_scorer.customers.shown import ShownCustomers
 from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry.metric import MetricFamily
@@ -73,6 +74,7 @@ CARD = (
 RESULTS: dict[str, type[Result]] = {
     "backtest": Backtest,
     "bench": Benchmark,
+    "customer explain": Explanation,
     "customer show": ShownCustomers,
     "dead-letters list": DeadLetterList,
     "dead-letters replay": ReplayedDeadLetters,

@@ -48,3 +48,35 @@ def customer_show(
     wanted = all_ids(ids or [], ids_file)
     found = job.show(load_settings(config), wanted, moment_ms("--as-of", as_of), top_k)
     show(found, job.in_words(found), as_json, ok=job.all_well(found))
+
+
+@customers_app.command(
+    "explain",
+    epilog="Example: stream-scorer customer explain c1 --category SOUP -c stream_scorer.toml",
+)
+@verb
+def customer_explain(
+    customer_id: Annotated[str, typer.Argument(metavar="ID", help="A customer's id.")],
+    config: Config = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CATEGORY", help="May be given several times; without it the most probable."
+        ),
+    ] = None,
+    as_of: AsOf = None,
+    top: Annotated[
+        int, typer.Option(min=1, help="Name so many inputs; the others are one amount.")
+    ] = 10,
+    as_json: Json = False,
+) -> None:
+    """What pushes a propensity up and down, as amounts that add up to its logit.
+
+    Exit status 1 where the customer is not known, or a check of the amounts fails.
+    """
+    from stream_scorer.jobs import customer_explain as job
+
+    found = job.explain(
+        load_settings(config), customer_id, category or [], moment_ms("--as-of", as_of), top
+    )
+    show(found, job.in_words(found), as_json, ok=found.ok)

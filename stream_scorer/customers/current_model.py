@@ -19,6 +19,7 @@ from stream_scorer.io.stores.announcements import Announcement, Announcements
 from stream_scorer.live.challenger import load_challenger
 from stream_scorer.live.served_model import model_at_start
 from stream_scorer.model.artefact import Artefact
+from stream_scorer.model.attribution import Attributor
 from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.model.engines.golden import check_golden_batch
 from stream_scorer.settings.tree import Settings
@@ -30,10 +31,16 @@ TRY_AGAIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class OpenModel:
-    """An artefact and the engine that scores it."""
+    """An artefact, the engine that scores it, and what explains its logits."""
 
     artefact: Artefact
     engine: Engine
+    attributor: Attributor
+
+    @classmethod
+    def of(cls, artefact: Artefact, engine: Engine) -> OpenModel:
+        """Of an engine that was opened on this artefact."""
+        return cls(artefact, engine, Attributor(artefact))
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class CurrentModel:
         self._try_at = self._seconds() + TRY_AGAIN_SECONDS
         try:
             served = model_at_start(self._settings, self._space, self._announcements)
-            active = OpenModel(served.model, served.engine)
+            active = OpenModel.of(served.model, served.engine)
             canary = self._canary(active)
         except InputError as error:
             if f"{error}" != self.problem:
@@ -132,7 +139,7 @@ class CurrentModel:
             return None  # members switch it off, too
         engine = open_engine(loaded, self._settings.model.engine)
         check_golden_batch(engine, loaded)
-        return OpenModel(loaded, engine)
+        return OpenModel.of(loaded, engine)
 
 
 def distinct_models(models: Sequence[OpenModel]) -> list[tuple[OpenModel, list[int]]]:

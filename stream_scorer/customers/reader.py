@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -26,6 +27,11 @@ from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.core.trend_record import TrendPlan
 from stream_scorer.customers.current_model import CurrentModel, OpenModel, distinct_models
+from stream_scorer.customers.explanation import (
+    Explanation,
+    ScoredRow,
+    explained_propensities,
+)
 from stream_scorer.customers.shown import (
     CustomerShown,
     Propensities,
@@ -33,6 +39,7 @@ from stream_scorer.customers.shown import (
     VectorWords,
     propensities_of,
 )
+from stream_scorer.customers.valid_ids import require_ids
 from stream_scorer.errors import InputError, StreamScorerError
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.customer_records import CustomerRecords, StoredCustomers
@@ -47,7 +54,6 @@ from stream_scorer.settings.tree import Settings
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # as often as members look for an announcement
-MOST_CUSTOMERS = 10_000  # of one look-up: about 20 MB of records
 
 
 class CustomerReader:
@@ -163,6 +169,45 @@ class CustomerReader:
         found = self._propensities(stored.states, known, matrix, table, top_k)
         return [found.get(row) for row in range(len(stored.states))]
 
+    def explain(
+        self,
+        customer_id: str,
+        categories: Sequence[str] = (),
+        as_of_ms: int | None = None,
+        *,
+        top_categories: int = 3,
+        top_inputs: int | None = 10,
+    ) -> Explanation:
+        """Why the customer has its propensities: of these categories, or of the top_categories
+        most probable, with the top_inputs that matter most, None for all.
+
+        as_of_ms: as of `show_all`. Raises as `propensities`, and InputError for a category that the
+        model has not.
+        """
+        stored, moments = self._look_up([customer_id], as_of_ms)
+        as_of, namespace = moment_text(int(moments[0])), self.settings.store.namespace
+        model = self._models.of(customer_id)
+        newest = stored.states.arrays.newest_ms
+        if newest[0] == NEVER:
+            return Explanation(customer_id, False, namespace, as_of)
+        found = Explanation(
+            customer_id, True, namespace, as_of, moment_text(int(newest[0])),
+            bool(is_forgotten(newest, moments, self._memory)[0]), model.engine.model_version,
+            calibration=str(model.artefact.manifest.calibration.get("kind", "")),
+            model_problem=self.problem,
+        )  # fmt: skip
+        if found.forgotten:
+            return found
+        matrix, trend = self._matrix(stored.states, moments)
+        scored = ScoredRow(
+            matrix, self._words.values(stored.states, int(moments[0])), trend,
+            self._scores(model, matrix, trend)[0],
+        )  # fmt: skip
+        explained = explained_propensities(
+            model, self._words, self.space, scored, categories, top_categories, top_inputs
+        )
+        return replace(found, explained=explained)
+
     def close(self) -> None:
         """Close the connections, and end the thread that follows."""
         self._closing.close()
@@ -173,7 +218,7 @@ class CustomerReader:
         self, customer_ids: Sequence[str], as_of_ms: int | None
     ) -> tuple[StoredCustomers, Int64]:
         """The records, and the moment of each (B,)."""
-        self._require_ids(customer_ids)
+        require_ids(customer_ids, self.settings.events.max_record_bytes)
         now_ms = self.clock_ms()
         if as_of_ms is not None and as_of_ms > now_ms:
             remedy = "lies in the future, and nobody knows who acts until then; give an earlier one"
@@ -192,22 +237,6 @@ class CustomerReader:
             )
             raise InputError("as_of", moment_text(as_of_ms), remedy)
         return stored, np.full(len(newest), as_of_ms, np.int64)
-
-    def _require_ids(self, customer_ids: Sequence[str]) -> None:
-        if len(customer_ids) > MOST_CUSTOMERS:
-            remedy = f"ask for {MOST_CUSTOMERS:,} customers at most at a time"
-            raise InputError("customer ids", f"{len(customer_ids):,} ids", remedy)
-        for customer_id in customer_ids:
-            try:
-                length = len(customer_id.encode())
-            except UnicodeEncodeError:
-                remedy = "is not text that UTF-8 can write, so no event has it"
-                raise InputError("customer id", ascii(customer_id), remedy) from None
-            if not length:
-                raise InputError("customer id", customer_id, "is empty, and no event's is")
-            if length > self.settings.events.max_record_bytes:
-                remedy = "is longer than events.max_record_bytes, so no event has it"
-                raise InputError("customer id", customer_id, remedy)
 
     # Scores.
 

@@ -187,14 +187,21 @@ class VectorWords:
             self._words[column] = found
         return found
 
+    def values(self, states: CustomerStates, as_of_ms: int) -> list[float]:
+        """Of one customer, before transform and scale, in the order of the CSR row's entries."""
+        found: list[float] = csr.build(states, self._plain, np.array([as_of_ms])).data.tolist()
+        return found
+
     def _columns(
         self, states: CustomerStates, vector: sparse.csr_matrix, as_of_ms: int
     ) -> tuple[ShownColumn, ...]:
         """Those whose newest event is known first, newest first; those of the moment last."""
-        plain = csr.build(states, self._plain, np.array([as_of_ms]))
         found = []
         for column, value, model_value in zip(
-            vector.indices.tolist(), plain.data.tolist(), vector.data.tolist(), strict=True
+            vector.indices.tolist(),
+            self.values(states, as_of_ms),
+            vector.data.tolist(),
+            strict=True,
         ):
             number = int(np.searchsorted(self._starts, column, side="right")) - 1
             block = self._space.blocks[number]

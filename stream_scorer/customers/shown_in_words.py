@@ -24,6 +24,14 @@ def shown_in_words(found: ShownCustomers) -> list[str]:
     return lines
 
 
+def not_known_in_words(customer_id: str, namespace: str) -> str:
+    """A sentence for a customer without a record."""
+    return (
+        f"customer {customer_id}: not known in namespace {namespace}; no event of this id was read "
+        "into it, or its record was deleted"
+    )
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Cells under their heads, two blanks before each line."""
     widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
@@ -40,10 +48,7 @@ def duration_in_words(seconds: float) -> str:
 
 def _customer(one: CustomerShown, found: ShownCustomers) -> list[str]:
     if not one.found:
-        return [
-            f"customer {one.customer_id}: not known in namespace {found.namespace}; no event of "
-            "this id was read into it, or its record was deleted"
-        ]
+        return [not_known_in_words(one.customer_id, found.namespace)]
     lines = [
         f"customer {one.customer_id} in namespace {found.namespace}",
         f"  as of {one.as_of}; newest event {one.newest_event}, "

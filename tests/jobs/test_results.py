@@ -202,7 +202,8 @@ def job_modules() -> list[ModuleType]:
 def verbs() -> Iterator[tuple[str, Any]]:
     """Functions that are named as their module's verb, with what they return."""
     others = {"listing", "activate", "rollback", "create", "check", "rebuild", "propensities",
-              "replay", "verify", "dropped", "status", "cancel", "dropped_old", "show"}  # fmt: skip
+              "replay", "verify", "dropped", "status", "cancel", "dropped_old", "show",
+              "explain"}  # fmt: skip
     for module in job_modules():
         own = [f for _, f in getmembers(module, isfunction) if f.__module__ == module.__name__]
         for function in own:

@@ -4,6 +4,7 @@ settings."""
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from stream_scorer.core.features.space import Block, Feature, FeatureSpace
 
@@ -40,6 +41,24 @@ def column_in_words(space: FeatureSpace, column: int) -> str:
         return f"the newest {_event(feature)} has {values}"
     one = replace(feature, half_lives=(_half_life(space, block),))
     return "; ".join([_what(one, f" with {values}" if values else ""), *_fading(one)])
+
+
+def contrasts_in_words(space: FeatureSpace, value: str) -> list[tuple[str, str]]:
+    """Name and meaning of each of the G contrasts of the shop's trend, for one value of its field,
+    in their order: "trend@2d/14d[category_id=SOUP]", and "how many events with category_id SOUP
+    all customers together had, the last 2d against 14d (half-lives), as a logarithm"."""
+    found = []
+    for feature in space.features:
+        if feature.kind != "trend":
+            continue
+        (field,) = feature.by
+        for short, long in pairwise(feature.half_lives):
+            words = (
+                f"how many {_event(feature)}s with {field} {value} all customers together had, the "
+                f"last {short} against {long} (half-lives), as a logarithm"
+            )
+            found.append((f"{feature.name}@{short}/{long}[{field}={value}]", words))
+    return found
 
 
 def _half_life(space: FeatureSpace, block: Block) -> str:

@@ -1,0 +1,30 @@
+"""Which texts can be a customer's id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stream_scorer.errors import InputError
+
+MOST_CUSTOMERS = 10_000  # of one look-up: about 20 MB of records
+
+
+def require_ids(customer_ids: Sequence[str], most_bytes: int) -> None:
+    """Raises InputError where one can't be an event's customer id, or where there are too many.
+
+    most_bytes: events.max_record_bytes, which an id can't exceed.
+    """
+    if len(customer_ids) > MOST_CUSTOMERS:
+        remedy = f"ask for {MOST_CUSTOMERS:,} customers at most at a time"
+        raise InputError("customer ids", f"{len(customer_ids):,} ids", remedy)
+    for customer_id in customer_ids:
+        try:
+            length = len(customer_id.encode())
+        except UnicodeEncodeError:
+            remedy = "is not text that UTF-8 can write, so no event has it"
+            raise InputError("customer id", ascii(customer_id), remedy) from None
+        if not length:
+            raise InputError("customer id", customer_id, "is empty, and no event's is")
+        if length > most_bytes:
+            remedy = "is longer than events.max_record_bytes, so no event has it"
+            raise InputError("customer id", customer_id, remedy)
