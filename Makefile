@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-numpy2 test-spark test-jvm test-deploy test-containers test-counts chaos simulate mutants quality bench bench-peers docs images lint clean
+.PHONY: help demo test test-numpy2 test-spark test-jvm test-deploy test-containers test-counts chaos simulate mutants quality bench bench-peers docs images manifests lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
@@ -112,11 +112,17 @@ docs: $(DOCS) ## the documents as a site in site/; a dead link fails
 images: ## build the images of the container tests where they can't be pulled
 	bash tests/images/build
 
+manifests: $(DEPLOY) ## what is generated in deploy/: Grafana's dashboards, and manifests from the chart; needs Helm
+	$(BIN)/python deploy/grafana/generate.py
+	$(BIN)/python deploy/kubernetes/render.py
+
+LINTED := stream_scorer tests examples deploy/grafana deploy/kubernetes
 lint: $(READY) ## ruff and mypy
-	$(BIN)/ruff check stream_scorer tests examples
-	$(BIN)/ruff format --check stream_scorer tests examples
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/ruff format --check $(LINTED)
 	$(BIN)/mypy
 	$(BIN)/mypy examples tests
+	MYPYPATH=deploy/grafana $(BIN)/mypy deploy/grafana deploy/kubernetes
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) $(NUMPY2) build *.egg-info
