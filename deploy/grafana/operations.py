@@ -11,6 +11,7 @@ from panels import (
     Element,
     board,
     course,
+    distribution,
     number,
     row,
 )
@@ -35,9 +36,16 @@ AT_A_GLANCE: tuple[Element, ...] = (
         "Events a second that changed a customer's vector.", "ops",
     ),
     number(
+        "Event to propensity, p99",
+        "histogram_quantile(0.99, sum by (le) "
+        f"(rate(stream_scorer_event_to_propensity_seconds_bucket[{RATE}])))",
+        "One event in a hundred waits longer for its customer's propensities.", "s",
+        ((None, GOOD), (5, WATCH), (60, BAD)), width=3,
+    ),
+    number(
         "Consumer lag", "sum(stream_scorer_consumer_lag)",
         "Records of the input topic that no member has read yet.",
-        steps=((None, GOOD), (50_000, WATCH), (500_000, BAD)),
+        steps=((None, GOOD), (50_000, WATCH), (500_000, BAD)), width=3,
     ),
     number(
         "Dead letters",
@@ -45,12 +53,12 @@ AT_A_GLANCE: tuple[Element, ...] = (
         f"(sum(rate(stream_scorer_dead_letters_total[{RATE}])) + "
         f"sum(rate(stream_scorer_events_total[{RATE}])))",
         "Share of the records that could not be applied. Members stop at dead_letters.max_share.",
-        "percentunit", ((None, GOOD), (0.01, WATCH), (0.1, BAD)), decimals=2,
+        "percentunit", ((None, GOOD), (0.01, WATCH), (0.1, BAD)), width=3, decimals=2,
     ),
     number(
         "Oldest score", "max(stream_scorer_oldest_score_seconds)",
         "No customer's score is older, or was looked at longer ago, once a first round has run.",
-        "s", ((None, GOOD), (2 * 86_400, WATCH), (4 * 86_400, BAD)),
+        "s", ((None, GOOD), (2 * 86_400, WATCH), (4 * 86_400, BAD)), width=3,
     ),
 )  # fmt: skip
 
@@ -68,10 +76,28 @@ THROUGHPUT: tuple[Element, ...] = (
         "Records a second that Kafka confirmed, by member.", "ops", stacked=True,
     ),
     course(
+        "Lag by partition, in time",
+        {"{{topic}} {{partition}}": "max by (topic, partition) "
+                                    "(stream_scorer_consumer_lag_seconds)"},
+        "No record that is not read yet has waited for longer.", "s",
+    ),
+    course(
         "Lag by partition",
         {"{{topic}} {{partition}}": "sum by (topic, partition) (stream_scorer_consumer_lag)"},
         "Records that are not read yet. One partition that stands out has one busy key, or a slow "
         "member.",
+    ),
+    course(
+        "Rebalances",
+        {"{{kind}}": f"sum by (kind) (increase(stream_scorer_rebalances_total[{RATE}]))"},
+        "Partitions that members were given, were asked for, or had lost.", stacked=True,
+    ),
+    course(
+        "Silence of a partition that moved, p99",
+        {"p99": "histogram_quantile(0.99, sum by (le) "
+                f"(rate(stream_scorer_rebalance_silence_seconds_bucket[{RATE}])))"},
+        "How long the first of the events that waited had waited when its new member read it.",
+        "s",
     ),
     course(
         "Partitions by member", {"{{instance}}": "stream_scorer_partitions"},
@@ -95,6 +121,18 @@ THROUGHPUT: tuple[Element, ...] = (
 
 TIMES: tuple[Element, ...] = (
     row("Where the time goes"),
+    course(
+        "From event to published propensity",
+        {name: f"histogram_quantile({quantile}, sum by (le) "
+               f"(rate(stream_scorer_event_to_propensity_seconds_bucket[{RATE}])))"
+         for name, quantile in (("median", 0.5), ("p95", 0.95), ("p99", 0.99))},
+        "From the record's timestamp in the input topic until Kafka had confirmed the customer's "
+        "propensities.", "s", width=12, logarithmic=True,
+    ),
+    distribution(
+        "How events wait", "stream_scorer_event_to_propensity_seconds",
+        "The same, as how many events waited for how long.",
+    ),
     course(
         "Time of a micro-batch by stage, mean",
         {"{{stage}}": f"sum by (stage) (rate(stream_scorer_stage_seconds_sum[{RATE}])) / "
