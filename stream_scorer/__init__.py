@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stream_scorer.api.customers import Customers, open_customers
     from stream_scorer.api.events import read_events, write_events
     from stream_scorer.api.features import features_at, shop_trend
     from stream_scorer.api.models import Model, evaluate, load_model
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from stream_scorer.core.evaluation.evaluation import Evaluation
     from stream_scorer.core.features.space import Feature, FeatureSpace
     from stream_scorer.core.labels.labels import LabelledRows
+    from stream_scorer.customers.explanation import Explanation
+    from stream_scorer.customers.shown import CustomerShown
     from stream_scorer.errors import (
         ArtefactError,
         ConfigError,
@@ -50,8 +53,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ArtefactError",
     "ConfigError",
+    "CustomerShown",
+    "Customers",
     "Evaluation",
     "EventFileError",
+    "Explanation",
     "Feature",
     "FeatureSpace",
     "FingerprintMismatch",
@@ -71,6 +77,7 @@ __all__ = [
     "features_at",
     "labelled_rows",
     "load_model",
+    "open_customers",
     "open_snapshot",
     "open_store",
     "read_events",
@@ -80,6 +87,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "api.customers": ("Customers", "open_customers"),
     "api.events": ("read_events", "write_events"),
     "api.features": ("features_at", "shop_trend"),
     "api.models": ("Model", "evaluate", "load_model"),
@@ -88,6 +96,8 @@ _MODULES = {
     "core.evaluation.evaluation": ("Evaluation",),
     "core.features.space": ("Feature", "FeatureSpace"),
     "core.labels.labels": ("LabelledRows",),
+    "customers.explanation": ("Explanation",),
+    "customers.shown": ("CustomerShown",),
     "errors": (
         "ArtefactError",
         "ConfigError",

@@ -95,9 +95,9 @@ class ExplainedPropensity(Result):
 class Explanation(Result):
     """Of one customer; where `found` is false, or forgotten is true, nothing is explained.
 
-    as_of, newest_event, forgotten: as `customer show` says. calibration: how logits were
-    calibrated, "none" or the name of the form. model_problem: why another model than the announced
-    one explains; "" where all is well.
+    as_of, newest_event, forgotten, erased_until: as `customer show` says. calibration: how logits
+    were calibrated, "none" or the name of the form. model_problem: why another model than the
+    announced one explains; "" where all is well.
     """
 
     customer_id: str
@@ -111,6 +111,7 @@ class Explanation(Result):
     calibration: str = ""
     explained: tuple[ExplainedPropensity, ...] = ()
     model_problem: str = ""
+    erased_until: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -11,7 +11,7 @@ from stream_scorer.customers.shown_in_words import not_known_in_words, table
 def explanation_in_words(found: Explanation) -> list[str]:
     """Each propensity as a sum, then how it was made."""
     if not found.found:
-        return [not_known_in_words(found.customer_id, found.namespace)]
+        return [not_known_in_words(found.customer_id, found.namespace, found.erased_until)]
     lines = [
         f"customer {found.customer_id} in namespace {found.namespace}, as of {found.as_of} (newest "
         f"event {found.newest_event}), by model {found.model_version}"

@@ -37,6 +37,7 @@ from stream_scorer.customers.shown import (
     Propensities,
     ShownCustomers,
     VectorWords,
+    erased_until_of,
     propensities_of,
 )
 from stream_scorer.customers.valid_ids import require_ids
@@ -189,12 +190,13 @@ class CustomerReader:
         model = self._models.of(customer_id)
         newest = stored.states.arrays.newest_ms
         if newest[0] == NEVER:
-            return Explanation(customer_id, False, namespace, as_of)
+            erased = erased_until_of(stored.states)
+            return Explanation(customer_id, False, namespace, as_of, erased_until=erased)
         found = Explanation(
             customer_id, True, namespace, as_of, moment_text(int(newest[0])),
             bool(is_forgotten(newest, moments, self._memory)[0]), model.engine.model_version,
             calibration=str(model.artefact.manifest.calibration.get("kind", "")),
-            model_problem=self.problem,
+            model_problem=self.problem, erased_until=erased_until_of(stored.states),
         )  # fmt: skip
         if found.forgotten:
             return found
@@ -324,6 +326,9 @@ class CustomerReader:
                     waited, self._trend = 0.0, self._read_trend()
             except StreamScorerError as error:
                 log.warning("the reader of customers goes on with what it has: %s", error)
+            except Exception:
+                # Such as MemoryError: the model and the trend of before still serve.
+                log.exception("an error that nobody expected; the reader goes on with what it has")
 
     def __enter__(self) -> CustomerReader:
         return self

@@ -17,10 +17,12 @@ from scipy import sparse
 
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.features import csr
+from stream_scorer.core.features.erasure import boundary_sources, erased_ms
 from stream_scorer.core.features.feature_words import column_in_words
 from stream_scorer.core.features.moments import stored_moments
 from stream_scorer.core.features.space import Block, FeatureSpace
 from stream_scorer.core.features.state import (
+    NEVER,
     CustomerStates,
     Float32,
     StateArrays,
@@ -89,14 +91,15 @@ class ShownColumn(Result):
 
 @dataclass(frozen=True)
 class CustomerShown(Result):
-    """One customer; where `found` is false all else is empty or null.
+    """One customer; where `found` is false all else but erased_until is empty or null.
 
     as_of: the moment of vector and propensities. newest_event: of those that the record holds, and
     age_seconds from it to as_of. forgotten: whether the customer has been silent for longer than
     store.time_to_live_seconds as of then, so that the next event begins a new record;
     forgotten_from: when that is so. expires_in_seconds: until Redis deletes the record, null where
     it never does, or where this user may not ask (expiry_known). model_version: "" where no model
-    computed propensities.
+    computed propensities. erased_until: of a customer who was erased on request, the moment up to
+    which nothing counts any more.
     """
 
     customer_id: str
@@ -113,6 +116,7 @@ class CustomerShown(Result):
     model_version: str = ""
     propensities: tuple[ShownPropensity, ...] = ()
     columns: tuple[ShownColumn, ...] = ()
+    erased_until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,10 +162,11 @@ class VectorWords:
     ) -> CustomerShown:
         """Row `row` of the stored customers; matrix (B, F): their vectors as of their moments."""
         customer_id, as_of = stored.states.customer_ids[row], moment_text(as_of_ms)
-        if not stored.record_bytes[row]:
-            return CustomerShown(customer_id, False, as_of)
         states = take(stored.states, np.array([row]))
         newest_ms = int(states.arrays.newest_ms[0])
+        erased_until = erased_until_of(states)
+        if newest_ms == NEVER:
+            return CustomerShown(customer_id, False, as_of, erased_until=erased_until)
         left_ms = stored.expires_in_ms[row]
         version, entries = propensities or ("", ())
         return CustomerShown(
@@ -177,6 +182,7 @@ class VectorWords:
             model_version=version,
             propensities=entries,
             columns=self._columns(states, matrix[row], as_of_ms),
+            erased_until=erased_until,
         )  # fmt: skip
 
     def name_and_words(self, column: int) -> tuple[str, str]:
@@ -236,11 +242,12 @@ class VectorWords:
 
     def _sources(self, a: StateArrays) -> list[ShownSource]:
         """By topic and partition."""
+        kept = ~boundary_sources(a)
         found = [
             ShownSource(self._topics.get(topic), f"{topic:08x}", partition, offset)
             for topic, partition, offset in zip(
-                a.source_topic.tolist(), a.source_partition.tolist(), a.source_offset.tolist(),
-                strict=True,
+                a.source_topic[kept].tolist(), a.source_partition[kept].tolist(),
+                a.source_offset[kept].tolist(), strict=True,
             )
         ]  # fmt: skip
         return sorted(found, key=lambda one: (one.topic is None, one.topic_hash, one.partition))
@@ -269,6 +276,12 @@ def propensities_of(
         Propensities(engine.model_version, tuple(entries[first:last]))
         for first, last in pairwise(ends)
     ]
+
+
+def erased_until_of(states: CustomerStates) -> str | None:
+    """Of the one customer in states: up to when nothing counts, None for one who was not erased."""
+    boundary_ms = int(erased_ms(states)[0])
+    return None if boundary_ms == NEVER else moment_text(boundary_ms)
 
 
 def action_of(rule: LabelRule, class_index: int) -> str:

@@ -24,8 +24,13 @@ def shown_in_words(found: ShownCustomers) -> list[str]:
     return lines
 
 
-def not_known_in_words(customer_id: str, namespace: str) -> str:
-    """A sentence for a customer without a record."""
+def not_known_in_words(customer_id: str, namespace: str, erased_until: str | None) -> str:
+    """A sentence for a customer of whom nothing is stored."""
+    if erased_until is not None:
+        return (
+            f"customer {customer_id}: erased on request in namespace {namespace}; nothing up to "
+            f"{erased_until} counts any more, and there has been no event since"
+        )
     return (
         f"customer {customer_id}: not known in namespace {namespace}; no event of this id was read "
         "into it, or its record was deleted"
@@ -48,7 +53,7 @@ def duration_in_words(seconds: float) -> str:
 
 def _customer(one: CustomerShown, found: ShownCustomers) -> list[str]:
     if not one.found:
-        return [not_known_in_words(one.customer_id, found.namespace)]
+        return [not_known_in_words(one.customer_id, found.namespace, one.erased_until)]
     lines = [
         f"customer {one.customer_id} in namespace {found.namespace}",
         f"  as of {one.as_of}; newest event {one.newest_event}, "
@@ -56,6 +61,8 @@ def _customer(one: CustomerShown, found: ShownCustomers) -> list[str]:
         f"  record of {one.record_bytes:,} bytes, {_kept(one)}",
         *(f"  events up to {_source(source)}" for source in one.sources),
     ]
+    if one.erased_until is not None:
+        lines.append(f"  erased on request: nothing up to {one.erased_until} counts any more")
     if one.forgotten:
         lines.append(
             "  forgotten: silent for longer than store.time_to_live_seconds, so the next event "

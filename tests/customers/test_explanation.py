@@ -126,7 +126,7 @@ def test_json_has_its_keys(soup: Explanation) -> None:
     found = json.loads(json.dumps(soup.as_json()))
     assert list(found) == [
         "customer_id", "found", "namespace", "as_of", "newest_event", "forgotten", "model_version",
-        "method", "calibration", "explained", "model_problem",
+        "method", "calibration", "explained", "model_problem", "erased_until",
     ]  # fmt: skip
     assert list(found["explained"][0]) == [
         "category_id", "class", "action", "probability", "logit", "base", "history", "inputs",

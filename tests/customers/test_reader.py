@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,11 +13,14 @@ import pytest
 import redis
 
 from stream_scorer.core.features import csr
+from stream_scorer.core.features.state import CustomerStates, concatenate_states, take
+from stream_scorer.customers.explanation import Explanation
 from stream_scorer.customers.id_files import all_ids, read_ids
 from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.customers.shown_in_words import shown_in_words
 from stream_scorer.errors import FingerprintMismatch, InputError, StoreUnavailable
 from stream_scorer.io.stores.announcements import Announcements
+from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.live.consumer import open_store, redis_client
 from stream_scorer.live.served_model import identity_of
@@ -83,6 +88,36 @@ def test_unknown_and_forgotten_customers_are_said_to_be_so(shop: Shop) -> None:
     words = "\n".join(shown_in_words(found))
     assert "customer nobody: not known in namespace shop" in words
     assert "forgotten: silent for longer than store.time_to_live_seconds" in words
+
+
+def test_who_was_erased_is_said_to_be_so(shop: Shop) -> None:
+    settings = shop.settings
+    server = RedisServer(redis_client(settings))
+    until = NOW_MS - DAY_MS // 4
+    erasures = Erasures(server, settings.store.namespace, settings.feature_space().fingerprint)
+    erasures.erase({"c7": until})
+    with open_reader(shop) as reader:
+        found = reader.show_all(["c7"])
+        explained = reader.explain("c7")
+        assert reader.propensities(["c7"]) == [None]
+        # One who has come back since has a vector again: here what another one did.
+        store = open_store(settings, settings.feature_space())
+        both = concatenate_states(store.load(["c7"]), store.load(["c8"])).arrays
+        sources = {name: getattr(both, name) for name in both._fields if name[:7] == "source_"}
+        sources["source_at"] = np.array([0, len(both.source_topic)])
+        last = take(CustomerStates(["c7", "c8"], both), np.array([1])).arrays
+        back = CustomerStates(["c7"], last._replace(**sources))
+        assert len(store.save(back, np.array([0]))) == 0
+        store.close()
+        again = reader.show("c7")
+    server.close()
+    (one,) = found.customers
+    assert (one.found, found.not_found, explained.found) == (False, 1, False)
+    assert one.erased_until == explained.erased_until == "2022-04-17T18:00:00Z"
+    assert "erased on request" in shown_in_words(found)[0]
+    assert (again.found, again.erased_until) == (True, one.erased_until)
+    assert all(source.partition >= 0 for source in again.sources)
+    assert again.columns
 
 
 def test_moments_that_no_record_can_show_are_refused(shop: Shop) -> None:
@@ -175,6 +210,44 @@ def test_an_announced_model_is_taken_over_while_it_is_open(shop: Shop, tmp_path:
             client.delete("shop:model")
 
 
+def test_a_reader_that_follows_takes_over_by_itself(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The announced model, and the shop's trend as Redis has it by then."""
+    monkeypatch.setattr("stream_scorer.customers.reader.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("stream_scorer.customers.reader.READ_SECONDS", 0.04)
+    settings = shop.settings
+    artefact.save(random_model(settings, 2, NetworkSpec((4,))), tmp_path / "m2")
+    with redis.Redis.from_url(shop.redis.url) as client:
+        trends = {key: client.get(key) for key in client.keys("shop:trend*")}
+        assert trends
+        client.delete(*trends)
+        try:
+            with CustomerReader.open(settings, lambda: NOW_MS, follow=True) as reader:
+                before = reader.explain("anna", ["soup"], top_inputs=None)
+                announce(settings, tmp_path / "m2")
+                client.mset(trends)
+                until = time.monotonic() + 60
+                while time.monotonic() < until:
+                    now = reader.explain("anna", ["soup"], top_inputs=None)
+                    changed = now.model_version != before.model_version
+                    if changed and trend_of(now) != trend_of(before):
+                        break
+                    time.sleep(0.01)
+        finally:
+            client.mset(trends)
+            client.delete("shop:model")
+    assert now.model_version == artefact.load(tmp_path / "m2").manifest.model_version
+    assert trend_of(before) == []
+    assert trend_of(now)
+    assert not [t for t in threading.enumerate() if t.name == "customer reader"]
+
+
+def trend_of(found: Explanation) -> list[float]:
+    """The contrasts that move the logit."""
+    return [i.value for i in found.explained[0].inputs if i.column is None]
+
+
 def test_a_canary_serves_its_customers(shop: Shop, tmp_path: Path) -> None:
     artefact.save(random_model(shop.settings, 2, NetworkSpec((4,))), tmp_path / "m2")
     challenger = shop.settings.challenger.model_copy(
@@ -208,7 +281,7 @@ def test_json_has_its_keys(shop: Shop) -> None:
     assert list(customer) == [
         "customer_id", "found", "as_of", "newest_event", "age_seconds", "forgotten",
         "forgotten_from", "record_bytes", "expires_in_seconds", "expiry_known", "sources",
-        "model_version", "propensities", "columns",
+        "model_version", "propensities", "columns", "erased_until",
     ]  # fmt: skip
     assert list(customer["sources"][0]) == ["topic", "topic_hash", "partition", "offset"]
     assert list(customer["propensities"][0]) == ["category_id", "class", "action", "probability"]
