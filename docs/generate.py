@@ -50,6 +50,7 @@ from stream_scorer.jobs.topics import CheckedTopics, CreatedTopics
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
 from stream_scorer.jobs.warm import Warmed
+from stream_scorer.log_events import LOG_EVENTS
 from stream_scorer.past.replayed import (
     LabelledSnapshot,
     RebuiltNamespace,
@@ -67,6 +68,7 @@ JSON_TYPES = {
     int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null",
     typing.Any: "any value",
 }  # fmt: skip
+LOG_TYPES = {**JSON_TYPES, list: "list of integers"}
 CARD = (
     "The file `card.json` of a model's directory, which `train` writes; `card.html` is the same as "
     "a page\n([how to read it](../how-to/read-a-model-card.md))."
@@ -307,6 +309,30 @@ def metric_table(families: Sequence[MetricFamily]) -> list[str]:
     return [*lines, ""]
 
 
+def logs_page() -> str:
+    """Every event that log lines report: name, fields with their types, and meaning."""
+    lines = [
+        "# Logs", "", NOTICE,
+        "A consumer logs one line for each event on stderr, as text, or with",
+        '`telemetry.log_format = "json"` as one JSON object. The keys of every line:', "",
+        "| key | value |", "|---|---|",
+        "| `time` | moment as ISO 8601 in UTC, with milliseconds |",
+        "| `level` | `debug`, `info`, `warning`, `error` or `critical` |",
+        "| `logger` | the module that logs |",
+        "| `message` | the text, which is for people and may change |",
+        "| `event` | one of those below, or null |",
+        "| `error` | the trace of an exception, only where there is one |", "",
+        "Names of events and of their fields stay the same within a major version; more may come.",
+        "No field has a secret in it, nor what a customer did. The list is",
+        "`stream_scorer/log_events.py`.", "",
+        "| event | fields | meaning |", "|---|---|---|",
+    ]  # fmt: skip
+    for name, event in LOG_EVENTS.items():
+        fields = ", ".join(f"`{field}` {LOG_TYPES[kind]}" for field, kind in event.fields.items())
+        lines.append(f"| `{name}` | {fields} | {event.meaning} |")
+    return "\n".join([*lines, ""])
+
+
 def json_page() -> str:
     """What `--json` prints for each verb: the fields of its result, and of the parts of it."""
     lines = [
@@ -373,6 +399,7 @@ PAGES = {
     "command-line.md": command_line_page,
     "json.md": json_page,
     "metrics.md": metrics_page,
+    "logs.md": logs_page,
     "schemas.md": schemas_page,
 }
 

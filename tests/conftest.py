@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import without_mxnet
 from avro_bytes import long, text
 
 from stream_scorer.core.events.batch import EventBatch, StringColumn
+from stream_scorer.log_events import LOG_EVENTS
 
 Row = dict[str, Any]
 
@@ -33,6 +35,30 @@ def pytest_configure(config: pytest.Config) -> None:
     """As plugins: a conftest's hooks are not called where a conftest below can't be imported."""
     for plugin in (tier_counts, without_mxnet):
         config.pluginmanager.register(plugin)
+
+
+class _Mistyped(logging.Handler):
+    """Notes fields of log events that have another type than is declared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for name, value in getattr(record, "fields", {}).items():
+            event = getattr(record, "event", "")
+            if type(value) is not LOG_EVENTS[event].fields[name]:
+                self.found.add(f"{name} of {event} is {value!r}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _log_events_have_the_declared_types() -> Iterator[None]:
+    """Of whatever the tests of this session make the package log."""
+    handler, logger = _Mistyped(), logging.getLogger("stream_scorer")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    assert not handler.found
 
 
 def _map_bytes(attributes: dict[str, str]) -> bytes:

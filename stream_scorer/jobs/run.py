@@ -22,6 +22,7 @@ from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
 from stream_scorer.live.warming import compile_where_missing
+from stream_scorer.log_events import event
 from stream_scorer.missing_kernels import when_missing
 from stream_scorer.settings.tree import RefreshSettings, Settings, TelemetrySettings
 from stream_scorer.web.application import application
@@ -81,13 +82,18 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
 
             def give_up() -> None:
                 if loop is not None:
-                    log.info("stopped: %s", loop.totals.as_json())
+                    _log_the_end(loop.totals)
 
             stop.started(give_up)
             log.info(
                 "model %s, %d categories, %s columns; joining group %s",
                 consumer.scoring.engine.model_version, len(consumer.scoring.engine.categories),
                 f"{consumer.space.width:,}", settings.kafka.group_id,
+                extra=event(
+                    "consumer_started", model_version=consumer.scoring.engine.model_version,
+                    categories=len(consumer.scoring.engine.categories),
+                    columns=consumer.space.width, group=settings.kafka.group_id,
+                ),
             )  # fmt: skip
             try:
                 consumer.join()
@@ -116,11 +122,22 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
             finally:
                 consumer.leave()  # here, as it may take long
         totals = loop.totals
-        log.info("stopped: %s", totals.as_json())
+        _log_the_end(totals)
         return totals
     finally:
         if server is not None:
             server.close()
+
+
+def _log_the_end(totals: Totals) -> None:
+    log.info(
+        "stopped: %s", totals.as_json(),
+        extra=event(
+            "consumer_stopped", records=totals.records, applied=totals.applied,
+            dead_letters=totals.dead_letters, propensities=totals.propensities,
+            batches=totals.batches, seconds=totals.seconds,
+        ),
+    )  # fmt: skip
 
 
 def _web_server(telemetry: TelemetrySettings, metrics: Metrics) -> WebServer | None:

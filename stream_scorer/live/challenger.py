@@ -25,6 +25,7 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ConfigError
+from stream_scorer.log_events import event
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.model.engines.golden import check_golden_batch
@@ -125,9 +126,15 @@ class Challenger:
         if self._failure:
             return
         if self._unfit:
-            log.warning("challenger %s is switched off: %s", version, self._unfit)
+            log.warning(
+                "challenger %s is switched off: %s", version, self._unfit,
+                extra=event("challenger_unfit", model_version=version),
+            )  # fmt: skip
         elif before:
-            log.warning("challenger %s works again, beside %s", version, active.model_version)
+            log.warning(
+                "challenger %s works again, beside %s", version, active.model_version,
+                extra=event("challenger_fit", model_version=version),
+            )  # fmt: skip
 
     def use_trend(self, table: TrendTable) -> None:
         """The shop's trend for what it scores from now on."""
@@ -201,6 +208,7 @@ class Challenger:
             "challenger %s failed and is switched off until the next start; the active model "
             "serves all customers: %s",
             self.engine.model_version, self._failure,
+            extra=event("challenger_failed", model_version=self.engine.model_version),
         )  # fmt: skip
 
     def _new_agreement(self) -> Agreement | None:

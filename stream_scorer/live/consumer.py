@@ -49,6 +49,7 @@ from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.served_model import ServedModel, model_at_start
 from stream_scorer.live.shop_trend import ShopTrend, TrendPositions, open_keeper
 from stream_scorer.live.trend_keeper import TrendKeeper
+from stream_scorer.log_events import event
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,12 @@ class Consumer:
             self._group_protocol = asked or chosen_protocol(
                 kafka.classic_properties, kafka.client_properties()
             )
-            log.info("group %s: protocol %s", kafka.group_id, self._group_protocol)
+            log.info(
+                "group %s: protocol %s", kafka.group_id, self._group_protocol,
+                extra=event(
+                    "group_protocol_chosen", group=kafka.group_id, protocol=self._group_protocol
+                ),
+            )  # fmt: skip
         return self._group_protocol
 
     def _owner(self) -> Owner:

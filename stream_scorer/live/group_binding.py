@@ -21,6 +21,7 @@ from stream_scorer.errors import FRESH_START, BusUnavailable, InputError
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.group_offsets import Owner, other_owner
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.log_events import event
 from stream_scorer.settings.connections import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,10 @@ def bind_group(admin: KafkaAdmin, kafka: KafkaSettings, namespace: str, store: R
     if holder != group:
         if admin.members(holder):
             raise _other_group(group, namespace, holder)
-        log.warning("namespace %s moves from group %s to group %s", namespace, holder, group)
+        log.warning(
+            "namespace %s moves from group %s to group %s", namespace, holder, group,
+            extra=event("namespace_moved", namespace=namespace, group=group),
+        )  # fmt: skip
         store.give_to(topic, group)
     store.keep_identity()
     if others:

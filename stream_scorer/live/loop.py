@@ -27,6 +27,7 @@ from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer, clock_ms
 from stream_scorer.live.health import Health
 from stream_scorer.live.stop import Stop
+from stream_scorer.log_events import event
 from stream_scorer.result import Result
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,12 @@ class Loop:
                 self._health.assigned(*self._consumer.source.assignment())
                 self._health.worked(time.monotonic())
             except StoreRewound as rewound:
-                log.warning("%s", rewound)
+                topics = sorted({topic for topic, _ in rewound.offsets})
+                partitions = sorted(partition for _, partition in rewound.offsets)
+                log.warning(
+                    "%s", rewound,
+                    extra=event("store_rewound", topic=",".join(topics), partitions=partitions),
+                )  # fmt: skip
                 self._metrics.store_rewinds.inc()
                 self._read_again |= rewound.offsets
                 self._health.moved(time.monotonic())
@@ -189,7 +195,10 @@ class Loop:
         self._read_again = {}
         while not self._stop.asked:
             delay = next(self._delays)
-            log.warning("%s; joining the group again in %.1f s", error, delay)
+            log.warning(
+                "%s; joining the group again in %.1f s", error, delay,
+                extra=event("group_joined_anew", delay_seconds=delay),
+            )  # fmt: skip
             self._health.waits("kafka", time.monotonic())
             until = time.monotonic() + delay
             while not self._stop.asked and (left := until - time.monotonic()) > 0:
@@ -207,7 +216,10 @@ class Loop:
         server = "redis" if isinstance(error, StoreUnavailable) else "kafka"
         self._metrics.waits.labels(server).inc()
         delay = next(self._delays)
-        log.warning("%s; trying again in %.1f s", error, delay)
+        log.warning(
+            "%s; trying again in %.1f s", error, delay,
+            extra=event("server_awaited", server=server, delay_seconds=delay),
+        )  # fmt: skip
         self._health.waits(server, time.monotonic())
         until = time.monotonic() + delay
         while not self._stop.asked and (left := until - time.monotonic()) > 0:
@@ -226,7 +238,11 @@ class Loop:
         if now >= self._next_report:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())
-            log.info("%s events, %s behind", f"{self._totals.records:,}", f"{lag:,}")
+            done = self._totals.records
+            log.info(
+                "%s events, %s behind", f"{done:,}", f"{lag:,}",
+                extra=event("progress", records=done, lag_records=lag),
+            )  # fmt: skip
             self._report_left_out()
 
     def _warn_of_lost_order(self) -> None:
@@ -235,11 +251,13 @@ class Loop:
             log.warning(
                 "%s events had another key than the customer id, so a customer's order is lost: %s",
                 f"{self._foreign_keys:,}", KEY_REMEDY,
+                extra=event("keys_foreign", events=self._foreign_keys),
             )  # fmt: skip
         if self._split_customers:
             log.warning(
                 "%s times a customer had events in two partitions, so their order is lost: %s",
                 f"{self._split_customers:,}", SPLIT_REMEDY,
+                extra=event("customers_split", customers=self._split_customers),
             )  # fmt: skip
         self._foreign_keys = self._split_customers = 0
 
@@ -247,10 +265,19 @@ class Loop:
         """Log what could not be applied, or not be used, or may have come out of order, since the
         last report."""
         self._warn_of_lost_order()
-        for line in refused_in_words(self._refused.refusals(), ()):
-            log.warning("%s", line)
-        for line in ignored_in_words(self._ignored.found(self._consumer.space.vocabularies)):
-            log.warning("%s", line)
+        refusals = self._refused.refusals()
+        lines = refused_in_words(refusals, ())
+        for refusal, line in zip(refusals, lines, strict=False):
+            said = event("records_refused", reason=refusal.reason, records=refusal.records)
+            log.warning("%s", line, extra=said)
+        for example in lines[len(refusals) :]:
+            log.warning("%s", example)
+        for value in self._ignored.found(self._consumer.space.vocabularies):
+            said = event(
+                "values_ignored", field=value.field, problem=value.problem, events=value.events
+            )
+            for line in ignored_in_words([value]):
+                log.warning("%s", line, extra=said)
         self._refused, self._ignored = Refused(), IgnoredValues()
 
 

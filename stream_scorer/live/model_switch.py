@@ -27,6 +27,7 @@ from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.members import MOST_REASON, State
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.served_model import ServedModel
+from stream_scorer.log_events import event
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,10 @@ class ModelSwitch:
             log.warning(
                 "Redis lost the announcement of model %s (number %d); writing it again",
                 known.model.model_version, known.number,
+                extra=event(
+                    "announcement_lost", model_version=known.model.model_version,
+                    announcement=known.number,
+                ),
             )  # fmt: skip
             found = self._announced.write_again(known)
         if found is None or found == known:
@@ -127,6 +132,10 @@ class ModelSwitch:
         log.info(
             "model %s is announced (number %d, %s): loading it",
             found.model.model_version, found.number, found.model.path,
+            extra=event(
+                "model_announced", model_version=found.model.model_version,
+                announcement=found.number, path=found.model.path,
+            ),
         )  # fmt: skip
         self._state, self._reason = "loading", ""
 
@@ -154,6 +163,10 @@ class ModelSwitch:
         log.info(
             "serving model %s (announcement %d) from now on, %.1f s after it was seen",
             wanted.model.model_version, wanted.number, now - self._since,
+            extra=event(
+                "model_served", model_version=wanted.model.model_version,
+                announcement=wanted.number, seconds=now - self._since,
+            ),
         )  # fmt: skip
         self._on_switch()
 
@@ -169,6 +182,10 @@ class ModelSwitch:
         log.error(
             "the announced model %s can't be served here, going on with %s: %s; trying again in "
             "%.0f s", wanted.model.model_version, self._model.model_version, problem, delay,
+            extra=event(
+                "model_refused", model_version=wanted.model.model_version,
+                announcement=wanted.number, delay_seconds=delay,
+            ),
         )  # fmt: skip
 
     def _quietly(self, ask: Callable[[], None]) -> None:

@@ -37,6 +37,7 @@ from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.refresh_page import PageDone, PageRefresher
 from stream_scorer.live.refresh_round import Round
+from stream_scorer.log_events import event
 from stream_scorer.settings.tree import RefreshSettings
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,10 @@ class Refresher:
         self, partitions: set[int], before_ms: int, asked: RefreshRequest | None, why: str
     ) -> None:
         listing = ", ".join(map(str, sorted(partitions)))
-        log.info("refresh of partitions %s begins: %s", listing, why)
+        log.info(
+            "refresh of partitions %s begins: %s", listing, why,
+            extra=event("refresh_begun", partitions=sorted(partitions)),
+        )  # fmt: skip
         as_of_ms, name = (asked.as_of_ms, asked.name) if asked else (None, "")
         everyone = asked is not None and asked.everyone
         self._round = Round(partitions, before_ms, as_of_ms, name, self._clock_ms(), everyone)
@@ -303,7 +307,10 @@ class Refresher:
         self._of, self._models = now_round.customers, now_round.models
         self._keep(now_round, finished=True)
         seconds = (self._clock_ms() - now_round.began_ms) / 1000
-        log.info("refresh is done after %.1f s: %s", seconds, now_round.in_words())
+        log.info(
+            "refresh is done after %.1f s: %s", seconds, now_round.in_words(),
+            extra=event("refresh_done", seconds=seconds),
+        )  # fmt: skip
         self._round, self._forced, self._look_at = None, False, 0.0
         self._metrics.refresh_progress.set(1)
         self._show_models()

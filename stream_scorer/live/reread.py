@@ -12,6 +12,7 @@ from typing import Any
 
 from stream_scorer.errors import ConfigError
 from stream_scorer.live.stop import Stop
+from stream_scorer.log_events import event
 from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
@@ -42,25 +43,34 @@ class Reread:
             found = self._load()
         except ConfigError as error:
             for line in str(error).splitlines():
-                log.error("the config was read again and is wrong, so nothing changes: %s", line)
+                log.error(
+                    "the config was read again and is wrong, so nothing changes: %s", line,
+                    extra=event("config_wrong"),
+                )  # fmt: skip
             return
         changes = list(_changes(self._settings.model_dump(), found.model_dump()))
         for field, before, now in changes:
             # As warnings, so that a log level of "warning" shows them.
             if field in self._apply:
-                log.warning("%s: %r -> %r, from now on", field, before, now)
+                log.warning(
+                    "%s: %r -> %r, from now on", field, before, now,
+                    extra=event("config_changed", setting=field),
+                )  # fmt: skip
             else:
                 # Without its value, which may be a secret.
                 log.warning(
-                    "%s has changed, which needs a restart; left as it is%s", field, _also(field)
-                )
+                    "%s has changed, which needs a restart; left as it is%s", field, _also(field),
+                    extra=event("config_needs_restart", setting=field),
+                )  # fmt: skip
         applied = [field for field, _, _ in changes if field in self._apply]
         for field in applied:
             self._take(field, found)
         for apply in dict.fromkeys(self._apply[field] for field in applied):
             apply(self._settings)
         if not changes:
-            log.info("the config was read again: nothing has changed")
+            log.info(
+                "the config was read again: nothing has changed", extra=event("config_unchanged")
+            )
 
     def _take(self, field: str, found: Settings) -> None:
         section, _, name = field.partition(".")

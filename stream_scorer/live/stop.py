@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from stream_scorer.log_events import event
+
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 8.0  # leaves two of the ten seconds after which container engines begin to kill
@@ -107,7 +109,7 @@ class Stop:
                 # A warning, since it may come before the settings say what is logged.
                 log.warning("%s: stopped before the start was complete; no event was read", name)
                 raise StoppedBeforeStart
-            log.info("%s: finishing this micro-batch", name)
+            log.info("%s: finishing this micro-batch", name, extra=event("stop_asked", signal=name))
 
         self._handler, self._numbers = ask, frozenset(before)
         near, far = socket.socketpair()
@@ -147,7 +149,10 @@ class Stop:
                     if self._starting
                     else "the last micro-batch is left to the next owner, who reads it again"
                 )
-                log.warning("not stopped in time, still in %s: %s", _position(), left)
+                log.warning(
+                    "not stopped in time, still in %s: %s", _position(), left,
+                    extra=event("stop_timed_out"),
+                )  # fmt: skip
                 self._give_up()
                 os._exit(status)
             received = signals.recv(64)

@@ -25,6 +25,7 @@ from stream_scorer.core.features.trend_events import TrendEvents
 from stream_scorer.core.trend_record import TrendRecord
 from stream_scorer.errors import StoreUnavailable
 from stream_scorer.io.stores.trend_store import TrendStore
+from stream_scorer.log_events import event
 
 MISSED_REMEDY = (
     "scores go on with a trend that is a little wrong until these events are old; to have it "
@@ -89,6 +90,10 @@ class TrendKeeper:
         log.warning(
             "%s[%d]: Kafka's log begins at %d, so the shop's trend lacks %s offsets from %d on: %s",
             *tp, first, f"{missing:,}", record.next_offset, MISSED_REMEDY,
+            extra=event(
+                "trend_incomplete", topic=tp[0], partition=tp[1], offset=first,
+                missing_offsets=missing,
+            ),
         )  # fmt: skip
         record.next_offset, record.missed = first, record.missed + missing
         self._unsaved.add(tp)

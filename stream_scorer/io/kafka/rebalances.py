@@ -11,12 +11,13 @@ where the former owner was behind.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch, TopicPartition
+from stream_scorer.log_events import event
 
 log = logging.getLogger(__name__)
 
@@ -41,35 +42,43 @@ class Rebalances:
         self._now_ms, self._on_change, self._on_silence = now_ms, on_change, on_silence
         self._begun: dict[TopicPartition, _Begun] = {}
 
-    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """The group gave these to this member."""
         self._on_change("assigned")
-        log.info("partitions assigned: %s", _listing(partitions))
+        log.info(
+            "partitions assigned: %s", _listing(partitions),
+            extra=event("partitions_assigned", **_fields(partitions)),
+        )  # fmt: skip
 
-    def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """The group asked for these; what was done of them is committed."""
         self._on_change("revoked")
-        log.info("partitions revoked: %s", _listing(partitions))
+        log.info(
+            "partitions revoked: %s", _listing(partitions),
+            extra=event("partitions_revoked", **_fields(partitions)),
+        )  # fmt: skip
 
-    def lost(self, partitions: Iterable[TopicPartition]) -> None:
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
         """The group had taken these away."""
         self._on_change("lost")
         log.warning(
             "partitions lost before their offsets were committed, so that the next owner reads "
             "some events again: %s",
             _listing(partitions),
+            extra=event("partitions_lost", **_fields(partitions)),
         )
 
-    def evicted(self, partitions: Iterable[TopicPartition]) -> None:
+    def evicted(self, partitions: Collection[TopicPartition]) -> None:
         """The group had taken these away and gave them back at once, without a revocation."""
         self._on_change("lost")
         log.warning(
             "the consumer group had evicted this member, and others may have read its "
             "partitions: it looks up again where to start %s",
             _listing(partitions),
+            extra=event("member_evicted", **_fields(partitions)),
         )
 
-    def gone(self, partitions: Iterable[TopicPartition]) -> None:
+    def gone(self, partitions: Collection[TopicPartition]) -> None:
         """These are not read any more."""
         for tp in partitions:
             self._begun.pop(tp, None)
@@ -96,5 +105,11 @@ class Rebalances:
                     self._on_silence((self._now_ms() - time_ms) / 1000)
 
 
-def _listing(partitions: Iterable[TopicPartition]) -> str:
+def _fields(partitions: Collection[TopicPartition]) -> dict[str, str | list[int]]:
+    """topic and partitions of a log event; all are of one topic."""
+    topic = next((topic for topic, _ in partitions), "")
+    return {"topic": topic, "partitions": sorted(number for _, number in partitions)}
+
+
+def _listing(partitions: Collection[TopicPartition]) -> str:
     return ", ".join(f"{topic}[{n}]" for topic, n in sorted(partitions)) or "nothing"

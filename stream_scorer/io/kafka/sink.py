@@ -21,6 +21,7 @@ from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, To
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
 from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
 from stream_scorer.io.kafka.transaction import TIMEOUT_MS, Transaction, plain_offsets
+from stream_scorer.log_events import event
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ class KafkaSink:
                 "topic %s refuses a record of %d bytes, which becomes a dead letter; raise its "
                 "max.message.bytes",
                 item.topic, len(item.value),
+                extra=event("record_too_large", topic=item.topic, size_bytes=len(item.value)),
             )  # fmt: skip
             return self._dead_letter_item(_as_dead_letter(item), 0)
         size = item.size + 1

@@ -22,6 +22,7 @@ import logging
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import FRESH_START, Halt, HistoryGone
+from stream_scorer.log_events import event
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ def logged_start(
             "%s[%d]: reading from %d, %d records below the committed offset: the store lacks its "
             "newest writes, or is a namespace that a replay built up to there",
             *partition, start, committed - start,
+            extra=event(
+                "partition_begun_below_committed", topic=partition[0], partition=partition[1],
+                offset=start, records=committed - start,
+            ),
         )  # fmt: skip
     elif committed is None and watermark is None and start > 0:
         log.warning(
@@ -45,9 +50,17 @@ def logged_start(
             "before it were deleted, so vectors lack them; to have them, replay their files into a "
             "new namespace first",
             *partition, start,
+            extra=event(
+                "partition_begins_late", topic=partition[0], partition=partition[1], offset=start
+            ),
         )  # fmt: skip
     else:
-        log.info("%s[%d]: reading from %d", *partition, start)
+        log.info(
+            "%s[%d]: reading from %d", *partition, start,
+            extra=event(
+                "partition_begun", topic=partition[0], partition=partition[1], offset=start
+            ),
+        )  # fmt: skip
     return start
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from stream_scorer.errors import ConfigError, Halt
 from stream_scorer.io.stores.redis_errors import NEEDS_ONE_SERVER
 from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.log_events import event
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,10 @@ class EvictionWatch:
         self._counted = now
         policy = info.get("maxmemory_policy", NO_EVICTION)
         if grown and self._allowed:
-            log.warning("Redis evicted %s keys; vectors may be among them", f"{grown:,}")
+            log.warning(
+                "Redis evicted %s keys; vectors may be among them", f"{grown:,}",
+                extra=event("keys_evicted", keys=grown),
+            )  # fmt: skip
         elif grown:
             raise Halt(
                 f"Redis evicted {grown:,} keys (maxmemory-policy {policy}), and vectors may be "

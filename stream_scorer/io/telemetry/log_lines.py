@@ -1,4 +1,9 @@
-"""Log lines on stderr, one for each event, as text or as JSON."""
+"""Log lines on stderr, one for each event, as text or as JSON.
+
+A JSON line has `time`, `level`, `logger`, `message` and `event`, which is null where the line is
+none of log_events.py; beside them the fields of the event, and `error` with the trace of an
+exception.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +17,18 @@ from stream_scorer.confidential import without_credentials
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": _iso(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": without_credentials(record.getMessage()),
+            "event": None,
         }
+        # Of `log_events.event`; another package may give a record one of these alone.
+        name, fields = getattr(record, "event", None), getattr(record, "fields", None)
+        if isinstance(name, str) and isinstance(fields, dict):
+            line["event"] = name
+            line |= {key: _shown(value) for key, value in fields.items()}
         if record.exc_info:
             line["error"] = without_credentials(self.formatException(record.exc_info))
         return json.dumps(line)
@@ -29,6 +40,10 @@ class _TextLines(logging.Formatter):
         line = f"{_iso(record.created)} {record.levelname.lower():7} {message}"
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         return without_credentials(line + trace)
+
+
+def _shown(value: object) -> object:
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _iso(seconds: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from stream_scorer.io.telemetry.log_lines import log_to_stderr
+from stream_scorer.log_events import event
 
 
 @pytest.fixture
@@ -29,6 +30,34 @@ def test_a_log_line_is_one_json_object(
     found = json.loads(line)
     assert (found["level"], found["logger"], found["message"]) == ("info", "x", "two\nlines 3")
     assert found["time"].endswith("Z")
+    assert list(found) == ["time", "level", "logger", "message", "event"]
+    assert found["event"] is None
+
+
+def test_an_event_has_its_name_and_its_fields_beside_the_message_and_no_secret(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_stderr("info", "json")
+    said = event("model_announced", model_version="7", announcement=3, path="s3://me:pw@host/m")
+    logging.getLogger("x").info("model %s", 7, extra=said)
+    logging.getLogger("of.another.package").info("its own", extra={"event": 5})
+    ours, theirs = map(json.loads, capsys.readouterr().err.splitlines())
+    del ours["time"]
+    assert ours == {
+        "level": "info", "logger": "x", "message": "model 7", "event": "model_announced",
+        "model_version": "7", "announcement": 3, "path": "s3://***@host/m",
+    }  # fmt: skip
+    assert theirs["event"] is None
+
+
+def test_a_text_line_is_the_same_with_an_event_and_without(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_stderr("info", "text")
+    logging.getLogger("x").info("it moves", extra=event("keys_evicted", keys=3))
+    logging.getLogger("x").info("it moves")
+    one, two = capsys.readouterr().err.splitlines()
+    assert one.split(" ", 1)[1] == two.split(" ", 1)[1] == "info    it moves"
 
 
 def test_a_text_line_stays_one_line(
