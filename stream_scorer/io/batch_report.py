@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stream_scorer.core.drift.followed import WatchedEvents
+from stream_scorer.core.drift.sampler import SampledRows
 from stream_scorer.core.events.batch import DeadLetter, Float64, TopicPartition
 from stream_scorer.core.events.customer_rates import ExtremeRate
 from stream_scorer.core.features.ignored_values import IgnoredCount
@@ -30,7 +32,8 @@ class BatchReport:
     customers with events from two partitions of the topic. next_offsets: of each partition the
     offset after its last record. ignored: values of events that features can't use.
     waited_seconds: (k,) of each event that was published for, from its record's time until Kafka
-    had confirmed the propensities. seconds: by stage.
+    had confirmed the propensities. watched, sampled: what drift is measured by, None where it is
+    not. seconds: by stage.
     """
 
     records: int = 0
@@ -49,6 +52,8 @@ class BatchReport:
     ignored: Sequence[IgnoredCount] = ()
     waited_seconds: Float64 = field(default_factory=lambda: np.zeros(0))
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    watched: WatchedEvents | None = None
+    sampled: SampledRows | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

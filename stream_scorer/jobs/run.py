@@ -16,6 +16,7 @@ from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.challenger_report import challenger_reports
 from stream_scorer.live.consumer import Consumer, clock_ms
 from stream_scorer.live.health import Health, most_quiet_seconds
+from stream_scorer.live.live_drift import LiveDrift
 from stream_scorer.live.loop import Loop, Totals
 from stream_scorer.live.member import LiveMember
 from stream_scorer.live.refresh import Refresher
@@ -98,25 +99,36 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
             try:
                 consumer.join()
                 health.joined(time.monotonic())
-                window = settings.dead_letter_window(live=True)
                 reports = challenger_reports(consumer.scoring.challenger, metrics)
                 refresher = Refresher(consumer, metrics, clock_ms)
+                drift = LiveDrift(consumer, metrics)
                 member = LiveMember(
                     consumer, metrics, version("stream-scorer"),
-                    on_switch=lambda: refresher.all_due("another model is served from now on"),
+                    on_switch=partial(_switched, drift, refresher),
                 )  # fmt: skip
                 # The refresher last, so that it notes another model before an event is scored with
                 # it.
-                between: list[Callable[[], None]] = [member.check, *reports, refresher.slice]
+                between: list[Callable[[], None]] = [
+                    member.check, drift.check, *reports, refresher.slice,
+                ]  # fmt: skip
                 if consumer.trend is not None:
                     between.insert(0, partial(consumer.trend.check, metrics))
-                loop = Loop(consumer, window, metrics, stop, between, health)
+                loop = Loop(
+                    consumer,
+                    settings.dead_letter_window(live=True),
+                    metrics,
+                    stop,
+                    between,
+                    health,
+                    drift.done,
+                )
                 changed = Reread(settings, stop, reread, _appliers(consumer, loop, refresher))
                 between.append(changed.check)
                 try:
                     loop.run()
                 finally:
                     member.leave()
+                    drift.close()
                     for report in reports:
                         report.finish()
             finally:
@@ -138,6 +150,11 @@ def _log_the_end(totals: Totals) -> None:
             batches=totals.batches, seconds=totals.seconds,
         ),
     )  # fmt: skip
+
+
+def _switched(drift: LiveDrift, refresher: Refresher) -> None:
+    drift.serve()
+    refresher.all_due("another model is served from now on")
 
 
 def _web_server(telemetry: TelemetrySettings, metrics: Metrics) -> WebServer | None:

@@ -21,6 +21,8 @@ import redis
 
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.core.drift.followed import EventWatch
+from stream_scorer.core.drift.sampler import Sampler
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, RecordBatch, TopicPartition
 from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.core.features.space import FeatureSpace
@@ -143,9 +145,11 @@ class Consumer:
         self.served = model_at_start(settings, self.space, self.announcements)
         self.store = open_store(settings, self.space, settings.store.hot_bytes)
         self.trend = open_trend(settings, self.space, server, self.store)
+        one_in = settings.drift.one_in
+        self.sampler = Sampler(one_in) if one_in else None
         self.scoring = Scoring(
             self.served.engine, self.space, settings.publish_policy(), clock_ms,
-            open_challenger(settings, self.space, self.served.model), self.trend,
+            open_challenger(settings, self.space, self.served.model), self.trend, self.sampler,
         )  # fmt: skip
         admin = KafkaAdmin(settings.kafka.client_properties())
         self._admin = admin
@@ -278,6 +282,13 @@ class Consumer:
     def _owner(self) -> Owner:
         return Owner(self.settings.store.namespace, self.store.identity)
 
+    def _event_watch(self) -> EventWatch | None:
+        """What is noted of events for drift."""
+        if self.sampler is None:
+            return None
+        rule = self.settings.label_rule()
+        return EventWatch(rule, self.space.vocabularies[rule.by], self.sampler.rank)
+
     def _pipeline(
         self, source: Source, store: Store, sink: Sink, keeper: TrendKeeper | None = None
     ) -> Pipeline:
@@ -288,7 +299,9 @@ class Consumer:
                 self.lookup, max_record_bytes=settings.events.max_record_bytes,
                 ahead=self.lookup.ahead,
             ),
-            preparation=Preparation(settings.event_rules(), self.space, settings.memory()),
+            preparation=Preparation(
+                settings.event_rules(), self.space, settings.memory(), self._event_watch()
+            ),
             clock_ms=clock_ms, rates=settings.customer_rates(), worker=self._worker,
             trend=keeper,
         )  # fmt: skip

@@ -75,6 +75,7 @@ class Loop:
 
     between: called in turn between two micro-batches, each with a few milliseconds of work; what
     they raise is treated as if a step had raised it. health: is told what the loop does.
+    done: is told of each micro-batch that is published and committed; it must not raise.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class Loop:
         stop: Stop,
         between: Sequence[Callable[[], None]] = (),
         health: Health | None = None,
+        done: Callable[[BatchReport], None] = lambda _: None,
     ) -> None:
+        self._done = done
         self._consumer, self._metrics, self._stop = consumer, metrics, stop
         self._window, self._between = window, between
         self._health = Health(float("inf")) if health is None else health
@@ -175,6 +178,7 @@ class Loop:
         if not report.records:
             return
         self._metrics.observe(report)
+        self._done(report)
         self._totals = self._totals.plus(report)
         self._foreign_keys += report.foreign_keys
         self._split_customers += report.split_customers

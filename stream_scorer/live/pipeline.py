@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -243,7 +244,7 @@ class Pipeline:
             prepared = self._preparation.prepare(decoded, self._clock_ms())
             report.dead_letters = unpublished(prepared.dead_letters, published)
             report.foreign_keys = foreign_keys(decoded.events, records.keys)
-            report.ignored = prepared.ignored
+            report.ignored, report.watched = prepared.ignored, prepared.watched
             batch.times_ms = record_times_ms(records, prepared.dead_letters, published)
         try:
             states = self._fold.fold(prepared, report)
@@ -267,12 +268,14 @@ class Pipeline:
         as_of_ms = states.arrays.newest_ms
         # Here, as making it may ask Redis.
         table = self._scoring.trend_table(as_of_ms)
-        job = (states, as_of_ms, records.partitions, report, table)
+        job = partial(
+            self._scoring.records, states, as_of_ms, records.partitions, report, table, sample=True
+        )
         if self._worker is not None:
-            batch.scored = self._worker.submit(self._scoring.records, *job)
+            batch.scored = self._worker.submit(job)
         else:
             batch.scored = Future()
-            batch.scored.set_result(self._scoring.records(*job))
+            batch.scored.set_result(job())
 
     def _end(self, batch: _Batch) -> BatchReport:
         """Deliver and commit the first batch; an empty report where partitions of it went away

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
+from stream_scorer.core.drift.sampler import SampledRows, Sampler
 from stream_scorer.core.events.batch import Bool, Int32, Int64, TopicPartition
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.space import DAY_MS, FeatureSpace
@@ -52,7 +53,8 @@ class Scoring:
 
     publish: what of a customer's propensities becomes part of the record. clock_ms: now, in ms
     since 1970 UTC, the moment of scoring that records carry. challenger: a second model of the same
-    declaration. trend: of the shop, None where the declaration has none.
+    declaration. trend: of the shop, None where the declaration has none. sampler: of customers by
+    whom drift is measured, None for nobody.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Scoring:
         clock_ms: Callable[[], int],
         challenger: Challenger | None = None,
         trend: ShopTrend | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
+        self._sampler = sampler
         self._space, self.publish, self._clock_ms = space, publish, clock_ms
         self._trend = trend
         self._day_columns = np.array([b.start for b in space.blocks if b.kind == "trend"], np.int64)
@@ -104,12 +108,15 @@ class Scoring:
         partitions: list[TopicPartition],
         report: BatchReport,
         table: TrendTable | None = None,
+        *,
+        sample: bool = False,
     ) -> tuple[list[bytes], list[bytes]]:
         """Keys and values of the output records, one for each of the B customers, in their order.
 
         as_of_ms: (B,) int64, the moment that customer i is scored as of. partitions: those that a
         record's source may be of. Adds to report's seconds. table: as of `trend_table`, which is
-        called here where it is None.
+        called here where it is None. sample: whether the report is given rows by which drift is
+        measured.
         """
         with report.stage("csr"):
             matrix = self._matrix(states, as_of_ms, table)
@@ -126,10 +133,17 @@ class Scoring:
                 found = scores = self.engine.score(ours)
                 if self.challenger is not None:
                     self.challenger.keep(ours, scores, time.perf_counter() - started)
+        keys = [customer_id.encode() for customer_id in states.customer_ids]
+        now_ms = self._clock_ms()
+        if sample and self._sampler is not None:
+            with report.stage("sample"):
+                known = None if isinstance(found, Entries) else found
+                report.sampled = self._sampled(
+                    [keys[r] for r in others.tolist()], as_of_ms[others], now_ms, ours, known
+                )
         with report.stage("encode"):
             index, offsets = source_positions(states, partitions)
-            keys = [customer_id.encode() for customer_id in states.customer_ids]
-            heads = _Heads(keys, as_of_ms, self._clock_ms(), partitions, index, offsets)
+            heads = _Heads(keys, as_of_ms, now_ms, partitions, index, offsets)
             if theirs is None:
                 return keys, self._values(self._encoder, heads, found)
             values = [b""] * len(keys)
@@ -188,6 +202,24 @@ class Scoring:
         self.use(table)
         clip_days(matrix, self._day_columns, as_of_ms, table)
         return matrix
+
+    def _sampled(
+        self, keys: list[bytes], as_of_ms: Int64, now_ms: int, matrix: csr_matrix,
+        scores: Float32 | None,
+    ) -> SampledRows:  # fmt: skip
+        """Of B customers whom the active model serves; scores (B, N, C), None where only what is
+        published of them is known."""
+        assert self._sampler is not None
+        rows, hashes, counted, dropped = self._sampler.choose(keys, now_ms)
+        some = matrix[rows]
+        if scores is not None:
+            of_rows = scores[rows]
+        elif len(rows):
+            of_rows = self.engine.score(some)
+        else:  # most small micro-batches
+            of_rows = np.zeros((0, len(self.engine.categories), self.engine.classes), np.float32)
+        p = 1 - of_rows[:, :, 0]  # class 0 is nothing, so this is acting at all
+        return SampledRows(hashes, as_of_ms[rows], now_ms, some, p, counted, dropped)
 
     def _canary(
         self, customer_ids: list[str], matrix: csr_matrix, report: BatchReport

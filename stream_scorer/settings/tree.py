@@ -39,6 +39,7 @@ from stream_scorer.settings.connections import (
     Section,
     existing_file,
 )
+from stream_scorer.settings.drift import DriftSettings
 
 # Blanks, marks of byte order, characters of no width and zero bytes, at both ends of a word.
 _UNSEEN = re.compile(r"^[\s\ufeff\u200b\u2060\0]+|[\s\ufeff\u200b\u2060\0]+$")
@@ -219,6 +220,7 @@ class Settings(Section):
     publish: PublishSettings = PublishSettings()
     refresh: RefreshSettings = RefreshSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
+    drift: DriftSettings = DriftSettings()
     model: ModelSettings = ModelSettings()
     challenger: ChallengerSettings = ChallengerSettings()
     training: TrainingOptions = TrainingOptions()

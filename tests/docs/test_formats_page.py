@@ -6,8 +6,10 @@ makes a test fail.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -26,6 +28,7 @@ from scipy import sparse
 
 from stream_scorer.core.avro import schemas
 from stream_scorer.core.drift import reference as drift_reference
+from stream_scorer.core.drift.hour import HourSample
 from stream_scorer.core.drift.reference import reference_of
 from stream_scorer.core.evaluation import model_card
 from stream_scorer.core.features import state_codec
@@ -49,6 +52,7 @@ from stream_scorer.io.files import (
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, trend_content
 from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
+from stream_scorer.io.stores.drift_store import DriftStore
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
@@ -238,6 +242,8 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         refreshes.note(states(1, 1, 1, 1), [mark], 0, 0)
         store.share_group_with("OTHER", "identity")
         write_record(store.server, "NAMESPACE", RolloutRecord("OTHER", "identity", "switch"))
+        sample = HourSample.begin(9, "v", np.arange(len(CATEGORIES)), 4, None)
+        assert DriftStore(store.server, "NAMESPACE").put(9, "m", sample.to_text(), 60_000)
         trend = Feature("trend", "trend", by=("category_id",), half_lives=("2d", "14d"))
         plan = TrendPlan.of(FeatureSpace.compile([trend], {"category_id": CATEGORIES}))
         assert plan is not None
@@ -257,11 +263,14 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         "NAMESPACE:refresh:TOPIC:7": "NAMESPACE:refresh:TOPIC:PARTITION",
         "NAMESPACE:r:a": "NAMESPACE:r:CUSTOMER_ID",
         "NAMESPACE:trend:TOPIC:7": "NAMESPACE:trend:TOPIC:PARTITION",
+        "NAMESPACE:drift:9": "NAMESPACE:drift:HOUR",
     }
     meanings = dict(pairs(table))
     for name in (*stored, *stored["model"]):
         assert f"`{name}`" in meanings["NAMESPACE:model"]
     assert all(f"`{name}`" in meanings["NAMESPACE:members"] for name in heartbeat)
+    noted = json.loads(zlib.decompress(base64.b64decode(sample.to_text())))
+    assert all(f"`{name}`" in meanings["NAMESPACE:drift:HOUR"] for name in noted)
     for key, text in zip(of_names, texts, strict=True):
         assert all(f"`{name}`" in meanings[f"NAMESPACE:{key}"] for name in text)
     assert meanings["NAMESPACE:r:CUSTOMER_ID"].startswith(f"{len(mark)} bytes")
@@ -369,7 +378,7 @@ def test_the_artefact(tmp_path: Path) -> None:
     )
     reference = reference_of(
         SPACE, (golden.matrix, np.ones(1, np.float32), "all"),
-        (golden.scores[:, :, 1], np.ones(1, np.float32), "training"),
+        (golden.scores[:, :, 1], np.ones(1, np.float32), "all", "training"),
     )  # fmt: skip
     artefact.save(
         model, tmp_path / "model", golden=golden, card=lambda _: (b"{}", b""), reference=reference

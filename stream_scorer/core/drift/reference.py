@@ -37,6 +37,7 @@ from stream_scorer.core.features.state import Float32
 from stream_scorer.result import Result
 
 FORMAT = 1
+AFTER_EVENTS, ALL_ROWS = "event", "all"  # what rows of a reference are
 # Categories that are followed one by one, those with the highest mean score; the others are part of
 # all scores together.
 MOST_CATEGORIES = 100
@@ -75,9 +76,10 @@ class ScoreReference(Result):
 class DriftReference(Result):
     """format: 1. fingerprint: of the declaration. rows: that features were counted on; rows_of:
     "event" where these stand just after events, else "all". scored_rows: that scores were counted
-    on; scores_of: "validation", or "training" where there was no validation. scores: first that of
-    all categories. event_types, unknown_words: the share of events of each type, and by field the
-    share of events with a word that its vocabulary lacks; null where the snapshots do not say it.
+    on, scored_rows_of what these are; scores_of: "validation", or "training" where there was no
+    validation. scores: first that of all categories. event_types, unknown_words: the share of
+    events of each type, and by field the share of events with a word that its vocabulary lacks;
+    null where the snapshots do not say it.
     """
 
     format: int
@@ -85,6 +87,7 @@ class DriftReference(Result):
     rows: int
     rows_of: str
     scored_rows: int
+    scored_rows_of: str
     scores_of: str
     blocks: tuple[BlockReference, ...]
     scores: tuple[ScoreReference, ...]
@@ -133,18 +136,19 @@ class DriftReference(Result):
 def reference_of(
     space: FeatureSpace,
     rows: tuple[sparse.csr_matrix, Float32, str],
-    scores: tuple[Float32, Float32, str],
+    scores: tuple[Float32, Float32, str, str],
     event_types: Mapping[str, float] | None = None,
     unknown_words: Mapping[str, float] | None = None,
 ) -> DriftReference:
     """What is stored of these rows: (R, F) float32 CSR, their weights (R,) and what they are,
     "event" or "all"; and of these scores: the probability of acting (S, N), their rows' weights
-    (S,) and of what they are, "validation" or "training". R and S are above 0.
+    (S,), what these are, and of which they are, "validation" or "training". R and S are above 0.
     """
     matrix, weight, rows_of = rows
-    p, score_weight, scores_of = scores
+    p, score_weight, scored_rows_of, scores_of = scores
     return DriftReference(
-        FORMAT, space.fingerprint_hex, matrix.shape[0], rows_of, len(p), scores_of,
+        FORMAT, space.fingerprint_hex, matrix.shape[0], rows_of, len(p), scored_rows_of,
+        scores_of,
         _blocks(space, matrix, weight.astype(np.float64)),
         _scores(p, score_weight.astype(np.float64)), event_types, unknown_words,
     )  # fmt: skip

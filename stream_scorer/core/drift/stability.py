@@ -26,6 +26,7 @@ LEAST_ROWS = 1_000
 HALF_ROW = 0.5
 
 State = Literal["stable", "watch", "drifted", "too_few_rows", "not_judged"]
+JUDGED: tuple[State, ...] = ("stable", "watch", "drifted")
 
 
 def psi(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:

@@ -6,10 +6,11 @@ folded (past/prefetch.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from stream_scorer.core.events.batch import DeadLetter
+from stream_scorer.core.events.batch import DeadLetter, EventBatch
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.validation import EventRules, judge
 from stream_scorer.core.features.fold import REMEMBER_ALL, stream_of
@@ -25,7 +26,7 @@ class PreparedEvents:
     """The valid events; the stream's customers are rows of customer_ids. dead_letters: of all
     records that are no event or no valid one. ignored: values that features can't use.
     ignored_events: how many events were of ignored customers. trend: what they add to the shop's
-    trend, None where the declaration has none.
+    trend, None where the declaration has none. watched: what `Preparation.watch` noted of them.
     """
 
     customer_ids: list[str]
@@ -34,15 +35,18 @@ class PreparedEvents:
     ignored: Sequence[IgnoredCount] = ()
     ignored_events: int = 0
     trend: TrendEvents | None = None
+    watched: Any = None
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What events must be like, and what they do; memory as in `fold.fold_events`."""
+    """What events must be like, and what they do; memory as in `fold.fold_events`. watch: what else
+    is noted of the valid events, which is handed on."""
 
     rules: EventRules
     space: FeatureSpace
     memory: Memory = REMEMBER_ALL
+    watch: Callable[[EventBatch, EventColumns], Any] | None = None
 
     def prepare(self, batch: DecodedBatch, now_ms: int) -> PreparedEvents:
         """Validate the events as of now_ms, and find the columns that each one touches."""
@@ -52,4 +56,5 @@ class Preparation:
         stream, _ = stream_of(events, customer, self.space, self.memory, columns)
         ignored = ignored_values(self.space, columns)
         trend = TrendEvents.of(self.space, events, columns)
-        return PreparedEvents(ids, stream, dead_letters, ignored, ignored_events, trend)
+        watched = None if self.watch is None else self.watch(events, columns)
+        return PreparedEvents(ids, stream, dead_letters, ignored, ignored_events, trend, watched)

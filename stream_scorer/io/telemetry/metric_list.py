@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stream_scorer.core.events.batch import Reason
+from stream_scorer.io.telemetry.drift_list import DRIFT
 from stream_scorer.io.telemetry.metric import OPEN, MetricFamily, counter, gauge, histogram
 
 # Steps of about three: a quantile is known to within such a factor. More buckets would be more time
@@ -24,10 +25,11 @@ WAITS = (
 )  # fmt: skip
 SECONDS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
-# Of a micro-batch, in their order. A challenger's is only there where there is a challenger.
+# Of a micro-batch, in their order. A challenger's is only there where there is a challenger, the
+# sample's where drift is measured.
 STAGES = (
-    "poll", "decode", "load", "apply", "save", "csr", "score", "challenger", "encode", "publish",
-    "commit",
+    "poll", "decode", "load", "apply", "save", "csr", "score", "challenger", "sample", "encode",
+    "publish", "commit",
 )  # fmt: skip
 
 GENERATIONS = ("0", "1", "2")
@@ -308,7 +310,7 @@ PROCESS = (
     ),
 )  # fmt: skip
 
-OWN_METRICS = (*EVENTS, *MEMBERS, *BATCHES, *KAFKA, *STORE, *TREND, *MODELS, *REFRESH)
+OWN_METRICS = (*EVENTS, *MEMBERS, *BATCHES, *KAFKA, *STORE, *TREND, *MODELS, *REFRESH, *DRIFT)
 METRICS = (*OWN_METRICS, *PROCESS)
 
 

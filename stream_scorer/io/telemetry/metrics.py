@@ -21,6 +21,7 @@ from prometheus_client import (
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry.batch_histogram import BatchHistogram
+from stream_scorer.io.telemetry.drift_metrics import DriftMetrics
 from stream_scorer.io.telemetry.metric import Kind, MetricFamily
 from stream_scorer.io.telemetry.metric_list import OWN_METRICS
 
@@ -83,6 +84,7 @@ class Metrics:
         self.oldest_score = self._gauge("stream_scorer_oldest_score_seconds")
         self.scores_by_model = self._gauge("stream_scorer_scores")
         self.last_batch = self._gauge("stream_scorer_last_batch_timestamp_seconds")
+        self.drift = DriftMetrics(self._gauge)
 
     def observe(self, report: BatchReport) -> None:
         """Count one micro-batch that is done."""

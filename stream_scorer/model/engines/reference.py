@@ -12,7 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.core.drift.reference import DriftReference, reference_of
+from stream_scorer.core.drift.reference import (
+    AFTER_EVENTS,
+    ALL_ROWS,
+    DriftReference,
+    reference_of,
+)
 from stream_scorer.core.drift.stability import LEAST_ROWS
 from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.core.events.batch import Bool, Int64
@@ -52,14 +57,15 @@ def reference_for(
     if trend is not None:
         engine.use_trend(trend)
     rows, rows_of = rows.after_events()
-    scored, _ = (held_out or rows).evenly(most).after_events()
+    scored, scored_rows_of = (held_out or rows).evenly(most).after_events()
     parts = [
         1 - engine.score(scored.matrix[first : first + BATCH_ROWS])[:, :, 0]  # class 0 is nothing
         for first in range(0, scored.matrix.shape[0], BATCH_ROWS)
     ]
     return reference_of(
         model.space, (rows.matrix, rows.weight, rows_of),
-        (np.concatenate(parts), scored.weight, scores_of), event_types, unknown_words,
+        (np.concatenate(parts), scored.weight, scored_rows_of, scores_of),
+        event_types, unknown_words,
     )  # fmt: skip
 
 
@@ -88,7 +94,9 @@ class _Rows(NamedTuple):
         The live rows that they are compared with stand just after events, too.
         """
         found = np.flatnonzero(self.event)
-        return (self.take(found), "event") if len(found) >= LEAST_ROWS else (self, "all")
+        if len(found) < LEAST_ROWS:
+            return self, ALL_ROWS
+        return self.take(found), AFTER_EVENTS
 
 
 def _rows(of: RowsOfCard, rows: int, most: int) -> _Rows | None:

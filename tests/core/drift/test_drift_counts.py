@@ -47,7 +47,7 @@ def rows(count: int, seed: int, factor: float = 1.0) -> tuple[sparse.csr_matrix,
 def reference(count: int = 20_000) -> DriftReference:
     matrix, p = rows(count, 1)
     ones = np.ones(count, np.float32)
-    return reference_of(SPACE, (matrix, ones, "event"), (p, ones, "validation"))
+    return reference_of(SPACE, (matrix, ones, "event"), (p, ones, "event", "validation"))
 
 
 def block_psi(ours: DriftReference, live: DriftCounts, name: str) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
 import stream_scorer
 from stream_scorer.core.events.batch import DeadLetter, Reason
@@ -82,8 +83,8 @@ def shown(metrics: Metrics) -> dict[str, set[str]]:
 
 def show_everything(metrics: Metrics) -> None:
     """Give every metric that has labels a series."""
-    for metric in vars(metrics).values():
-        if getattr(metric, "_labelnames", ()):
+    for metric in metrics.registry._collector_to_names:
+        if isinstance(metric, MetricWrapperBase) and metric._labelnames:
             metric.labels(*metric._labelnames)
 
 

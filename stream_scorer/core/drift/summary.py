@@ -1,0 +1,257 @@
+"""What drift there is: live rows, scores and events of a window against training, with a verdict.
+
+Shares of the bins are compared by the population stability index (stability.py). Blocks of a
+calendar are judged only where the window covers their cycle: in three hours no day looks like all
+days. Where training had no rows just after events, the index shows a difference that is no drift:
+customers who just did something are more active than all. It is told then, and not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream_scorer.core.drift.blocks import watched_blocks
+from stream_scorer.core.drift.counts import DEVIATION_UNIT, SCORE_UNIT, Binning, DriftCounts
+from stream_scorer.core.drift.live_quality import HORIZON, LiveQuality
+from stream_scorer.core.drift.reference import AFTER_EVENTS, BlockReference
+from stream_scorer.core.drift.stability import (
+    ACT,
+    JUDGED,
+    LEAST_ROWS,
+    State,
+    psi_of_counts,
+    state_of,
+)
+from stream_scorer.core.features.space import Block, FeatureSpace
+from stream_scorer.core.labels.labels import DAY_MS
+from stream_scorer.result import Result
+
+HOUR_MS = 3_600_000
+CYCLE_MS = {"hour_of_day": DAY_MS, "day_of_week": 7 * DAY_MS}
+# So many positives are expected at least before predicted over seen is judged: by chance their
+# number then moves by a tenth.
+LEAST_EXPECTED = 100
+MOST_RATIO = 1.5
+
+AT_CUTOFFS = (
+    "training had too few rows just after events, as live ones are, so that drift of features and "
+    "scores is not judged; make labelled rows with `replay --rows-at both`, or of a whole period"
+)
+CYCLE_NOT_COVERED = "the window does not cover the cycle of this calendar; see drift.window"
+
+
+@dataclass(frozen=True)
+class DriftLimits:
+    """max_psi: from which index on to act. max_ratio: how many times too much or too little may be
+    predicted of what was then seen."""
+
+    max_psi: float = ACT
+    max_ratio: float = MOST_RATIO
+
+
+@dataclass(frozen=True)
+class BlockDrift(Result):
+    """A feature with one half-life. psi: the larger of psi_amount and psi_columns. mean_shift: of
+    the amount, in standard deviations of training. state: "stable", "watch", "drifted",
+    "too_few_rows" or "not_judged", which `note` explains."""
+
+    block: str
+    kind: str
+    psi: float | None
+    psi_amount: float | None
+    psi_columns: float | None
+    mean_shift: float | None
+    state: State
+    note: str
+
+
+@dataclass(frozen=True)
+class ScoreDrift(Result):
+    """The probability of acting in one category, "" for all together. mean, training_mean: of
+    it."""
+
+    category_id: str
+    psi: float | None
+    mean: float | None
+    training_mean: float
+    state: State
+
+
+@dataclass(frozen=True)
+class EventDrift(Result):
+    """events: in the window. shares: of each event type, training_shares: in training, null where
+    its snapshots do not say it. psi: of these. unknown_words, training_unknown_words: by field, the
+    share of events with a word that its vocabulary lacks."""
+
+    events: int
+    shares: dict[str, float]
+    training_shares: dict[str, float] | None
+    psi: float | None
+    state: State
+    unknown_words: dict[str, float]
+    training_unknown_words: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class DriftSummary(Result):
+    """Drift of one model in one window.
+
+    verdict: "stable", "watch", "drifted", or "unknown" where nothing could be judged; reasons: what
+    it comes of, the worst first. from_ms, to_ms: the first and the last moment of the window of
+    which anything was counted, null of nothing. rows: that were sampled; dropped_rows: sampled but
+    more than are counted. training_rows, training_rows_of: of training, "event" or "all". scores:
+    of all categories, then of those that are followed. quality: of every model that is followed.
+    notes: what is missing, with the remedy.
+    """
+
+    model_version: str
+    verdict: str
+    reasons: tuple[str, ...]
+    from_ms: int | None
+    to_ms: int | None
+    members: int
+    rows: int
+    dropped_rows: int
+    training_rows: int | None
+    training_rows_of: str | None
+    blocks: tuple[BlockDrift, ...]
+    scores: tuple[ScoreDrift, ...]
+    events: EventDrift | None
+    quality: tuple[LiveQuality, ...]
+    notes: tuple[str, ...]
+
+    def score_psi(self) -> tuple[float | None, float | None]:
+        """The index of all scores together, and of the category where it is largest; None where it
+        can't be judged."""
+        judged = [(s.category_id, s.psi or 0.0) for s in self.scores if s.state in JUDGED]
+        of_all = next((value for name, value in judged if not name), None)
+        return of_all, max((value for name, value in judged if name), default=None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is beyond a threshold."""
+        return self.verdict != "drifted"
+
+
+def block_drifts(
+    space: FeatureSpace, binning: Binning, counts: DriftCounts, covered_ms: int, max_psi: float
+) -> tuple[BlockDrift, ...]:
+    """Of every block. covered_ms: from the first to the last moment that was counted."""
+    reference = binning.reference
+    found = []
+    pairs = zip(reference.blocks, watched_blocks(space), strict=True)
+    for number, (own, block) in enumerate(pairs):
+        amount = psi_of_counts(
+            np.array(own.shares), reference.rows, counts.amounts[number, : len(own.shares)]
+        )
+        columns = _columns_psi(own, block, counts, number)
+        known = [value for value in (amount, columns) if value is not None]
+        worst = max(known, default=None)
+        shift = None
+        if counts.rows and own.deviation > 0:
+            shift = float(counts.deviations[number]) / DEVIATION_UNIT / counts.rows
+        state, note = state_of(worst, counts.rows, max_psi), ""
+        cycle_ms = max((CYCLE_MS.get(f, 0) for f in block.fields), default=0)
+        if block.kind == "calendar" and covered_ms < cycle_ms:
+            state, note = "not_judged", CYCLE_NOT_COVERED
+        elif reference.rows_of != AFTER_EVENTS:
+            state, note = "not_judged", AT_CUTOFFS
+        found.append(BlockDrift(block.name, block.kind, worst, amount, columns, shift, state, note))
+    return tuple(found)
+
+
+def score_drifts(
+    binning: Binning, counts: DriftCounts, categories: Sequence[str], max_psi: float
+) -> tuple[ScoreDrift, ...]:
+    """Of all scores together, then of each category that is followed."""
+    reference = binning.reference
+    found = []
+    for number, own in enumerate(reference.scores):
+        everything = own.category < 0
+        pairs = len(categories) if everything else 1
+        value = psi_of_counts(
+            np.array(own.shares), reference.scored_rows * pairs,
+            counts.scores[number, : len(own.shares)],
+        )  # fmt: skip
+        mean = None
+        if counts.rows:
+            mean = float(counts.score_sums[number]) / SCORE_UNIT / (counts.rows * pairs)
+        name = "" if everything else categories[own.category]
+        state = state_of(value, counts.rows, max_psi)
+        if reference.scored_rows_of != AFTER_EVENTS:
+            state = "not_judged"
+        found.append(ScoreDrift(name, value, mean, own.mean, state))
+    return tuple(found)
+
+
+def event_drift(binning: Binning, counts: DriftCounts, max_psi: float) -> EventDrift:
+    """Of the events of the window."""
+    reference, events = binning.reference, counts.event_types.total()
+    training = reference.event_types
+    value = None
+    if training is not None and events:
+        names = sorted({*training, *counts.event_types})
+        shares = np.array([training.get(name, 0.0) for name in names])
+        live = np.array([counts.event_types[name] for name in names], np.int64)
+        # Of training only the shares are known, of many more events than rows.
+        value = psi_of_counts(shares, max(reference.rows, LEAST_ROWS), live)
+    unknown = reference.unknown_words
+    return EventDrift(
+        events, {name: n / events for name, n in sorted(counts.event_types.items())},
+        None if training is None else dict(training), value, state_of(value, events, max_psi),
+        {name: n / events for name, n in sorted(counts.unknown_words.items())} if events else {},
+        None if unknown is None else dict(unknown),
+    )  # fmt: skip
+
+
+def verdict_of(
+    blocks: Sequence[BlockDrift], scores: Sequence[ScoreDrift], events: EventDrift | None,
+    quality: LiveQuality | None, limits: DriftLimits,
+) -> tuple[str, tuple[str, ...]]:  # fmt: skip
+    """The verdict, and a line for each that is beyond a threshold, the worst first.
+
+    quality: of the model that serves.
+    """
+    judged: list[tuple[State, float, str]] = [
+        (b.state, b.psi or 0.0, f"feature {b.block}") for b in blocks
+    ]
+    judged += [
+        (s.state, s.psi or 0.0, f"scores of {s.category_id or 'all categories'}") for s in scores
+    ]
+    if events is not None:
+        judged.append((events.state, events.psi or 0.0, "the mix of event types"))
+    judged.sort(key=lambda one: -one[1])
+    reasons = [f"{what}: index {value:.2f}" for state, value, what in judged if state == "drifted"]
+    reasons += _of_quality(quality, limits)
+    if reasons:
+        return "drifted", tuple(reasons)
+    watched = [f"{what}: index {value:.2f}" for state, value, what in judged if state == "watch"]
+    if watched:
+        return "watch", tuple(watched)
+    return ("stable" if any(state == "stable" for state, *_ in judged) else "unknown"), ()
+
+
+def _of_quality(quality: LiveQuality | None, limits: DriftLimits) -> list[str]:
+    over = [d for d in quality.delays if d.delay == HORIZON] if quality else []
+    found = []
+    for one in over:
+        if one.expected < LEAST_EXPECTED or one.positives < LEAST_EXPECTED / 10:
+            continue
+        ratio = one.expected / one.positives
+        if not 1 / limits.max_ratio <= ratio <= limits.max_ratio:
+            found.append(f"predicted {ratio:.2f} times of what was then seen")
+    return found
+
+
+def _columns_psi(
+    own: BlockReference, block: Block, counts: DriftCounts, number: int
+) -> float | None:
+    """Of which columns have entries; None for a block of one."""
+    if block.stop - block.start < 2:
+        return None
+    apart = len(own.columns)
+    live = np.append(counts.columns[number, :apart], counts.columns[number, apart:].sum())
+    return psi_of_counts(np.array(own.column_shares), own.entries, live)
