@@ -164,6 +164,12 @@ def show(outcome: DemoResult, console: Console) -> None:
         stages.add_row(name, f"{seconds:.2f}", f"{seconds / total:.0%}")
     console.print(stages)
     if outcome.quality:
+        lower = 1 - outcome.quality["log_loss"] / outcome.prior["log_loss"]
+        how = "below" if lower > 0 else "above"
+        console.print(
+            f"[bold]the model's log loss is {abs(lower) * 100:.0f} % {how} the prior's[/] (each "
+            "category's share, the same for everybody), on purchases that it had not seen"
+        )
         quality = Table(
             title=f"{outcome.propensities_judged:,} published records against the 14 days that "
             "followed",

@@ -123,9 +123,10 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
         meter.at(1, 1)  # training may stop early
     of_training, of_validation = in_memory(rows, trend), in_memory(validation, trend)
     least = scene.settings.training.min_customers
-    card, _ = card_of(model, of_training, of_validation, least)
+    card, recorded_prior = card_of(model, of_training, of_validation, least)
     artefact.save(
-        model, path, golden=golden_batch_of(model, validation, trend),
+        model, path, {"prior": recorded_prior.tolist()},
+        golden=golden_batch_of(model, validation, trend),
         card=model_card.writer(card),
         reference=reference_for(model, card, of_training, of_validation),
     )  # fmt: skip

@@ -27,6 +27,7 @@ from stream_scorer.core.evaluation.backtest import (
     KnownTheOtherWay,
     known_the_other_way,
 )
+from stream_scorer.core.evaluation.judged_task import JudgedTask
 from stream_scorer.core.evaluation.outcomes import acted_within_horizon, rows_to_judge
 from stream_scorer.core.evaluation.scoring_times import ScoringTimes
 from stream_scorer.core.events.batch import Int64
@@ -55,10 +56,18 @@ from stream_scorer.past.scores import (
     overlaps,
     prior_scores,
     score,
+    trained_on,
     write_scores,
 )
 from stream_scorer.past.sources import MissingHistory
-from stream_scorer.reports.words import interval_in_words, metrics_in_words
+from stream_scorer.reports import backtest as backtest_page
+from stream_scorer.reports import plots
+from stream_scorer.reports.task import task_in_words
+from stream_scorer.reports.words import (
+    difference_in_words,
+    interval_in_words,
+    metrics_in_words,
+)
 from stream_scorer.settings.tree import Settings
 
 
@@ -82,9 +91,7 @@ def backtest(
     started = time.monotonic()
     if report_dir.exists():
         raise InputError("--report", report_dir, "already exists; choose another path or delete it")
-    from stream_scorer.reports import page  # noqa: PLC0415 - its matplotlib is an extra
-
-    page.new_figure()  # report a missing matplotlib before the work
+    plots.new_figure()  # report a missing matplotlib before the work
     loaded, categories = load_models(models)
     past = read_knowledge(settings, sources, by_arrival=by_arrival, missing_history=missing_history)
     moments = times.moments(past.known)
@@ -109,18 +116,28 @@ def backtest(
 
 def in_words(found: Backtest) -> list[str]:
     """The result for people."""
+    names = backtest_page.names_of(found)
     lines = [
+        *backtest_page.verdict(found),
+        *(f"warning: {line}" for line in backtest_page.warnings(found)),
         f"{found.events:,} events; {found.rows:,} scores, {found.judged:,} judged, "
         f"{found.pending:,} whose horizon is not over; {found.seconds:.1f} s",
-        *metrics_in_words({**found.metrics, **found.baselines}),
+        f"judged: {task_in_words(found.task, found.judged, found.categories)}",
+        *metrics_in_words(
+            [(names.get(n, n), m) for n, m in backtest_page.metrics_of(found).items()]
+        ),
     ]
     if found.intervals is not None:
         for metric, difference in found.intervals.by_metric().items():
-            lines.append(f"{metric}, model minus model 2: {interval_in_words(difference, 5)}")
+            text = difference_in_words(metric, difference, 5)
+            lines.append(f"{metric}, {' minus '.join(names.values())}: {text}")
     for age, cost in found.freshness["model"].items():
-        lines.append(f"log loss of a score {age} older, minus fresh: {interval_in_words(cost, 5)}")
+        lines.append(
+            f"{names['model']}, log loss of a score {age} older, minus fresh: "
+            f"{interval_in_words(cost, 5)}"
+        )
     if found.known_otherwise is not None:
-        lines += _late_events_in_words(found, found.known_otherwise)
+        lines += _late_events_in_words(found, found.known_otherwise, names)
     left_out = refused_in_words(found.refusals, found.refused)
     left_out += ignored_events_in_words(found.ignored_events)
     for values in found.ignored_values.values():
@@ -128,12 +145,14 @@ def in_words(found: Backtest) -> list[str]:
     return [*lines, *left_out, f"report in {found.report}"]
 
 
-def _late_events_in_words(found: Backtest, other: KnownTheOtherWay) -> list[str]:
+def _late_events_in_words(
+    found: Backtest, other: KnownTheOtherWay, names: Mapping[str, str]
+) -> list[str]:
     return [
         f"late events: had they been known by {other.known_by} rather than {found.known_by}, "
         f"{other.rows_that_differ:,} of {found.judged:,} rows would differ",
         *(
-            f"  {name}, {metric}, by {other.known_by} minus by {found.known_by}: "
+            f"  {names[name]}, {metric}, by {other.known_by} minus by {found.known_by}: "
             f"{interval_in_words(difference, 5)}"
             for name, differences in other.intervals.items()
             for metric, difference in differences.by_metric().items()
@@ -163,7 +182,7 @@ def _judged(
     acted = acted_within_horizon(rule, known, moments, categories)
     return JudgedScores(
         models={name: of.fresh[rows] for name, of in scores.items()},
-        baselines=prior_scores(models["model"], acted.shape),
+        baselines=prior_scores(models, acted.shape),
         acted=acted,
         customer=moments.customer.astype(np.int64),
         as_of_ms=moments.as_of_ms,
@@ -205,9 +224,16 @@ def _scope(
                 model_version=model.loaded.manifest.model_version,
                 fingerprint=f"{model.loaded.fingerprint:016x}",
                 not_held_back=overlaps(model, first_ms),
+                trained=trained_on(model.loaded),
             )
             for name, model in models.items()
         },
+        task=JudgedTask.of(
+            models["model"].loaded.manifest.labels,
+            (int(judged.as_of_ms.min()), int(judged.as_of_ms.max())),
+            judged.customer,
+            judged.acted,
+        ),
     )
 
 
@@ -235,9 +261,7 @@ def _other_way(
 
 def _write_report(folder: Path, found: Backtest, judged: JudgedScores) -> None:
     """report.html and metrics.json."""
-    from stream_scorer.reports import backtest as html  # noqa: PLC0415 - its matplotlib is an extra
-
-    html.write(folder / "report.html", found, judged)
+    backtest_page.write(folder / "report.html", found, judged)
     text = json.dumps(found.as_metrics_json(), indent=1) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
 

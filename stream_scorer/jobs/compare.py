@@ -19,6 +19,7 @@ import numpy as np
 
 from stream_scorer.core.canary import in_canary
 from stream_scorer.core.evaluation.intervals import JudgedRows, MetricDifference, ModelComparison
+from stream_scorer.core.evaluation.judged_task import JudgedTask
 from stream_scorer.core.evaluation.model_comparison import (
     ACTIVE,
     CHALLENGER,
@@ -42,9 +43,19 @@ from stream_scorer.live.challenger import load_challenger
 from stream_scorer.live.consumer import redis_client
 from stream_scorer.model import artefact
 from stream_scorer.past.known_events import PastKnowledge, read_knowledge
-from stream_scorer.past.scores import NAMES, PastModel, load_models, overlaps, score
+from stream_scorer.past.scores import (
+    NAMES,
+    PastModel,
+    load_models,
+    overlaps,
+    score,
+    trained_on,
+)
 from stream_scorer.past.sources import MissingHistory
-from stream_scorer.reports.words import interval_in_words, metrics_in_words
+from stream_scorer.reports import comparison as comparison_page
+from stream_scorer.reports import plots
+from stream_scorer.reports.task import task_in_words
+from stream_scorer.reports.words import difference_in_words, metrics_in_words
 from stream_scorer.settings.tree import ChallengerSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -76,9 +87,7 @@ def compare(
     """
     started = time.monotonic()
     if report_file is not None:
-        from stream_scorer.reports import page  # noqa: PLC0415 - its matplotlib is an extra
-
-        page.new_figure()  # report a missing matplotlib before the work
+        plots.new_figure()  # report a missing matplotlib before the work
     both, categories = _models(settings)
     training_end_ms = _training_end_ms(both) if window.from_ms is None else window.from_ms
     past = read_knowledge(settings, sources, by_arrival=False, missing_history=missing_history)
@@ -91,37 +100,37 @@ def compare(
     moments = times.moments(past.known)
     rows = rows_to_judge(past.known, moments, both[ACTIVE].loaded.manifest.labels.horizon_ms)
     judged = _judged(settings.challenger, both, past.known, moments, rows, categories)
-    scope = _scope(settings.challenger.mode, both, past, moments, times, rows)
+    scope = _scope(settings.challenger.mode, both, past, moments, times, rows, judged)
     about = {
         name: (
             str(model.loaded.path),
             model.loaded.manifest.model_version,
             overlaps(model, int(moments.as_of_ms.min())),
+            trained_on(model.loaded),
         )
         for name, model in both.items()
     }
     found = ComparedModels.of(scope, about, judged)
     if report_file is not None:
-        from stream_scorer.reports import comparison as html  # noqa: PLC0415
-
-        html.write(report_file, found, judged, in_words(found)[0])
+        comparison_page.write(report_file, found, judged, in_words(found)[0])
     return replace(found, seconds=round(time.monotonic() - started, 3))
 
 
 def in_words(found: ComparedModels) -> list[str]:
     """The result for people; which model is better comes first."""
     lines = [_verdict(found)]
+    lines += [f"warning: {line}" for line in comparison_page.warnings(found)]
     waiting = "" if found.pending_until is None else f", the last until {found.pending_until}"
     lines.append(
         f"{found.rows:,} scores from {found.from_time} to {found.to_time}: {found.judged:,} "
         f"judged, {found.pending:,} wait for their horizon{waiting}; {found.seconds:.1f} s"
     )
+    lines.append(f"judged: {task_in_words(found.task, found.judged, found.categories)}")
     for name, model in found.models.items():
         lines.append(
             f"{name} {model.model_version}: {model.rows:,} rows of {model.customers:,} customers"
-            + (", not held back: its training reaches into this time" * model.not_held_back)
         )
-    lines += metrics_in_words({name: model.metrics for name, model in found.models.items()})
+    lines += metrics_in_words([(name, model.metrics) for name, model in found.models.items()])
     how = "the same rows" if found.paired else "the customers that each serves"
     lines += _differences(f"challenger minus active, on {how}", found.differences)
     if found.on_all_rows is not None:
@@ -161,12 +170,16 @@ def _verdict(found: ComparedModels) -> str:
 
 
 def _loss_in_words(loss: MetricDifference) -> str:
-    return f"log loss {loss.difference:+.5f}, 95 % interval {loss.low:+.5f} to {loss.high:+.5f}"
+    return (
+        f"log loss of challenger minus active {loss.difference:+.5f}, 95 % interval "
+        f"{loss.low:+.5f} to {loss.high:+.5f}"
+    )
 
 
 def _differences(title: str, found: ModelComparison) -> list[str]:
     lines = [
-        f"  {metric}: {interval_in_words(one, 5)}" for metric, one in found.by_metric().items()
+        f"  {metric}: {difference_in_words(metric, one, 5)}"
+        for metric, one in found.by_metric().items()
     ]
     return [f"{title}, with 95 % intervals:", *lines]
 
@@ -249,9 +262,11 @@ def _scope(
     moments: Moments,
     times: ScoringTimes,
     rows: Int64,
+    judged: JudgedPair,
 ) -> ComparisonScope:
     horizon_ms = both[ACTIVE].loaded.manifest.labels.horizon_ms
     waiting_ms = np.delete(moments.as_of_ms, rows) + horizon_ms
+    as_of_ms = moments.as_of_ms[rows]
     common = len(both[ACTIVE].columns)
     alone = {name: len(of.loaded.manifest.categories) - common for name, of in both.items()}
     return ComparisonScope(
@@ -271,4 +286,10 @@ def _scope(
         dead_letters=past.refused.by_reason(),
         refusals=past.refused.refusals(),
         ignored_events=past.refused.ignored_events,
+        task=JudgedTask.of(
+            both[ACTIVE].loaded.manifest.labels,
+            (int(as_of_ms.min()), int(as_of_ms.max())) if len(as_of_ms) else None,
+            judged.active.customer,
+            judged.active.acted,
+        ),
     )

@@ -19,6 +19,7 @@ import numpy as np
 from stream_scorer.core.evaluation import logistic_baseline
 from stream_scorer.core.evaluation.evaluation import MODEL, Evaluation, ScoredRows
 from stream_scorer.core.evaluation.intervals import CustomerNumbers
+from stream_scorer.core.evaluation.judged_task import JudgedTask
 from stream_scorer.core.evaluation.training_record import (
     labels_reach,
     recorded_prior,
@@ -33,9 +34,15 @@ from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.files.snapshots import Shards
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import open_engine
+from stream_scorer.past.scores import trained_on
 from stream_scorer.progress import progress
-from stream_scorer.reports.words import interval_in_words, metrics_in_words
+from stream_scorer.reports import evaluation as evaluation_page
+from stream_scorer.reports import plots
+from stream_scorer.reports.task import task_in_words
+from stream_scorer.reports.words import difference_in_words, metrics_in_words
 
+# Of the result's notes. People are told so before the figures, in more words.
+NOT_HELD_BACK = "not held back: training's labels reach into the time of these rows"
 BASELINE_ROWS = 200_000  # more rows do not make so small a model better, and it holds them all
 
 
@@ -56,44 +63,56 @@ def evaluate(
     """
     loaded = artefact.load(model)
     if report_file is not None:
-        from stream_scorer.reports import page  # noqa: PLC0415 - its matplotlib is an extra
-
-        page.new_figure()  # report a missing matplotlib before the work
+        plots.new_figure()  # report a missing matplotlib before the work
     shards = _shards(loaded, snapshots)
     notes: list[str] = []
     # By the manifests, since the baseline must be ready before the first row is read.
     first_ms = min(moment for s in shards.snapshots for moment in s.manifest["as_of_ms"])
     logistic = _logistic(loaded, baseline, shards, first_ms, notes)
     scored = _scored(loaded, shards, logistic, scores_file)
-    if not _held_back(loaded, shards, scored.first_ms):
-        notes.append("not held back: training's labels reach into the time of these rows")
+    held_back = _held_back(loaded, shards, scored.first_ms)
+    if not held_back:
+        notes.append(NOT_HELD_BACK)
     found = Evaluation.of(
         scored,
         loaded.manifest.categories,
         model=str(model),
         model_version=loaded.manifest.model_version,
         notes=notes,
+        task=JudgedTask.of(
+            loaded.manifest.labels,
+            (scored.first_ms, scored.last_ms),
+            scored.customer,
+            scored.acted,
+            scored.weight,
+        ),
+        trained=trained_on(loaded),
+        not_held_back=not held_back,
     )
     if report_file is not None:
-        from stream_scorer.reports import evaluation as html  # noqa: PLC0415
-
-        html.write(report_file, found, scored)
+        evaluation_page.write(report_file, found, scored)
     return found
 
 
 def in_words(found: Evaluation) -> list[str]:
     """The result for people."""
+    names = evaluation_page.names_of(found)
     lines = [
+        *evaluation_page.verdict(found),
+        *(f"warning: {line}" for line in evaluation_page.warnings(found)),
         f"model {found.model_version}: {found.rows:,} rows, {found.categories:,} "
         f"categories, {found.categories_scored:,} of them with both outcomes",
-        *metrics_in_words({MODEL: found.metrics, **found.baselines}),
+        f"judged: {task_in_words(found.task, found.rows, found.categories)}",
+        *metrics_in_words(
+            [(names.get(n, n), m) for n, m in evaluation_page.metrics_of(found).items()]
+        ),
     ]
     for name, differences in found.intervals.items():
         for metric, difference in differences.by_metric().items():
             if difference.difference is not None:
-                text = interval_in_words(difference, 4)
-                lines.append(f"{metric}, model minus {name}: {text}")
-    return [*lines, *found.notes]
+                text = difference_in_words(metric, difference, 4)
+                lines.append(f"{metric}, {names[MODEL]} minus {name}: {text}")
+    return [*lines, *(note for note in found.notes if note != NOT_HELD_BACK)]
 
 
 def _shards(loaded: artefact.Artefact, paths: Sequence[Path]) -> Shards:
@@ -189,7 +208,7 @@ def _scored(
     ours, theirs, acted, weight = [], [], [], []
     numbers = CustomerNumbers()
     owner: list[int] = []
-    first_ms = np.iinfo(np.int64).max
+    first_ms, last_ms = np.iinfo(np.int64).max, np.iinfo(np.int64).min
     with ExitStack() as stack:
         writer = None
         if scores_file is not None:
@@ -207,6 +226,7 @@ def _scored(
             weight.append(rows.weight)
             owner += numbers.of(rows.customer_ids)
             first_ms = min(first_ms, int(rows.as_of_ms.min(initial=first_ms)))
+            last_ms = max(last_ms, int(rows.as_of_ms.max(initial=last_ms)))
             meter.advance(1)
     by_model = {MODEL: np.concatenate(ours)}
     prior = recorded_prior(loaded.manifest.training, len(index))
@@ -215,8 +235,9 @@ def _scored(
     if theirs:
         by_model["logistic"] = np.concatenate(theirs)
     return ScoredRows(
-        by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms, _unequal(weight)
-    )
+        by_model, np.concatenate(acted), np.array(owner, np.int64), first_ms, last_ms,
+        _unequal(weight),
+    )  # fmt: skip
 
 
 def _unequal(weights: Sequence[Float32]) -> Float32 | None:

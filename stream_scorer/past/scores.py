@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from stream_scorer.core.evaluation.judged_task import TrainedOn
 from stream_scorer.core.evaluation.training_record import recorded_prior, training_reaches
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import FeatureSpace
@@ -195,14 +196,24 @@ def write_scores(
         writer.write(ids, moments.as_of_ms[order], np.stack([1 - acting, acting], axis=2))
 
 
-def prior_scores(model: PastModel, shape: tuple[int, ...]) -> dict[str, Float32]:
-    """{"prior": the share of training rows that acted, for everybody}; {} where it is not recorded.
+def prior_scores(models: Mapping[str, PastModel], shape: tuple[int, ...]) -> dict[str, Float32]:
+    """{"prior": the share of training rows that acted, for everybody}, of the first model that
+    records it; {} where none does.
 
     shape: (J, N). Nothing is copied: every row is the same memory.
     """
-    manifest = model.loaded.manifest
-    prior = recorded_prior(manifest.training, len(manifest.categories))
-    return {} if prior is None else {"prior": np.broadcast_to(prior[model.columns], shape)}
+    for model in models.values():
+        manifest = model.loaded.manifest
+        prior = recorded_prior(manifest.training, len(manifest.categories))
+        if prior is not None:
+            return {"prior": np.broadcast_to(prior[model.columns], shape)}
+    return {}
+
+
+def trained_on(model: artefact.Artefact) -> TrainedOn:
+    """What its manifest says of its training."""
+    manifest = model.manifest
+    return TrainedOn.of(model.feature_space(), manifest.training, manifest.labels.horizon_ms)
 
 
 def overlaps(model: PastModel, first_ms: int) -> bool:

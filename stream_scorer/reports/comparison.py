@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stream_scorer.core.evaluation.intervals import ModelComparison
 from stream_scorer.core.evaluation.model_comparison import ComparedModels, JudgedPair
-from stream_scorer.reports import page
-from stream_scorer.reports.evaluation import (
-    calibration_plot,
-    gain_plot,
-    histogram,
-    metrics_table,
-)
+from stream_scorer.reports import differences, page, task
+from stream_scorer.reports.curves import calibration_plot, gain_plot, histogram
+from stream_scorer.reports.evaluation import metrics_table
+from stream_scorer.reports.verdict import doubts, not_held_back
 
 
 def write(path: Path, found: ComparedModels, judged: JudgedPair, verdict: str) -> None:
@@ -21,37 +17,64 @@ def write(path: Path, found: ComparedModels, judged: JudgedPair, verdict: str) -
     verdict: which model is better, in words.
     """
     served = {name: histogram(of.scores, of.acted) for name, of in judged.by_model().items()}
-    plots = [calibration_plot(served), gain_plot(served)]
+    names = names_of(found)
     models = [
-        [name, of.model_version, of.rows, of.customers, "no" if of.not_held_back else "yes"]
-        for name, of in found.models.items()
+        task.NamedModel(names[role], of.path, of.model_version, of.trained, of.not_held_back)
+        for role, of in found.models.items()
     ]
     how = "the same rows" if found.paired else "the customers that each serves"
-    parts = [
-        page.paragraph(verdict),
-        page.paragraph(
-            f"{found.mode}: {found.rows:,} scores from {found.from_time} to {found.to_time}, "
-            f"{found.judged:,} judged, {found.pending:,} wait for their horizon; "
-            f"{found.categories:,} categories."
-        ),
-        page.table(["", "version", "rows", "customers", "held back"], models),
-        "<h2>Metrics</h2>",
-        metrics_table({name: of.metrics for name, of in found.models.items()}),
-        f"<h2>Challenger minus active, on {how}, with 95 % intervals</h2>",
-        _differences(found.differences),
-    ]
+    served_rows = "; ".join(
+        f"{names[role]}: {of.rows:,} rows of {of.customers:,} customers, of whom "
+        f"{of.customers_acted:,} acted"
+        for role, of in found.models.items()
+    )
+    on_all_rows = []
     if found.on_all_rows is not None:
-        parts += ["<h2>Had both scored all rows</h2>", _differences(found.on_all_rows)]
-    plotted = f'<h2>Plots</h2><div class="plots">{"".join(plots)}</div>'
-    page.write(path, "Challenger and active model", [*parts, plotted])
-
-
-def _differences(found: ModelComparison) -> str:
-    rows = [
-        [
-            page.metric_name(metric),
-            *(page.signed(v, 5) for v in (one.difference, one.low, one.high)),
+        on_all_rows = [
+            page.heading("Challenger minus active, had both scored all rows"),
+            differences.table([("", found.on_all_rows)], 5),
         ]
-        for metric, one in found.by_metric().items()
+    scored = sum(1 for one in found.models.values() if one.rows)
+    page.write(
+        path,
+        "Challenger and active model",
+        [
+            page.verdict([f"{verdict[0].upper()}{verdict[1:]}."]),
+            page.warnings(warnings(found)),
+            page.heading("What was judged, and what was trained"),
+            task.judged(found.task, found.judged, found.categories, None),
+            page.paragraph(
+                f"The challenger is a {found.mode}: {found.rows:,} scores from "
+                f"{page.moment(found.from_time)} to {page.moment(found.to_time)}, "
+                f"{found.judged:,} judged, {found.pending:,} wait for their horizon. "
+                f"{served_rows}."
+            ),
+            task.trained(models),
+            page.heading("Metrics"),
+            metrics_table([(names[role], of.metrics) for role, of in found.models.items()]),
+            page.heading(f"Challenger minus active, on {how}"),
+            differences.table([("", found.differences)], 5),
+            *on_all_rows,
+            *(
+                [page.heading("Plots"),
+                 page.plots([calibration_plot(served, names), gain_plot(served, names)])]
+                if scored else []
+            ),
+        ],
+    )  # fmt: skip
+
+
+def names_of(found: ComparedModels) -> dict[str, str]:
+    """The roles of the models with what they are called."""
+    return {role: f"{role} ({of.model_version})" for role, of in found.models.items()}
+
+
+def warnings(found: ComparedModels) -> list[str]:
+    """What makes the figures doubtful, in sentences that fit after "warning:"."""
+    names = names_of(found)
+    flatters = [
+        not_held_back(names[role], of.trained)
+        for role, of in found.models.items()
+        if of.not_held_back
     ]
-    return page.table(["", "difference", "low", "high"], rows)
+    return [*flatters, *(doubts(found.task) if found.judged else [])]

@@ -1,87 +1,116 @@
 """One HTML page with plots inside it: nothing is loaded from elsewhere.
 
-matplotlib comes with the extra `reports` and is imported when the first figure is asked for.
+Colours are CSS variables, so that a page and its plots are light or dark as the reader's system is.
+What a colour says is said by a word or a shape as well. Tables scroll by themselves where a screen
+is narrow, and can be reached and scrolled with the keyboard.
 """
 
 from __future__ import annotations
 
 import html
-import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from stream_scorer.atomic import write_file
 from stream_scorer.errors import InputError
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #888; --paper: #fff; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-p { margin: .3rem 0; } .soft { color: var(--soft); }
+:root { color-scheme: light dark; --paper: #fff; --panel: #f6f8fa; --ink: #1f2329;
+  --soft: #57606a; --line: #d0d7de; --axis: #8c959f; --good: #116329; --bad: #a40e26;
+  --warn-paper: #fff4d6; --warn-line: #9a6700;
+  --blue: #0b5fd4; --orange: #b8500a; --grey: #6a737d; --green: #1a7f37; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171c; --panel: #1d2127;
+  --ink: #e6e8eb; --soft: #a3abb5; --line: #3a414a; --axis: #79828d; --good: #6ed58a;
+  --bad: #ff9a94; --warn-paper: #33290f; --warn-line: #d9a520;
+  --blue: #7ab4ff; --orange: #f2a65f; --grey: #a3abb5; --green: #6ed58a; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0; background: var(--paper);
+  color: var(--ink); }
+main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .8rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; }
+h3 { font-size: 1rem; margin: 0; }
+p { margin: .35rem 0; } .soft { color: var(--soft); }
+.verdict { font-size: 1.15rem; border-left: 4px solid var(--blue); padding: .1rem 0 .1rem .8rem; }
+.verdict p:not(:first-child) { font-size: 1rem; }
+.warning { background: var(--warn-paper); border-left: 4px solid var(--warn-line);
+  padding: .5rem .8rem; margin: .8rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-.wide { overflow: auto; max-height: 30rem; } .wide th { position: sticky; top: 0;
-  background: Canvas; }
-.parts table { width: 100%; table-layout: fixed; font-size: 14px; } .parts { margin: .3rem 0 1rem; }
-.parts th, .parts td { padding: .2rem .4rem; } .parts th { width: 9%; }
-.parts th:first-child { width: 13%; }
-.parts th:nth-child(n+4) { width: 13%; } .parts th:nth-child(5) { width: 15%; }
-.parts th:last-child { width: 6%; }
+caption { text-align: left; color: var(--soft); padding-bottom: .2rem; }
+th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+th { font-weight: 600; } tbody th { font-weight: 400; }
+th:first-child { text-align: left; padding-left: 0; }
 td small { color: var(--soft); white-space: nowrap; }
-.words td:nth-child(2), .words th:nth-child(2) { text-align: left; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
-figure { margin: 0; background: var(--paper); border-radius: 6px; padding: .5rem; }
-figure svg { width: 100%; height: auto; display: block; }
-figcaption { color: #555; font-size: 13px; }
-@media (max-width: 30rem) { .plots { grid-template-columns: 1fr; } }
+.wide { overflow: auto; max-height: 32rem; margin: .4rem 0; }
+.wide:focus-visible, summary:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+.wide thead th { position: sticky; top: 0; background: var(--paper); }
+.wide tbody td { white-space: nowrap; } .wide tbody th { min-width: 8rem; }
+.wide + .wide { margin-top: 1.2rem; }
+.words td, .words thead th, .differences th:last-child { text-align: left; }
+.words tbody td { white-space: normal; min-width: 8rem; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.words td { overflow-wrap: anywhere; } .words .count { text-align: right; }
+.parts table { min-width: 52rem; width: 100%; font-size: .9rem; }
+.parts th, .parts td { padding: .2rem .4rem; }
+.better { color: var(--good); font-weight: 600; } .worse { color: var(--bad); font-weight: 600; }
+.same { color: var(--soft); }
+td:has(.better), td:has(.worse), td:has(.same) { text-align: left; white-space: nowrap; }
+.interval { width: 9rem; height: 1rem; vertical-align: middle; }
+.interval line { stroke: var(--axis); } .interval .zero { stroke-dasharray: 2 2; }
+.interval .reach { stroke: currentColor; stroke-width: 3; }
+.interval circle { fill: currentColor; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr));
+  gap: 1rem; }
+.plots > * { min-width: 0; }
+figure { margin: 0; background: var(--panel); border: 1px solid var(--line); border-radius: 6px;
+  padding: .8rem; }
+figure > svg { width: 100%; height: auto; display: block; margin-top: .3rem; }
+figure > svg text { fill: var(--ink); font-family: system-ui, sans-serif !important; }
+figcaption p { color: var(--soft); font-size: .9rem; margin: 0; }
+details { font-size: .9rem; margin-top: .5rem; }
+summary { cursor: pointer; }
+figure .wide { max-height: 16rem; } figure .wide thead th { background: var(--panel); }
+@media (max-width: 40rem) { body { font-size: 15px; } th, td { padding: .25rem .5rem; } }
+@media print { .wide { max-height: none; } }
 """
+DASH = "–"  # where a value is not defined
 
 
-def new_figure() -> tuple[Any, Any]:
-    """A matplotlib figure with one axes. Raises InputError where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        remedy = "plots need matplotlib: pip install 'stream-scorer[reports]'"
-        raise InputError("--report", error, remedy) from None
-    figure = Figure(figsize=(5.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    return figure, axes
+class Html(str):
+    """Text that is HTML already, which a table takes as it is."""
+
+    __slots__ = ()
 
 
-def can_plot() -> bool:
-    """Whether matplotlib is installed."""
-    try:
-        import matplotlib.figure  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        return False
-    return True
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> str:
+    """A table whose first column names the rows; floats with four digits, None as a dash.
+
+    Of two lines in a cell the second is small.
+    """
+    titled = f"<caption>{text(caption)}</caption>" if caption else ""
+    names = "".join(f'<th scope="col">{text(name)}</th>' for name in head)
+    lines = []
+    for first, *others in rows:
+        cells = "".join(f"<td>{_cell(cell)}</td>" for cell in others)
+        lines.append(f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>')
+    body = "".join(lines)
+    return f"<table>{titled}<thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def plot(figure: Any, title: str, caption: str) -> str:
-    """The figure as inline SVG with its title and a sentence on how to read it."""
-    figure.axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold")
-    from matplotlib import rc_context  # noqa: PLC0415 - an extra
-
-    drawn = io.StringIO()
-    # No date and no random names in it: the same numbers give the same page.
-    with rc_context({"svg.hashsalt": title}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    svg = drawn.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
+def wide(content: str, label: str, kind: str = "") -> str:
+    """A table that scrolls where it is too wide or too long; label: what a screen reader says."""
+    names = f"wide {kind}".strip()
+    return (
+        f'<div class="{names}" role="region" tabindex="0" aria-label="{text(label)}">{content}'
+        "</div>"
+    )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; floats with four digits, None as a dash. Of two lines in a cell the second is
-    small."""
-    lines = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
-    lines += ["".join(f"<td>{_cell(_shown(cell))}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+def plots(figures: Sequence[str]) -> str:
+    """Plots side by side where there is room."""
+    return f'<div class="plots">{"".join(figures)}</div>'
 
 
 def metric_name(metric: str) -> str:
@@ -92,7 +121,18 @@ def metric_name(metric: str) -> str:
 
 def signed(value: float | None, digits: int) -> str:
     """A difference for a table: with its sign, or a dash where it is not defined."""
-    return "-" if value is None else f"{value:+.{digits}f}"
+    return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def moment(iso: str) -> str:
+    """ISO 8601 in UTC for readers: "2026-03-01 00:00 UTC"."""
+    plain = iso.replace("+00:00", "Z").replace("T", " ").removesuffix("Z").removesuffix(".000")
+    return (plain[:-3] if plain.endswith(":00") and plain.count(":") > 1 else plain) + " UTC"
+
+
+def heading(words: str) -> str:
+    """A heading of the second level."""
+    return f"<h2>{text(words)}</h2>"
 
 
 def paragraph(words: str) -> str:
@@ -100,9 +140,32 @@ def paragraph(words: str) -> str:
     return f"<p>{text(words)}</p>"
 
 
+def verdict(sentences: Sequence[str]) -> str:
+    """What a reader in a hurry takes away: the answer first."""
+    shown = (paragraph(re.sub(r"(?<![\w-])-(?=\d)", "−", one)) for one in sentences)
+    return f'<div class="verdict">{"".join(shown)}</div>'
+
+
+def warnings(sentences: Sequence[str]) -> str:
+    """What makes figures doubtful, where nobody can miss it; "" where there is nothing."""
+    return "".join(
+        f'<p class="warning"><strong>Warning:</strong> {text(one)}</p>' for one in sentences
+    )
+
+
+def items(sentences: Sequence[str]) -> str:
+    """A list of sentences."""
+    return "<ul>" + "".join(f"<li>{text(one)}</li>" for one in sentences) + "</ul>"
+
+
+def folded(summary: str, content: str) -> str:
+    """What only some readers want to see: one line that opens."""
+    return f"<details><summary>{text(summary)}</summary>{content}</details>"
+
+
 def text(words: str) -> str:
-    """Plain text inside of an element."""
-    return html.escape(words)
+    """Plain text inside of an element or of an attribute; a number stays beside its "%"."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", html.escape(words))
 
 
 def content(title: str, parts: Sequence[str]) -> bytes:
@@ -110,8 +173,8 @@ def content(title: str, parts: Sequence[str]) -> bytes:
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
+        f"<title>{text(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main><h1>{text(title)}</h1>{''.join(parts)}</main></body></html>\n"
     )
     return page.encode()
 
@@ -121,17 +184,21 @@ def write(path: Path, title: str, parts: Sequence[str]) -> None:
     try:
         write_file(path, content(title, parts))
     except OSError as error:
-        raise InputError("--report", path, f"can't be written: {error.strerror}") from None
+        raise InputError(
+            "--report", path, f"can't be written ({error.strerror}); choose another path"
+        ) from None
 
 
-def _cell(shown: str) -> str:
-    first, line, second = html.escape(shown).partition("\n")
+def _cell(cell: object) -> str:
+    if isinstance(cell, Html):
+        return cell
+    first, line, second = text(_shown(cell)).partition("\n")
     return f"{first}<br><small>{second}</small>" if line else first
 
 
 def _shown(cell: object) -> str:
     if cell is None:
-        return "-"
+        return DASH
     if isinstance(cell, float):
         return f"{cell:.4f}"
     return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from stream_scorer.core.evaluation.backtest_metrics import Staleness
 from stream_scorer.core.evaluation.intervals import MetricDifference
 from stream_scorer.core.evaluation.metrics import QualityMetrics
+from stream_scorer.reports.verdict import outcome
 
 
-def metrics_in_words(columns: Mapping[str, QualityMetrics]) -> list[str]:
+def metrics_in_words(columns: Sequence[tuple[str, QualityMetrics]]) -> list[str]:
     """A table with a line for each metric, and a column for each model or baseline."""
-    values = {name: found.by_metric() for name, found in columns.items()}
-    lines = [" " * 14 + "".join(f"{name:>10}" for name in columns)]
-    for metric in next(iter(values.values())):
-        cells = "".join(_cell(of[metric]) for of in values.values())
-        lines.append(f"{metric:14}{cells}")
+    values = [found.by_metric() for _, found in columns]
+    widths = [max(len(name), 8) + 2 for name, _ in columns]
+    names = (f"{name:>{width}}" for (name, _), width in zip(columns, widths, strict=True))
+    lines = [" " * 14 + "".join(names)]
+    for metric in values[0]:
+        cells = (_cell(of[metric], width) for of, width in zip(values, widths, strict=True))
+        lines.append(f"{metric:14}{''.join(cells)}")
     return lines
 
 
@@ -28,5 +31,11 @@ def interval_in_words(found: MetricDifference | Staleness, digits: int) -> str:
     return f"{difference} ({low} to {high})"
 
 
-def _cell(value: float | None) -> str:
-    return f"{'-' if value is None else f'{value:.4f}':>10}"
+def difference_in_words(metric: str, found: MetricDifference, digits: int) -> str:
+    """As `interval_in_words`, and whether the first is better or worse by it."""
+    said, mark = interval_in_words(found, digits), outcome(metric, found)
+    return said if mark is None else f"{said} {mark}"
+
+
+def _cell(value: float | None, width: int) -> str:
+    return f"{'-' if value is None else f'{value:.4f}':>{width}}"

@@ -13,6 +13,14 @@ METRICS = dict.fromkeys(
 )
 INTERVAL = dict.fromkeys(["difference", "low", "high"])
 INTERVALS = dict.fromkeys(["log_loss", "macro_auc", "recall_at_10"], INTERVAL)
+TASK = {
+    "labels": {"by": None, "actions": [[None]], "horizon_days": None},
+    **dict.fromkeys(["first_as_of", "last_as_of", "customers", "base_rate"]),
+}
+TRAINED = {
+    **dict.fromkeys(["rows", "first_as_of", "last_as_of", "labels_until", "columns"]),
+    "features": [None],
+}
 EVALUATION: dict[str, Any] = {
     "model": None,
     "model_version": None,
@@ -35,6 +43,9 @@ EVALUATION: dict[str, Any] = {
         }
     ],
     "notes": [],
+    "task": TASK,
+    "trained": TRAINED,
+    "not_held_back": None,
 }
 
 MODELS = ["model", "model 2"]
@@ -65,13 +76,19 @@ BACKTEST: dict[str, Any] = {
     ],
     "ignored_values": {key: [] for key in MODELS},
     "ignored_events": None,
-    "models": dict.fromkeys(
-        MODELS, dict.fromkeys(["path", "model_version", "fingerprint", "not_held_back"])
-    ),
+    "models": {
+        key: {
+            **dict.fromkeys(["path", "model_version", "fingerprint", "not_held_back"]),
+            "trained": TRAINED,
+        }
+        for key in MODELS
+    },
+    "task": TASK,
     "categories_scored": None,
     "metrics": dict.fromkeys(MODELS, METRICS),
     "baselines": {},
     "intervals": INTERVALS,
+    "baseline_intervals": {key: {} for key in MODELS},
     "over_time": [
         {"from_ms": None, "rows": None, "models": dict.fromkeys(MODELS, MAIN_METRICS)},
     ],
@@ -120,11 +137,13 @@ COMPARISON: dict[str, Any] = {
     "dead_letters": {},
     "refusals": [],
     "ignored_events": None,
+    "task": TASK,
     "models": {
         name: {
             "path": None,
             "model_version": None,
             "not_held_back": None,
+            "trained": TRAINED,
             "rows": None,
             "customers": None,
             "customers_acted": None,

@@ -129,7 +129,10 @@ def test_report_holds_what_happened(settings: Settings, models: list[Path], tmp_
     assert set(found.freshness["model"]) == {"1h", "1d", "7d"}
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"] == 240
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
-    assert any("model minus model 2" in line for line in in_words(found))
+    assert any("one minus two" in line for line in in_words(found))
+    assert in_words(found)[0].startswith(
+        ("one is better than two", "two is", "one is worse than two", "No difference between one")
+    )
 
 
 @pytest.mark.parametrize("every", ["event", "7d"])

@@ -101,7 +101,7 @@ def test_a_shadow_is_compared_on_the_same_rows_as_a_backtest_of_both(folder: Pat
     assert (found.paired, found.on_all_rows) == (True, None)
     assert (found.better, found.more_customers) == ("challenger", None)
     words = in_words(found)
-    assert words[0].startswith("challenger is better: log loss -")
+    assert words[0].startswith("challenger is better: log loss of challenger minus active -")
     assert f"{found.pending:,} wait for their horizon, the last until" in words[1]
 
 
@@ -261,7 +261,7 @@ def test_the_verb_prints_json_and_writes_a_page(folder: Path) -> None:
     )  # fmt: skip
     assert found["from"].startswith("2016")
     page = report.read_text()
-    assert "Had both scored all rows" in page
+    assert "Challenger minus active, had both scored all rows" in page
     assert page.count("<figure>") == 2
     assert found["categories"] == len(WORDS)
     assert keys_of(found) == COMPARISON

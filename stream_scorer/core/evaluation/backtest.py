@@ -24,6 +24,7 @@ from stream_scorer.core.evaluation.backtest_metrics import (
     staleness,
 )
 from stream_scorer.core.evaluation.intervals import ModelComparison, compare_models
+from stream_scorer.core.evaluation.judged_task import JudgedTask, TrainedOn
 from stream_scorer.core.evaluation.metrics import QualityMetrics
 from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
@@ -60,6 +61,16 @@ class JudgedScores:
         first, second = self.models.values()
         return compare_models(first, second, self.acted, self.customer)
 
+    def models_minus_baselines(self) -> dict[str, dict[str, ModelComparison]]:
+        """By model and by baseline; {} of a model where there is no baseline."""
+        return {
+            name: {
+                baseline: compare_models(ours, theirs, self.acted, self.customer)
+                for baseline, theirs in self.baselines.items()
+            }
+            for name, ours in self.models.items()
+        }
+
     def freshness(self, model: str) -> dict[str, Staleness]:
         """What older scores of this model would have cost, by how much older they are."""
         fresh = self.models[model]
@@ -77,6 +88,7 @@ class BacktestedModel(Result):
     model_version: str
     fingerprint: str
     not_held_back: bool
+    trained: TrainedOn
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ class BacktestScope(Result):
     how many arrived more than an hour, a day, a week after they occurred. dead_letters: records
     left out, by reason; refused: the first of them; refusals: by reason, with example and remedy.
     ignored_values: by model, the values of events that its features and labels can't use.
-    ignored_events: of customers who are to be ignored.
+    ignored_events: of customers who are to be ignored. task: what was judged.
     """
 
     from_time: str
@@ -124,6 +136,7 @@ class BacktestScope(Result):
     ignored_values: Mapping[str, tuple[IgnoredValue, ...]]
     ignored_events: int
     models: Mapping[str, BacktestedModel]
+    task: JudgedTask
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with "from" and "to" for the two times."""
@@ -135,7 +148,8 @@ class Backtest(BacktestScope):
     """Scores of the past, and what they were worth. All by name are by name of a model.
 
     categories_scored: those with both outcomes. baselines: as metrics, of "prior". intervals: model
-    minus model 2; None with one model. freshness: by model and by how much older a score is; gain
+    minus model 2; None with one model. baseline_intervals: by model and by baseline, the model
+    minus the baseline. freshness: by model and by how much older a score is; gain
     and calibration: points of curves. known_otherwise: None where no event was late. report: the
     folder that was written.
     """
@@ -144,6 +158,7 @@ class Backtest(BacktestScope):
     metrics: Mapping[str, QualityMetrics]
     baselines: Mapping[str, QualityMetrics]
     intervals: ModelComparison | None
+    baseline_intervals: Mapping[str, Mapping[str, ModelComparison]]
     over_time: tuple[Period, ...]
     by_customer_age: tuple[CustomerAge, ...]
     freshness: Mapping[str, Mapping[str, Staleness]]
@@ -171,6 +186,7 @@ class Backtest(BacktestScope):
             metrics=_summaries(judged.models, acted),
             baselines=_summaries(judged.baselines, acted),
             intervals=judged.model_minus_model_2(),
+            baseline_intervals=judged.models_minus_baselines(),
             over_time=by_period(everyone, acted, judged.as_of_ms),
             by_customer_age=by_age(everyone, acted, judged.customer_age_ms),
             freshness={name: judged.freshness(name) for name in judged.models},

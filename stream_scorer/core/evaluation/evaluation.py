@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.evaluation.intervals import ModelComparison, compare_models
+from stream_scorer.core.evaluation.judged_task import JudgedTask, TrainedOn
 from stream_scorer.core.evaluation.metrics import QualityMetrics, defined
 from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.features.state import Float32
@@ -19,13 +20,15 @@ MODEL = "model"  # the name of the evaluated model beside those of the baselines
 class ScoredRows:
     """R rows with their outcome. by_model: (R, N) float32 probability of acting at all, of `MODEL`
     first and then of each baseline; acted (R, N): whether they did; customer (R,): whose row it is;
-    first_ms: moment of the earliest row; weight (R,): how many rows each stands for, None: 1.
+    first_ms, last_ms: moments of the earliest row and of the latest; weight (R,): how many rows
+    each stands for, None: 1.
     """
 
     by_model: Mapping[str, Float32]
     acted: Bool
     customer: Int64
     first_ms: int
+    last_ms: int
     weight: Float32 | None = None
 
     @property
@@ -70,7 +73,9 @@ class Evaluation(Result):
     None. baselines: their metrics, by name: "prior" gives every customer each category's share in
     the training rows, "logistic" is one logistic regression for each category. intervals: the model
     minus each baseline, with 95 % intervals. per_category: in the model's order of categories.
-    notes: what the reader should know, in words.
+    notes: what the reader should know, in words. task: what was judged. trained: what the model
+    was trained on. not_held_back: its training's labels reach into the scored time, so its figures
+    flatter.
     """
 
     model: str
@@ -83,6 +88,9 @@ class Evaluation(Result):
     intervals: Mapping[str, ModelComparison]
     per_category: tuple[EvaluatedCategory, ...]
     notes: tuple[str, ...]
+    task: JudgedTask
+    trained: TrainedOn
+    not_held_back: bool
 
     @classmethod
     def of(
@@ -93,6 +101,9 @@ class Evaluation(Result):
         model: str,
         model_version: str,
         notes: Sequence[str],
+        task: JudgedTask,
+        trained: TrainedOn,
+        not_held_back: bool,
     ) -> Evaluation:
         """All measures of these scores; categories (N,) names their columns."""
         ours, acted, weight = scored.by_model[MODEL], scored.acted, scored.weight
@@ -112,6 +123,9 @@ class Evaluation(Result):
             },
             per_category=_per_category(scored, categories),
             notes=tuple(notes),
+            task=task,
+            trained=trained,
+            not_held_back=not_held_back,
         )
 
 

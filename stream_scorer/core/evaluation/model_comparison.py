@@ -17,6 +17,7 @@ from stream_scorer.core.evaluation.intervals import (
     compare_models,
     compare_unpaired,
 )
+from stream_scorer.core.evaluation.judged_task import JudgedTask, TrainedOn
 from stream_scorer.core.evaluation.metrics import QualityMetrics
 from stream_scorer.core.events.batch import Bool
 from stream_scorer.core.events.refused import Refusal
@@ -47,6 +48,7 @@ class ComparedModel(Result):
     path: str
     model_version: str
     not_held_back: bool
+    trained: TrainedOn
     rows: int
     customers: int
     customers_acted: int
@@ -68,7 +70,7 @@ class ComparisonScope(Result):
     (None: none waits). categories: those that both models have, which alone are compared;
     only_active, only_challenger: how many one of them has alone. dead_letters: records left out, by
     reason; refusals: the same with example and remedy. ignored_events: of customers who are to be
-    ignored.
+    ignored. task: what was judged.
     """
 
     mode: str
@@ -87,6 +89,7 @@ class ComparisonScope(Result):
     dead_letters: Mapping[str, int]
     refusals: tuple[Refusal, ...]
     ignored_events: int
+    task: JudgedTask
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with "from" and "to" for the two times."""
@@ -121,10 +124,10 @@ class ComparedModels(ComparisonScope):
     def of(
         cls,
         scope: ComparisonScope,
-        about: Mapping[str, tuple[str, str, bool]],
+        about: Mapping[str, tuple[str, str, bool, TrainedOn]],
         judged: JudgedPair,
     ) -> ComparedModels:
-        """All measures. about: path, version and not_held_back of each model. seconds: 0 so far."""
+        """All measures. about: the first fields of each `ComparedModel`. seconds: 0 so far."""
         rows = judged.by_model()
         all_rows = compare_models(
             judged.challenger.scores, judged.active.scores, judged.active.acted,

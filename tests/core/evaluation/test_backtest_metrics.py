@@ -16,14 +16,18 @@ from stream_scorer.core.evaluation.backtest import (
     JudgedScores,
     known_the_other_way,
 )
+from stream_scorer.core.evaluation.judged_task import JudgedTask, TrainedOn
+from stream_scorer.core.evaluation.model_card import CardLabels
 
 DAY = 86_400_000
 SCORES = np.array([[0.9, 0.2], [0.6, 0.4], [0.1, 0.8], [0.3, 0.7]], np.float32)
 ACTED = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], np.bool_)
 CUSTOMER = np.array([0, 0, 1, 2])
+TRAINED = TrainedOn(9, None, None, None, 2, ())
 SCOPE = BacktestScope(
     "2026-01-01T00:00:00.000Z", "2026-02-01T00:00:00.000Z", "7d", "occurred_at", 9, 3, 5, 4, 1, 2,
-    DAY, {"1h": 0}, {}, (), (), {}, 0, {"model": BacktestedModel("m", "v", "f", False)},
+    DAY, {"1h": 0}, {}, (), (), {}, 0, {"model": BacktestedModel("m", "v", "f", False, TRAINED)},
+    JudgedTask(CardLabels("category_id", (("purchase",),), 1.0), None, None, 3, 0.5),
 )  # fmt: skip
 
 
