@@ -18,15 +18,12 @@ from typing import Any
 import promql_parser
 import pytest
 from every_metric import Exposed
-
-from stream_scorer.io.telemetry.metric_list import exposed_series
+from queried_names import SCRAPED, selectors, wrong_names
 
 pytestmark = pytest.mark.deploy
 
 GRAFANA = Path(__file__).resolve().parents[2] / "deploy" / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
-# Labels that Prometheus adds to every series.
-SCRAPED = {"job", "instance"}
 START_SECONDS = 30
 
 Panel = dict[str, Any]
@@ -53,45 +50,6 @@ def as_sent(expression: str) -> str:
         expression = expression.replace(name, value)
     assert "$" not in expression, expression
     return expression
-
-
-def selectors(node: Any) -> Iterator[Any]:
-    """Every selection of a metric in a parsed expression."""
-    if isinstance(node, promql_parser.VectorSelector):
-        yield node
-    for name in ("expr", "lhs", "rhs", "vector_selector", "args"):
-        inner = getattr(node, name, None)
-        for part in inner if isinstance(inner, list) else [inner]:
-            if part is not None:
-                yield from selectors(part)
-
-
-def grouped(node: Any) -> Iterator[tuple[set[str], Any]]:
-    """The labels by which each aggregation groups, with the aggregation."""
-    if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
-        yield set(node.modifier.labels), node
-    for name in ("expr", "lhs", "rhs", "args"):
-        inner = getattr(node, name, None)
-        for part in inner if isinstance(inner, list) else [inner]:
-            if part is not None:
-                yield from grouped(part)
-
-
-def wrong_names(expression: str) -> list[str]:
-    """Metrics and labels of the expression that /metrics does not have."""
-    known, wrong = exposed_series(), []
-    parsed = promql_parser.parse(expression)
-    for selector in selectors(parsed):
-        labels = {matcher.name for matcher in selector.matchers.matchers}
-        if selector.name not in known:
-            wrong.append(str(selector.name))
-        elif not labels <= {*known[selector.name], *SCRAPED}:
-            wrong.append(f"{selector.name}: {sorted(labels)}")
-    for labels, aggregation in grouped(parsed):
-        for selector in selectors(aggregation):
-            if not labels <= {*known.get(selector.name, ()), *SCRAPED}:
-                wrong.append(f"{selector.name} by {sorted(labels)}")
-    return wrong
 
 
 def test_the_files_are_what_the_programs_write(tmp_path: Path) -> None:
