@@ -29,6 +29,10 @@ from stream_scorer.model.engines.trend_days import table_rows
 from stream_scorer.result import Result
 
 ENGINE_TOLERANCE = 1e-5  # to which engines agree with each other
+# Engines add up in float32: where parts are large, so is what rounding takes of the logit. A
+# probability moves by a quarter of it at most.
+ENGINE_ROUNDING = 1e-6
+MOST_LISTED = 20  # in a message
 MOST_EXPLAINED = 100  # categories of one call: each takes about a millisecond
 
 
@@ -62,7 +66,8 @@ class ExplainedPropensity(Result):
     they add together. base + history + amounts + other_amount = logit + residual, and
     adds_up says whether that is within tolerance. logit = scale * network_logit + shift, the
     calibration. probability: of the logits; engine_probability: what the engine scores, and
-    engine_agrees whether the two are the same to 1e-5. pieces: into which the line was cut.
+    engine_agrees whether the two are the same, to 1e-5 or to a millionth of the largest part.
+    pieces: into which the line was cut.
     """
 
     category_id: str
@@ -184,8 +189,10 @@ def _numbers(model: OpenModel, space: FeatureSpace, categories: Sequence[str]) -
                 "out, as too few customers acted on it (see the model's card)"
             )
         else:
-            near = meant(name, frozenset(number))
-            remedy = f"is none of the {len(number):,} categories of the model{near}"
+            remedy = f"is none of the {len(number):,} categories of the model"
+            if len(number) <= MOST_LISTED:
+                remedy += f" ({', '.join(number)})"
+            remedy += meant(name, frozenset(number))
         raise InputError("--category", name, remedy)
     return [number[name] for name in dict.fromkeys(categories)]
 
@@ -241,6 +248,7 @@ def _explained(
     total = math.fsum([found.base, found.history, other_amount, *(one.amount for one in named)])
     residual = total - found.logit
     scored = float(scores[found.category, found.class_index])
+    engine_tolerance = max(ENGINE_TOLERANCE, ENGINE_ROUNDING * found.largest)
     return ExplainedPropensity(
         category_id=model.engine.categories[found.category],
         class_index=found.class_index,
@@ -259,6 +267,6 @@ def _explained(
         tolerance=found.tolerance,
         adds_up=abs(residual) <= found.tolerance,
         engine_probability=scored,
-        engine_agrees=abs(scored - found.probability) <= ENGINE_TOLERANCE,
+        engine_agrees=abs(scored - found.probability) <= engine_tolerance,
         pieces=found.pieces,
     )

@@ -73,4 +73,5 @@ def _propensity(one: ExplainedPropensity, calibration: str) -> list[str]:
 
 
 def _row(one: ExplainedInput) -> tuple[str, str, str, str]:
-    return f"{one.amount:+.4f}", f"x {one.odds:.3g}", one.words, f"{one.value:,.4g}"
+    odds = f"{one.odds:.2f}" if 0.01 <= one.odds < 1000 else f"{one.odds:.3g}"
+    return f"{one.amount:+.4f}", f"x {odds}", one.words, f"{one.value:,.4g}"

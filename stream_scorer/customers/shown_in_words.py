@@ -92,7 +92,7 @@ def _kept(one: CustomerShown) -> str:
 
 
 def _source(source: ShownSource) -> str:
-    topic = source.topic or f"another topic or event files (hash {source.topic_hash})"
+    topic = source.topic or f"event files, or another topic (hash {source.topic_hash})"
     return f"{topic}, partition {source.partition}, offset {source.offset:,}"
 
 

@@ -68,10 +68,15 @@ class Attribution:
         return self.linear + self.attributed
 
     @property
-    def tolerance(self) -> float:
-        """How large a residual may be: `RESIDUAL_TOLERANCE` of the largest part, 1 at least."""
+    def largest(self) -> float:
+        """The largest of all parts, without their signs, and 1 at least."""
         parts = [self.base, self.history, self.logit, *self.linear, *self.attributed]
-        return RESIDUAL_TOLERANCE * max(1.0, float(np.abs(parts).max()))
+        return max(1.0, float(np.abs(parts).max()))
+
+    @property
+    def tolerance(self) -> float:
+        """How large a residual may be: `RESIDUAL_TOLERANCE` of the largest part."""
+        return RESIDUAL_TOLERANCE * self.largest
 
     @property
     def adds_up(self) -> bool:

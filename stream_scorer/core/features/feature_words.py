@@ -13,7 +13,7 @@ def feature_in_words(feature: Feature) -> str:
     """What its columns hold: "number of purchase events, for each category_id; each counts half
     after 2d, 14d; log1p"."""
     each = f", for each {' and '.join(feature.by)}" if feature.by else ""
-    parts = [_what(feature, each), *_fading(feature)]
+    parts = [_what(feature, each=each), *_fading(feature)]
     if feature.buckets:
         parts.append(f"hashed into {feature.buckets:,} columns")
     if feature.transform != "none":
@@ -40,7 +40,7 @@ def column_in_words(space: FeatureSpace, column: int) -> str:
     if feature.kind == "latest" and block.fields and not isinstance(feature.value, str):
         return f"the newest {_event(feature)} has {values}"
     one = replace(feature, half_lives=(_half_life(space, block),))
-    return "; ".join([_what(one, f" with {values}" if values else ""), *_fading(one)])
+    return "; ".join([_what(one, key=f" with {values}" if values else ""), *_fading(one)])
 
 
 def contrasts_in_words(space: FeatureSpace, value: str) -> list[tuple[str, str]]:
@@ -71,22 +71,22 @@ def _event(feature: Feature) -> str:
     return f"{' or '.join(feature.on)} event" if feature.on else "event"
 
 
-def _what(feature: Feature, each: str) -> str:
-    """each: which values of the `by` fields are meant, as a suffix."""
+def _what(feature: Feature, *, each: str = "", key: str = "") -> str:
+    """Which values of the `by` fields are meant: each, at the end, or key, of the events."""
     fields = " and ".join(feature.by)
-    event = _event(feature)
+    event, events = f"{_event(feature)}{key}", f"{_event(feature)}s{key}"
     of_field = isinstance(feature.value, str)
     words = {
-        "decayed": f"sum of {feature.value} of {event}s" if of_field else f"number of {event}s",
+        "decayed": f"sum of {feature.value} of {events}" if of_field else f"number of {events}",
         "recency": f"time since the newest {event}",
         "first": f"time since the first {event}",
-        "gap": f"mean time between {event}s, in days",
+        "gap": f"mean time between {events}, in days",
         "overdue": f"time since the newest {event}, over the mean time between them",
         "latest": f"{feature.value} of the newest {event}",
     }
     whole = {
         "calendar": f"{fields} of the moment that is scored, in {feature.time_zone}",
-        "trend": f"which {fields} all customers together have {event}s of more often than before",
+        "trend": f"which {fields} all customers together have {events} of more often than before",
     }
     if feature.kind == "latest" and not of_field:
         return f"{fields} of the newest {event}" if fields else f"whether there was any {event}"
