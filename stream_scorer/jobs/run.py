@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from stream_scorer.io.exposition import exposition
 from stream_scorer.io.kafka.rebalances import Rebalances
+from stream_scorer.io.readings import Readings
 from stream_scorer.io.telemetry.log_lines import log_to_stderr
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.challenger_report import challenger_reports
@@ -19,15 +20,16 @@ from stream_scorer.live.health import Health, most_quiet_seconds
 from stream_scorer.live.live_drift import LiveDrift
 from stream_scorer.live.loop import Loop, Totals
 from stream_scorer.live.member import LiveMember
+from stream_scorer.live.member_status import StatusOfMember
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
 from stream_scorer.live.warming import compile_where_missing
 from stream_scorer.log_events import event
 from stream_scorer.missing_kernels import when_missing
-from stream_scorer.settings.tree import RefreshSettings, Settings, TelemetrySettings
-from stream_scorer.web.application import application
-from stream_scorer.web.server import WebServer, listen
+from stream_scorer.settings.tree import RefreshSettings, Settings
+from stream_scorer.web.server import listen
+from stream_scorer.web.service import WebService
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
     )  # fmt: skip
     metrics.alive.set_function(lambda: health.alive(time.monotonic())[0])
     metrics.ready.set_function(lambda: health.ready(time.monotonic())[0])
-    server = _web_server(settings.telemetry, metrics)
+    web = _web_service(settings, metrics, health)
     try:
         rebalances = Rebalances(
             clock_ms, lambda kind: metrics.rebalances.labels(kind).inc(), metrics.silence.observe
@@ -104,6 +106,9 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
                 drift = LiveDrift(consumer, metrics)
                 member = LiveMember(
                     consumer, metrics, version("stream-scorer"),
+                    StatusOfMember(
+                        lambda: Readings.of(metrics.registry), health, clock_ms, time.monotonic
+                    ),
                     on_switch=partial(_switched, drift, refresher),
                 )  # fmt: skip
                 # The refresher last, so that it notes another model before an event is scored with
@@ -137,8 +142,8 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
         _log_the_end(totals)
         return totals
     finally:
-        if server is not None:
-            server.close()
+        if web is not None:
+            web.close()
 
 
 def _log_the_end(totals: Totals) -> None:
@@ -157,12 +162,19 @@ def _switched(drift: LiveDrift, refresher: Refresher) -> None:
     refresher.all_due("another model is served from now on")
 
 
-def _web_server(telemetry: TelemetrySettings, metrics: Metrics) -> WebServer | None:
-    """None where the settings ask for none. Raises ConfigError where it can't listen."""
+def _web_service(settings: Settings, metrics: Metrics, health: Health) -> WebService | None:
+    """None where the settings ask for none. Raises ConfigError where it can't listen, and for a
+    token that can't be used."""
+    telemetry = settings.telemetry
     if not telemetry.port:
         return None
     listening = listen(telemetry.host, telemetry.port, "telemetry.port")
-    return WebServer(listening, application(partial(exposition, metrics.registry)))
+    web = WebService(
+        settings, listening, version("stream-scorer"), health,
+        partial(exposition, metrics.registry),
+    )  # fmt: skip
+    log.info("metrics, probes and the status page: %s", web.url)
+    return web
 
 
 def _appliers(consumer: Consumer, loop: Loop, refresher: Refresher) -> dict[str, Apply]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.stores.announcements import Announcement
+from stream_scorer.io.stores.member_status import MemberStatus
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer, clock_ms
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 class LiveMember:
     """One member of a namespace, for the loop's `between`.
 
-    build: this package's version. on_switch: called after a switch, between two micro-batches.
+    build: this package's version. status: what it says of its work. on_switch: called after a
+    switch, between two micro-batches.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class LiveMember:
         consumer: Consumer,
         metrics: Metrics,
         build: str,
+        status: Callable[[], MemberStatus],
         on_switch: Callable[[], None] = lambda: None,
     ) -> None:
         self._consumer, self._metrics, self._build = consumer, metrics, build
+        self._status = status
         namespace = consumer.settings.store.namespace
         self._members = Members(consumer.announcements.server, namespace)
         self._id, self._started_ms = uuid.uuid4().hex[:12], clock_ms()
@@ -77,7 +81,7 @@ class LiveMember:
             model_version=status.model.model_version, model_path=status.model.path,
             announcement=status.announcement, fingerprint=self._consumer.space.fingerprint_hex,
             build=self._build, state=status.state, reason=status.reason,
-            started_ms=self._started_ms,
+            started_ms=self._started_ms, status=self._status(),
         )  # fmt: skip
         self._members.beat(said)
         everyone, _ = self._members.all()

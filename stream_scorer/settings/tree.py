@@ -40,6 +40,7 @@ from stream_scorer.settings.connections import (
     existing_file,
 )
 from stream_scorer.settings.drift import DriftSettings
+from stream_scorer.settings.web import WebSettings
 
 # Blanks, marks of byte order, characters of no width and zero bytes, at both ends of a word.
 _UNSEEN = re.compile(r"^[\s\ufeff\u200b\u2060\0]+|[\s\ufeff\u200b\u2060\0]+$")
@@ -197,7 +198,7 @@ class ChallengerSettings(Section):
 
 
 class TelemetrySettings(Section):
-    """Metrics for Prometheus (port 0: none), and the log."""
+    """Metrics, probes and the status page (port 0: none), and the log."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
@@ -225,6 +226,7 @@ class Settings(Section):
     challenger: ChallengerSettings = ChallengerSettings()
     training: TrainingOptions = TrainingOptions()
     telemetry: TelemetrySettings = TelemetrySettings()
+    web: WebSettings = WebSettings()
 
     @classmethod
     def load(
@@ -299,6 +301,7 @@ class Settings(Section):
     def _problems(self) -> list[ConfigError]:
         """One error for each setting that contradicts another, within sections and across them."""
         wrong = self.kafka.problems() + self.redis.problems() + self.schema_registry.problems()
+        wrong += self.web.problems()
         for action in {a for group in self.labels.actions for a in group}:
             if action not in self.events.event_types:
                 remedy = "declare it in events.event_types"

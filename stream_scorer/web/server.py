@@ -57,6 +57,8 @@ class WebServer:
 
     def close(self) -> None:
         """Stop listening; open connections are closed."""
+        # Requests that are cut off now are no errors.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server.should_exit = True
         self._thread.join()
 

@@ -141,10 +141,14 @@ def newest_propensities(settings: Settings) -> dict[str, int]:
     return {customer: int(as_of_ms[row]) for customer, row in rows.items()}
 
 
-def metrics_of(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+def answer_of(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
         text: str = answer.read().decode()
     return text
+
+
+def metrics_of(port: int) -> str:
+    return answer_of(port, "/metrics")
 
 
 def test_vectors_and_scores_are_right_though_redis_came_back_empty(
@@ -177,6 +181,18 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     assert 'stream_scorer_dead_letters_total{reason="unknown_event_type"} 1.0' in metrics
     unheard_of = 'stream_scorer_ignored_values_total{field="category_id",problem="unknown_word"}'
     assert unheard_of in metrics
+
+    dead_letters: dict[str, int] = {}
+    until = time.monotonic() + 20
+    while not dead_letters and time.monotonic() < until:  # as its next heartbeat says
+        time.sleep(0.2)
+        status = json.loads(answer_of(metrics_port, "/api/status"))
+        dead_letters = status["totals"]["dead_letters"]
+    assert dead_letters == {"unknown_event_type": 1}
+    assert (status["totals"]["store_rewinds"], status["problems"]) == (1, [])
+    assert json.loads(answer_of(metrics_port, "/healthz"))["ok"]
+    assert json.loads(answer_of(metrics_port, "/readyz"))["reason"] == "4 partitions are read"
+    assert "All is well" in answer_of(metrics_port, "/")
 
     running.send_signal(signal.SIGTERM)
     assert running.wait(20) == 0

@@ -8,27 +8,35 @@ import signal
 import socket
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from stream_scorer.errors import ConfigError
 from stream_scorer.io.exposition import exposition
 from stream_scorer.web import server as module
-from stream_scorer.web.application import application
 from stream_scorer.web.server import MAX_CONNECTIONS, WebServer, listen
 
 MOST_LOOKS = 300  # of 10 ms
 
 
 def serve(registry: CollectorRegistry) -> WebServer:
-    return WebServer(listen("127.0.0.1", 0, "port"), application(partial(exposition, registry)))
+    """The smallest application: the metrics of one registry, and 404 elsewhere."""
+
+    async def metrics(request: Request) -> Response:
+        names = request.query_params.getlist("name[]")
+        kind, text = exposition(registry, request.headers.get("accept", ""), names)
+        return Response(text, media_type=kind)
+
+    served = Starlette(routes=[Route("/metrics", metrics)])
+    return WebServer(listen("127.0.0.1", 0, "port"), served)
 
 
 @pytest.fixture
@@ -44,6 +52,10 @@ def get(server: WebServer, path: str = "/metrics", **headers: str) -> str:
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return str(answer.read().decode())
+
+
+def web_threads() -> int:
+    return sum(thread.name == "web" for thread in threading.enumerate())
 
 
 def connect(server: WebServer) -> socket.socket:
@@ -67,18 +79,9 @@ def test_metrics_are_served(server: WebServer) -> None:
     assert get(server, accept="application/openmetrics-text; version=1.0.0").endswith("# EOF\n")
 
 
-@pytest.mark.parametrize("path", ["/metrics/", "/favicon.ico", "/metrics/../x"])
-def test_an_unknown_path_is_not_found(server: WebServer, path: str) -> None:
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        get(server, path)
-    assert caught.value.code == 404
-    assert b"/metrics" in caught.value.read()
-
-
 def test_hundreds_of_silent_clients_hold_few_connections_and_keep_nobody_out(
     server: WebServer,
 ) -> None:
-    before = threading.active_count()
     with ExitStack() as clients:
         for number in range(300):
             client = clients.enter_context(connect(server))
@@ -87,7 +90,7 @@ def test_hundreds_of_silent_clients_hold_few_connections_and_keep_nobody_out(
         # Its own connection comes after all of theirs, so by then they have been accepted.
         assert "things_total 3.0" in get(server)
         assert len(server._server.server_state.connections) <= MAX_CONNECTIONS
-        assert threading.active_count() == before
+        assert web_threads() == 1
 
 
 @pytest.mark.parametrize(
@@ -184,13 +187,12 @@ def test_signals_stay_with_those_who_had_them(server: WebServer) -> None:
 
 
 def test_a_server_that_is_closed_leaves_no_connection_and_no_thread() -> None:
-    before = threading.active_count()
     other = serve(CollectorRegistry())
     with connect(other) as client:
         assert "python" not in get(other)  # both connections are accepted now
         other.close()
         assert client.recv(1) == b""
-    assert threading.active_count() == before
+    assert web_threads() == 0
 
 
 def test_port_in_use_is_a_wrong_setting(server: WebServer) -> None:
@@ -204,9 +206,10 @@ def test_a_host_that_is_no_address_is_a_wrong_setting() -> None:
 
 
 def test_ipv6_is_served() -> None:
-    with WebServer(
-        listen("::1", 0, "port"), application(lambda _accept, _names: ("text/plain", b"here"))
-    ) as server:
+    async def here(scope, receive, send) -> None:
+        await PlainTextResponse("here")(scope, receive, send)
+
+    with WebServer(listen("::1", 0, "port"), here) as server:
         url = f"http://[::1]:{server.port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert answer.read() == b"here"

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from stream_scorer.io.stores.member_status import MemberStatus
 from stream_scorer.io.stores.redis_script import Script
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.result import Result
@@ -34,7 +35,8 @@ class MemberSaid(Result):
     serves, 0 where it serves the config's model.path. build: this package's version. state:
     "serving", "loading" (it reads a model that was announced, and serves the one before), or
     "refused": it could not serve the announced one, `reason` says why, and it tries again.
-    started_ms: since 1970 UTC, by its own clock.
+    started_ms: since 1970 UTC, by its own clock. status: of its work; None where it says none, as
+    members of older releases.
     """
 
     member: str
@@ -50,6 +52,7 @@ class MemberSaid(Result):
     state: str
     reason: str
     started_ms: int
+    status: MemberStatus | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,10 @@ def _member(entry: Mapping[str, Any], now_ms: int) -> Member | None:
     """None for what another release wrote in another form."""
     try:
         said = json.loads(entry["said"])
-        values = {field.name: said[field.name] for field in fields(MemberSaid)}
+        values = {f.name: said[f.name] for f in fields(MemberSaid) if f.name != "status"}
+        values["status"] = MemberStatus.of(said.get("status"))
         values["partitions"] = tuple(int(p) for p in values["partitions"])
         silent = max(now_ms - int(entry["at"]), 0) / 1000
         return Member(**values, silent_seconds=round(silent, 1), gone=silent > ALIVE_SECONDS)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None

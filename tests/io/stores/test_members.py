@@ -12,6 +12,7 @@ import pytest
 from stream_scorer.errors import InputError
 from stream_scorer.io.stores import members as module
 from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
+from stream_scorer.io.stores.member_status import MemberStatus
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis_server import RedisServer
 
@@ -95,6 +96,18 @@ def test_a_member_of_another_release_is_passed_over(members: Members, client: An
     stored["m9"] = {"at": stored["m1"]["at"], "said": '{"member": "m9"}'}
     client.set("shop:members", json.dumps(stored))
     assert [m.member for m in members.all()[0]] == ["m1"]
+
+
+def test_a_member_says_how_its_work_goes(members: Members, client: Any) -> None:
+    status = MemberStatus(events_per_second=3.5, dead_letters={"undecodable": 2}, lag_records=7)
+    members.beat(replace(SAID, status=status))
+    assert members.all()[0][0].status == status
+    stored = json.loads(client.get("shop:members"))
+    for other in ({"lag": "x"}, None, 3):
+        said = json.loads(stored["m1"]["said"]) | {"status": other}
+        client.set("shop:members", json.dumps({"m1": stored["m1"] | {"said": json.dumps(said)}}))
+        (member,) = members.all()[0]
+        assert (member.model_version, member.status) == ("v1", None)
 
 
 def test_announcements_rise_and_name_the_one_before(announcements: Announcements) -> None:

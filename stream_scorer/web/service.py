@@ -1,0 +1,93 @@
+"""The server and all that it reads from, built from settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from contextlib import ExitStack
+
+from stream_scorer.settings.tree import Settings
+from stream_scorer.web.access import Access
+from stream_scorer.web.application import Exposition, Health, Parts, application
+from stream_scorer.web.group_reader import GroupReader
+from stream_scorer.web.server import WebServer
+from stream_scorer.web.workers import Workers
+
+log = logging.getLogger(__name__)
+
+MOST_STATUS_WAITING = 64  # they wait for one and the same read
+
+
+class RedisAnswers:
+    """The health of a process that consumes nothing: it is ready where Redis answers."""
+
+    def __init__(self, reader: GroupReader) -> None:
+        self._reader = reader
+
+    def alive(self, now: float) -> tuple[bool, str]:
+        """It is, as this is asked on the thread that answers all requests."""
+        return True, "answers requests"
+
+    def ready(self, now: float) -> tuple[bool, str]:
+        """Whether Redis answered when it was asked last, at most a second ago."""
+        return self._reader.answers()
+
+
+class WebService:
+    """A context manager, and open from the start.
+
+    listening: as server.listen returns it. build: this package's version. health: of the consumer
+    in this process, None where it has none. exposition: its metrics. Raises ConfigError for a token
+    that can't be read or used.
+    """
+
+    def __init__(
+        self, settings: Settings, listening: socket.socket, build: str,
+        health: Health | None = None, exposition: Exposition | None = None,
+    ) -> None:  # fmt: skip
+        self._closing = ExitStack()
+        self._closing.callback(listening.close)
+        with ExitStack() as undo:
+            undo.callback(self._closing.close)
+            host, port = listening.getsockname()[:2]
+            local = is_loopback(host)
+            access = Access(
+                settings.web.shared_token(), local=local, host_names=settings.web.host_names
+            )
+            if not access.gives_customers:
+                log.warning(
+                    "other machines can reach the status page at %s:%d; customers' data is not "
+                    "given there unless web.token_file is set", host, port,
+                )  # fmt: skip
+            reader = GroupReader(settings)
+            self._closing.callback(reader.close)
+            workers = Workers("web status", 1, MOST_STATUS_WAITING)
+            self._closing.callback(workers.close)
+            parts = Parts(
+                reader.group, build, access, health or RedisAnswers(reader), reader.status, workers,
+                exposition,
+            )  # fmt: skip
+            server = WebServer(listening, application(parts))
+            self._closing.callback(server.close)
+            undo.pop_all()
+        shown = f"[{host}]" if ":" in host else host
+        self.port, self.url = server.port, f"http://{shown}:{server.port}/"
+
+    def close(self) -> None:
+        """Stop listening, and close all connections."""
+        self._closing.close()
+
+    def __enter__(self) -> WebService:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address of a socket."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
