@@ -7,6 +7,7 @@ each finished micro-batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +23,7 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry.batch_histogram import BatchHistogram
 from stream_scorer.io.telemetry.drift_metrics import DriftMetrics
-from stream_scorer.io.telemetry.metric import Kind, MetricFamily
+from stream_scorer.io.telemetry.metric import OPEN, Kind, MetricFamily
 from stream_scorer.io.telemetry.metric_list import OWN_METRICS
 
 DECLARED = {family.name: family for family in OWN_METRICS}
@@ -135,7 +136,13 @@ class Metrics:
 
     def _counter(self, name: str) -> Counter:
         family = _declared(name, "counter")
-        return Counter(name, family.meaning, tuple(family.labels), registry=self.registry)
+        found = Counter(name, family.meaning, tuple(family.labels), registry=self.registry)
+        # A series that begins with its first count hides it: increase() sees only what comes after.
+        if OPEN not in family.labels.values():
+            for values in product(*family.labels.values()):
+                if values:
+                    found.labels(*values)
+        return found
 
     def _gauge(self, name: str) -> Gauge:
         family = _declared(name, "gauge")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from stream_scorer.core.events.batch import DeadLetter, Reason
 from stream_scorer.core.features.ignored_values import IgnoredCount
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.exposition import exposition
+from stream_scorer.io.telemetry.metric import OPEN
 from stream_scorer.io.telemetry.metric_list import (
     METRICS,
     OWN_METRICS,
@@ -29,6 +31,15 @@ def read(metrics: Metrics) -> dict[str, float]:
     lines = text.decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {name: float(value) for name, value in pairs}
+
+
+def test_counters_of_known_labels_begin_at_zero_so_that_the_first_count_is_an_increase() -> None:
+    found = read(Metrics())
+    for family in OWN_METRICS:
+        if family.kind == "counter" and OPEN not in family.labels.values():
+            series = [name for name in found if re.match(rf"{family.exposed_name}(\{{|$)", name)]
+            assert len(series) == prod(map(len, family.labels.values())), family.name
+            assert {found[name] for name in series} == {0}
 
 
 def test_a_batch_is_counted_once() -> None:
