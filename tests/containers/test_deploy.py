@@ -190,7 +190,7 @@ def test_the_scorer_serves_its_metrics_and_is_healthy(stack: Stack) -> None:
     while not (state := inspect(container, form)).startswith("healthy"):
         if time.monotonic() > deadline:
             pytest.fail(f"{state}\n{stack.compose('logs', 'scorer')}")
-    assert state == "healthy scorer"
+    assert state == "healthy 10001:10001"
     # They were compiled when the image was built.
     assert "compiling kernels" not in stack.compose("logs", "scorer")
 
