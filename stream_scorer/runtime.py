@@ -5,6 +5,7 @@ before.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import sys
@@ -17,6 +18,8 @@ from typing import TypeVar
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 # Larger arrays than this still go back to the kernel when they are freed.
 _KEPT_BYTES = 1 << 30
+_CGROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_NO_QUOTA = 1 << 30
 
 Piece = TypeVar("Piece")
 
@@ -36,10 +39,50 @@ class Threads:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, at least 1."""
+    """Cores that this process may keep busy, at least 1: no more than it may run on, and than the
+    processor time that its container or service is limited to."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _quota_cores(_CGROUPS, _MEMBERSHIP)))
+
+
+def _quota_cores(groups: Path, membership: Path) -> int:
+    """Cores, rounded up, that control groups give this process time for; many where they set no
+    limit. More threads than that would be stopped in the middle of their work.
+
+    groups: where the kernel shows them. membership: the groups of this process, a line for each
+    hierarchy: number, controllers and path, separated by colons; version 2 has number 0.
+    """
+    least = float(_NO_QUOTA)
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return _NO_QUOTA
+    for number, controllers, path in (line.split(":", 2) for line in lines):
+        if number != "0" and "cpu" not in controllers.split(","):
+            continue
+        top = groups if number == "0" else groups / "cpu"
+        # In a container the top is its own group, and the path may be one of the machine outside.
+        folder = top / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(top):
+                least = min(least, _quota_of(group))
+    return math.ceil(least)
+
+
+def _quota_of(group: Path) -> float:
+    """The limit of one control group in cores, of version 2 or 1."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (group / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+    except OSError:
+        return _NO_QUOTA
+    return _NO_QUOTA if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def processor_name() -> str:

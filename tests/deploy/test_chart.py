@@ -305,6 +305,14 @@ def test_only_prometheus_comes_in_and_nothing_else_is_reached(smallest: list[Obj
     assert {port["port"] for rule in topics["egress"] for port in rule["ports"]} == {53, 9092, 9093}
 
 
+def test_alerts_are_those_of_the_file(everything: list[Object]) -> None:
+    written = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
+    rule = only(everything, "PrometheusRule")
+    assert rule["spec"] == written
+    assert sum("alert" in one for group in written["groups"] for one in group["rules"]) > 10
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
 def test_topics_are_made_before_the_members_start(smallest: list[Object]) -> None:
     job = only(smallest, "Job")
     weights = {}
