@@ -49,6 +49,14 @@ SparkConf = Annotated[
     list[str] | None,
     typer.Option("--conf", metavar="KEY=VALUE", help="Of Spark; may be given several times."),
 ]
+Forgotten = Annotated[
+    Path | None,
+    typer.Option(
+        "--forgotten",
+        metavar="FILE",
+        help="Leave out customers of `customer forget --list`, or of a receipt.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from stream_scorer.cli.application import Config, Json, app, load_settings, moment_ms, show, verb
+from stream_scorer.errors import InputError
 
 customers_app = typer.Typer(help="One customer, or a list of them.", no_args_is_help=True)
 app.add_typer(customers_app, name="customer")
@@ -80,3 +81,74 @@ def customer_explain(
         load_settings(config), customer_id, category or [], moment_ms("--as-of", as_of), top
     )
     show(found, job.in_words(found), as_json, ok=found.ok)
+
+
+@customers_app.command(
+    "forget", epilog="Example: stream-scorer customer forget c1 --yes --receipt c1.json -c FILE"
+)
+@verb
+def customer_forget(
+    ids: Ids = None,
+    config: Config = None,
+    ids_file: IdsFile = None,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            "--again",
+            metavar="FILE",
+            help="Customers of a receipt or of --list, up to the moments in it: after a Redis was "
+            "restored.",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete; without this, say what would be deleted.")
+    ] = False,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", metavar="FILE", help="Write the receipt to this new file, JSON."),
+    ] = None,
+    scan_dead_letters: Annotated[
+        bool,
+        typer.Option("--scan-dead-letters", help="Count dead letters that name a customer."),
+    ] = False,
+    wait_seconds: Annotated[
+        float,
+        typer.Option(
+            "--wait", min=0, metavar="SECONDS", help="How long members may take to finish a batch."
+        ),
+    ] = 60.0,
+    list_all: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Say who was forgotten, as --forgotten FILE of others reads it."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete customers for good: record, scores, and whatever comes of before; with a receipt."""
+    from stream_scorer import __version__
+    from stream_scorer.customers.id_files import all_ids
+    from stream_scorer.jobs import customer_forget as job
+
+    settings = load_settings(config)
+    if list_all:
+        if ids or ids_file or again or yes or receipt:
+            raise InputError("--list", True, "only lists; give no ids, --yes or --receipt with it")
+        listed = job.listing(settings)
+        show(listed, job.listing_in_words(listed), as_json)
+        return
+    given = (
+        [] if again is not None and not ids and ids_file is None else all_ids(ids or [], ids_file)
+    )
+    wanted = job.requested(given, again)
+    if not yes:
+        if receipt is not None:
+            raise InputError("--receipt", receipt, "needs --yes: nothing is deleted without it")
+        found = job.planned(settings, wanted)
+        show(found, job.planned_words(found), as_json)
+        return
+    done = job.forget(
+        settings, wanted, version=__version__, receipt=receipt,
+        scan_dead_letters=scan_dead_letters, wait_seconds=wait_seconds,
+    )  # fmt: skip
+    show(done, job.in_words(done), as_json, ok=done.done)

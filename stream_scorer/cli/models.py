@@ -12,6 +12,7 @@ import typer
 from stream_scorer.cli.application import (
     Config,
     Engine,
+    Forgotten,
     Json,
     Master,
     SparkConf,
@@ -55,12 +56,14 @@ def train(
         list[Path] | None,
         typer.Option(metavar="SNAPSHOTS...", help="Later snapshots, to stop by and calibrate on."),
     ] = None,
+    forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
     """A model artefact from labelled snapshots."""
     from stream_scorer.jobs import train as job
+    from stream_scorer.past.forgotten_customers import leaving_out
 
-    settings = load_settings(config)
+    settings = leaving_out(load_settings(config), forgotten)
     trained = job.train(settings, snapshots, out, validation=validation or [])
     show(trained, job.in_words(trained), as_json)
 
@@ -81,14 +84,17 @@ def evaluate(
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE.parquet", help="A new file for every row's scores.")
     ] = None,
+    forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
     """How good a model is on labelled snapshots, against the prior and a logistic regression."""
     from stream_scorer.jobs import evaluate as job
+    from stream_scorer.past.forgotten_customers import forgotten_customers
 
     found = job.evaluate(
-        model, snapshots, baseline=baseline or [], report_file=report, scores_file=scores
-    )
+        model, snapshots, baseline=baseline or [], report_file=report, scores_file=scores,
+        erased_customers=forgotten_customers(None, forgotten),
+    )  # fmt: skip
     show(found, job.in_words(found), as_json)
 
 
@@ -106,12 +112,17 @@ def score(
     engine: Engine = "local",
     master: Master = None,
     conf: SparkConf = None,
+    forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
     """Every row of a snapshot, scored in bulk, on this machine or on Spark."""
     from stream_scorer.jobs import score as job
+    from stream_scorer.past.forgotten_customers import forgotten_customers
 
     if wants_spark(engine, master, conf):
+        if forgotten is not None:
+            remedy = "is for --engine local; on Spark filter the scores that it writes"
+            raise InputError("--forgotten", forgotten, remedy)
         from stream_scorer.spark.session import session
 
         with session(master, conf or ()) as spark:
@@ -119,7 +130,8 @@ def score(
 
             scores: job.BulkScores = scoring.score(spark, model, snapshot, out, model_engine)
     else:
-        scores = job.score(Path(model), Path(snapshot), Path(out), model_engine)
+        erased = forgotten_customers(None, forgotten)
+        scores = job.score(Path(model), Path(snapshot), Path(out), model_engine, erased)
     show(scores, job.in_words(scores), as_json)
 
 

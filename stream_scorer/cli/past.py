@@ -12,6 +12,7 @@ import typer
 from stream_scorer.cli.application import (
     Config,
     Engine,
+    Forgotten,
     Json,
     Master,
     SparkConf,
@@ -116,6 +117,7 @@ def replay(
     start: PastFrom = None,
     end: PastTo = None,
     accept_missing_history: AcceptMissing = False,
+    forgotten: Forgotten = None,
     threads: Annotated[
         int, typer.Option(min=0, help="0: one for each core; the results are the same.")
     ] = 0,
@@ -127,10 +129,11 @@ def replay(
     """Past events through today's code: labelled snapshots, propensities, or a new namespace."""
     keep_freed_memory()
     from stream_scorer.jobs import replay as job
+    from stream_scorer.past.forgotten_customers import leaving_out
     from stream_scorer.past.replayed import in_words
     from stream_scorer.past.rows_asked import RowsAsked
 
-    settings = load_settings(config)
+    settings = leaving_out(load_settings(config), forgotten)
     missing: MissingHistory = "accept" if accept_missing_history else "refuse"
     window = job.Window(moment_ms("--from", start), moment_ms("--to", end), missing)
     if (out is None) == (into is None) or (into is not None and cutoffs is not None):
@@ -192,14 +195,16 @@ def backtest(
         str, typer.Option(metavar="WHEN", help="An event is known from occurred_at, or arrival.")
     ] = "occurred_at",
     accept_missing_history: AcceptMissing = False,
+    forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
     """Had this model been live then: what it would have said, and how good it would have been."""
     keep_freed_memory()
     from stream_scorer.core.evaluation.scoring_times import ScoringTimes
     from stream_scorer.jobs import backtest as job
+    from stream_scorer.past.forgotten_customers import leaving_out
 
-    settings = load_settings(config)
+    settings = leaving_out(load_settings(config), forgotten)
     if known_by not in ("occurred_at", "arrival"):
         raise InputError("--known-by", known_by, "give occurred_at or arrival")
     from_ms, to_ms = required_ms("--from", start), required_ms("--to", end)

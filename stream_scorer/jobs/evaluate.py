@@ -10,9 +10,10 @@ row, category and model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.core.labels.overlap import first_overlap
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
-from stream_scorer.io.files.labelled_snapshots import open_labelled
+from stream_scorer.io.files.labelled_snapshots import erased_rows_in_words, open_labelled
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.files.snapshots import Shards
 from stream_scorer.model import artefact
@@ -53,26 +54,29 @@ def evaluate(
     baseline: Sequence[Path] = (),
     report_file: Path | None = None,
     scores_file: Path | None = None,
+    erased_customers: Mapping[str, int] = MappingProxyType({}),
 ) -> Evaluation:
     """Score every row of labelled `snapshots` and compare with what the customer then did.
 
     baseline: what the logistic regression is fitted on; (): the model's own training snapshots,
-    where they are still there. report_file, scores_file: a page and a Parquet file to write. Raises
-    SnapshotError or FingerprintMismatch where model, snapshots and baseline do not fit together,
-    ArtefactError, and InputError where a file can't be written.
+    where they are still there. report_file, scores_file: a page and a Parquet file to write.
+    erased_customers: of whom rows are left out (`Snapshot.leave_out`). Raises SnapshotError or
+    FingerprintMismatch where model, snapshots and baseline do not fit together, ArtefactError, and
+    InputError where a file can't be written.
     """
     loaded = artefact.load(model)
     if report_file is not None:
         plots.new_figure()  # report a missing matplotlib before the work
-    shards = _shards(loaded, snapshots)
+    shards = _shards(loaded, snapshots, erased_customers)
     notes: list[str] = []
     # By the manifests, since the baseline must be ready before the first row is read.
     first_ms = min(moment for s in shards.snapshots for moment in s.manifest["as_of_ms"])
-    logistic = _logistic(loaded, baseline, shards, first_ms, notes)
+    logistic = _logistic(loaded, baseline, shards, first_ms, notes, erased_customers)
     scored = _scored(loaded, shards, logistic, scores_file)
     held_back = _held_back(loaded, shards, scored.first_ms)
     if not held_back:
         notes.append(NOT_HELD_BACK)
+    notes += erased_rows_in_words(shards)
     found = Evaluation.of(
         scored,
         loaded.manifest.categories,
@@ -115,10 +119,14 @@ def in_words(found: Evaluation) -> list[str]:
     return [*lines, *(note for note in found.notes if note != NOT_HELD_BACK)]
 
 
-def _shards(loaded: artefact.Artefact, paths: Sequence[Path]) -> Shards:
+def _shards(
+    loaded: artefact.Artefact, paths: Sequence[Path], erased_customers: Mapping[str, int]
+) -> Shards:
     """Raises SnapshotError, also where there is no row to score."""
     remedy = "its labels do not follow the model's rule; replay with the model's config"
-    shards = open_labelled(paths, loaded.fingerprint, loaded.manifest.labels, remedy)
+    shards = open_labelled(
+        paths, loaded.fingerprint, loaded.manifest.labels, remedy, erased_customers
+    )
     if not sum(s.rows for s in shards.snapshots):
         raise SnapshotError("snapshots", "no rows", "give snapshots with rows")
     return shards
@@ -130,6 +138,7 @@ def _logistic(
     evaluated: Shards,
     first_ms: int,
     notes: list[str],
+    erased_customers: Mapping[str, int],
 ) -> Callable[[LabelledRows], Float32] | None:
     """The fitted regression's probabilities; None where there is nothing to fit it on."""
     if not loaded.layout.own:
@@ -139,7 +148,7 @@ def _logistic(
     try:
         if not given and not recorded:
             raise SnapshotError("training snapshots", "(none)", "not recorded in the model")
-        shards = _shards(loaded, given or recorded)
+        shards = _shards(loaded, given or recorded, erased_customers)
         _refuse_overlap(loaded, shards, evaluated, first_ms)
     except (SnapshotError, FingerprintMismatch) as error:
         if given:
@@ -178,7 +187,7 @@ def _held_back(loaded: artefact.Artefact, shards: Shards, first_ms: int) -> bool
     if not training_reaches(training, horizon_ms, first_ms):
         return True
     try:
-        seen = _shards(loaded, [Path(p) for p in training.get("snapshots", [])])
+        seen = _shards(loaded, [Path(p) for p in training.get("snapshots", [])], {})
     except (SnapshotError, FingerprintMismatch):
         return False  # the training snapshots may be gone by now
     return first_overlap(seen, shards, horizon_ms, first_ms) is None

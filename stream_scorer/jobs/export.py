@@ -32,6 +32,7 @@ import numpy as np
 import xxhash
 
 from stream_scorer.core.features import csr
+from stream_scorer.core.features.erasure import erased_and_gone
 from stream_scorer.core.features.fold_plan import Memory
 from stream_scorer.core.features.forgetting import is_forgotten
 from stream_scorer.core.features.space import FeatureSpace
@@ -62,7 +63,8 @@ Offsets = dict[str, dict[str, int]]
 class Exported(Result):
     """later: customers left out because of later events. forgotten: customers left out because
     their time to live was over by then. ignored_customers: whose events are to be ignored, with
-    vectors from before. shards_before: those of earlier runs."""
+    vectors from before. shards_before: those of earlier runs. erased_customers: left out, since
+    they were forgotten on request and did nothing since."""
 
     rows: int
     later: int
@@ -73,6 +75,7 @@ class Exported(Result):
     out: str
     seconds: float
     early_trend_days: int = 0
+    erased_customers: int = 0
 
 
 def export(
@@ -146,6 +149,7 @@ def export(
         out=str(out),
         seconds=round(time.monotonic() - started, 3),
         early_trend_days=early_days,
+        erased_customers=sum(n.get("erased", 0) for n in notes),
     )
 
 
@@ -188,6 +192,8 @@ def in_words(done: Exported) -> list[str]:
         lines.append(
             f"{done.ignored_customers:,} left out: they are in events.ignored_customer_ids"
         )
+    if done.erased_customers:
+        lines.append(f"{done.erased_customers:,} left out: they were forgotten on request")
     if done.forgotten:
         lines.append(
             f"{done.forgotten:,} left out: forgotten by --as-of (store.time_to_live_seconds)"
@@ -222,7 +228,9 @@ class _Shards:
                 page = ids[start : start + PAGE]
                 there = [i for i in page if i not in self._ignored]
                 notes.ignored += len(page) - len(there)
-                states = self._present(there)
+                states = self._store.load(there)
+                notes.erased += int(erased_and_gone(states).sum())
+                states = _present(states)
                 if self._as_of_ms is not None:
                     newest_ms = states.arrays.newest_ms
                     gone = is_forgotten(newest_ms, self._as_of_ms, self._memory)
@@ -238,19 +246,12 @@ class _Shards:
         finally:
             shard.abandon()
 
-    def _present(self, customer_ids: list[str]) -> CustomerStates:
-        """Without those that were deleted since they were listed."""
-        # SCAN may list an id whose record has reached its time to live since.
-        states = self._store.load(customer_ids)
-        there = states.arrays.newest_ms != NEVER
-        return take(states, np.flatnonzero(there))
-
 
 class _Notes:
     """What the manifest needs to know of a shard's rows."""
 
     def __init__(self) -> None:
-        self._later = self.forgotten = self.ignored = 0
+        self._later = self.forgotten = self.ignored = self.erased = 0
         self._as_of: set[int] = set()
         self._ends: dict[int, int] = {}
 
@@ -273,8 +274,14 @@ class _Notes:
         moments = sorted(self._as_of)
         return {
             "later": self._later, "forgotten": self.forgotten, "ignored": self.ignored,
-            "as_of_ms": moments, "ends": ends,
+            "erased": self.erased, "as_of_ms": moments, "ends": ends,
         }  # fmt: skip
+
+
+def _present(states: CustomerStates) -> CustomerStates:
+    """Without those that were erased, or deleted since they were listed."""
+    # SCAN may list an id whose record has reached its time to live since.
+    return take(states, np.flatnonzero(states.arrays.newest_ms != NEVER))
 
 
 def _rows(states: CustomerStates, space: FeatureSpace, as_of_ms: int | None) -> LabelledRows:

@@ -39,6 +39,7 @@ from stream_scorer.core.trend import DailyCounts, contrast_count, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter, refuse_existing
+from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.live.consumer import open_store
@@ -161,6 +162,7 @@ def replay(
         refusals=left_out.refusals,
         ignored_values=left_out.ignored_values,
         ignored_events=refused.ignored_events,
+        erased_events=refused.erased_events,
         outside_window=refused.outside_window,
     )
 
@@ -257,6 +259,9 @@ def rebuild(
     evictions = EvictionWatch(store.server, allowed=settings.redis.allow_eviction)
     evictions.refuse()
     bind_rules(store, settings)
+    if settings.erased_customers:
+        # Before any event: the namespace's own records leave these customers out from now on.
+        Erasures(store.server, namespace, space.fingerprint).add(settings.erased_customers)
     with _opened(settings, sources, window, REDIS_BATCH_RECORDS) as past:
         fold = build_namespace(named_settings, past, store, threads or usable_cores())
         evictions.evicted()

@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows
@@ -29,7 +30,8 @@ from stream_scorer.runtime import peak_memory_bytes
 
 @dataclass(frozen=True)
 class BulkScores(Result):
-    """stages: seconds in each, some of them beside each other. peak_memory_bytes: of a process."""
+    """stages: seconds in each, some of them beside each other. peak_memory_bytes: of a process.
+    erased_rows: left out, since their customers were forgotten on request."""
 
     rows: int
     categories: int
@@ -40,6 +42,7 @@ class BulkScores(Result):
     customers_per_second: int
     stages: Mapping[str, float]
     peak_memory_bytes: int
+    erased_rows: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,13 @@ class SparkScores(BulkScores):
     parallelism: int
 
 
-def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") -> BulkScores:
+def score(
+    model: Path, snapshot: Path, out: Path, model_engine: str = "native",
+    erased_customers: Mapping[str, int] = MappingProxyType({}),
+) -> BulkScores:  # fmt: skip
     """Score every row of `snapshot` into the new Parquet file `out`.
 
+    erased_customers: as of `Snapshot.leave_out`; their rows are not written.
     Raises InputError for a model, a snapshot or a target that can't be used.
     """
     started = time.monotonic()
@@ -65,6 +72,7 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
     with ScoreWriter(out, *about) as writer:
         with spent("check"):
             opened = Snapshot.open(snapshot, engine.fingerprint)
+            opened.leave_out(erased_customers)
             table = opened.trend
         if table is not None:
             engine.use_trend(table)
@@ -76,13 +84,14 @@ def score(model: Path, snapshot: Path, out: Path, model_engine: str = "native") 
             _score_all(opened.shards(labels=False), engine, writer, spent, meter)
     seconds = time.monotonic() - started
     return BulkScores(
-        rows=opened.rows,
+        rows=opened.rows - opened.erased_rows,
         categories=len(engine.categories),
         model_version=engine.model_version,
         model_engine=model_engine,
         out=str(out),
         seconds=round(seconds, 3),
         customers_per_second=round(opened.rows / seconds),
+        erased_rows=opened.erased_rows,
         stages={stage: round(took, 3) for stage, took in spent.seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
     )
@@ -95,6 +104,11 @@ def in_words(scores: BulkScores) -> list[str]:
         f"{scores.rows:,} rows of {scores.categories:,} categories by model "
         f"{scores.model_version} to {scores.out} in {scores.seconds:.1f} s: "
         f"{scores.customers_per_second:,} a second",
+        *(
+            [f"{scores.erased_rows:,} rows left out: their customers were forgotten on request"]
+            if scores.erased_rows
+            else []
+        ),
         f"seconds: {stages}; {scores.peak_memory_bytes / 1e6:,.0f} MB of memory at most",
     ]
 

@@ -57,7 +57,8 @@ class Trained(Result):
     these. columns: of the features; columns_without_value: in which no training row has a value;
     features_without_value: those of which no column has. rows_without_weight: of `rows`, those that
     weigh 0, and so teach nothing. customers: whose rows they are. averaged_seeds: the model is the
-    mean of so many networks.
+    mean of so many networks. erased_rows: of the snapshots, validation included, that were left out
+    since their customers were forgotten on request; kinds of rows are counted with them.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Trained(Result):
     features_without_value: tuple[str, ...] = ()
     rows_without_weight: int = 0
     averaged_seeds: int = 1
+    erased_rows: int = 0
 
 
 def train(
@@ -97,10 +99,11 @@ def train(
     if out.exists():
         raise ArtefactError("--out", out, "already exists; choose another path or delete it")
     space, rule = settings.feature_space(), settings.label_rule()
-    shards = open_labelled(snapshots, space.fingerprint, rule, OTHER_RULE)
+    erased = settings.erased_customers
+    shards = open_labelled(snapshots, space.fingerprint, rule, OTHER_RULE, erased)
     held_out = None
     if validation:
-        held_out = open_labelled(validation, space.fingerprint, rule, OTHER_RULE)
+        held_out = open_labelled(validation, space.fingerprint, rule, OTHER_RULE, erased)
     trend = shards.trend()
     validation_trend = None if held_out is None else held_out.trend()
     steps = 0
@@ -129,7 +132,8 @@ def train(
         reference = reference_for(model, card, of_training, of_validation)
         meter.at(1, 1)
     about = {
-        **trained_moments(rows - event_rows - quiet_rows, event_rows, quiet_rows),
+        # Kinds of rows are counted by the manifests, which know of no row that is left out here.
+        **trained_moments(max(rows - event_rows - quiet_rows, 0), event_rows, quiet_rows),
         "snapshots": [str(path.resolve()) for path in snapshots],
         "validation_snapshots": [str(path.resolve()) for path in validation],
         "prior": prior.tolist(),
@@ -158,6 +162,11 @@ def train(
         quiet_rows=quiet_rows,
         customers=card.training.customers,
         min_customers=card.min_customers,
+        erased_rows=sum(
+            snapshot.erased_rows
+            for one in (shards, held_out)
+            for snapshot in (one.snapshots if one else ())
+        ),
         categories_left_out=card.left_out,
         labels_left_out=card.labels_left_out,
         columns=card.columns,
@@ -217,6 +226,10 @@ def _left_out_in_words(trained: Trained) -> list[str]:
         )
     if trained.rows_without_weight:
         lines.append(f"{trained.rows_without_weight:,} training rows weigh 0 and teach nothing")
+    if trained.erased_rows:
+        lines.append(
+            f"{trained.erased_rows:,} rows left out: their customers were forgotten on request"
+        )
     return lines
 
 

@@ -21,10 +21,12 @@ from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.state import split_customers, take
 from stream_scorer.core.trend_record import TrendPlan, TrendRecord
+from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.live.counting_rules import changed_rules
+from stream_scorer.past.brought_back import brought_back
 from stream_scorer.past.recomputation import (
     Extent,
     Recomputation,
@@ -53,6 +55,8 @@ class Verification(Result):
     right.
     trends_checked, trends_unverifiable: records of the shop's trend, one a partition, that were
     compared and that could not be; trend_differences: what differs, which makes `ok` false.
+    forgotten_on_request: customers of `customer forget`; all of their records were looked at, and
+    one that came back is a difference.
     """
 
     ok: bool
@@ -70,6 +74,7 @@ class Verification(Result):
     trends_checked: int = 0
     trends_unverifiable: int = 0
     trend_differences: tuple[str, ...] = ()
+    forgotten_on_request: int = 0
 
 
 def verify(
@@ -116,6 +121,8 @@ def verify(
     found = differences(recompute.stored, recompute.states(), space, forgets=forgets)
     absent = recompute.absent(clock_ms())
     found += absent
+    listed = Erasures(store.server, settings.store.namespace, space.fingerprint).listed()
+    found += brought_back(store, listed)
     different = {d.customer_id for d in found}
     compared = counting.compared(extent.firsts)
     return Verification(
@@ -134,6 +141,7 @@ def verify(
         trends_checked=compared.checked,
         trends_unverifiable=compared.unverifiable,
         trend_differences=compared.differences,
+        forgotten_on_request=len(listed),
     )
 
 
@@ -190,6 +198,11 @@ def in_words(result: Verification, shown: int = 20) -> list[str]:
             "their events are not, or no longer, in the topic"
         )
     lines += result.changed_rules
+    if result.forgotten_on_request:
+        lines.append(
+            f"{result.forgotten_on_request:,} customers were forgotten on request; all of their "
+            "records were looked at"
+        )
     if result.absent:
         lines.append(f"{result.absent:,} of them have events but no record in the store")
     if result.unverifiable:

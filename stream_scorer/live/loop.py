@@ -49,11 +49,11 @@ class Totals(Result):
     duplicates: int = 0
     too_old: int = 0
     ignored_events: int = 0
-    erased_events: int = 0
     dead_letters: int = 0
     propensities: int = 0
     batches: int = 0
     seconds: float = 0.0
+    erased_events: int = 0
 
     def plus(self, report: BatchReport) -> Totals:
         """With one more micro-batch."""

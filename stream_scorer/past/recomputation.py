@@ -3,7 +3,8 @@
 The events are those of the input topic, after those of the event files that were replayed into the
 namespace first, where there are such. Of each drawn customer every event is folded up to the
 offsets that its record holds, and below the watermark, which promises that all before it is stored;
-of files, all. What lies before the offset from which a partition was read into the namespace is
+of files, all. Of a customer who was forgotten on request, what occurred up to that moment is left
+out. What lies before the offset from which a partition was read into the namespace is
 left out here too. The same hash that drew the customers finds those who should be in the store and
 are not.
 """
@@ -27,9 +28,10 @@ from stream_scorer.core.events.batch import (
 from stream_scorer.core.events.record_keys import foreign_keys
 from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import fold
+from stream_scorer.core.features.erasure import boundary_sources, erased_ms, erased_states
 from stream_scorer.core.features.parity import Difference
 from stream_scorer.core.features.space import FeatureSpace
-from stream_scorer.core.features.state import CustomerStates, topic_hash
+from stream_scorer.core.features.state import NEVER, CustomerStates, topic_hash
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import kept_longer_ms
 from stream_scorer.past.sources import PastEvents, valid_batches
@@ -118,6 +120,11 @@ class Recomputation:
         self.stored, self.events, self.foreign_keys = stored, 0, 0
         self._settings, self._space, self._pasts, self._drawn = settings, space, pasts, drawn
         self._store = MemoryStore(space.fingerprint)
+        # A customer who was forgotten on request begins at the boundary, whatever the log has.
+        boundaries = erased_ms(stored)
+        erased = np.flatnonzero(boundaries != NEVER)
+        of_erased = erased_states([stored.customer_ids[i] for i in erased], boundaries[erased])
+        self._store.save(of_erased, np.arange(len(erased)))
         self._row = {customer: i for i, customer in enumerate(stored.customer_ids)}
         self._drawn_ids = frozenset(drawn.ids)
         self._extent = extent
@@ -213,9 +220,10 @@ def _hash(customer_id: str, seed: int) -> int:
 def _sources(states: CustomerStates) -> Iterator[tuple[int, tuple[int, int], int]]:
     """(row, (topic hash, partition), offset) of everything that fed the records."""
     a = states.arrays
-    rows = np.repeat(np.arange(len(states)), np.diff(a.source_at)).tolist()
-    topics, partitions = a.source_topic.tolist(), a.source_partition.tolist()
-    offsets = a.source_offset.tolist()
+    of_logs = ~boundary_sources(a)
+    rows = np.repeat(np.arange(len(states)), np.diff(a.source_at))[of_logs].tolist()
+    topics, partitions = a.source_topic[of_logs].tolist(), a.source_partition[of_logs].tolist()
+    offsets = a.source_offset[of_logs].tolist()
     for row, topic, partition, offset in zip(rows, topics, partitions, offsets, strict=True):
         yield row, (topic, partition), offset
 

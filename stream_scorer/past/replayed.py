@@ -9,6 +9,7 @@ from typing import Any
 from stream_scorer.core.events.refused import (
     Refusal,
     RefusedRecord,
+    erased_events_in_words,
     ignored_events_in_words,
     outside_window_in_words,
     refused_in_words,
@@ -24,6 +25,7 @@ class LabelledSnapshot(Result):
     a refresh scores, and the others at cut-offs. refused: the first of those left out.
     refusals: by reason, with an example and the remedy. ignored_values: values of valid events that
     features and labels can't use, by field. ignored_events: of customers who are to be ignored.
+    erased_events: of customers who were forgotten on request, from before that.
     outside_window: events of files, or records of the topic, outside --from and --to.
     """
 
@@ -40,6 +42,7 @@ class LabelledSnapshot(Result):
     outside_window: int = 0
     event_rows: int = 0
     quiet_rows: int = 0
+    erased_events: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,5 +114,6 @@ def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -
     counts = done if isinstance(done, LabelledSnapshot) else done.counts
     left_out = refused_in_words(done.refusals, done.refused)
     left_out += ignored_events_in_words(counts.ignored_events)
+    left_out += erased_events_in_words(counts.erased_events)
     left_out += outside_window_in_words(counts.outside_window)
     return [f"{events:,} events, {words}", *left_out, *ignored_in_words(done.ignored_values)]

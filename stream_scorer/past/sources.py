@@ -156,10 +156,11 @@ def valid_batches(
         rules = replace(rules, ignored_customers=frozenset())
     refused.outside_window += past.outside_window
     for batch in past.batches:
-        events, dead_letters, ignored = judge(batch, rules, past.now_ms)
+        events, dead_letters, ignored, erased = judge(batch, rules, past.now_ms)
         refused.add(
-            len(batch), dead_letters, ignored_events=ignored, outside_window=batch.outside_window
-        )
+            len(batch), dead_letters, ignored_events=ignored, erased_events=erased,
+            outside_window=batch.outside_window,
+        )  # fmt: skip
         codes, ids = events.customer_id.intern()
         for extreme in rates.add(ids, codes, events.occurred_at_ms):
             log.warning("%s", extreme)

@@ -47,7 +47,8 @@ class _Prepared(NamedTuple):
 class FoldCounts(Result):
     """records: all, refused ones too. events: valid ones, which are applied, duplicates, or so old
     that their customer would have been forgotten since. ignored_events: of ignored customers.
-    outside_window: events of files, or records of the topic, outside --from and --to."""
+    outside_window: events of files, or records of the topic, outside --from and --to.
+    erased_events: of customers who were forgotten on request, from before that."""
 
     records: int
     events: int
@@ -56,6 +57,7 @@ class FoldCounts(Result):
     too_old: int
     ignored_events: int
     outside_window: int = 0
+    erased_events: int = 0
 
 
 class PastFold:
@@ -120,7 +122,8 @@ class PastFold:
     def _add(self, batch: _Prepared) -> None:
         self.refused.add(
             batch.records, batch.events.dead_letters,
-            ignored_events=batch.events.ignored_events, outside_window=batch.outside_window,
+            ignored_events=batch.events.ignored_events,
+            erased_events=batch.events.erased_events, outside_window=batch.outside_window,
         )  # fmt: skip
         self.ignored.add(batch.events.ignored)
         report = BatchReport(batch.records)
@@ -138,6 +141,7 @@ class PastFold:
         self._applied += report.applied
         self._duplicates += report.duplicates
         self._too_old += report.too_old
+        self.refused.erased_events += report.erased_events
         for stage, spent in report.seconds.items():
             self.seconds[stage] += spent
 
@@ -169,5 +173,5 @@ class PastFold:
         events = self._applied + self._duplicates + self._too_old
         return FoldCounts(
             self._records, events, self._applied, self._duplicates, self._too_old,
-            self.refused.ignored_events, self.refused.outside_window,
+            self.refused.ignored_events, self.refused.outside_window, self.refused.erased_events,
         )  # fmt: skip

@@ -37,6 +37,7 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import InputError, Unavailable
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
+from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.members import ALIVE_SECONDS
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
@@ -74,7 +75,7 @@ class Rollout:
     """
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
-        self.refused_model = ""
+        self.refused_model, self._erased_bytes = "", 0
         self.settings, self._say, self._said = settings, say, ""
         self.space = settings.feature_space()
         self.namespace, self._kafka = settings.store.namespace, settings.kafka
@@ -129,6 +130,8 @@ class Rollout:
 
     def build(self, files: Sequence[str], *, accept_missing: bool) -> None:
         """The new namespace, up to nearly the log's end."""
+        # Before any event is folded: their events of before are left out from the start.
+        self._take_over_erasures()
         if self.begun.step == "files":
             self._say("folding the event files into the new namespace")
             build_from_files(self.settings, self.store, files, self.begun.topic_from_ms)
@@ -277,6 +280,7 @@ class Rollout:
         waits = delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)
         while True:
             try:
+                self._take_over_erasures()
                 positions = self.positions()
                 if reached(positions):
                     return True
@@ -291,6 +295,21 @@ class Rollout:
             if not wait:
                 return False
             time.sleep(LOOK_AGAIN_SECONDS)
+
+    def _take_over_erasures(self) -> None:
+        """Leave out whom `customer forget` deleted from the old namespace, also meanwhile."""
+        server = self.store.server
+        old = Erasures(server, self.begun.replaces, 0)
+        length = old.list_bytes()
+        if length == self._erased_bytes:
+            return
+        taken = Erasures(server, self.namespace, self.space.fingerprint).add(old.listed())
+        self._erased_bytes = length
+        if taken:
+            self._say(
+                f"{taken:,} customers who were forgotten on request are left out of "
+                f"{self.namespace}, too"
+            )
 
     def _old(self) -> BoundNamespace:
         return BoundNamespace(self.store.server, self.begun.replaces, 0)

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
 from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
@@ -228,6 +228,9 @@ class Settings(Section):
     telemetry: TelemetrySettings = TelemetrySettings()
     web: WebSettings = WebSettings()
 
+    # No setting: a list that grows, which work on past events is given beside the config.
+    _erased_customers: dict[str, int] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(
         cls,
@@ -266,7 +269,20 @@ class Settings(Section):
             self.events.allowed_skew_seconds * 1000,
             nearest_ms(parse_iso_8601(self.events.earliest_occurred_at)),
             frozenset(self.events.ignored_customer_ids),
+            self._erased_customers,
         )
+
+    @property
+    def erased_customers(self) -> Mapping[str, int]:
+        """As given to `leaving_out`."""
+        return self._erased_customers
+
+    def leaving_out(self, erased_customers: Mapping[str, int]) -> Settings:
+        """The same settings for work on past events that leaves out customers who were forgotten on
+        request: by id the moment in ms since 1970 UTC up to which nothing counts."""
+        settings = self.model_copy()
+        settings._erased_customers = dict(erased_customers)
+        return settings
 
     def customer_rates(self) -> CustomerRates:
         """A new count of customers' events, for one reading of them."""

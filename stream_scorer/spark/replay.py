@@ -148,6 +148,7 @@ def replay(
         refusals=left_out.refusals,
         ignored_values=left_out.ignored_values,
         ignored_events=refused.ignored_events,
+        erased_events=refused.erased_events,
         outside_window=refused.outside_window,
     )
 

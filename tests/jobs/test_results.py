@@ -21,12 +21,22 @@ from stream_scorer.core.evaluation.training_data import LeftOutCategory
 from stream_scorer.core.events.refused import Refusal, RefusedRecord
 from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.core.features.parity import Difference
+from stream_scorer.customers.erasure_receipt import (
+    ErasedPosition,
+    ErasureReceipt,
+    ForgottenCustomer,
+    NamedDeadLetters,
+    PlannedErasure,
+    StillHeld,
+    TombstoneSent,
+)
 from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.members import Member, MemberSaid
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.convert import ConvertedModel
+from stream_scorer.jobs.customer_forget import ForgottenList
 from stream_scorer.jobs.dead_letters import DeadLetterList, ListedDeadLetter, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.export import Exported
@@ -63,9 +73,11 @@ MEMBER = Member("m", "c", "h", 1, (0,), "v", "/m", 1, "f", "b", "serving", "", 0
 COUNTS = FoldCounts(7, 5, 3, 1, 1, 1)
 REFUSED = RefusedRecord("a.jsonl", 0, 7, "undecodable", "no JSON")
 DEAD_LETTER = ListedDeadLetter("in", 0, 1, None, "t", "undecodable", "d", None, 9, False, True)
+TOMBSTONE = TombstoneSent("out", 0, 9, 1)
+FORGOTTEN = ForgottenCustomer("c", "t", True, 99, 3, "t", (), None, TOMBSTONE)
 COUNT_KEYS = [
     "records", "events", "applied", "duplicates", "too_old", "ignored_events", "outside_window",
-    "dead_letters", "refused",
+    "erased_events", "dead_letters", "refused",
 ]  # fmt: skip
 
 # The command line's contract: keys may be added, and none renamed, moved or taken away.
@@ -80,10 +92,11 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Problem("a", "b"), ["found", "remedy"]),
     (Exported(1, 0, 0, 0, 1, 0, "s", 0.1),
      ["rows", "later", "forgotten", "ignored_customers", "shards", "shards_before", "out",
-      "seconds", "early_trend_days"]),
+      "seconds", "early_trend_days", "erased_customers"]),
     (LabelledSnapshot(1, {}, (REFUSED,), 1, 1, "s", 0.1),
      ["events", "dead_letters", "refused", "rows", "cutoffs", "out", "seconds", "refusals",
-      "ignored_values", "ignored_events", "outside_window", "event_rows", "quiet_rows"]),
+      "ignored_values", "ignored_events", "outside_window", "event_rows", "quiet_rows",
+      "erased_events"]),
     (Refusal("undecodable", 1, REFUSED, "correct it"),
      ["reason", "records", "example", "remedy"]),
     (IgnoredValue("category_id", "unknown_word", 3, "brot", "add it"),
@@ -100,12 +113,12 @@ KEYS: list[tuple[Result, list[str]]] = [
       "left_out", "event_rows", "warning", "trend_warning", "quiet_rows", "customers",
       "min_customers", "categories_left_out", "labels_left_out", "columns",
       "columns_without_value", "features_without_value", "rows_without_weight",
-      "averaged_seeds"]),
+      "averaged_seeds", "erased_rows"]),
     (LeftOutCategory("c", 1, "too_few_customers"), ["category_id", "customers", "reason"]),
     (LeftOut(), ["refusals", "ignored_values", "ignored_events", "outside_window"]),
     (BulkScores(1, 3, "v", "native", "s", 0.1, 10, {}, 5),
      ["rows", "categories", "model_version", "model_engine", "out", "seconds",
-      "customers_per_second", "stages", "peak_memory_bytes"]),
+      "customers_per_second", "stages", "peak_memory_bytes", "erased_rows"]),
     (SUMMARY, ["model", "model_version", "fingerprint", "categories", "classes",
                "validation_log_loss", "written", "golden_batch", "card"]),
     (ModelList(()), ["models"]),
@@ -134,7 +147,7 @@ KEYS: list[tuple[Result, list[str]]] = [
     (Verification(True, 1, 0, 0, 0, 9, 0, 0, 7, (), 0.1),
      ["ok", "checked", "different", "absent", "unverifiable", "events", "foreign_keys",
       "split_customers", "seed", "differences", "seconds", "changed_rules", "trends_checked",
-      "trends_unverifiable", "trend_differences"]),
+      "trends_unverifiable", "trend_differences", "forgotten_on_request"]),
     (Difference("c", "bought", 1.5, 2.5), ["customer_id", "what", "stored", "recomputed"]),
     (DeadLetterList("d", 1, 1, 0, {"undecodable": 1}, (DEAD_LETTER,)),
      ["topic", "matched", "replayed", "unreadable", "reasons", "dead_letters"]),
@@ -165,7 +178,18 @@ KEYS: list[tuple[Result, list[str]]] = [
     (DroppedNamespace("n", 7, 0.1), ["namespace", "keys", "seconds"]),
     (Warmed(1, 0, "f", "p", 0.1), ["kernels", "compiled", "folder", "processor", "seconds"]),
     (Totals(), ["records", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
-                "propensities", "batches", "seconds"]),
+                "propensities", "batches", "seconds", "erased_events"]),
+    (TOMBSTONE, ["topic", "partition", "offset", "sent"]),
+    (FORGOTTEN, ["customer_id", "forgotten_at", "known", "record_bytes", "values", "newest_event",
+                 "positions", "forgotten_before", "tombstone"]),
+    (ErasedPosition("in", 0, 7), ["topic", "partition", "offset"]),
+    (StillHeld("Redis", "a dump", "the next one"), ["where", "what", "until"]),
+    (NamedDeadLetters("dead", 9, True, {"c": 1}), ["topic", "read", "complete", "customers"]),
+    (ErasureReceipt(True, "", "t", ("n",), "r", "out", None, (FORGOTTEN,), None, (), "1", 0.1),
+     ["done", "problem", "time", "namespaces", "redis", "output_topic", "model_version",
+      "customers", "dead_letters", "still_held", "stream_scorer", "seconds"]),
+    (PlannedErasure(("n",), 3, 2, 1), ["namespaces", "customers", "known", "members"]),
+    (ForgottenList("n", {"c": "t"}), ["namespace", "customers"]),
 ]  # fmt: skip
 
 

@@ -62,6 +62,7 @@ class Refused:
 
     window: stops the job where too many are refused, or collects what another process will judge;
     None never stops it. ignored_events: of customers who are to be ignored; they are not refused.
+    erased_events: of customers who were forgotten on request, from before that.
     outside_window: events of files, or records of a topic, that were left out by --from and --to.
     """
 
@@ -71,15 +72,17 @@ class Refused:
     examples: dict[str, RefusedRecord] = field(default_factory=dict)
     records: int = 0
     ignored_events: int = 0
+    erased_events: int = 0
     outside_window: int = 0
 
     def add(
         self, records: int, dead_letters: Sequence[DeadLetter], *,
-        ignored_events: int = 0, outside_window: int = 0,
+        ignored_events: int = 0, erased_events: int = 0, outside_window: int = 0,
     ) -> None:  # fmt: skip
         """Count those of a batch of so many records. Raises TooManyDeadLetters."""
         self.records += records
         self.ignored_events += ignored_events
+        self.erased_events += erased_events
         self.outside_window += outside_window
         for dead_letter in sorted(dead_letters, key=lambda d: d.record):
             reason = dead_letter.reason.value
@@ -96,6 +99,7 @@ class Refused:
         """Add `other`, which was refused after this. The window is left as it is."""
         self.records += other.records
         self.ignored_events += other.ignored_events
+        self.erased_events += other.erased_events
         self.outside_window += other.outside_window
         self.counts.update(other.counts)
         self.first += other.first[: LISTED - len(self.first)]
@@ -120,6 +124,8 @@ class Refused:
             others.append(
                 f"{self.ignored_events:,} are of customers in events.ignored_customer_ids"
             )
+        if self.erased_events:
+            others.append(f"{self.erased_events:,} are of customers who were forgotten on request")
         if self.outside_window:
             others.append(f"{self.outside_window:,} are outside --from and --to")
         if not self.counts:
@@ -160,6 +166,13 @@ def ignored_events_in_words(ignored: int) -> list[str]:
     if not ignored:
         return []
     return [f"{ignored:,} events left out: their customers are in events.ignored_customer_ids"]
+
+
+def erased_events_in_words(erased: int) -> list[str]:
+    """One line where there were any."""
+    if not erased:
+        return []
+    return [f"{erased:,} events left out: their customers were forgotten on request"]
 
 
 def outside_window_in_words(outside: int) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.events.similar_words import meant
 from stream_scorer.core.events.time_units import unit_question
 
+_NEVER = np.iinfo(np.int64).min
+
 
 @dataclass(frozen=True, slots=True)
 class EventRules:
@@ -32,6 +35,8 @@ class EventRules:
     refuse_unknown_category False an event of an unknown category is applied; only the features by
     category do not see it. allowed_skew_ms: how far occurred_at may lie after the moment it is
     judged against. ignored_customers: ids whose events are left out, whatever is in them.
+    erased_customers: by id the moment in ms since 1970 UTC up to which events are left out, of
+    customers who were forgotten on request; for work that does not have the namespace's records.
     """
 
     event_types: frozenset[str]
@@ -40,6 +45,7 @@ class EventRules:
     allowed_skew_ms: int
     earliest_ms: int = 0
     ignored_customers: frozenset[str] = frozenset()
+    erased_customers: Mapping[str, int] = field(default_factory=dict)
 
     def latest_ms(self, stamps_ms: Int64, now_ms: int) -> Int64:
         """(n,) how late events may have occurred whose records are of the times stamps_ms (n,).
@@ -67,21 +73,34 @@ def without_ignored(events: EventBatch, rules: EventRules) -> tuple[EventBatch, 
     return events.take(~ignored), int(ignored.sum())
 
 
+def without_erased(events: EventBatch, rules: EventRules) -> tuple[EventBatch, int]:
+    """The events but those up to which their customers are erased, and how many these were."""
+    if not rules.erased_customers:
+        return events, 0
+    codes, ids = events.customer_id.intern()
+    until = np.array([rules.erased_customers.get(i, _NEVER) for i in ids] + [_NEVER], np.int64)
+    erased = events.occurred_at_ms <= until[codes]
+    return events.take(~erased), int(erased.sum())
+
+
 class JudgedEvents(NamedTuple):
     """events: those that can be applied. dead_letters: of all records that are no event or no valid
-    one. ignored_events: how many were of ignored customers.
+    one. ignored_events: how many were of ignored customers. erased_events: of customers who were
+    forgotten on request, from before that.
     """
 
     events: EventBatch
     dead_letters: list[DeadLetter]
     ignored_events: int
+    erased_events: int = 0
 
 
 def judge(batch: DecodedBatch, rules: EventRules, now_ms: int) -> JudgedEvents:
     """What becomes of each record of `batch`: the one answer for live, replay and training."""
     events, ignored = without_ignored(batch.events, rules)
+    events, erased = without_erased(events, rules)
     events, invalid = validate(events, batch.origin, rules, now_ms)
-    return JudgedEvents(events, [*batch.refused, *invalid], ignored)
+    return JudgedEvents(events, [*batch.refused, *invalid], ignored, erased)
 
 
 def validate(

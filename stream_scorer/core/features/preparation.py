@@ -25,7 +25,8 @@ from stream_scorer.core.features.trend_events import TrendEvents
 class PreparedEvents:
     """The valid events; the stream's customers are rows of customer_ids. dead_letters: of all
     records that are no event or no valid one. ignored: values that features can't use.
-    ignored_events: how many events were of ignored customers. trend: what they add to the shop's
+    ignored_events: how many events were of ignored customers; erased_events: how many the rules
+    left out because their customers were forgotten on request. trend: what they add to the shop's
     trend, None where the declaration has none. watched: what `Preparation.watch` noted of them.
     """
 
@@ -36,6 +37,7 @@ class PreparedEvents:
     ignored_events: int = 0
     trend: TrendEvents | None = None
     watched: Any = None
+    erased_events: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Preparation:
 
     def prepare(self, batch: DecodedBatch, now_ms: int) -> PreparedEvents:
         """Validate the events as of now_ms, and find the columns that each one touches."""
-        events, dead_letters, ignored_events = judge(batch, self.rules, now_ms)
+        events, dead_letters, ignored_events, erased_events = judge(batch, self.rules, now_ms)
         customer, ids = events.customer_id.intern()
         columns = EventColumns(events)
         stream, _ = stream_of(events, customer, self.space, self.memory, columns)
         ignored = ignored_values(self.space, columns)
         trend = TrendEvents.of(self.space, events, columns)
         watched = None if self.watch is None else self.watch(events, columns)
-        return PreparedEvents(ids, stream, dead_letters, ignored, ignored_events, trend, watched)
+        return PreparedEvents(
+            ids, stream, dead_letters, ignored, ignored_events, trend, watched, erased_events
+        )

@@ -43,6 +43,7 @@ from stream_scorer.core.events.refused import (
 )
 from stream_scorer.core.features.ignored_values import IgnoredValue, ignored_in_words
 from stream_scorer.core.features.space import DAY_MS, MALFORMED, FeatureSpace
+from stream_scorer.core.features.state import NEVER
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.trend import DailyCounts, TrendTable, contrast_count, joined_tables
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
@@ -313,6 +314,8 @@ class Snapshot:
     def __init__(self, path: Path, manifest: dict[str, Any], manifest_file: Path) -> None:
         self.path, self.manifest = path, manifest
         self.info = info_of(manifest, manifest_file)
+        self._erased: Mapping[str, int] = {}
+        self._erased_rows: dict[str, int] = {}  # by shard
 
     @classmethod
     def open(cls, path: Path, expected_fingerprint: int | None = None) -> Snapshot:
@@ -334,6 +337,25 @@ class Snapshot:
     def rows(self) -> int:
         """How many rows it has."""
         return int(self.manifest["rows"])
+
+    def leave_out(self, erased_customers: Mapping[str, int]) -> None:
+        """From now on leave out the rows of customers who were forgotten on request: by id the
+        moment in ms since 1970 UTC up to which rows are left out."""
+        self._erased, self._erased_rows = erased_customers, {}
+
+    @property
+    def erased_rows(self) -> int:
+        """How many rows were left out so of the shards that were read since."""
+        return sum(self._erased_rows.values())
+
+    def without_erased(self, shard: str, rows: LabelledRows) -> LabelledRows:
+        """The rows of a shard but those to be left out."""
+        if not self._erased:
+            return rows
+        until = np.array([self._erased.get(i, NEVER) for i in rows.customer_ids], np.int64)
+        kept = np.flatnonzero(rows.as_of_ms > until)
+        self._erased_rows[shard] = len(rows) - len(kept)
+        return rows if len(kept) == len(rows) else rows.take(kept)
 
     @cached_property
     def trend(self) -> TrendTable | None:
@@ -368,8 +390,8 @@ class Shards(Sequence[LabelledRows]):
         self._categories = len(first.info.categories)
         rule = first.info.labels
         self._classes = None if rule is None else rule.classes
-        listed = [(s.path, shard) for s in snapshots for shard in s.manifest["shards"]]
-        self._files = [path / shard["name"] for path, shard in listed]
+        listed = [(s, shard) for s in snapshots for shard in s.manifest["shards"]]
+        self._files = [(s, s.path / shard["name"]) for s, shard in listed]
         self._rows = [int(shard["rows"]) for _, shard in listed]
 
     def __len__(self) -> int:
@@ -422,12 +444,12 @@ class Shards(Sequence[LabelledRows]):
     def __getitem__(self, number: int | slice) -> LabelledRows | Sequence[LabelledRows]:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
-        file = self._files[number]
+        snapshot, file = self._files[number]
         try:
             rows = read_shard(file, self._names, self._space.width, self._categories, self._classes)
             if len(rows) != self._rows[number]:
                 raise ValueError(f"has {len(rows)} rows, its manifest says {self._rows[number]}")
-            return rows
+            return snapshot.without_erased(file.name, rows)
         except (OSError, pa.ArrowException) as error:
             # What pyarrow says of a file that is not Parquet has no number of the system.
             reason = error.strerror if isinstance(error, OSError) and error.errno else None

@@ -38,7 +38,8 @@ end
 local listed, answer = redis.call('GET', KEYS[1]) or '', {}
 for i = 1, records do
   local length, head, sources, boundary = unpack(found[i])
-  sources[#sources + 1] = boundary_source .. struct.pack('<i8', boundary)
+  -- First, where a fold that begins with the boundary has it, too.
+  table.insert(sources, 1, boundary_source .. struct.pack('<i8', boundary))
   local record = struct.pack('<I4I4I4I4I4', 3, #sources, 0, 0, 0) .. fingerprint .. never
   redis.call('SET', KEYS[2 + i], record .. table.concat(sources))
   redis.call('DEL', KEYS[2 + records + i])
