@@ -8,12 +8,17 @@ served here, the model before goes on, and `problem` says why.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from scipy import sparse
+
 from stream_scorer.core.canary import in_canary
 from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.state import Float32
+from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import InputError, StreamScorerError
 from stream_scorer.io.stores.announcements import Announcement, Announcements
 from stream_scorer.live.challenger import load_challenger
@@ -29,18 +34,28 @@ log = logging.getLogger(__name__)
 TRY_AGAIN_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
 class OpenModel:
-    """An artefact, the engine that scores it, and what explains its logits."""
+    """An artefact, the engine that scores it, and what explains its logits. Safe for several
+    threads."""
 
-    artefact: Artefact
-    engine: Engine
-    attributor: Attributor
+    def __init__(self, artefact: Artefact, engine: Engine) -> None:
+        self.artefact, self.engine = artefact, engine
+        self.attributor = Attributor(artefact)
+        # An engine has one trend at a time, and not every engine may be called twice at once.
+        self._scoring = threading.Lock()
+        self._table: TrendTable | None = None  # that the engine has
 
-    @classmethod
-    def of(cls, artefact: Artefact, engine: Engine) -> OpenModel:
-        """Of an engine that was opened on this artefact."""
-        return cls(artefact, engine, Attributor(artefact))
+    def scores(self, matrix: sparse.csr_matrix, table: TrendTable | None) -> Float32:
+        """(B, N, C) of (B, F) float32 CSR, with this trend of the shop, None where there is none.
+
+        Raises ArtefactError where a probability is not a number.
+        """
+        with self._scoring:
+            # MXNet copies it.
+            if table is not None and table is not self._table:
+                self.engine.use_trend(table)
+                self._table = table
+            return self.engine.score(matrix)
 
 
 @dataclass(frozen=True)
@@ -120,11 +135,12 @@ class CurrentModel:
         self._try_at = self._seconds() + TRY_AGAIN_SECONDS
         try:
             served = model_at_start(self._settings, self._space, self._announcements)
-            active = OpenModel.of(served.model, served.engine)
+            active = OpenModel(served.model, served.engine)
             canary = self._canary(active)
         except InputError as error:
-            if f"{error}" != self.problem:
-                log.warning("no other model is served here: %s", error)
+            # A look-up says so as well; this is for whoever reads the log of what stays open.
+            if self.serving is not None and f"{error}" != self.problem:
+                log.warning("the model of before goes on, since another can't: %s", error)
             self.problem = f"{error}"
             return
         self.serving, self.problem = Serving(active, canary, served.announcement), ""
@@ -139,7 +155,7 @@ class CurrentModel:
             return None  # members switch it off, too
         engine = open_engine(loaded, self._settings.model.engine)
         check_golden_batch(engine, loaded)
-        return OpenModel.of(loaded, engine)
+        return OpenModel(loaded, engine)
 
 
 def distinct_models(models: Sequence[OpenModel]) -> list[tuple[OpenModel, list[int]]]:

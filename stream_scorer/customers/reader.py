@@ -22,11 +22,11 @@ from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.forgetting import is_forgotten
 from stream_scorer.core.features.space import FeatureSpace
-from stream_scorer.core.features.state import NEVER, CustomerStates, Float32
+from stream_scorer.core.features.state import NEVER, CustomerStates
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.core.trend_record import TrendPlan
-from stream_scorer.customers.current_model import CurrentModel, OpenModel, distinct_models
+from stream_scorer.customers.current_model import CurrentModel, distinct_models
 from stream_scorer.customers.explanation import (
     Explanation,
     ScoredRow,
@@ -84,8 +84,7 @@ class CustomerReader:
         self._day_columns = np.array(
             [b.start for b in self.space.blocks if b.kind == "trend"], np.int64
         )
-        # An engine has one trend table at a time, and not every engine may be called at once.
-        self._scoring = threading.Lock()
+        self._tables = threading.Lock()  # the shop's trend makes one table after the other
         self._stopping = threading.Event()
         if follow:
             thread = threading.Thread(target=self._follow, name="customer reader", daemon=True)
@@ -203,7 +202,7 @@ class CustomerReader:
         matrix, trend = self._matrix(stored.states, moments)
         scored = ScoredRow(
             matrix, self._words.values(stored.states, int(moments[0])), trend,
-            self._scores(model, matrix, trend)[0],
+            model.scores(matrix, trend)[0],
         )  # fmt: skip
         explained = explained_propensities(
             model, self._words, self.space, scored, categories, top_categories, top_inputs
@@ -250,7 +249,7 @@ class CustomerReader:
         trend = self._trend
         if trend is None:
             return matrix, None
-        with self._scoring:
+        with self._tables:
             table = trend.table(moments, published=False)
         clip_days(matrix, self._day_columns, moments, table)
         return matrix, table
@@ -272,21 +271,13 @@ class CustomerReader:
         policy = self._policy(top_k)
         for model, of_model in distinct_models(serving):
             some = [chosen[i] for i in of_model]
-            scores = self._scores(model, matrix[some], table)
+            scores = model.scores(matrix[some], table)
             rule = model.artefact.manifest.labels
             for row, one in zip(
                 some, propensities_of(scores, model.engine, rule, policy), strict=True
             ):
                 found[row] = one
         return found
-
-    def _scores(
-        self, model: OpenModel, matrix: sparse.csr_matrix, table: TrendTable | None
-    ) -> Float32:
-        with self._scoring:
-            if table is not None:
-                model.engine.use_trend(table)
-            return model.engine.score(matrix)
 
     def _policy(self, top_k: int | None) -> PublishPolicy:
         policy = self.settings.publish_policy()

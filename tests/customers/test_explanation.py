@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_scorer.customers.current_model import OpenModel
 from stream_scorer.customers.explanation import Explanation
 from stream_scorer.customers.explanation_in_words import explanation_in_words
 from stream_scorer.customers.reader import CustomerReader
@@ -74,7 +75,7 @@ def test_an_artefact_that_the_engine_does_not_score_so_is_noticed(
         layout = serving.active.artefact.layout
         other = artefact.unsaved(random_model(shop.settings, 9, NetworkSpec((4,))))
         assert other.layout == layout
-        wrong = replace(serving.active, artefact=other).of(other, serving.active.engine)
+        wrong = OpenModel(other, serving.active.engine)
         monkeypatch.setattr(reader.models, "serving", replace(serving, active=wrong))
         found = reader.explain("anna", ["soup"])
     assert not found.explained[0].engine_agrees
