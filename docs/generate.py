@@ -37,6 +37,7 @@ from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.convert import ConvertedModel
 from stream_scorer.jobs.dead_letters import DeadLetterList, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis
+from stream_scorer.jobs.drift import NamespaceDrift
 from stream_scorer.jobs.export import Exported
 from stream_scorer.jobs.features import FeatureColumns
 from stream_scorer.jobs.init import Starter
@@ -82,6 +83,7 @@ RESULTS: dict[str, type[Result]] = {
     "dead-letters replay": ReplayedDeadLetters,
     "demo": DemoResult,
     "doctor": Diagnosis,
+    "drift": NamespaceDrift,
     "evaluate": Evaluation,
     "export": Exported,
     "features": FeatureColumns,

@@ -22,6 +22,7 @@ from stream_scorer.cli import (  # noqa: F401 - each adds verbs
     planning,
     starter,
     streaming,
+    watching,
 )
 from stream_scorer.cli.application import app, spread
 

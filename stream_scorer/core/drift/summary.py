@@ -21,10 +21,10 @@ from stream_scorer.core.drift.stability import (
     ACT,
     JUDGED,
     LEAST_ROWS,
-    State,
     psi_of_counts,
     state_of,
 )
+from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import Block, FeatureSpace
 from stream_scorer.core.labels.labels import DAY_MS
 from stream_scorer.result import Result
@@ -35,6 +35,7 @@ CYCLE_MS = {"hour_of_day": DAY_MS, "day_of_week": 7 * DAY_MS}
 # number then moves by a tenth.
 LEAST_EXPECTED = 100
 MOST_RATIO = 1.5
+MOST_MOVED = 5  # columns of a block that are named
 
 AT_CUTOFFS = (
     "training had too few rows just after events, as live ones are, so that drift of features and "
@@ -53,10 +54,21 @@ class DriftLimits:
 
 
 @dataclass(frozen=True)
+class ColumnShare(Result):
+    """A column's share of all entries of its block, of the window and of training."""
+
+    column: str
+    share: float
+    training_share: float
+
+
+@dataclass(frozen=True)
 class BlockDrift(Result):
     """A feature with one half-life. psi: the larger of psi_amount and psi_columns. mean_shift: of
     the amount, in standard deviations of training. state: "stable", "watch", "drifted",
-    "too_few_rows" or "not_judged", which `note` explains."""
+    "too_few_rows" or "not_judged", which `note` explains. edges: right ends of the bins of amounts
+    that are not 0, but for the last; shares, training_shares: of rows, whose amount is 0, then by
+    bin. moved_columns: those whose share of entries differs most, of those counted apart."""
 
     block: str
     kind: str
@@ -64,8 +76,12 @@ class BlockDrift(Result):
     psi_amount: float | None
     psi_columns: float | None
     mean_shift: float | None
-    state: State
+    state: str
     note: str
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+    training_shares: tuple[float, ...]
+    moved_columns: tuple[ColumnShare, ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class ScoreDrift(Result):
     psi: float | None
     mean: float | None
     training_mean: float
-    state: State
+    state: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,7 @@ class EventDrift(Result):
     shares: dict[str, float]
     training_shares: dict[str, float] | None
     psi: float | None
-    state: State
+    state: str
     unknown_words: dict[str, float]
     training_unknown_words: dict[str, float] | None
 
@@ -159,7 +175,14 @@ def block_drifts(
             state, note = "not_judged", CYCLE_NOT_COVERED
         elif reference.rows_of != AFTER_EVENTS:
             state, note = "not_judged", AT_CUTOFFS
-        found.append(BlockDrift(block.name, block.kind, worst, amount, columns, shift, state, note))
+        rows = counts.amounts[number, : len(own.shares)]
+        found.append(
+            BlockDrift(
+                block.name, block.kind, worst, amount, columns, shift, state, note, own.edges,
+                tuple((rows / max(counts.rows, 1)).tolist()), own.shares,
+                _moved(space, own, block, counts.columns[number]),
+            )
+        )  # fmt: skip
     return tuple(found)
 
 
@@ -215,7 +238,7 @@ def verdict_of(
 
     quality: of the model that serves.
     """
-    judged: list[tuple[State, float, str]] = [
+    judged: list[tuple[str, float, str]] = [
         (b.state, b.psi or 0.0, f"feature {b.block}") for b in blocks
     ]
     judged += [
@@ -244,6 +267,23 @@ def _of_quality(quality: LiveQuality | None, limits: DriftLimits) -> list[str]:
         if not 1 / limits.max_ratio <= ratio <= limits.max_ratio:
             found.append(f"predicted {ratio:.2f} times of what was then seen")
     return found
+
+
+def _moved(
+    space: FeatureSpace, own: BlockReference, block: Block, entries: Int64
+) -> tuple[ColumnShare, ...]:
+    """The columns whose share of entries differs most."""
+    if block.stop - block.start < 2 or not entries.sum():
+        return ()
+    live = entries[: len(own.columns)] / entries.sum()
+    before = np.array(own.column_shares[:-1])
+    order = np.argsort(-np.abs(live - before), kind="stable")[:MOST_MOVED]
+    return tuple(
+        ColumnShare(
+            space.column_name(block.start + own.columns[at]), float(live[at]), float(before[at])
+        )
+        for at in order.tolist()
+    )
 
 
 def _columns_psi(

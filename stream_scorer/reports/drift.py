@@ -1,0 +1,186 @@
+"""The page of `drift --report`: the verdict, what moved, and how good scores turned out to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stream_scorer.core.drift.live_quality import LiveQuality
+from stream_scorer.core.drift.stability import WATCH
+from stream_scorer.core.drift.summary import (
+    BlockDrift,
+    DriftLimits,
+    DriftSummary,
+    EventDrift,
+    ScoreDrift,
+)
+from stream_scorer.core.events.moments import moment_text
+from stream_scorer.reports import page, plots
+
+VERDICTS = {
+    "stable": "Stable: what is scored is like what the model was trained on.",
+    "watch": "Worth watching: something moved, not far enough to act on.",
+    "drifted": "Drifted: look at what moved, and train again on newer rows.",
+    "unknown": "Unknown: nothing could be judged.",
+}
+STATES = {
+    "stable": "stable", "watch": "watch", "drifted": "drifted", "too_few_rows": "too few rows",
+    "not_judged": "not judged",
+}  # fmt: skip
+PLOTTED_BLOCKS = 20  # whose index is a bar
+SHOWN_BLOCKS = 4  # whose distribution is plotted
+
+
+def write(path: Path, namespace: str, found: DriftSummary, limits: DriftLimits) -> None:
+    """The page, written whole or not at all. Raises InputError where that fails."""
+    worst = sorted(found.blocks, key=lambda block: -(block.psi or 0.0))
+    page.write(
+        path,
+        f"Drift of {namespace}",
+        [
+            page.verdict([VERDICTS[found.verdict], *(f"{r}." for r in found.reasons)]),
+            page.warnings(found.notes),
+            page.heading("What was compared"),
+            page.paragraph(_compared(found)),
+            page.paragraph(
+                f"The population stability index says how far shares of bins moved: below "
+                f"{WATCH:g} is stable, from {limits.max_psi:g} on there is something to do."
+            ),
+            *(_features(worst, limits) if worst else []),
+            *(_scores(found.scores) if found.scores else []),
+            *(_events(found.events) if found.events is not None else []),
+            *_quality(found.quality),
+        ],
+    )
+
+
+def _compared(found: DriftSummary) -> str:
+    if found.from_ms is None or found.to_ms is None:
+        return f"Model {found.model_version}. Nothing was sampled in the window."
+    window = f"{page.moment(moment_text(found.from_ms))} to {page.moment(moment_text(found.to_ms))}"
+    training = ""
+    if found.training_rows is not None:
+        which = " just after events" if found.training_rows_of == "event" else ""
+        training = f", against {found.training_rows:,} training rows{which}"
+    return (
+        f"Model {found.model_version}: {found.rows:,} rows of sampled customers, scored by "
+        f"{found.members:,} members from {window}{training}."
+    )
+
+
+def _features(worst: Sequence[BlockDrift], limits: DriftLimits) -> list[str]:
+    figures = [_indexes(worst[:PLOTTED_BLOCKS], limits)]
+    figures += [_distribution(block) for block in worst[:SHOWN_BLOCKS] if any(block.shares)]
+    rows = [
+        [block.block, block.kind, block.psi_amount, block.psi_columns,
+         page.signed(block.mean_shift, 2), STATES[block.state], _moved(block)]
+        for block in worst
+    ]  # fmt: skip
+    head = [
+        "feature", "kind", "index of amounts", "index of columns", "mean, in deviations", "state",
+        "columns that moved most",
+    ]  # fmt: skip
+    return [
+        page.heading("Features"),
+        page.plots(figures),
+        page.wide(page.table(head, rows), "Drift of each feature"),
+        *(page.paragraph(note) for note in sorted({b.note for b in worst if b.note})),
+    ]
+
+
+def _moved(block: BlockDrift) -> str:
+    return "; ".join(
+        f"{one.column.removeprefix(block.block)} {one.training_share:.1%} to {one.share:.1%}"
+        for one in block.moved_columns[:2]
+    )
+
+
+def _indexes(blocks: Sequence[BlockDrift], limits: DriftLimits) -> str:
+    figure, axes = plots.new_figure()
+    places = np.arange(len(blocks))[::-1]
+    axes.barh(places, [block.psi or 0.0 for block in blocks], color=plots.BLUE, height=0.7)
+    axes.axvline(WATCH, color=plots.GREY, linestyle=":", label=f"watch, {WATCH:g}")
+    axes.axvline(
+        limits.max_psi, color=plots.ORANGE, linestyle="--", label=f"act, {limits.max_psi:g}"
+    )
+    axes.set_yticks(places, [block.block for block in blocks])
+    axes.set(xlabel="population stability index")
+    points = page.table(["feature", "index"], [[block.block, block.psi] for block in blocks])
+    return plots.plot(
+        figure, "Features that moved most", "Each feature with one half-life; longer is further.",
+        points,
+    )  # fmt: skip
+
+
+def _distribution(block: BlockDrift) -> str:
+    figure, axes = plots.new_figure()
+    places = np.arange(len(block.shares))
+    axes.bar(places - 0.2, block.training_shares, 0.4, color=plots.GREY, label="training")
+    axes.bar(places + 0.2, block.shares, 0.4, color=plots.BLUE, label="live")
+    names = ["0", *(f"≤ {edge:.3g}" for edge in block.edges)]
+    names.append(f"> {block.edges[-1]:.3g}" if block.edges else "not 0")
+    axes.set_xticks(places, names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set(ylabel="share of rows")
+    rows = list(zip(names, block.training_shares, block.shares, strict=True))
+    return plots.plot(
+        figure, f"Amounts of {block.block}",
+        "Shares of rows by the sum of their entries, of training and live.",
+        page.table(["amount", "training", "live"], rows),
+    )  # fmt: skip
+
+
+def _scores(scores: Sequence[ScoreDrift]) -> list[str]:
+    rows = [
+        [one.category_id or "all categories", one.psi, one.mean, one.training_mean,
+         STATES[one.state]]
+        for one in [scores[0], *sorted(scores[1:], key=lambda one: -(one.psi or 0.0))]
+    ]  # fmt: skip
+    head = ["category", "index", "mean", "mean in training", "state"]
+    shown = page.wide(page.table(head, rows), "Drift of the scores of each category")
+    return [page.heading("Scores: the probability of acting"), shown]
+
+
+def _events(events: EventDrift) -> list[str]:
+    training = events.training_shares or {}
+    names = sorted({*events.shares, *training})
+    rows = [[name, events.shares.get(name), training.get(name)] for name in names]
+    index = "" if events.psi is None else f" Their index is {events.psi:.3f}."
+    parts = [
+        page.heading("Events"),
+        page.paragraph(f"{events.events:,} events in the window.{index}"),
+        page.wide(page.table(["event type", "share", "share in training"], rows), "Event types"),
+    ]
+    if events.unknown_words:
+        known = events.training_unknown_words or {}
+        words = [[name, share, known.get(name)] for name, share in events.unknown_words.items()]
+        head = ["field", "share of events with an unknown word", "in training"]
+        parts.append(page.wide(page.table(head, words), "Unknown words"))
+    return parts
+
+
+def _quality(quality: Sequence[LiveQuality]) -> list[str]:
+    judged = [one for one in quality if one.delays]
+    parts = [page.heading("Live quality: what followed customers then did")]
+    if not judged:
+        waiting = sum(one.followed for one in quality)
+        words = f"{waiting:,} scores are followed; none is old enough to be judged."
+        return [*parts, page.paragraph(words)]
+    parts.append(
+        page.paragraph(
+            "A delay judges a score by what happened within it. Only the whole horizon is what was "
+            "predicted, so log loss and calibration are of horizons that are over."
+        )
+    )
+    rows = [
+        [f"{of.model_version}, {one.delay}", one.scores, one.positives, one.recall_at_10,
+         one.micro_auc, one.log_loss, one.ece, one.predicted_over_seen]
+        for of in judged
+        for one in of.delays
+    ]  # fmt: skip
+    head = [
+        "model, delay", "scores", "actions", "recall@10", "AUC", "log loss", "calibration error",
+        "predicted over seen",
+    ]  # fmt: skip
+    return [*parts, page.wide(page.table(head, rows), "Live quality by model and delay")]
