@@ -60,6 +60,13 @@ from stream_scorer.past.replayed import (
 from stream_scorer.result import Result
 from stream_scorer.rollout.namespaces import DroppedNamespace, NamespaceList
 from stream_scorer.settings.tree import Settings
+from stream_scorer.web.application import (
+    DESCRIPTION_OPERATION,
+    METRICS_OPERATION,
+    PROBE_OPERATIONS,
+)
+from stream_scorer.web.customer_views import OPERATIONS as CUSTOMER_OPERATIONS
+from stream_scorer.web.status_views import OPERATIONS as STATUS_OPERATIONS
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -387,6 +394,37 @@ def json_type(kind: Any, parts: dict[type[Result], None]) -> str:
     return JSON_TYPES[kind]
 
 
+def http_page() -> str:
+    """What `run` and `web` answer by HTTP."""
+    lines = [
+        "# HTTP", "", NOTICE,
+        "`run` answers at `telemetry.host` and `telemetry.port`, `web` at `--host` and `--port`. For",
+        "programs the same stands at `/api/openapi.json`, with the schema of each answer. The pages",
+        "are `/` and `/customers` ([how to use them](../how-to/use-the-status-page.md)).", "",
+        "What needs the token takes it as `Authorization: Bearer TOKEN`; it needs none where",
+        "`web.token` is not set, and then customers are given on a loopback address alone. A refusal",
+        "is `{\"error\": ..., \"remedy\": ...}`; with 503 the header `Retry-After` says when to ask",
+        "again.", "",
+    ]  # fmt: skip
+    operations = (
+        *CUSTOMER_OPERATIONS, *STATUS_OPERATIONS, *PROBE_OPERATIONS, METRICS_OPERATION,
+        DESCRIPTION_OPERATION,
+    )  # fmt: skip
+    for one in operations:
+        lines += [f"## {one.method} {one.path}", "", f"{one.summary}.", ""]
+        answer = f"`{one.answer.__name__}`" if one.answer else one.content_type
+        token = "no" if one.open else "where one is set"
+        lines += [f"Answer: {answer}. Token: {token}.", ""]
+        if one.parameters:
+            lines += ["| parameter | in | meaning |", "|---|---|---|"]
+            lines += [f"| `{p.name}` | {p.where} | {p.meaning} |" for p in one.parameters] + [""]
+        if one.refusals:
+            lines += ["| status | when |", "|---|---|"]
+            lines += [f"| {status} | {when} |" for status, when in sorted(one.refusals.items())]
+            lines.append("")
+    return "\n".join(lines)
+
+
 def schemas_page() -> str:
     """The Avro schemas of the three topics."""
     lines = ["# Avro schemas", "", NOTICE]
@@ -402,6 +440,7 @@ PAGES = {
     "json.md": json_page,
     "metrics.md": metrics_page,
     "logs.md": logs_page,
+    "http.md": http_page,
     "schemas.md": schemas_page,
 }
 

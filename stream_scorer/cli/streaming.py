@@ -75,6 +75,29 @@ def run(config: Config = None) -> None:
         job(settings, stop, reread=lambda: Settings.load(config))
 
 
+@app.command(epilog="Example: stream-scorer web -c stream_scorer.toml --port 9110")
+@verb
+def web(
+    config: Config = None,
+    host: Annotated[
+        str,
+        typer.Option(metavar="HOST", help="Address; where others reach it, set web.token_file."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0: one that is free.")] = 9110,
+) -> None:
+    """Status page and look-up of customers for a whole group, until SIGTERM or Ctrl-C."""
+    from stream_scorer import __version__
+    from stream_scorer.io.telemetry.log_lines import log_to_stderr
+    from stream_scorer.jobs.web import web as job
+
+    settings = load_settings(config)
+    log_to_stderr(settings.telemetry.log_level, settings.telemetry.log_format)
+    job(
+        settings, host, port, __version__,
+        on_start=lambda url: typer.echo(f"the status page is at {url}", err=True),
+    )  # fmt: skip
+
+
 @app.command(epilog="Example: stream-scorer refresh -c stream_scorer.toml")
 @verb
 def refresh(

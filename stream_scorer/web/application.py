@@ -16,8 +16,11 @@ from starlette.staticfiles import StaticFiles
 
 from stream_scorer.errors import StreamScorerError
 from stream_scorer.web.access import Access
+from stream_scorer.web.customer_views import OPERATIONS as CUSTOMER_OPERATIONS
+from stream_scorer.web.customer_views import CustomerViews
 from stream_scorer.web.group_status import Group, GroupStatus
 from stream_scorer.web.guard import Guard
+from stream_scorer.web.look_ups import LookUps
 from stream_scorer.web.openapi import Operation, Verdict, description
 from stream_scorer.web.pages import Pages
 from stream_scorer.web.refusals import Refusals
@@ -56,7 +59,8 @@ class Health(Protocol):
 @dataclass(frozen=True)
 class Parts:
     """What is served. read_status: raises StreamScorerError. exposition: the metrics of this
-    process, None where it has none."""
+    process, None where it has none. look_ups: of customers, on threads of look_up_workers; None
+    where they are not given."""
 
     group: Group
     build: str
@@ -65,11 +69,13 @@ class Parts:
     read_status: Callable[[], GroupStatus]
     status_workers: Workers
     exposition: Exposition | None = None
+    look_ups: LookUps | None = None
+    look_up_workers: Workers | None = None
 
 
 def application(parts: Parts) -> Any:
     """What `WebServer` serves."""
-    pages = Pages(group=parts.group, build=parts.build, has_customers=False)
+    pages = Pages(group=parts.group, build=parts.build, has_customers=parts.look_ups is not None)
     refusals = Refusals(pages)
     operations = operations_of(parts)
     told = description(operations, parts.build)
@@ -99,7 +105,7 @@ def application(parts: Parts) -> Any:
     routes = [
         *_probes(parts.health), *_metrics(parts.exposition),
         *StatusViews(pages, parts.read_status, parts.status_workers).routes(),
-        *SignIn(pages, parts.access).routes(),
+        *_customers(parts, pages), *SignIn(pages, parts.access).routes(),
         Route("/interface", interface), Route("/api/openapi.json", described),
         Mount("/static", StaticFiles(packages=[("stream_scorer.web", "static")])),
     ]  # fmt: skip
@@ -114,7 +120,16 @@ def application(parts: Parts) -> Any:
 def operations_of(parts: Parts) -> tuple[Operation, ...]:
     """All that programs can ask for."""
     metrics = (METRICS_OPERATION,) if parts.exposition else ()
-    return (*STATUS_OPERATIONS, *PROBE_OPERATIONS, *metrics, DESCRIPTION_OPERATION)
+    customers = CUSTOMER_OPERATIONS if parts.look_ups else ()
+    return (
+        *STATUS_OPERATIONS, *customers, *PROBE_OPERATIONS, *metrics, DESCRIPTION_OPERATION
+    )  # fmt: skip
+
+
+def _customers(parts: Parts, pages: Pages) -> list[Route]:
+    if parts.look_ups is None or parts.look_up_workers is None:
+        return []
+    return CustomerViews(pages, parts.look_ups, parts.look_up_workers).routes()
 
 
 def _probes(health: Health) -> list[Route]:

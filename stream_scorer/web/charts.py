@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stream_scorer.customers.explanation import ExplainedPropensity
+
 WIDTH, HEIGHT = 240, 48
 
 
@@ -25,6 +27,12 @@ def area(values: Sequence[float]) -> Area:
     points = [f"{i * across:.1f},{HEIGHT - 1 - up * v:.1f}" for i, v in enumerate(values)]
     line = " ".join(points)
     return Area(line, f"0,{HEIGHT} {line} {WIDTH},{HEIGHT}", largest)
+
+
+def largest_amount(one: ExplainedPropensity) -> float:
+    """The amount whose bar is the longest, without its sign."""
+    amounts = (one.base, one.history, one.other_amount, *(i.amount for i in one.inputs))
+    return max(abs(amount) for amount in amounts)
 
 
 def bar(value: float, largest: float) -> float:

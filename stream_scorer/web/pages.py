@@ -13,6 +13,7 @@ FILTERS = {
     "milliseconds": words.milliseconds, "size": words.size, "share": words.share,
     "signed": words.signed, "clock": words.clock, "moment_of": words.moment_of,
     "ranges": words.ranges, "measure": words.measure, "area": charts.area,
+    "largest_amount": charts.largest_amount,
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from stream_scorer.errors import InputError, StreamScorerError, Unavailable
+from stream_scorer.web.look_ups import NotKnown
 from stream_scorer.web.pages import Pages
 
 RETRY_SECONDS = 2
@@ -46,7 +47,10 @@ class Refusals:
 
 
 def status_of(error: StreamScorerError) -> int:
-    """Of HTTP: 503 where it may be well later, 400 where the request is wrong, else 500."""
+    """Of HTTP: 503 where it may be well later, 404 for an unknown customer, 400 where the request
+    is wrong, else 500."""
     if isinstance(error, Unavailable):
         return 503
+    if isinstance(error, NotKnown):
+        return 404
     return 400 if isinstance(error, InputError) else 500

@@ -7,16 +7,21 @@ import logging
 import socket
 from contextlib import ExitStack
 
+from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.settings.tree import Settings
 from stream_scorer.web.access import Access
 from stream_scorer.web.application import Exposition, Health, Parts, application
 from stream_scorer.web.group_reader import GroupReader
+from stream_scorer.web.look_ups import LookUps
 from stream_scorer.web.server import WebServer
 from stream_scorer.web.workers import Workers
 
 log = logging.getLogger(__name__)
 
 MOST_STATUS_WAITING = 64  # they wait for one and the same read
+# One computes while another one waits for Redis. A look-up takes a few milliseconds, so that nobody
+# waits for longer than about a tenth of a second.
+LOOK_UP_THREADS, MOST_LOOK_UPS_WAITING = 2, 32
 
 
 class RedisAnswers:
@@ -64,9 +69,13 @@ class WebService:
             self._closing.callback(reader.close)
             workers = Workers("web status", 1, MOST_STATUS_WAITING)
             self._closing.callback(workers.close)
+            look_ups = LookUps(lambda: CustomerReader.open(settings, follow=True))
+            self._closing.callback(look_ups.close)
+            look_up_workers = Workers("web look-ups", LOOK_UP_THREADS, MOST_LOOK_UPS_WAITING)
+            self._closing.callback(look_up_workers.close)
             parts = Parts(
                 reader.group, build, access, health or RedisAnswers(reader), reader.status, workers,
-                exposition,
+                exposition, look_ups if settings.web.customers else None, look_up_workers,
             )  # fmt: skip
             server = WebServer(listening, application(parts))
             self._closing.callback(server.close)

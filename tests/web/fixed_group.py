@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.member_status import (
     STEPS,
@@ -16,9 +17,11 @@ from stream_scorer.io.stores.member_status import (
     PartitionLag,
 )
 from stream_scorer.io.stores.members import Member
+from stream_scorer.settings.tree import Settings
 from stream_scorer.web.access import Access
 from stream_scorer.web.application import Parts, application
 from stream_scorer.web.group_status import Group, GroupStatus, group_status
+from stream_scorer.web.look_ups import LookUps
 from stream_scorer.web.server import WebServer, listen
 from stream_scorer.web.workers import Workers
 
@@ -114,6 +117,12 @@ def parts(read: Callable[[], GroupStatus] = well, **more: Any) -> Parts:
         "exposition": lambda _accept, _names: ("text/plain; charset=utf-8", b"things_total 3.0\n"),
     }  # fmt: skip
     return Parts(**(values | more))
+
+
+def looked_up(settings: Settings, now_ms: int) -> dict[str, Any]:
+    """Further parts: customers of this namespace, as of now_ms. Whoever asks closes the reader."""
+    look_ups = LookUps(lambda: CustomerReader.open(settings, lambda: now_ms))
+    return {"look_ups": look_ups, "look_up_workers": Workers("look-ups", 2, 8)}
 
 
 def serve(read: Callable[[], GroupStatus] = well, **more: Any) -> WebServer:

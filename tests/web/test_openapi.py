@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -11,15 +12,30 @@ from jsonschema import Draft202012Validator
 from stream_scorer.errors import StoreUnavailable
 from stream_scorer.web.access import Access
 from stream_scorer.web.application import application
+from stream_scorer.web.customer_views import OPERATIONS as CUSTOMER_OPERATIONS
 from stream_scorer.web.group_status import GroupStatus
+from stream_scorer.web.server import WebServer
+from tests.customers.conftest import NOW_MS, Shop
 from tests.web.asking import Answered, ask
-from tests.web.fixed_group import SteadyHealth, parts, serve, unwell, well
+from tests.web.fixed_group import SteadyHealth, looked_up, parts, serve, unwell, well
 
 PAGES = {"/", "/sign-in", "/sign-out", "/interface"}
 
 
 def described() -> Any:
     with serve() as server:
+        return ask(server, "/api/openapi.json").json
+
+
+@contextmanager
+def serving(shop: Shop, **more: Any) -> Iterator[WebServer]:
+    looked = looked_up(shop.settings, NOW_MS)
+    with closing(looked["look_ups"]), serve(**looked, **more) as server:
+        yield server
+
+
+def description_of(shop: Shop) -> Any:
+    with serving(shop) as server:
         return ask(server, "/api/openapi.json").json
 
 
@@ -42,6 +58,17 @@ def test_every_path_is_described_and_no_other() -> None:
     application_ = application(parts())
     routes = {getattr(r, "path", "") for r in application_._app.routes}
     assert set(described()["paths"]) == routes - PAGES - {"/static"}
+
+
+def test_every_question_about_a_customer_is_described(shop: Shop) -> None:
+    told = description_of(shop)
+    of_customers = {path for path in told["paths"] if path.startswith("/api/customers")}
+    assert of_customers == {operation.path for operation in CUSTOMER_OPERATIONS}
+    with serving(shop) as server:
+        for path in of_customers:
+            assert ask(server, path.replace("{id}", "anna")).status == 200
+        for other in ("scores", "propensities/x", "propensities/"):
+            assert ask(server, f"/api/customers/anna/{other}").status == 404
 
 
 def test_every_schema_that_is_named_is_there_and_is_one() -> None:
@@ -94,6 +121,30 @@ def test_refusals_are_answered_as_described() -> None:
     with serve(access=Access("a-token-of-enough-characters", local=True)) as server:
         refused = ask(server, "/api/status")
         assert (refused.status, complaints(told, "/api/status", refused)) == (401, [])
+
+
+ASKED = {
+    "/api/customers/{id}": ["", "?top_k=2", "?as_of=2022-04-18T00:00:00Z"],
+    "/api/customers/{id}/propensities": ["", "?top_k=1", "?category=tea&category=soup"],
+    "/api/customers/{id}/explanation": ["", "?category=tea", "?top_categories=1&top_inputs=2"],
+}
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_customers_are_answered_as_described(path: str, shop: Shop) -> None:
+    told = description_of(shop)
+    with serving(shop) as server:
+        for customer in ("anna", "ben", "c0"):
+            for query in ASKED[path]:
+                answered = ask(server, path.replace("{id}", customer) + query)
+                assert answered.status == 200, answered.text
+                assert complaints(told, path, answered) == []
+        for wrong, status in (
+            (path.replace("{id}", "nobody"), 404),
+            (path.replace("{id}", "anna") + "?as_of=yesterday", 400),
+        ):
+            answered = ask(server, wrong)
+            assert (answered.status, complaints(told, path, answered)) == (status, [])
 
 
 def test_an_answer_that_is_not_as_described_would_be_seen() -> None:
