@@ -131,3 +131,13 @@ def test_a_section_says_what_it_means_how_to_see_it_what_to_do_and_when_it_is_ov
     ends = [*places[1:], len(text)]
     for part, begin, end in zip(PARTS, places, ends, strict=True):
         assert len(text[begin + len(part) : end].split()) >= 3, f"{name}: {part} says nothing"
+
+
+def test_the_table_says_which_alerts_were_seen_firing_on_a_real_system() -> None:
+    text = RUNBOOK.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (StreamScorer\w+) \| *(.*?) *\|$", text, flags=re.MULTILINE))
+    assert list(rows) == list(ALERTS)
+    real = (ROOT / "tests" / "containers" / "test_alerts.py").read_text(encoding="utf-8")
+    assert {name for name, how in rows.items() if how} == set(
+        re.findall(r'"(StreamScorer\w+)"', real)
+    )

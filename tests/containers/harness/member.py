@@ -49,7 +49,7 @@ class Member:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at_byte = 0
         self.asked_to_stop = False
-        self._port = int(sections.get("telemetry", {}).get("port", 0))
+        self.port = int(sections.get("telemetry", {}).get("port", 0))
         self.config.write_text(_toml(sections))
         launcher = str(Path(__file__).with_name("sabotage.py"))
         program = ["-m", "stream_scorer"] if sabotage is None else [launcher, sabotage]
@@ -143,7 +143,7 @@ class Member:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over the label sets that hold `labels`; 0 without an answer."""
         try:
-            address = f"http://127.0.0.1:{self._port}/metrics"
+            address = f"http://127.0.0.1:{self.port}/metrics"
             with urllib.request.urlopen(address, timeout=5) as page:
                 text = page.read().decode()
         except OSError:

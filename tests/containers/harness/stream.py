@@ -108,11 +108,11 @@ class Stream:
         return self._random.choice([value[:-3], b"\0\0\0\0\7" + value, b"", sneeze])
 
 
-def random_model(space: FeatureSpace = SPACE) -> TrainedModel:
+def random_model(space: FeatureSpace = SPACE, seed: int = 1) -> TrainedModel:
     """A small model of random parameters."""
     rule, spec = LabelRule("category_id", (("purchase",),), 1), NetworkSpec((8,), 0.0, True, (4,))
     index = np.arange(len(CATEGORIES))
-    layout, draw = Layout.of(space, rule, index), np.random.default_rng(1)
+    layout, draw = Layout.of(space, rule, index), np.random.default_rng(seed)
     parameters = {
         name: draw.normal(0, 0.3, shape).astype(np.float32)
         for name, shape in layout.shapes(spec).items()

@@ -1,0 +1,243 @@
+"""Alerts fire in a real Prometheus when a real group is broken, and none does for a healthy one.
+
+What is broken at once, by the events: schemas that are unknown, times of the future and of an hour
+ago, unknown categories, foreign keys, customers in several partitions and one that never rests; by
+members: two different models, a group that others keep joining; and an announced model whose file
+is altered. Then in turn: Redis evicts, is emptied, and is away; a member is killed; all are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from alerting import Prometheus
+from confluent_kafka import Consumer, Producer
+from harness.rig import SESSION_MS, Rig
+from harness.stream import CATEGORIES, random_model
+from servers import QUIET_CLIENT, KafkaServer, RedisServer
+
+from stream_scorer.core.avro.event_encoder import encode_events
+from stream_scorer.io.stores.announcements import Announcements
+from stream_scorer.io.stores.redis_server import RedisServer as Server
+from stream_scorer.live.served_model import identity_of
+from stream_scorer.model import artefact
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning"),
+]
+
+HEALTHY, BROKEN = "stream-scorer-healthy", "stream-scorer-broken"
+BY_EVENTS = {
+    "StreamScorerDeadLetters", "StreamScorerDeadLettersNearHalt", "StreamScorerClockSkew",
+    "StreamScorerUnknownWords", "StreamScorerForeignKeys", "StreamScorerSplitCustomers",
+    "StreamScorerExtremeCustomers", "StreamScorerWritesRefused", "StreamScorerPropensitiesLate",
+}  # fmt: skip
+BY_MEMBERS = {
+    "StreamScorerModelsDiffer", "StreamScorerModelRefused", "StreamScorerRebalanceStorm",
+}  # fmt: skip
+IN_TURN = {
+    "StreamScorerRedisEvicts", "StreamScorerStoreRewound", "StreamScorerServerWaits",
+    "StreamScorerMemberUnreachable", "StreamScorerAbsent",
+}  # fmt: skip
+# On a machine that is busy with other work it is right that this one fires for the healthy group.
+BY_SPEED = {"StreamScorerPropensitiesLate"}
+SEEN_FIRING = BY_EVENTS | BY_MEMBERS | IN_TURN
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+PARTITIONS = 4
+UNKNOWN_SCHEMA = b"\0\0\0\0\7"
+FEED_SECONDS = 0.2
+SECONDS = 60.0
+
+
+class Feed:
+    """Publishes to both topics, steadily and in a thread of its own, until it is closed."""
+
+    def __init__(self, kafka: KafkaServer, healthy: Rig, broken: Rig) -> None:
+        self._healthy, self._broken = healthy.input, broken.input
+        self._producer = Producer(
+            {
+                "bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random",
+                "linger.ms": 5, **QUIET_CLIENT,
+            }
+        )  # fmt: skip
+        self._made, self._ended = 0, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed")
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._producer.flush(10)
+
+    def _run(self) -> None:
+        while not self._ended.wait(FEED_SECONDS):
+            now_ms = time.time_ns() // 1_000_000
+            for number in range(10):
+                customer = f"customer-{number}"
+                self._send(self._healthy, customer, self._event(customer, now_ms))
+            for number in range(3 * PARTITIONS):
+                self._broken_records(f"customer-{number % 3}", number % PARTITIONS, now_ms)
+            self._producer.poll(0)
+
+    def _broken_records(self, customer: str, partition: int, now_ms: int) -> None:
+        """Of one customer: an event of an hour ago under a foreign key and with an unknown
+        category, and two that become dead letters."""
+        event = self._event(customer, now_ms - HOUR_MS, category="bread")
+        hour_ago: dict[str, Any] = {"partition": partition, "timestamp": now_ms - HOUR_MS}
+        self._send(self._broken, "another", event, **hour_ago)
+        late = self._event(customer, now_ms + DAY_MS)
+        self._send(self._broken, customer, late, partition=partition)
+        self._send(self._broken, customer, UNKNOWN_SCHEMA + event, partition=partition)
+
+    def _event(self, customer: str, occurred_ms: int, category: str = CATEGORIES[0]) -> bytes:
+        self._made += 1
+        (value,) = encode_events(
+            [
+                {
+                    "event_id": str(self._made), "customer_id": customer, "event_type": "view",
+                    "category_id": category, "product_id": None, "value": None,
+                    "occurred_at": occurred_ms, "attributes": {},
+                }
+            ]
+        )  # fmt: skip
+        return value
+
+    def _send(self, topic: str, key: str, value: bytes, **more: Any) -> None:
+        self._producer.produce(topic, key=key, value=value, **more)
+
+
+@pytest.fixture
+def prometheus(have: Any, tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
+    """prometheus(jobs) -> one that scrapes their ports, started."""
+    started: list[Prometheus] = []
+
+    def start(jobs: dict[str, list[int]]) -> Prometheus:
+        directory = tmp_path / "prometheus"
+        directory.mkdir()
+        server: Prometheus = have(lambda: Prometheus(directory, jobs))
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.remove()
+
+
+def announce_altered(rig: Rig, model: Path, folder: Path) -> None:
+    """Announce a copy of the model one of whose files is altered then."""
+    copy = folder / "altered"
+    shutil.copytree(model, copy)
+    with redis.Redis.from_url(rig.redis_url) as client:
+        Announcements(Server(client), rig.name).announce(identity_of(copy), identity_of(model))
+    parameters = max(copy.iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(parameters.read_bytes())
+    data[len(data) // 2] ^= 1
+    parameters.write_bytes(data)
+
+
+@contextmanager
+def somebody_keeps_joining(rig: Rig) -> Iterator[None]:
+    """Joins the group and leaves it, again and again."""
+    ended = threading.Event()
+    thread = threading.Thread(target=join_and_leave, args=(rig, ended), name="joins")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def join_and_leave(rig: Rig, ended: threading.Event) -> None:
+    while not ended.is_set():
+        other = Consumer(
+            {
+                "bootstrap.servers": rig.kafka.bootstrap, "group.id": rig.name,
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 300,
+                "enable.auto.commit": False, **QUIET_CLIENT,
+            }
+        )  # fmt: skip
+        try:
+            other.subscribe([rig.input])
+            until = time.monotonic() + 5
+            while not (other.assignment() or ended.is_set()) and time.monotonic() < until:
+                other.poll(0.1)
+        finally:
+            other.close()
+
+
+def evict(server: RedisServer) -> None:
+    """Leave Redis less memory than it has in use."""
+    with redis.Redis.from_url(server.url) as client:
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", used - 10_000)
+
+
+def empty(server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", 0)
+        client.flushall()
+
+
+@pytest.mark.timeout(240)
+def test_alerts_fire_on_a_broken_group_and_on_no_healthy_one(
+    make_rig: Callable[..., Rig], kafka: KafkaServer, start_redis: Callable[..., RedisServer],
+    prometheus: Callable[..., Prometheus], model: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    # Only records expire, so only they are evicted.
+    server = start_redis({"maxmemory-policy": "volatile-lru"})
+    healthy = make_rig(partitions=2)
+    broken = make_rig(
+        redis_url=server.url, partitions=PARTITIONS,
+        settings={
+            "redis": {"allow_eviction": True}, "events": {"extreme_events_per_hour": 20},
+            "dead_letters": {"max_share": 1.0},
+        },
+    )  # fmt: skip
+    other_model = tmp_path / "other-model"
+    artefact.save(random_model(seed=2), other_model)
+    well = healthy.member()
+    members = [broken.member(), broken.member(model={"path": str(other_model)})]
+    for member in (well, *members):
+        member.start()
+    for member in (well, *members):
+        member.reading()
+    monitor = prometheus({HEALTHY: [well.port], BROKEN: [member.port for member in members]})
+    feed = Feed(kafka, healthy, broken)
+    try:
+        announce_altered(broken, model, tmp_path)
+        with somebody_keeps_joining(broken):
+            fired = monitor.wait_for(BY_EVENTS | BY_MEMBERS, SECONDS)
+        evict(server)
+        fired |= monitor.wait_for({"StreamScorerRedisEvicts"}, SECONDS)
+        empty(server)
+        fired |= monitor.wait_for({"StreamScorerStoreRewound"}, SECONDS)
+        server.stop()
+        fired |= monitor.wait_for({"StreamScorerServerWaits"}, SECONDS)
+        members[1].kill()
+        fired |= monitor.wait_for({"StreamScorerMemberUnreachable"}, SECONDS)
+    finally:
+        feed.close()
+    assert monitor.fired(HEALTHY) <= BY_SPEED
+    for member in (well, members[0]):
+        member.kill()
+    fired |= monitor.wait_for({"StreamScorerAbsent"}, SECONDS)
+    assert fired.keys() == SEEN_FIRING
+    for name, alert in fired.items():
+        assert alert["labels"].get("job", BROKEN) == BROKEN, name
+        for text in alert["annotations"].values():
+            assert text
+            assert "<" not in text, f"{name}: {text}"
+    assert "for the reason" in fired["StreamScorerDeadLetters"]["annotations"]["description"]
