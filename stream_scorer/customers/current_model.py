@@ -137,6 +137,10 @@ class CurrentModel:
             served = model_at_start(self._settings, self._space, self._announcements)
             active = OpenModel(served.model, served.engine)
             canary = self._canary(active)
+            # What is compiled and allocated at the first score is no part of a look-up.
+            for model in (active, canary):
+                if model is not None:
+                    model.engine.warm_up(1)
         except InputError as error:
             # A look-up says so as well; this is for whoever reads the log of what stays open.
             if self.serving is not None and f"{error}" != self.problem:

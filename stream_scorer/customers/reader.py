@@ -21,7 +21,7 @@ from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.forgetting import is_forgotten
-from stream_scorer.core.features.space import FeatureSpace
+from stream_scorer.core.features.space import DAY_MS, FeatureSpace
 from stream_scorer.core.features.state import NEVER, CustomerStates
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.core.trend import TrendTable
@@ -302,16 +302,15 @@ class CustomerReader:
         keeper = TrendKeeper(self._trends, lambda _partitions: {}, READ_SECONDS)
         trend = ShopTrend(self._trends, keeper, self.settings.kafka.input_topic, self.clock_ms)
         trend.read()
-        trend.table(np.array([self.clock_ms()]), published=False)
+        # Up to tomorrow, so that no look-up waits for it when the day changes.
+        trend.table(np.array([self.clock_ms() + DAY_MS]), published=False)
         return trend
 
     def _follow(self) -> None:
         waited = 0.0
         while not self._stopping.wait(LOOK_SECONDS):
             try:
-                if self._models.look() and self._models.serving is not None:
-                    # Compiles and allocates before a look-up needs it.
-                    self._models.serving.active.engine.warm_up(1)
+                self._models.look()
                 waited += LOOK_SECONDS
                 if waited >= READ_SECONDS:
                     waited, self._trend = 0.0, self._read_trend()

@@ -35,6 +35,8 @@ from stream_scorer.io.stores.customer_records import StoredCustomers
 from stream_scorer.model.engines.engine import Engine
 from stream_scorer.result import Result
 
+MOST_WORDS = 65_536  # columns whose words are kept: about 20 MB
+
 
 @dataclass(frozen=True)
 class ShownPropensity(Result):
@@ -189,6 +191,8 @@ class VectorWords:
         """A column's name, and what it holds as a sentence."""
         found = self._words.get(column)
         if found is None:
+            if len(self._words) >= MOST_WORDS:
+                self._words = {}  # those that are asked for often are there again soon
             found = self._space.column_name(column), column_in_words(self._space, column)
             self._words[column] = found
         return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -63,6 +65,41 @@ def test_the_probability_is_that_of_the_engine_and_of_show(shop: Shop) -> None:
     for one in explained:
         assert one.probability == pytest.approx(one.engine_probability, abs=1e-5)
         assert one.engine_agrees
+
+
+@pytest.mark.parametrize("engine", ["onnx", pytest.param("mxnet", marks=pytest.mark.mxnet)])
+def test_it_is_the_same_whatever_engine_scores(
+    shop: Shop, soup: Explanation, engine: Literal["onnx", "mxnet"]
+) -> None:
+    model = shop.settings.model.model_copy(update={"engine": engine})
+    settings = shop.settings.model_copy(update={"model": model})
+    with CustomerReader.open(settings, lambda: NOW_MS) as reader:
+        found = reader.explain("anna", ["soup"], top_inputs=4)
+    assert found.ok
+    (one,), (native,) = found.explained, soup.explained
+    scored = one.engine_probability, one.engine_agrees
+    assert replace(native, engine_probability=scored[0], engine_agrees=scored[1]) == one
+
+
+def test_each_class_of_several_has_its_own_sum(shop: Shop, tmp_path: Path) -> None:
+    labels = shop.settings.labels.model_copy(update={"actions": (("view",), ("purchase",))})
+    model = shop.settings.model.model_copy(update={"path": tmp_path / "m"})
+    settings = shop.settings.model_copy(update={"labels": labels, "model": model})
+    artefact.save(random_model(settings, 4, NetworkSpec((6, 5), pooled=(5,))), tmp_path / "m")
+    with CustomerReader.open(settings, lambda: NOW_MS) as reader:
+        found = reader.explain("anna", ["tea"])
+        best = reader.explain("anna", top_categories=4).explained
+        shown = reader.show("anna", top_k=4).propensities
+    assert found.ok
+    assert [(one.class_index, one.action) for one in found.explained] == [
+        (1, "view"), (2, "purchase"),
+    ]  # fmt: skip
+    odds = [math.exp(one.logit) for one in found.explained]
+    for one, odd in zip(found.explained, odds, strict=True):
+        assert one.probability == pytest.approx(odd / (1 + sum(odds)))
+    assert [(e.category_id, e.class_index) for e in best] == [
+        (p.category_id, p.class_index) for p in shown
+    ]
 
 
 def test_an_artefact_that_the_engine_does_not_score_so_is_noticed(

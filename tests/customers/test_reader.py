@@ -18,6 +18,7 @@ from stream_scorer.customers.explanation import Explanation
 from stream_scorer.customers.id_files import all_ids, read_ids
 from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.customers.shown_in_words import shown_in_words
+from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import FingerprintMismatch, InputError, StoreUnavailable
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.erasures import Erasures
@@ -269,6 +270,25 @@ def test_a_redis_that_is_away_is_said_to_be_so(shop: Shop) -> None:
     server = shop.settings.redis.model_copy(update={"url": "redis://127.0.0.1:1/0"})
     with pytest.raises(StoreUnavailable):
         CustomerReader.open(shop.settings.model_copy(update={"redis": server}))
+
+
+def test_a_reader_outlives_a_restart_of_redis(shop: Shop) -> None:
+    with EmbeddedRedis() as server:
+        url = shop.settings.redis.model_copy(update={"url": server.url})
+        settings = shop.settings.model_copy(update={"redis": url})
+        with CustomerReader.open(settings, lambda: NOW_MS) as reader:
+            assert not reader.show_all(["anna"]).namespace_known
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                reader.show("anna")
+            server.start()
+            with (
+                redis.Redis.from_url(shop.redis.url) as source,
+                redis.Redis.from_url(server.url) as target,
+            ):
+                for key in (b"shop:fingerprint", b"shop:c:anna"):
+                    target.restore(key, 0, source.dump(key))
+            assert reader.show("anna").found
 
 
 def test_json_has_its_keys(shop: Shop) -> None:
