@@ -83,6 +83,7 @@ def plan(
     built in: cost is of the prices that you give.
     """
     from stream_scorer.core.capacity import Demand  # noqa: PLC0415 - imported when it runs
+    from stream_scorer.core.monthly_cost import Prices  # noqa: PLC0415 - as above
     from stream_scorer.jobs import plan as job  # noqa: PLC0415 - imported when it runs
 
     if publish not in MODES:
@@ -96,6 +97,6 @@ def plan(
         refresh_days=refresh_days, retention_days=retention_days, replicas=replicas,
         outage_minutes=outage_minutes, memory_headroom=memory_headroom,
     )  # fmt: skip
-    prices = job.Prices(core_price, memory_price, disk_price, network_price)
+    prices = Prices(core_price, memory_price, disk_price, network_price)
     found = job.planned(demand, prices, measured)
     show(found, job.in_words(found), as_json)

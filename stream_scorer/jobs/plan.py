@@ -17,33 +17,9 @@ from stream_scorer.core.capacity import (
     plan,
     redis_bytes,
 )
+from stream_scorer.core.monthly_cost import MonthlyCost, Prices, monthly_cost
 from stream_scorer.errors import InputError
 from stream_scorer.result import Result
-
-HOURS_PER_MONTH = 730.0
-GIGABYTE = 1e9
-
-
-@dataclass(frozen=True)
-class Prices(Result):
-    """Of your cloud or your machines, in one currency; None: not counted."""
-
-    core_hour: float | None = None
-    memory_gigabyte_hour: float | None = None
-    disk_gigabyte_month: float | None = None
-    network_gigabyte: float | None = None
-
-
-@dataclass(frozen=True)
-class MonthlyCost(Result):
-    """In the currency of the prices; None where that price was not given. redis_memory: maxmemory,
-    once. disk: of both topics with their replicas. all_given: the sum."""
-
-    members: float | None
-    redis_memory: float | None
-    disk: float | None
-    network: float | None
-    all_given: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +67,7 @@ def planned(demand: Demand, prices: Prices | None = None, measured: Path | None 
             ),
         ),
         first_wall=capacity.walls[0].name,
-        monthly_cost=_cost(capacity, prices or Prices()),
+        monthly_cost=monthly_cost(capacity, prices or Prices()),
         measured=costs.costs,
         measured_where=costs.where,
         assumptions=_assumptions(demand, costs),
@@ -100,7 +76,7 @@ def planned(demand: Demand, prices: Prices | None = None, measured: Path | None 
 
 
 def _check(demand: Demand) -> None:
-    if demand.non_zeros < 1 or demand.record_bytes < 0:
+    if demand.non_zeros < 1:
         raise InputError("--non-zeros", demand.non_zeros, "give 1 or more")
     for option, value, least, most in (
         ("--events-per-second", demand.events_per_second, 0.0, 1e9),
@@ -112,27 +88,6 @@ def _check(demand: Demand) -> None:
         if not least < value <= most:
             bound = f"above {least:g}" if not least else f"from {round(least)}"
             raise InputError(option, value, f"give a number {bound} up to {most:g}")
-
-
-def _cost(capacity: Capacity, prices: Prices) -> MonthlyCost | None:
-    def times(price: float | None, amount: float) -> float | None:
-        return None if price is None else price * amount
-
-    traffic = capacity.traffic_bytes_per_second
-    a_second = traffic.kafka_in + traffic.kafka_out + traffic.redis_in + traffic.redis_out
-    month_seconds = 3600 * HOURS_PER_MONTH
-    disk = capacity.output_topic_bytes + capacity.input_topic_bytes
-    parts = (
-        times(prices.core_hour, capacity.cores * HOURS_PER_MONTH),
-        times(
-            prices.memory_gigabyte_hour,
-            capacity.redis_maxmemory_bytes / GIGABYTE * HOURS_PER_MONTH,
-        ),
-        times(prices.disk_gigabyte_month, disk / GIGABYTE),
-        times(prices.network_gigabyte, a_second * month_seconds / GIGABYTE),
-    )
-    given = [part for part in parts if part is not None]
-    return MonthlyCost(*parts, sum(given)) if given else None
 
 
 def _assumptions(demand: Demand, measured: Measured) -> tuple[str, ...]:
