@@ -1,4 +1,4 @@
-"""The dashboard for those who answer for the model: which one serves, and how it compares."""
+"""The dashboard for those who answer for the model: which serves, and whether it fits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from grafana_foundation_sdk.models import dashboard as models
 from panels import BAD, GOOD, RATE, WATCH, Element, board, course, number, row, rows_of
 
 UID = "stream-scorer-model-quality"
+
+# Of population stability indices: bounds that are usual in scoring.
+STABILITY = ((None, GOOD), (0.1, WATCH), (0.25, BAD))
+# Within a day, a week and so on after the score, until the horizon.
+BY_DELAY = "{{model_version}}, after {{delay}}"
 
 SERVED: tuple[Element, ...] = (
     row("Which model serves"),
@@ -82,14 +87,94 @@ CHALLENGER: tuple[Element, ...] = (
     ),
 )  # fmt: skip
 
+DRIFT: tuple[Element, ...] = (
+    row("Drift against training"),
+    number(
+        "Worst feature", "max(stream_scorer_feature_psi)",
+        "Population stability index of the feature that differs most from training: from 0.1 on "
+        "worth watching, from 0.25 on to act on.", steps=STABILITY, decimals=2,
+    ),
+    number(
+        "Scores", 'max(stream_scorer_score_psi{of="all"})',
+        "The same index of all scores together.", steps=STABILITY, decimals=2,
+    ),
+    number(
+        "Worst category", 'max(stream_scorer_score_psi{of="worst_category"})',
+        "The same index of the category whose scores differ most.", steps=STABILITY, decimals=2,
+    ),
+    number(
+        "Event mix", "max(stream_scorer_event_psi)",
+        "The same index of the types of events.", steps=STABILITY, decimals=2,
+    ),
+    number(
+        "Mean score against training",
+        'max(stream_scorer_mean_score{of="live"}) / max(stream_scorer_mean_score{of="training"})',
+        "1 where customers act as probably as in training.", decimals=2,
+    ),
+    number(
+        "Rows sampled", "max(stream_scorer_drift_rows)",
+        "All of this is said of so many rows. Few rows say little.",
+    ),
+    course(
+        "Features that differ most",
+        {"{{block}}": "topk(8, max by (block) (stream_scorer_feature_psi))"},
+        "Population stability index against training.",
+    ),
+    course(
+        "Features whose mean has moved",
+        {"{{block}}": "topk(8, max by (block) (abs(stream_scorer_feature_mean_shift)))"},
+        "In standard deviations of training, up or down.",
+    ),
+    course(
+        "Share of events by type",
+        {"{{event_type}}": "max by (event_type) (stream_scorer_event_share)"},
+        "Within drift.window.", "percentunit", stacked=True, most=1,
+    ),
+)  # fmt: skip
+
+QUALITY: tuple[Element, ...] = (
+    row("How good published scores were"),
+    course(
+        "Recall at 10",
+        {BY_DELAY: "max by (model_version, delay) (stream_scorer_live_recall_at_10)"},
+        "Of the categories that customers acted on within the delay, the share that was among the "
+        "ten most probable.", "percentunit", width=12, most=1,
+    ),
+    course(
+        "Predicted over seen",
+        {BY_DELAY: "max by (model_version, delay) (stream_scorer_live_predicted_over_seen)"},
+        "1 where as many actions were predicted as were seen; above, scores promise too much.",
+        width=12,
+    ),
+    course(
+        "Ranking (AUC)",
+        {BY_DELAY: "max by (model_version, delay) (stream_scorer_live_auc)"},
+        "The chance that a category that was acted on outranks one that was not; 0.5 is chance.",
+        width=12, least=0.5, most=1,
+    ),
+    course(
+        "Log loss",
+        {"{{model_version}}": "max by (model_version) (stream_scorer_live_log_loss)"},
+        "Of scores whose horizon is over; less is better.", width=6,
+    ),
+    course(
+        "Calibration error",
+        {"{{model_version}}": "max by (model_version) (stream_scorer_live_calibration_error)"},
+        "How far probabilities are from what was seen, on average.", "percentunit", width=6,
+    ),
+    course(
+        "Scores that are judged",
+        {BY_DELAY: "max by (model_version, delay) (stream_scorer_live_scores)"},
+        "All of this is said of so many.", width=24,
+    ),
+)  # fmt: skip
+
 INPUTS: tuple[Element, ...] = (
     row("What the model is given"),
     course(
         "Words that a vocabulary lacks",
-        {"{{field}}": 'sum by (field) (rate(stream_scorer_ignored_values_total'
-                      f'{{problem="unknown_word"}}[{RATE}])) / ignoring (field) group_left '
-                      f'sum(rate(stream_scorer_events_total{{outcome="applied"}}[{RATE}]))'},
-        "As a share of the events applied. The shop sells what the model has never seen.",
+        {"{{field}}": "max by (field) (stream_scorer_unknown_word_share)"},
+        "Share of events within drift.window. The shop sells what the model has never seen.",
         "percentunit",
     ),
     course(
@@ -107,6 +192,6 @@ INPUTS: tuple[Element, ...] = (
 
 def model_quality(link: str) -> models.Dashboard:
     """The dashboard; link: the uid of the other one."""
-    elements = (*SERVED, *CHALLENGER, *INPUTS)
-    meaning = "Which model serves, how a challenger compares, and what models are given."
+    elements = (*SERVED, *DRIFT, *QUALITY, *INPUTS, *CHALLENGER)
+    meaning = "Which model serves, whether it still fits, and how a challenger compares."
     return board(UID, "Stream scorer: model quality", meaning, elements, past="7d", link=link)

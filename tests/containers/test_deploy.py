@@ -65,8 +65,9 @@ class Stack:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    def metrics(self) -> str:
-        url = f"http://127.0.0.1:{self.environment['METRICS_PORT']}/metrics"
+    def get(self, path: str) -> str:
+        """What the scorer answers. Raises HTTPError for another status than 200."""
+        url = f"http://127.0.0.1:{self.environment['METRICS_PORT']}{path}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             return str(answer.read().decode())
 
@@ -182,17 +183,38 @@ def test_published_events_come_out_as_propensities(stack: Stack, tmp_path: Path)
 def test_the_scorer_serves_its_metrics_and_is_healthy(stack: Stack) -> None:
     deadline = time.monotonic() + ANSWER_SECONDS
     applied = f'stream_scorer_events_total{{outcome="applied"}} {float(4 * CUSTOMERS)}'
-    while applied not in stack.metrics():
+    while applied not in stack.get("/metrics"):
         if time.monotonic() > deadline:
-            pytest.fail(stack.metrics())
+            pytest.fail(stack.get("/metrics"))
     container = stack.compose("ps", "-q", "scorer").strip()
     form = "{{.State.Health.Status}} {{.Config.User}}"
     while not (state := inspect(container, form)).startswith("healthy"):
         if time.monotonic() > deadline:
             pytest.fail(f"{state}\n{stack.compose('logs', 'scorer')}")
     assert state == "healthy 10001:10001"
+    for path in ("/healthz", "/readyz"):
+        assert json.loads(stack.get(path))["ok"] is True, path
     # They were compiled when the image was built.
     assert "compiling kernels" not in stack.compose("logs", "scorer")
+
+
+def test_the_image_lists_every_package_that_is_in_it(stack: Stack) -> None:
+    program = (
+        "import importlib.metadata as m, json, pathlib; print(json.dumps([json.loads(pathlib.Path("
+        "'/usr/share/stream-scorer/sbom.json').read_text()), "
+        "{d.name.lower(): d.version for d in m.distributions()}]))"
+    )
+    bill, installed = json.loads(
+        stack.compose("exec", "-T", "scorer", "python", "-c", program).splitlines()[-1]
+    )
+    assert bill["bomFormat"] == "CycloneDX"
+    own = bill["metadata"]["component"]
+    listed = {part["name"].lower(): part["version"] for part in [*bill["components"], own]}
+    assert listed == installed
+    assert listed["numpy"].startswith("1.")
+    container = stack.compose("ps", "-q", "scorer").strip()
+    label = inspect(container, '{{index .Config.Labels "sbom.cyclonedx.path"}}')
+    assert label == "/usr/share/stream-scorer/sbom.json"
 
 
 def test_a_refresh_and_the_status_of_models_are_asked_for_in_the_container(stack: Stack) -> None:

@@ -28,6 +28,7 @@ from rendered_chart import (
 
 from stream_scorer.live.stop import STOP_SECONDS
 from stream_scorer.settings.tree import Settings
+from stream_scorer.web.application import PROBE_OPERATIONS
 
 pytestmark = pytest.mark.deploy
 
@@ -212,6 +213,19 @@ def test_a_member_keeps_its_name_through_restarts(objects: list[Object]) -> None
     assert environment["STREAM_SCORER__KAFKA__CLIENT_ID"] == "(field)"
     (field,) = (v for v in pod["containers"][0]["env"] if "valueFrom" in v)
     assert field["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+def test_probes_ask_what_the_program_answers(objects: list[Object]) -> None:
+    (container,) = only(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    asked = {name: container[f"{name}Probe"] for name in ("startup", "liveness", "readiness")}
+    paths = {name: probe["httpGet"]["path"] for name, probe in asked.items()}
+    assert paths == {"startup": "/readyz", "liveness": "/healthz", "readiness": "/readyz"}
+    assert set(paths.values()) <= {operation.path for operation in PROBE_OPERATIONS}
+    (port,) = container["ports"]
+    assert {probe["httpGet"]["port"] for probe in asked.values()} == {port["name"]}
+    # Longer than kernels take to be compiled.
+    startup = asked["startup"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 600
 
 
 def test_a_member_has_the_time_that_its_stop_takes(objects: list[Object]) -> None:
