@@ -23,7 +23,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stream_scorer.api.customers import Customers, open_customers
+    from stream_scorer.api.customers import Customers, customer_history, open_customers
+    from stream_scorer.api.erasure import forget_customers, forgotten_customers
     from stream_scorer.api.events import read_events, write_events
     from stream_scorer.api.features import features_at, shop_trend
     from stream_scorer.api.models import Model, evaluate, load_model
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from stream_scorer.core.evaluation.evaluation import Evaluation
     from stream_scorer.core.features.space import Feature, FeatureSpace
     from stream_scorer.core.labels.labels import LabelledRows
+    from stream_scorer.customers.erasure_receipt import ErasureReceipt
     from stream_scorer.customers.explanation import Explanation
+    from stream_scorer.customers.history import CustomerHistory
     from stream_scorer.customers.shown import CustomerShown
     from stream_scorer.errors import (
         ArtefactError,
@@ -53,8 +56,10 @@ __version__ = "0.1.0"
 __all__ = [
     "ArtefactError",
     "ConfigError",
+    "CustomerHistory",
     "CustomerShown",
     "Customers",
+    "ErasureReceipt",
     "Evaluation",
     "EventFileError",
     "Explanation",
@@ -73,8 +78,11 @@ __all__ = [
     "VectorStore",
     "Vectors",
     "__version__",
+    "customer_history",
     "evaluate",
     "features_at",
+    "forget_customers",
+    "forgotten_customers",
     "labelled_rows",
     "load_model",
     "open_customers",
@@ -87,7 +95,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "api.customers": ("Customers", "open_customers"),
+    "api.customers": ("Customers", "customer_history", "open_customers"),
+    "api.erasure": ("forget_customers", "forgotten_customers"),
     "api.events": ("read_events", "write_events"),
     "api.features": ("features_at", "shop_trend"),
     "api.models": ("Model", "evaluate", "load_model"),
@@ -96,7 +105,9 @@ _MODULES = {
     "core.evaluation.evaluation": ("Evaluation",),
     "core.features.space": ("Feature", "FeatureSpace"),
     "core.labels.labels": ("LabelledRows",),
+    "customers.erasure_receipt": ("ErasureReceipt",),
     "customers.explanation": ("Explanation",),
+    "customers.history": ("CustomerHistory",),
     "customers.shown": ("CustomerShown",),
     "errors": (
         "ArtefactError",

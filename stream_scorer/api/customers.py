@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 
 from stream_scorer.api.moments import Moment, moment_ms
 from stream_scorer.customers.explanation import Explanation
+from stream_scorer.customers.history import CustomerHistory
 from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.customers.shown import CustomerShown
+from stream_scorer.jobs import customer_history as job
 from stream_scorer.settings.tree import Settings
 
 
@@ -118,6 +121,37 @@ def open_customers(settings: Settings) -> Customers:
     served here, `Customers.problem` says why: vectors can be looked at all the same.
     """
     return Customers(settings)
+
+
+def customer_history(
+    settings: Settings,
+    customer_id: str,
+    *,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    categories: Sequence[str] = (),
+    events: str | Path | Sequence[str | Path] = (),
+    model: str | Path | None = None,
+) -> CustomerHistory:
+    """The customer's scores as of start and later, before end, by moment: `found.points`.
+
+    Without events those that the output topic still holds; with events (files, or "topic") those
+    that a model gives after each of them. categories: only these; (): all that were published.
+    model: an artefact in place of that of model.path. Raises InputError, BusUnavailable where Kafka
+    does not answer, and ArtefactError.
+    """
+    from_ms = None if start is None else moment_ms(start, "start")
+    to_ms = None if end is None else moment_ms(end, "end")
+    paths = [events] if isinstance(events, str | Path) else list(events)
+    if paths:
+        return job.replayed(
+            settings, customer_id, [str(path) for path in paths], from_ms=from_ms, to_ms=to_ms,
+            categories=categories, model=None if model is None else Path(model),
+        )  # fmt: skip
+    models = [] if model is None else [Path(model)]
+    return job.published(
+        settings, customer_id, from_ms=from_ms, to_ms=to_ms, categories=categories, models=models
+    )
 
 
 def _ms(as_of: Moment | None) -> int | None:

@@ -84,6 +84,63 @@ def customer_explain(
 
 
 @customers_app.command(
+    "history", epilog="Example: stream-scorer customer history c1 --category SOUP -c FILE"
+)
+@verb
+def customer_history(
+    customer_id: Annotated[str, typer.Argument(metavar="ID", help="A customer's id.")],
+    config: Config = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Scores as of it, and later.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Scores as of before it.")
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CATEGORY", help="Only these; may be given several times."),
+    ] = None,
+    replay: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EVENTS",
+            help="Compute them after each event of these files, or of `topic`, instead.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="For --replay, in place of model.path; else whose categories name records.",
+        ),
+    ] = None,
+    all_partitions: Annotated[
+        bool, typer.Option("--all-partitions", help="Where the output topic was given partitions.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """One customer's scores over time, from the output topic or a replay; status 1 for none."""
+    from stream_scorer.jobs import customer_history as job
+
+    settings, models = load_settings(config), model or []
+    between = {"from_ms": moment_ms("--from", start), "to_ms": moment_ms("--to", end)}
+    if not replay:
+        found = job.published(
+            settings, customer_id, **between, categories=category or [], models=models,
+            all_partitions=all_partitions,
+        )  # fmt: skip
+    elif len(models) > 1 or all_partitions:
+        remedy = "a replay is by one model, and of events: give one --model, no --all-partitions"
+        raise InputError("--replay", ", ".join(replay), remedy)
+    else:
+        found = job.replayed(
+            settings, customer_id, replay, **between, categories=category or [],
+            model=models[0] if models else None,
+        )  # fmt: skip
+    show(found, job.in_words(found), as_json, ok=bool(found.points))
+
+
+@customers_app.command(
     "forget", epilog="Example: stream-scorer customer forget c1 --yes --receipt c1.json -c FILE"
 )
 @verb

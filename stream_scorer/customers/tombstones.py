@@ -62,7 +62,7 @@ class Tombstones:
         self._admin = KafkaAdmin(kafka.client_properties())
         with closing(self._reader()) as reader:
             self._ends = {tp: end for tp, (_, end) in reader.log.items()}
-        self._input = self._admin.topics([kafka.input_topic]).get(kafka.input_topic)
+        self._input = Topic(kafka.input_topic, self._admin.partitions(kafka.input_topic), None)
         self.members = self._admin.members(kafka.group_id)
 
     def send(
@@ -106,7 +106,7 @@ class Tombstones:
 
     def _committed(self, erased: Mapping[str, ErasedRecord], wait_seconds: float) -> str:
         """Wait until the group has committed all that the erased records were made of."""
-        if self._input is None or not self.members:
+        if not self._input.partitions or not self.members:
             return ""
         needed = needed_offsets(self._kafka.input_topic, [r.sources for r in erased.values()])
         until = time.monotonic() + wait_seconds

@@ -53,6 +53,7 @@ from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, trend_content
 from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
 from stream_scorer.io.stores.drift_store import DriftStore
+from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
@@ -190,7 +191,8 @@ def test_the_record_has_the_words_of_the_table() -> None:
     numbers = [number for row in header for number in word_numbers(row[0])]
     assert numbers == list(range(state_codec.HEADER_WORDS))
     versions = state_codec.RECORD_VERSION, state_codec.WITH_LOW_PARTS
-    assert header[0] == ["0", "version, {}; {} where low parts follow".format(*versions)]
+    more = "{}; {} where low parts follow; {} more with a boundary"
+    assert header[0] == ["0", "version, " + more.format(*versions, state_codec.ERASURE)]
     letters = re.findall(r" ([A-Z])\b", header[1][1])
     sizes = [size for row in words[len(header) :] for size in row[0].split(", ")]
     for s, u, m, k, low_parts in product((0, 1, 3), repeat=5):
@@ -240,6 +242,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         at = np.zeros(1, np.int64)
         (mark,) = packed_marks(at, (np.zeros(1, np.int32), at), 1)
         refreshes.note(states(1, 1, 1, 1), [mark], 0, 0)
+        Erasures(store.server, "NAMESPACE", SPACE.fingerprint).erase({"erased": 5})
         store.share_group_with("OTHER", "identity")
         write_record(store.server, "NAMESPACE", RolloutRecord("OTHER", "identity", "switch"))
         sample = HourSample.begin(9, "v", np.arange(len(CATEGORIES)), 4, None)
@@ -257,6 +260,7 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         found = {key.decode() for key in client.scan_iter()}
     as_said = {
         "NAMESPACE:c:a": "NAMESPACE:c:CUSTOMER_ID",
+        "NAMESPACE:c:erased": "NAMESPACE:c:CUSTOMER_ID",
         "NAMESPACE:watermark:TOPIC:7": "NAMESPACE:watermark:TOPIC:PARTITION",
         "NAMESPACE:epoch:TOPIC:7": "NAMESPACE:epoch:TOPIC:PARTITION",
         "NAMESPACE:start:TOPIC:7": "NAMESPACE:start:TOPIC:PARTITION",

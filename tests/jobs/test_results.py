@@ -30,6 +30,7 @@ from stream_scorer.customers.erasure_receipt import (
     StillHeld,
     TombstoneSent,
 )
+from stream_scorer.customers.history import CustomerHistory, HistoryEntry, HistoryPoint
 from stream_scorer.io.files.snapshots import LeftOut
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.members import Member, MemberSaid
@@ -190,6 +191,12 @@ KEYS: list[tuple[Result, list[str]]] = [
       "customers", "dead_letters", "still_held", "stream_scorer", "seconds"]),
     (PlannedErasure(("n",), 3, 2, 1), ["namespaces", "customers", "known", "members"]),
     (ForgottenList("n", {"c": "t"}), ["namespace", "customers"]),
+    (HistoryEntry("soup", 1, 0.5), ["category_id", "class", "probability"]),
+    (HistoryPoint("t", "t", "v", 0, 7, True, False, (HistoryEntry("soup", 1, 0.5),)),
+     ["as_of", "scored_at", "model_version", "partition", "offset", "newest", "deleted",
+      "propensities"]),
+    (CustomerHistory("c", "out[0]", 1, 0, 0, ()),
+     ["customer_id", "source", "records", "repeats", "tombstones", "points", "notes"]),
 ]  # fmt: skip
 
 
