@@ -3,7 +3,8 @@
 What is broken at once, by the events: schemas that are unknown, times of the future and of an hour
 ago, unknown categories, foreign keys, customers in several partitions and one that never rests; by
 members: two different models, a group that others keep joining; and an announced model whose file
-is altered. Then in turn: Redis evicts, is emptied, and is away; a member is killed; all are.
+is altered. Then in turn: Redis evicts, on which a member halts that does not allow it; it is
+emptied, and away; and all members are killed.
 """
 
 from __future__ import annotations
@@ -179,8 +180,9 @@ def join_and_leave(rig: Rig, ended: threading.Event) -> None:
 
 
 def evict(server: RedisServer) -> None:
-    """Leave Redis less memory than it has in use."""
+    """Leave Redis less memory than it has in use, and let it evict records: only they expire."""
     with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory-policy", "volatile-lru")
         used = int(client.info("memory")["used_memory"])
         client.config_set("maxmemory", used - 10_000)
 
@@ -196,8 +198,7 @@ def test_alerts_fire_on_a_broken_group_and_on_no_healthy_one(
     make_rig: Callable[..., Rig], kafka: KafkaServer, start_redis: Callable[..., RedisServer],
     prometheus: Callable[..., Prometheus], model: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
-    # Only records expire, so only they are evicted.
-    server = start_redis({"maxmemory-policy": "volatile-lru"})
+    server = start_redis()
     healthy = make_rig(partitions=2)
     broken = make_rig(
         redis_url=server.url, partitions=PARTITIONS,
@@ -209,7 +210,8 @@ def test_alerts_fire_on_a_broken_group_and_on_no_healthy_one(
     other_model = tmp_path / "other-model"
     artefact.save(random_model(seed=2), other_model)
     well = healthy.member()
-    members = [broken.member(), broken.member(model={"path": str(other_model)})]
+    strict = broken.member(model={"path": str(other_model)}, redis={"allow_eviction": False})
+    members = [broken.member(), strict]
     for member in (well, *members):
         member.start()
     for member in (well, *members):
@@ -221,13 +223,15 @@ def test_alerts_fire_on_a_broken_group_and_on_no_healthy_one(
         with somebody_keeps_joining(broken):
             fired = monitor.wait_for(BY_EVENTS | BY_MEMBERS, SECONDS)
         evict(server)
-        fired |= monitor.wait_for({"StreamScorerRedisEvicts"}, SECONDS)
+        fired |= monitor.wait_for(
+            {"StreamScorerRedisEvicts", "StreamScorerMemberUnreachable"}, SECONDS
+        )
+        assert strict.ended() == 1
+        assert "maxmemory-policy" in strict.log()
         empty(server)
         fired |= monitor.wait_for({"StreamScorerStoreRewound"}, SECONDS)
         server.stop()
         fired |= monitor.wait_for({"StreamScorerServerWaits"}, SECONDS)
-        members[1].kill()
-        fired |= monitor.wait_for({"StreamScorerMemberUnreachable"}, SECONDS)
     finally:
         feed.close()
     assert monitor.fired(HEALTHY) <= BY_SPEED
