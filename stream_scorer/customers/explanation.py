@@ -32,6 +32,7 @@ ENGINE_TOLERANCE = 1e-5  # to which engines agree with each other
 # Engines add up in float32: where parts are large, so is what rounding takes of the logit. A
 # probability moves by a quarter of it at most.
 ENGINE_ROUNDING = 1e-6
+MOST_LOG_ODDS = 700.0  # whose odds are a number still
 MOST_LISTED = 20  # in a message
 MOST_EXPLAINED = 100  # categories of one call: each takes about a millisecond
 
@@ -40,9 +41,10 @@ MOST_EXPLAINED = 100  # categories of one call: each takes about a millisecond
 class ExplainedInput(Result):
     """A column, or a contrast of the shop's trend (column is null), and what it adds to the logit.
 
-    value: in the unit of `words`; model_value: after transform and scale. amount = linear +
-    attributed, of log-odds: what is exactly the input's own, and its integrated gradient. odds: by
-    which the amount multiplies the odds.
+    value: as `words` says; value_in_words: in a unit that people know, such as "76.2 days", of a
+    contrast how many times as many events; model_value: after transform and scale. amount = linear
+    + attributed, of log-odds: what is exactly the input's own, and its integrated gradient. odds:
+    by which the amount multiplies the odds.
     """
 
     column: int | None
@@ -54,6 +56,7 @@ class ExplainedInput(Result):
     linear: float
     attributed: float
     odds: float
+    value_in_words: str
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,9 @@ class _Inputs:
         amount = linear + attributed
         return ExplainedInput(
             column, name, words, self._values[i], self._model_values[i], amount, linear, attributed,
-            math.exp(min(amount, 700.0)),
+            math.exp(min(amount, MOST_LOG_ODDS)),
+            f"{math.exp(self._values[i]):.2f} times" if column is None
+            else self._words.value_in_words(column, self._values[i]),
         )  # fmt: skip
 
 

@@ -74,4 +74,4 @@ def _propensity(one: ExplainedPropensity, calibration: str) -> list[str]:
 
 def _row(one: ExplainedInput) -> tuple[str, str, str, str]:
     odds = f"{one.odds:.2f}" if 0.01 <= one.odds < 1000 else f"{one.odds:.3g}"
-    return f"{one.amount:+.4f}", f"x {odds}", one.words, f"{one.value:,.4g}"
+    return f"{one.amount:+.4f}", f"x {odds}", one.words, one.value_in_words

@@ -18,7 +18,7 @@ from scipy import sparse
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.erasure import boundary_sources, erased_ms
-from stream_scorer.core.features.feature_words import column_in_words
+from stream_scorer.core.features.feature_words import column_in_words, value_in_words
 from stream_scorer.core.features.moments import stored_moments
 from stream_scorer.core.features.space import Block, FeatureSpace
 from stream_scorer.core.features.state import (
@@ -75,9 +75,10 @@ class ShownSource(Result):
 
 @dataclass(frozen=True)
 class ShownColumn(Result):
-    """One column that is not empty. value: as of the moment, in the unit of `words`; model_value:
-    after transform and scale. stored: the number in the record, null where it is of the moment, or
-    a moment itself. first_event, newest_event: null where the record keeps no such moment.
+    """One column that is not empty. value: as of the moment, as `words` says; value_in_words: in a
+    unit that people know, such as "76.2 days"; model_value: after transform and scale. stored: the
+    number in the record, null where it is of the moment, or a moment itself. first_event,
+    newest_event: null where the record keeps no such moment.
     """
 
     column: int
@@ -89,6 +90,7 @@ class ShownColumn(Result):
     stored: float | None
     first_event: str | None
     newest_event: str | None
+    value_in_words: str
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,10 @@ class VectorWords:
             self._words[column] = found
         return found
 
+    def value_in_words(self, column: int, value: float) -> str:
+        """Of a column before transform and scale."""
+        return value_in_words(self._space.blocks[self._block_of(column)], value)
+
     def values(self, states: CustomerStates, as_of_ms: int) -> list[float]:
         """Of one customer, before transform and scale, in the order of the CSR row's entries."""
         found: list[float] = csr.build(states, self._plain, np.array([as_of_ms])).data.tolist()
@@ -213,7 +219,7 @@ class VectorWords:
             vector.data.tolist(),
             strict=True,
         ):
-            number = int(np.searchsorted(self._starts, column, side="right")) - 1
+            number = self._block_of(column)
             block = self._space.blocks[number]
             kept = self._kept(states.arrays, number, block, column)
             newest = kept.newest_ms if kept.newest_ms is not None else kept.first_ms
@@ -223,9 +229,13 @@ class VectorWords:
                 column, *self.name_and_words(column), block.kind, value, model_value, kept.value,
                 None if kept.first_ms is None else moment_text(kept.first_ms),
                 None if kept.newest_ms is None else moment_text(kept.newest_ms),
+                value_in_words(block, value),
             )  # fmt: skip
             found.append((order, shown))
         return tuple(shown for _, shown in sorted(found, key=lambda one: one[0]))
+
+    def _block_of(self, column: int) -> int:
+        return int(np.searchsorted(self._starts, column, side="right")) - 1
 
     def _kept(self, a: StateArrays, number: int, block: Block, column: int) -> _Kept:
         """What the record of the one customer in `a` keeps for a column of block `number`."""

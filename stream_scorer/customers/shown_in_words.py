@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stream_scorer.core.events.moments import moment_text
-from stream_scorer.core.features.space import DAY_MS
 from stream_scorer.customers.shown import CustomerShown, ShownColumn, ShownCustomers, ShownSource
 
 
@@ -74,7 +72,9 @@ def _customer(one: CustomerShown, found: ShownCustomers) -> list[str]:
         lines += [f"  {line}" for line in table(("probability", "category", "action"), rows)]
     lines.append(f"  vector: {len(one.columns):,} columns")
     if one.columns:
-        rows_of = [(c.words, _value(c), f"{c.model_value:,.5g}", _moment(c)) for c in one.columns]
+        rows_of = [
+            (c.words, c.value_in_words, f"{c.model_value:,.5g}", _moment(c)) for c in one.columns
+        ]
         head = ("what", "value", "model sees", "newest event")
         lines += [f"  {line}" for line in table(head, rows_of)]
     return lines
@@ -94,12 +94,6 @@ def _kept(one: CustomerShown) -> str:
 def _source(source: ShownSource) -> str:
     topic = source.topic or f"event files, or another topic (hash {source.topic_hash})"
     return f"{topic}, partition {source.partition}, offset {source.offset:,}"
-
-
-def _value(column: ShownColumn) -> str:
-    if column.kind == "trend":
-        return moment_text(int(column.value) * DAY_MS)[:10]
-    return f"{column.value:,.4g}"
 
 
 def _moment(column: ShownColumn) -> str:

@@ -173,4 +173,5 @@ def test_json_has_its_keys(soup: Explanation) -> None:
     ]  # fmt: skip
     assert list(found["explained"][0]["inputs"][0]) == [
         "column", "name", "words", "value", "model_value", "amount", "linear", "attributed", "odds",
+        "value_in_words",
     ]  # fmt: skip

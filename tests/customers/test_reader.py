@@ -57,6 +57,10 @@ def test_the_vector_is_that_of_the_record_newest_first(shop: Shop) -> None:
     gap = by_name["gap"]
     assert (gap.value, gap.stored) == (9.0, 3.0)
     assert (gap.first_event, gap.newest_event) == ("2022-03-29T00:00:00Z", "2022-04-16T00:00:00Z")
+    since = by_name["since@14d[category_id=soup]"]
+    assert since.value == pytest.approx(2 ** (-10 / 14), rel=1e-6)
+    assert (since.value_in_words, gap.value_in_words) == ("10.0 days", "9.0 days")
+    assert by_name["since@inf[category_id=soup]"].value_in_words == "10.0 days"
     assert [c.kind for c in found.columns[-2:]] == ["calendar", "trend"]
     assert (found.as_of, found.age_seconds) == ("2022-04-18T00:00:00Z", 86_400.0)
     assert found.record_bytes > 100
@@ -307,7 +311,7 @@ def test_json_has_its_keys(shop: Shop) -> None:
     assert list(customer["propensities"][0]) == ["category_id", "class", "action", "probability"]
     assert list(customer["columns"][0]) == [
         "column", "name", "words", "kind", "value", "model_value", "stored", "first_event",
-        "newest_event",
+        "newest_event", "value_in_words",
     ]  # fmt: skip
 
 

@@ -3,10 +3,14 @@ settings."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
-from stream_scorer.core.features.space import Block, Feature, FeatureSpace
+from stream_scorer.core.events.moments import moment_text
+from stream_scorer.core.features.space import DAY_MS, Block, Feature, FeatureSpace
+
+DAYS = "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"
 
 
 def feature_in_words(feature: Feature) -> str:
@@ -36,11 +40,31 @@ def column_in_words(space: FeatureSpace, column: int) -> str:
         fields = " and ".join(block.fields)
         values = f"{fields} hashed to {key:,} of {block.buckets:,}"
     if feature.kind == "calendar":
-        return f"the moment that is scored has {values}, in {feature.time_zone}"
+        said = " and ".join(_of_clock(field, int(v)) for field, v in space.by_values(block, key))
+        return f"the moment that is scored is {said}, in {feature.time_zone}"
     if feature.kind == "latest" and block.fields and not isinstance(feature.value, str):
         return f"the newest {_event(feature)} has {values}"
     one = replace(feature, half_lives=(_half_life(space, block),))
     return "; ".join([_what(one, key=f" with {values}" if values else ""), *_fading(one)])
+
+
+def value_in_words(block: Block, value: float) -> str:
+    """A column's value before transform and scale, in a unit that people know: "76.2 days" also
+    where it stands in the vector as 2^-(age / half-life)."""
+    if block.kind in ("recency", "first") and block.half_life_ms is not None:
+        # CSR rows leave out what has faded to 0.
+        age_ms = -math.log2(value) * block.half_life_ms if value > 0 else math.inf
+        return f"{age_ms / DAY_MS:,.1f} days"
+    words = {
+        "recency": f"{value:,.1f} days",
+        "first": f"{value:,.1f} days",
+        "gap": f"{value:,.1f} days",
+        "overdue": f"{value:,.2f} times",
+        "calendar": "yes",
+    }
+    if block.kind == "trend":
+        return moment_text(int(value) * DAY_MS)[:10]
+    return words.get(block.kind, f"{value:,.4g}")
 
 
 def contrasts_in_words(space: FeatureSpace, value: str) -> list[tuple[str, str]]:
@@ -65,6 +89,12 @@ def _half_life(space: FeatureSpace, block: Block) -> str:
     """As it is declared; a feature has a block for each, in order."""
     blocks = [b for b in space.blocks if b.feature == block.feature]
     return space.features[block.feature].half_lives[blocks.index(block)]
+
+
+def _of_clock(field: str, value: int) -> str:
+    if field == "day_of_week":
+        return f"a {DAYS[value]}"
+    return f"from {value:02}:00 to {value + 1:02}:00"
 
 
 def _event(feature: Feature) -> str:

@@ -56,7 +56,7 @@ def test_a_column_is_named_with_its_values_and_its_own_half_life() -> None:
             Feature("s", kind="latest", by=("attributes.store",), buckets=8),
             Feature("l", kind="latest", on=("view",), by=CATEGORY),
             Feature("v", kind="latest", value="value", by=CATEGORY),
-            Feature("d", kind="calendar", by=("day_of_week",)),
+            Feature("d", kind="calendar", by=("day_of_week", "hour_of_day")),
             Feature("t", kind="trend", by=CATEGORY, half_lives=("2d", "14d")),
             Feature("r", kind="recency", half_lives=("14d", "inf")),
         ],
@@ -71,7 +71,8 @@ def test_a_column_is_named_with_its_values_and_its_own_half_life() -> None:
         "s[attributes.store in bucket 3]": "the newest event has attributes.store hashed to 3 of 8",
         "l[category_id=tea]": "the newest view event has category_id tea",
         "v[category_id=tea]": "value of the newest event with category_id tea",
-        "d[day_of_week=6]": "the moment that is scored has day_of_week 6, in UTC",
+        "d[day_of_week=6,hour_of_day=8]":
+            "the moment that is scored is a Sunday and from 08:00 to 09:00, in UTC",
         "t": "the UTC day of the moment, by which the shop's trend is looked up",
         "r@14d": "time since the newest event; 1 then, halved every 14d",
         "r@inf": "time since the newest event; in days",
