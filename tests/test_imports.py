@@ -27,6 +27,7 @@ CLIENTS = {
     "confluent_kafka": {"io/kafka", "demo", "bench"},
     "redis": {"io/stores", "live", "demo", "bench"},
     "prometheus_client": {"io"},
+    "opentelemetry": {"io/telemetry"},
     "pyarrow": {"api", "io/files", "demo"},
     "pydantic": {"settings"},
     "typer": {"cli"},

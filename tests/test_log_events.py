@@ -27,7 +27,7 @@ def test_every_event_of_the_code_is_declared_with_its_fields_and_every_declared_
 ):
     logged = set()
     for place, call in calls():
-        (name,) = (argument.value for argument in call.args if isinstance(argument, ast.Constant))
+        (name,) = (ast.unparse(argument).strip("'") for argument in call.args)
         assert name in LOG_EVENTS, f"{place}: {name} is not in LOG_EVENTS"
         logged.add(name)
         # `**fields`, as of rebalances.py, has no name here.

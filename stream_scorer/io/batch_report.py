@@ -33,7 +33,8 @@ class BatchReport:
     offset after its last record. ignored: values of events that features can't use.
     waited_seconds: (k,) of each event that was published for, from its record's time until Kafka
     had confirmed the propensities. watched, sampled: what drift is measured by, None where it is
-    not. seconds: by stage.
+    not. seconds: by stage. intervals: each stage with its begin and end, by the clock that only
+    grows, in the order of their ends.
     """
 
     records: int = 0
@@ -55,10 +56,16 @@ class BatchReport:
     watched: WatchedEvents | None = None
     sampled: SampledRows | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    intervals: list[tuple[str, float, float]] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time spent inside this context to `seconds[name]`."""
         start = time.perf_counter()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.took(name, start, time.perf_counter())
+
+    def took(self, name: str, start: float, end: float) -> None:
+        """Add an interval of the clock that only grows to a stage."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + end - start
+        self.intervals.append((name, start, end))

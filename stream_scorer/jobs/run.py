@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 
@@ -24,6 +25,7 @@ from stream_scorer.live.member_status import StatusOfMember
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.reread import Apply, Reread
 from stream_scorer.live.stop import Stop
+from stream_scorer.live.tracing import Traces
 from stream_scorer.live.warming import compile_where_missing
 from stream_scorer.log_events import event
 from stream_scorer.missing_kernels import when_missing
@@ -69,9 +71,12 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
         rebalances = Rebalances(
             clock_ms, lambda kind: metrics.rebalances.labels(kind).inc(), metrics.silence.observe
         )
-        with Consumer(
-            settings, lambda name: metrics.kafka_errors.labels(name).inc(), rebalances
-        ) as consumer:
+        with (
+            _traces(settings) as traces,
+            Consumer(
+                settings, lambda name: metrics.kafka_errors.labels(name).inc(), rebalances, traces
+            ) as consumer,
+        ):
             consumer.store.hot.on_lookup = metrics.observe_hot_records
             # In this thread, which a signal interrupts; the engine calls its kernels in others.
             compile_where_missing(log.info)
@@ -160,6 +165,26 @@ def _log_the_end(totals: Totals) -> None:
 def _switched(drift: LiveDrift, refresher: Refresher) -> None:
     drift.serve()
     refresher.all_due("another model is served from now on")
+
+
+@contextmanager
+def _traces(settings: Settings) -> Iterator[Traces | None]:
+    """None where the settings ask for none. Raises ConfigError without the extra for them."""
+    if not settings.telemetry.traces:
+        yield None
+        return
+    from stream_scorer.io.telemetry.traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
+
+    kafka = settings.kafka
+    traces = OpenTelemetryTraces(
+        topic=kafka.input_topic, output_topic=kafka.output_topic, group=kafka.group_id,
+        client=kafka.client_name, build=version("stream-scorer"),
+        endpoint=settings.telemetry.traces_endpoint,
+    )  # fmt: skip
+    try:
+        yield traces
+    finally:
+        traces.close()
 
 
 def _web_service(settings: Settings, metrics: Metrics, health: Health) -> WebService | None:

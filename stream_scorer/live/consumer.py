@@ -50,6 +50,7 @@ from stream_scorer.live.pipeline import Pipeline, Sink, Source
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.served_model import ServedModel, model_at_start
 from stream_scorer.live.shop_trend import ShopTrend, TrendPositions, open_keeper
+from stream_scorer.live.tracing import MOST_TRACED, OutputHeaders, Traces
 from stream_scorer.live.trend_keeper import TrendKeeper
 from stream_scorer.log_events import event
 from stream_scorer.settings.tree import Settings
@@ -122,7 +123,8 @@ class Consumer:
 
     Building it checks what can be checked without joining the group: the declaration, the model and
     its fingerprint, Redis and the namespace. Raises InputError or Unavailable. on_kafka_error is
-    called with the name of each transient error; rebalances is told of each of them.
+    called with the name of each transient error; rebalances is told of each of them. traces: None
+    where they are off.
     """
 
     def __init__(
@@ -130,9 +132,10 @@ class Consumer:
         settings: Settings,
         on_kafka_error: Callable[[str], None] = lambda _name: None,
         rebalances: Rebalances | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.settings, self._on_kafka_error = settings, on_kafka_error
-        self._rebalances = rebalances
+        self._rebalances, self._traces = rebalances, traces
         self.space = settings.feature_space()
         self._closing, self._membership = ExitStack(), ExitStack()
         # On connections of its own: the store must see every error of its own ones.
@@ -204,6 +207,7 @@ class Consumer:
             owner=self._owner(), partner=lambda: Owner(*self.store.shares_group_with()),
             reads_from=keep_starts if trend is None else trend.keeper.begin,
             on_error=self._on_kafka_error, rebalances=self._rebalances,
+            traced_records=0 if self._traces is None else MOST_TRACED,
         )  # fmt: skip
         self._membership.callback(self.source.close)
         sink = KafkaSink(
@@ -215,7 +219,7 @@ class Consumer:
         self._membership.callback(sink.close)
         self.sink = sink
         keeper = None if trend is None else trend.keeper
-        self.pipeline = self._pipeline(self.source, self.store, sink, keeper)
+        self.pipeline = self._pipeline(self.source, self.store, sink, keeper, self._traces)
         self._membership.callback(self.pipeline.drop)
 
     def partition_count(self) -> int:
@@ -290,7 +294,12 @@ class Consumer:
         return EventWatch(rule, self.space.vocabularies[rule.by], self.sampler.rank)
 
     def _pipeline(
-        self, source: Source, store: Store, sink: Sink, keeper: TrendKeeper | None = None
+        self,
+        source: Source,
+        store: Store,
+        sink: Sink,
+        keeper: TrendKeeper | None = None,
+        traces: Traces | None = None,
     ) -> Pipeline:
         settings = self.settings
         return Pipeline(
@@ -303,7 +312,7 @@ class Consumer:
                 settings.event_rules(), self.space, settings.memory(), self._event_watch()
             ),
             clock_ms=clock_ms, rates=settings.customer_rates(), worker=self._worker,
-            trend=keeper,
+            trend=keeper, traces=traces,
         )  # fmt: skip
 
     def __enter__(self) -> Consumer:
@@ -350,6 +359,6 @@ class _Rehearsal:
 
     def deliver(
         self, keys: list[bytes], values: list[bytes], dead_letters: list[DeadLetter],
-        next_offsets: dict[TopicPartition, int],
+        next_offsets: dict[TopicPartition, int], headers: OutputHeaders,
     ) -> None:  # fmt: skip
         """Keep nothing."""

@@ -49,6 +49,13 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.store_fold import StoreFold
+from stream_scorer.live.tracing import (
+    NoTraces,
+    OutputHeaders,
+    Traced,
+    Traces,
+    traced_customers,
+)
 from stream_scorer.live.trend_keeper import TrendKeeper
 from stream_scorer.live.unpublished import is_new, is_reached, record_times_ms, unpublished
 
@@ -75,7 +82,10 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where propensities and dead letters go: Kafka. `deliver` returns when all are confirmed."""
+    """Where propensities and dead letters go: Kafka. `deliver` returns when all are confirmed.
+
+    headers: of some of the propensity records, by key.
+    """
 
     def deliver(
         self,
@@ -83,6 +93,7 @@ class Sink(Protocol):
         values: list[bytes],
         dead_letters: list[DeadLetter],
         next_offsets: dict[TopicPartition, int],
+        headers: OutputHeaders,
     ) -> None: ...
 
 
@@ -91,16 +102,18 @@ class _Batch:
     """A micro-batch on its way; `applied`, `too_old`, `erased` and `refused_writes` are of all
     attempts.
 
-    claims: the source's on its partitions when it was polled, which took `poll_seconds`. commits:
-    the offsets to commit. times_ms: of the records that are published for. scored: keys and values
-    of the output records, None until it is folded.
+    claims: the source's on its partitions when it was polled, which began and ended at `polled`.
+    commits: the offsets to commit. times_ms: of the records that are published for. traced: the
+    events whose traces go on. scored: keys and values of the output records, None until it is
+    folded.
     """
 
     records: RecordBatch
     claims: dict[TopicPartition, int]
-    poll_seconds: float
+    polled: tuple[float, float]
     report: BatchReport = field(default_factory=BatchReport)
     commits: dict[TopicPartition, int] = field(default_factory=dict)
+    traced: Traced = field(default_factory=dict)
     times_ms: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
     scored: Future[tuple[list[bytes], list[bytes]]] | None = None
     applied: int = 0
@@ -129,11 +142,13 @@ class Pipeline:
         rates: CustomerRates | None = None,
         worker: Executor | None = None,
         trend: TrendKeeper | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._source, self._store, self._scoring, self._sink = source, store, scoring, sink
         self._decoder, self._preparation, self._clock_ms = decoder, preparation, clock_ms
         self._fold = StoreFold(store, preparation.space, rates=rates)
         self._worker, self._trend = worker, trend
+        self._traces = traces or NoTraces()
         self._batches: deque[_Batch] = deque()
         self._in_a_row = 0
         # Of batches that were given up since the last report.
@@ -194,7 +209,7 @@ class Pipeline:
             return None
         claims = self._source.claims()
         mine = {tp: claims[tp] for tp in records.next_offsets()}
-        batch = _Batch(records, mine, time.perf_counter() - began)
+        batch = _Batch(records, mine, (began, time.perf_counter()))
         self._batches.append(batch)
         return batch
 
@@ -235,7 +250,8 @@ class Pipeline:
 
     def _begin(self, batch: _Batch) -> None:
         """Decode, fold and save a batch, and let it be scored."""
-        records, report = batch.records, BatchReport(seconds={"poll": batch.poll_seconds})
+        records, report = batch.records, BatchReport()
+        report.took("poll", *batch.polled)
         batch.report = report
         report.records, report.next_offsets = len(records), records.next_offsets()
         published = dict(self._source.committed())
@@ -257,6 +273,9 @@ class Pipeline:
         # Of a customer who was forgotten on request and has done nothing since, nothing is known.
         rows &= states.arrays.newest_ms != NEVER
         states = take(states, np.flatnonzero(rows))
+        if records.trace_contexts:
+            ids = states.customer_ids
+            batch.traced = traced_customers(records.trace_contexts, prepared, ids)
         with report.stage("save"):
             # After all records: the watermark promises that everything before it is stored.
             epochs = self._source.leader_epochs(report.next_offsets)
@@ -286,20 +305,23 @@ class Pipeline:
         if not self._is_ours(batch):
             self._begin_again()
             return BatchReport()
+        trace = self._traces.open(report, batch.traced)
         try:
             with report.stage("publish"):
-                self._sink.deliver(keys, values, report.dead_letters, batch.commits)
+                self._sink.deliver(keys, values, report.dead_letters, batch.commits, trace.headers)
             report.waited_seconds = np.maximum(self._clock_ms() - batch.times_ms, 0) / 1000
             with report.stage("commit"):
                 # After the confirmation, or a crash between the two would lose propensities. With
                 # exactly_once the transaction of `deliver` has committed already, and this does
                 # nothing.
                 self._source.commit(batch.commits)
-        except StreamScorerError:
+        except StreamScorerError as error:
+            trace.fail(error)
             self._begin_again()
             raise
         # Nobody waits for a challenger in the shadow.
         self._scoring.compare(report)
+        trace.close()
         self._count_all_attempts(batch)
         self._batches.popleft()
         return report

@@ -61,6 +61,13 @@ def _brokers(text: str) -> str:
     return text
 
 
+def http_address_or_none(text: str) -> str:
+    """`text` if it is an address without a user, or "". Raises ValueError."""
+    if text and read_address(text, HTTP).username is not None:
+        raise ValueError("must have no user and password in it")
+    return text
+
+
 def _registry_addresses(text: str) -> str:
     for part in text.split(",") if text else ():
         read_address(part, HTTP)

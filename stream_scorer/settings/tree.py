@@ -38,6 +38,7 @@ from stream_scorer.settings.connections import (
     SchemaRegistrySettings,
     Section,
     existing_file,
+    http_address_or_none,
 )
 from stream_scorer.settings.drift import DriftSettings
 from stream_scorer.settings.web import WebSettings
@@ -198,12 +199,14 @@ class ChallengerSettings(Section):
 
 
 class TelemetrySettings(Section):
-    """Metrics, probes and the status page (port 0: none), and the log."""
+    """Metrics, probes and the status page (port 0: none), the log, and traces."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    traces: bool = False
+    traces_endpoint: Annotated[str, AfterValidator(http_address_or_none)] = ""
 
 
 class Settings(Section):

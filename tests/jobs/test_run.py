@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -151,6 +152,25 @@ def metrics_of(port: int) -> str:
     return answer_of(port, "/metrics")
 
 
+def assert_member_shows_itself(metrics: str, events: int) -> None:
+    """A member alone, which has published for so many events."""
+    for shown in ("alive 1.0", "ready 1.0", "members 1.0", "partitions 4.0"):
+        assert f"stream_scorer_{shown}\n" in metrics
+    assert 'consumer_lag_seconds{partition="0",topic="customer-events"} 0.0' in metrics
+    assert 'rebalances_total{kind="assigned"} 1.0' in metrics
+    waited = re.search(r"event_to_propensity_seconds_count (\d+)", metrics)
+    assert waited is not None
+    assert int(waited[1]) >= events
+
+
+def assert_log_has_its_events(lines: list[dict[str, Any]]) -> None:
+    events = [line["event"] for line in lines if line["event"]]
+    assert {"consumer_started", "partitions_assigned", "partition_begun", "store_rewound",
+            "records_refused", "values_ignored", "stop_asked"} <= set(events)  # fmt: skip
+    assert events[-1] == "consumer_stopped"
+    assert lines[-1]["dead_letters"] == 1
+
+
 def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     config: Path, kafka: EmbeddedKafka, redis_server: EmbeddedRedis,
     running: subprocess.Popen[bytes], metrics_port: int,
@@ -177,6 +197,7 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
         time.sleep(0.2)
         metrics = metrics_of(metrics_port)
     assert lag in metrics
+    assert_member_shows_itself(metrics, len(first + second))
     assert "stream_scorer_store_rewinds_total 1.0" in metrics
     assert 'stream_scorer_dead_letters_total{reason="unknown_event_type"} 1.0' in metrics
     unheard_of = 'stream_scorer_ignored_values_total{field="category_id",problem="unknown_word"}'
@@ -200,6 +221,7 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     lines = [json.loads(line) for line in log.splitlines()]
     assert any("the store lost its newest writes" in line["message"] for line in lines)
     assert lines[-1]["message"].startswith("stopped:")
+    assert_log_has_its_events(lines)
     warnings = " ".join(line["message"] for line in lines if line["level"] == "warning")
     assert "1 records left out: unknown_event_type; write a declared type" in warnings
     assert "have a value of category_id that its vocabulary lacks, such as 'unheard" in warnings

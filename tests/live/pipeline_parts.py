@@ -58,6 +58,7 @@ class Log:
         self.story: list[str] = []
         self.values: list[bytes] = []
         self.dead_letters: list[DeadLetter] = []
+        self.headers: dict[bytes, Any] = {}
         self.failures: list[Exception] = []
         self.backlog = False
         self.polled: Callable[[], object] = lambda: None
@@ -82,7 +83,10 @@ class Log:
     def leader_epochs(self, next_offsets: Any) -> dict[tuple[str, int], int]:
         return dict.fromkeys(next_offsets, 3)
 
-    def deliver(self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any) -> None:
+    def deliver(
+        self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any, headers: Any
+    ) -> None:
+        self.headers |= headers
         if self.failures:
             raise self.failures.pop()
         self.story.append(f"deliver {len(values)}")
@@ -95,12 +99,14 @@ class Log:
 
 
 def pipeline(
-    log: Log, store: Any, engine: NativeEngine, mode: Any = "all", worker: Executor | None = None
-) -> Pipeline:
+    log: Log, store: Any, engine: NativeEngine, mode: Any = "all", worker: Executor | None = None,
+    traces: Any = None,
+) -> Pipeline:  # fmt: skip
     return Pipeline(
         log, store, Scoring(engine, SPACE, PublishPolicy(mode, top_k=2), lambda: NOW_MS), log,
         decoder=Decoder(lambda _key: None, max_record_bytes=1000),
         preparation=Preparation(RULES, SPACE), clock_ms=lambda: NOW_MS, worker=worker,
+        traces=traces,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ that work on text is done once for each distinct value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Protocol
@@ -25,6 +25,8 @@ Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 TopicPartition = tuple[str, int]
+Position = tuple[str, int, int]  # topic, partition, offset
+TraceHeaders = Mapping[str, str]  # traceparent, and tracestate where there is one
 
 NULL = -1
 # Of an event's value, and of an attribute that is read as a number: what is larger is a mistake.
@@ -116,7 +118,7 @@ class RecordBatch:
     """n records as the bus or an event file gave them, in stream order within each partition.
 
     partition_index (n,) int32 into `partitions`; offsets (n,) int64; timestamps_ms (n,) int64, the
-    record's own timestamp or `NO_TIMESTAMP`.
+    record's own timestamp or `NO_TIMESTAMP`. trace_contexts: of a few records, where traces are on.
     """
 
     values: Sequence[bytes | None]
@@ -125,6 +127,7 @@ class RecordBatch:
     partition_index: Int32
     offsets: Int64
     timestamps_ms: Int64
+    trace_contexts: Mapping[Position, TraceHeaders] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -135,6 +138,7 @@ class RecordBatch:
         return RecordBatch(
             [self.values[i] for i in chosen], [self.keys[i] for i in chosen], self.partitions,
             self.partition_index[rows], self.offsets[rows], self.timestamps_ms[rows],
+            self.trace_contexts,
         )  # fmt: skip
 
     def next_offsets(self) -> dict[TopicPartition, int]:

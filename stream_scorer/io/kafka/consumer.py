@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -41,6 +42,7 @@ from stream_scorer.io.kafka.partition_starts import (
 from stream_scorer.io.kafka.rebalances import Rebalances
 from stream_scorer.io.kafka.start_lookup import log_range
 from stream_scorer.io.kafka.start_offset import check_in_log
+from stream_scorer.io.kafka.trace_headers import trace_contexts
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,8 @@ class KafkaSource:
     properties: librdkafka's, with group.id. in_transaction: where transactions carry the offsets,
     commits such offsets in one of its own. owner, partner: as of GroupOffsets. reads_from: as of
     PartitionStarts. on_error is called with each transient error's name, for counting.
-    rebalances: is told of each.
+    rebalances: is told of each. traced_records: of so many records of a batch the trace contexts
+    are read; 0: no header is looked at.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class KafkaSource:
         reads_from: ReadsFrom = keep_starts,
         on_error: Callable[[str], None] = lambda _name: None,
         rebalances: Rebalances | None = None,
+        traced_records: int = 0,
     ) -> None:
         self._positions = positions
         self._max_events, self._max_age_seconds = max_events, max_age_ms / 1000
@@ -91,7 +95,7 @@ class KafkaSource:
         self._claims_made = count()
         self._offsets = GroupOffsets(owner, partner)
         self._starts = PartitionStarts(positions, self._offsets, in_transaction, reads_from)
-        self._lag = Lag()
+        self._lag, self._traced_records = Lag(), traced_records
         self._rebalances = rebalances or Rebalances(lambda: time.time_ns() // 1_000_000)
         # Received and not handed out yet: by `wait`, which must poll to stay in the group, by a
         # `poll` ahead, which hands out complete batches only, or by one that failed.
@@ -295,6 +299,9 @@ class KafkaSource:
                 self._offsets.epochs.know(tp, following[tp], messages[rows[-1]].leader_epoch())
                 self._lag.read(tp, int(batch.timestamps_ms[rows[-1]]))
         self._rebalances.read(batch)
+        if self._traced_records:
+            contexts = trace_contexts(messages, self._traced_records)
+            batch = replace(batch, trace_contexts=contexts)
         self._next |= following
         return batch
 

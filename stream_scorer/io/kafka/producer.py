@@ -37,6 +37,8 @@ DEFAULT_PROPERTIES: dict[str, str | int] = {
 # Beyond delivery.timeout.ms, when librdkafka has confirmed or failed every record.
 GRACE_SECONDS = 5.0
 METADATA_SECONDS = 2.0
+Headers = Mapping[bytes, Sequence[tuple[str, bytes]]]  # by the key of the record
+NO_HEADERS: Headers = {}
 BY_KEY = -1  # in place of a partition: the partitioner decides by the key
 # Deliveries are not reported, so `poll` waits this long even where the queue has room again: a
 # longer wait is idle time.
@@ -81,10 +83,12 @@ class ConfirmedProducer:
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         partition: int = BY_KEY,
+        headers: Headers = NO_HEADERS,
     ) -> None:
         """Queue records, key i with value i; waits while the queue is full.
 
-        Raises BusUnavailable where Kafka takes none of them for long.
+        headers: of the records with these keys; for a few, which are queued one by one. Raises
+        BusUnavailable where Kafka takes none of them for long.
         """
         waiting: list[dict[str, Any]] = [
             {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
@@ -92,6 +96,11 @@ class ConfirmedProducer:
         if waiting:
             self._topics.add(topic)
         deadline = time.monotonic() + self._settle_seconds
+        if headers:
+            # The client takes no headers with a batch.
+            for record in [record for record in waiting if record["key"] in headers]:
+                self._send_one(topic, record, partition, headers[record["key"]], deadline)
+            waiting = [record for record in waiting if record["key"] not in headers]
         while waiting:
             # A record that was not queued gets its error under the key `_error`; see `_refused`.
             # The partition is one of the call: that of a record, which the client's documentation
@@ -106,14 +115,39 @@ class ConfirmedProducer:
             if len(waiting) < before:
                 deadline = time.monotonic() + self._settle_seconds
             if waiting:
-                rights = _rights([topic])
-                ask(f"producing to {topic}", self.client.poll, FULL_QUEUE_SECONDS, rights=rights)
-            if time.monotonic() > deadline:
-                with self._connected.explained():
-                    raise BusUnavailable(
-                        f"Kafka has accepted no records for topic {topic} for "
-                        f"{self._settle_seconds:g} s"
-                    )
+                self._wait_for_room(topic, deadline)
+
+    def _send_one(
+        self,
+        topic: str,
+        record: dict[str, Any],
+        partition: int,
+        headers: Sequence[tuple[str, bytes]],
+        deadline: float,
+    ) -> None:
+        while True:
+            try:
+                self.client.produce(
+                    topic, record["value"], record["key"], partition,
+                    on_delivery=self._on_failure, headers=list(headers),
+                )  # fmt: skip
+                return
+            except BufferError:
+                self._wait_for_room(topic, deadline)
+            except KafkaException as error:
+                self._refused(topic, [record | {"_error": error.args[0]}], partition)
+                return
+
+    def _wait_for_room(self, topic: str, deadline: float) -> None:
+        """Let the queue become shorter. Raises BusUnavailable after `deadline`."""
+        rights = _rights([topic])
+        ask(f"producing to {topic}", self.client.poll, FULL_QUEUE_SECONDS, rights=rights)
+        if time.monotonic() > deadline:
+            with self._connected.explained():
+                raise BusUnavailable(
+                    f"Kafka has accepted no records for topic {topic} for "
+                    f"{self._settle_seconds:g} s"
+                )
 
     def settle(self) -> list[Oversized]:
         """Wait until every record is confirmed; returns those that were too large.

@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason, TopicPartition
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
-from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
+from stream_scorer.io.kafka.producer import NO_HEADERS, ConfirmedProducer, Headers, Oversized
 from stream_scorer.io.kafka.transaction import TIMEOUT_MS, Transaction, plain_offsets
 from stream_scorer.log_events import event
 
@@ -67,22 +67,25 @@ class KafkaSink:
         values: list[bytes],
         dead_letters: list[DeadLetter],
         next_offsets: dict[TopicPartition, int],
+        headers: Headers = NO_HEADERS,
     ) -> None:
         """Propensity record i is keys[i], values[i]. Returns when all is confirmed.
+
+        headers: of the records with these keys.
 
         A propensity record that the output topic does not take becomes a dead letter. Raises
         BusUnavailable (do the batch again), ClientLost (the group's committed offsets show whether
         the batch was delivered) or Halt.
         """
         items = [self._dead_letter_item(dead_letter, 0) for dead_letter in dead_letters]
-        refused = self._attempt(keys, values, items, next_offsets)
+        refused = self._attempt(keys, values, items, next_offsets, headers)
         if refused:
             # Only now an object for each record: nearly always nothing is refused.
             pairs = zip(keys, values, strict=True)
             items += [_Item(self._output_topic, key, value) for key, value in pairs]
         while refused:
             items = self._next_attempt(items, refused)
-            refused = self._attempt_again(items, next_offsets)
+            refused = self._attempt_again(items, next_offsets, headers)
 
     def commit_alone(self, next_offsets: dict[TopicPartition, int]) -> None:
         """Commit offsets in a transaction without records. Raises as `deliver` does."""
@@ -106,12 +109,13 @@ class KafkaSink:
         values: list[bytes],
         items: list[_Item],
         next_offsets: dict[TopicPartition, int],
+        headers: Headers,
     ) -> list[Oversized]:
         """Send all; returns the records that were too large. Then a transaction is aborted."""
         if self._transaction is None:
-            return self._send(keys, values, items)
+            return self._send(keys, values, items, headers)
         with self._transaction.begun():
-            refused = self._send(keys, values, items)
+            refused = self._send(keys, values, items, headers)
             if refused:
                 self._transaction.abort()
             else:
@@ -119,12 +123,12 @@ class KafkaSink:
             return refused
 
     def _attempt_again(
-        self, items: list[_Item], next_offsets: dict[TopicPartition, int]
+        self, items: list[_Item], next_offsets: dict[TopicPartition, int], headers: Headers
     ) -> list[Oversized]:
         # The broker never saw the sequence numbers of the records that it refused. The gap may fail
         # the next transaction once; aborting that one begins a new producer epoch without a gap.
         try:
-            return self._attempt([], [], items, next_offsets)
+            return self._attempt([], [], items, next_offsets, headers)
         # A ClientLost is a BusUnavailable, too, but this client can't try again.
         except ClientLost:
             raise
@@ -132,13 +136,18 @@ class KafkaSink:
             if self._transaction is None:
                 raise
             log.info("%s; trying once more", error)
-            return self._attempt([], [], items, next_offsets)
+            return self._attempt([], [], items, next_offsets, headers)
 
-    def _send(self, keys: list[bytes], values: list[bytes], items: list[_Item]) -> list[Oversized]:
-        self._producer.send(self._output_topic, keys, values)
+    def _send(
+        self, keys: list[bytes], values: list[bytes], items: list[_Item], headers: Headers
+    ) -> list[Oversized]:
+        self._producer.send(self._output_topic, keys, values, headers=headers)
         for topic in (self._output_topic, self._dead_letter_topic):
             group = [i for i in items if i.topic == topic and not i.alone]
-            self._producer.send(topic, [i.key for i in group], [i.value for i in group])
+            of_topic = headers if topic == self._output_topic else NO_HEADERS
+            self._producer.send(
+                topic, [i.key for i in group], [i.value for i in group], headers=of_topic
+            )
         refused = self._producer.settle()
         for item in items:
             # After a refusal the transaction must be aborted, so sending more would be in vain.

@@ -66,10 +66,12 @@ def commit_before_delivery() -> None:
         def __init__(self, source: Any, sink: Any) -> None:
             self._source, self._sink = source, sink
 
-        def deliver(self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any) -> None:
+        def deliver(
+            self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any, headers: Any
+        ) -> None:
             self._source.commit(next_offsets)
             time.sleep(WINDOW_SECONDS)
-            self._sink.deliver(keys, values, dead_letters, next_offsets)
+            self._sink.deliver(keys, values, dead_letters, next_offsets, headers)
 
     def wrongly(self: Any, source: Any, store: Any, scoring: Any, sink: Any, **rest: Any) -> None:
         rightly(self, source, store, scoring, Hasty(source, sink), **rest)

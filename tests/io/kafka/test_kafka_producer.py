@@ -64,6 +64,27 @@ def test_all_is_there_when_deliver_returns(mock_kafka: str) -> None:
     sink.close()
 
 
+def test_headers_reach_the_records_that_they_are_given_for(mock_kafka: str) -> None:
+    sink = make_sink(mock_kafka, "headed", **{"queue.buffering.max.messages": 10})
+    keys = [b"c%d" % i for i in range(40)]
+    headers = {key: [("traceparent", b"of " + key)] for key in keys[5:25]}
+    sink.deliver(keys, keys, [dead_letter(b"raw")], {}, headers)
+    found = {m.key(): m.headers() for m in read_all(mock_kafka, "headed-out", 40)}
+    assert found == {key: headers.get(key) for key in keys}
+    assert [m.headers() for m in read_all(mock_kafka, "headed-dead", 1)] == [None]
+    sink.close()
+
+
+def test_a_record_with_headers_that_is_too_large_becomes_a_dead_letter(mock_kafka: str) -> None:
+    sink = make_sink(mock_kafka, "headed-large", **{"message.max.bytes": 2000})
+    headers = {b"a": [("traceparent", b"1")]}
+    sink.deliver([b"a", b"b"], [b"x" * 5000, b"y"], [], {}, headers)
+    (dead,) = read_all(mock_kafka, "headed-large-dead", 1)
+    assert (dead.key(), dead.headers()) == (b"a", None)
+    assert [m.key() for m in read_all(mock_kafka, "headed-large-out", 1)] == [b"b"]
+    sink.close()
+
+
 def test_one_key_is_always_in_the_partition_that_java_would_choose(mock_kafka: str) -> None:
     sink = make_sink(mock_kafka, "partition")
     sink.deliver([b"21", b"foobar"], [b"", b""], [], {})
