@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -240,10 +242,10 @@ def test_settings_of_the_chart_are_settings_of_the_program(
     environment = environment_of(container)
     # Each mounted secret as a file of this test.
     mounted = {n: v for n, v in environment.items() if v.startswith("/run/secrets/stream-scorer/")}
-    assert len(mounted) == 3
+    assert len(mounted) == 4
     for name, path in mounted.items():
         file = tmp_path / Path(path).name
-        file.write_text("secret\n")
+        file.write_text("a secret of more than 16 characters\n".replace(" ", "-"))
         environment[name] = str(file)
     data = only(everything, "ConfigMap", "stream-scorer")["data"]
     for file_name, text in data.items():
@@ -261,6 +263,18 @@ def test_settings_of_the_chart_are_settings_of_the_program(
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert os.path.dirname(settings.model.path) in mounts
     assert os.path.dirname(environment["STREAM_SCORER_CONFIG"]) in mounts
+
+
+def test_containers_call_verbs_with_options_that_there_are(everything: list[Object]) -> None:
+    called = {
+        tuple(container["args"]) for _, container in containers(everything) if "args" in container
+    }
+    assert len(called) >= 2
+    for words in called:
+        # Arguments are read before the help is shown: an unknown one is an error.
+        command = [sys.executable, "-m", "stream_scorer", *words, "--help"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stderr
 
 
 def test_a_config_of_any_layout_arrives_as_it_is(render: Render, tmp_path: Path) -> None:
@@ -289,7 +303,8 @@ def test_another_config_makes_other_pods(render: Render, smallest: list[Object])
 def test_objects_find_the_pods_that_they_are_for(objects: list[Object]) -> None:
     labels = only(objects, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
     selectors = [only(objects, "StatefulSet")["spec"]["selector"]["matchLabels"]]
-    selectors.append(named(objects, "Service")[0]["spec"]["selector"])
+    service = only(objects, "Service", "stream-scorer")
+    selectors.append(service["spec"]["selector"])
     selectors += [
         o["spec"]["selector"]["matchLabels"] for o in named(objects, "PodDisruptionBudget")
     ]
@@ -300,9 +315,9 @@ def test_objects_find_the_pods_that_they_are_for(objects: list[Object]) -> None:
     ]
     for selector in selectors:
         assert selector.items() <= labels.items()
+    marks = service["metadata"]["labels"]
     for monitor in named(objects, "ServiceMonitor"):
-        service = named(objects, "Service")[0]["metadata"]["labels"]
-        assert monitor["spec"]["selector"]["matchLabels"].items() <= service.items()
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= marks.items()
 
 
 def test_only_prometheus_comes_in_and_nothing_else_is_reached(smallest: list[Object]) -> None:
@@ -325,6 +340,31 @@ def test_alerts_are_those_of_the_file(everything: list[Object]) -> None:
     assert rule["spec"] == written
     assert sum("alert" in one for group in written["groups"] for one in group["rules"]) > 10
     assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_the_status_page_is_asked_by_those_who_are_named(everything: list[Object]) -> None:
+    deployment = only(everything, "Deployment", "-web")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    port = container["ports"][0]["containerPort"]
+    assert container["args"] == ["web", "--host", "0.0.0.0", "--port", str(port)]
+    environment = environment_of(container)
+    # It joins no group, and its token is a file.
+    assert "STREAM_SCORER__KAFKA__GROUP_INSTANCE_ID" not in environment
+    assert environment["STREAM_SCORER__WEB__TOKEN_FILE"].startswith("/run/secrets/")
+    assert only(everything, "Service", "-web")["spec"]["selector"].items() <= labels.items()
+    # Members are not among the pods that the service of the page finds, and the reverse.
+    members = only(everything, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    assert not only(everything, "Service", "-web")["spec"]["selector"].items() <= members.items()
+    assert not only(everything, "StatefulSet")["spec"]["selector"]["matchLabels"].items() <= (
+        labels.items()
+    )
+    spec = only(everything, "NetworkPolicy", "-web")["spec"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    ingress = {"kubernetes.io/metadata.name": "ingress"}
+    (rule,) = spec["ingress"]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": ingress}}]
+    assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == {53, 6380}
 
 
 def test_topics_are_made_before_the_members_start(smallest: list[Object]) -> None:

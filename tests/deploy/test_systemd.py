@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +113,26 @@ def test_their_settings_are_settings_of_the_program(tmp_path: Path) -> None:
     assert environment["STREAM_SCORER_KERNEL_CACHE"] == "/var/cache/stream-scorer"
 
 
-def test_members_of_a_machine_share_its_target() -> None:
-    unit = values("stream-scorer@.service")
-    assert unit["PartOf"] == unit["WantedBy"] == ["stream-scorer.target"]
+def test_units_of_a_machine_share_its_target_and_what_they_can_reach() -> None:
+    member, page = values("stream-scorer@.service"), values("stream-scorer-web.service")
+    for unit in (member, page):
+        assert unit["PartOf"] == unit["WantedBy"] == ["stream-scorer.target"]
+    # The page needs no name, and less memory.
+    assert page["Environment"] == [line for line in member["Environment"] if "__" not in line]
+    own = {"Description", "ExecStart", "ExecReload", "Environment", "MemoryMax"}
+    assert {k: v for k, v in page.items() if k not in own} == (
+        {k: v for k, v in member.items() if k not in own}
+    )
+
+
+def test_units_call_verbs_that_there_are() -> None:
+    for name in ("stream-scorer@.service", "stream-scorer-web.service"):
+        (line,) = values(name)["ExecStart"]
+        words = line.removeprefix(PROGRAM).split()
+        command = [sys.executable, "-m", "stream_scorer", *words, "--help"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stderr
+
+
+def test_the_target_starts_with_the_machine() -> None:
     assert values("stream-scorer.target")["WantedBy"] == ["multi-user.target"]

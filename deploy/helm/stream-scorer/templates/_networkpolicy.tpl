@@ -39,6 +39,16 @@ spec:
   policyTypes: [Ingress, Egress]
   {{- if eq .component "topics" }}
   ingress: []
+  {{- else if eq .component "web" }}
+  ingress:
+    {{- with $policy.web.from }}
+    - ports:
+        - { protocol: TCP, port: {{ int $values.web.port }} }
+      from:
+        {{- toYaml . | nindent 8 }}
+    {{- else }}
+    []
+    {{- end }}
   {{- else }}
   ingress:
     {{- if or $policy.prometheus.namespaceSelector $policy.prometheus.podSelector }}
@@ -60,9 +70,13 @@ spec:
   {{- end }}
   egress:
     {{- include "stream-scorer.egressRule" (dict "rule" $policy.dns "datagrams" true) | nindent 4 }}
+    {{- if ne .component "web" }}
     {{- include "stream-scorer.egressRule" (dict "rule" $policy.kafka) | nindent 4 }}
+    {{- end }}
     {{- if ne .component "topics" }}
     {{- include "stream-scorer.egressRule" (dict "rule" $policy.redis) | nindent 4 }}
+    {{- end }}
+    {{- if eq .component "scorer" }}
     {{- if $values.schemaRegistry.url }}
     {{- include "stream-scorer.egressRule" (dict "rule" $policy.schemaRegistry) | nindent 4 }}
     {{- end }}
