@@ -25,7 +25,8 @@ def explanation_in_words(found: Explanation) -> list[str]:
     if found.explained:
         lines += [
             "", f"method: {found.method}",
-            "amounts are log-odds, rounded here; each multiplies the odds by what stands beside it",
+            "amounts are log-odds against doing nothing, rounded here; each multiplies the odds by "
+            "what stands beside it",
         ]  # fmt: skip
     if found.model_problem:
         lines.append(f"another model should serve, and can't here: {found.model_problem}")

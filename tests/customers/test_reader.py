@@ -315,7 +315,7 @@ def test_json_has_its_keys(shop: Shop) -> None:
     ]  # fmt: skip
 
 
-def test_ids_come_from_arguments_and_files(tmp_path: Path) -> None:
+def test_ids_come_from_arguments_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "ids.txt"
     file.write_bytes("b\r\n\nä b\nb\r\n".encode("utf-8-sig"))
     assert read_ids(file) == ["b", "ä b"]
@@ -330,3 +330,12 @@ def test_ids_come_from_arguments_and_files(tmp_path: Path) -> None:
         read_ids(tmp_path / "none")
     with pytest.raises(InputError, match="give a customer's id"):
         all_ids([], None)
+    monkeypatch.setattr("stream_scorer.customers.id_files.MOST_FILE_BYTES", 3)
+    file.write_bytes(b"long")
+    with pytest.raises(InputError, match="has 4 bytes; divide it"):
+        read_ids(file)
+
+
+def test_a_look_up_is_bounded(shop: Shop) -> None:
+    with open_reader(shop) as reader, pytest.raises(InputError, match="10,000 customers at most"):
+        reader.show_all(["anna"] * 10_001)

@@ -6,7 +6,12 @@ from typing import get_args
 
 import pytest
 
-from stream_scorer.core.features.feature_words import column_in_words, feature_in_words
+from stream_scorer.core.features.feature_words import (
+    column_in_words,
+    contrasts_in_words,
+    feature_in_words,
+    value_in_words,
+)
 from stream_scorer.core.features.space import Feature, FeatureSpace, Kind
 
 CATEGORY = ("category_id",)
@@ -78,3 +83,31 @@ def test_a_column_is_named_with_its_values_and_its_own_half_life() -> None:
         "r@inf": "time since the newest event; in days",
     }  # fmt: skip
     assert {name: by_name[name] for name in expected} == expected
+
+
+def test_values_are_said_in_units_that_people_know() -> None:
+    kinds: list[tuple[Kind, tuple[str, ...], float, str]] = [
+        ("recency", ("14d",), 2**-0.5, "7.0 days"), ("recency", ("inf",), 7.0, "7.0 days"),
+        ("first", ("2d",), 0.25, "4.0 days"), ("gap", ("inf",), 1234.5, "1,234.5 days"),
+        ("overdue", ("inf",), 3.25, "3.25 times"), ("decayed", ("2d",), 0.123456, "0.1235"),
+        ("latest", ("inf",), 12.5, "12.5"),
+    ]  # fmt: skip
+    for kind, half_lives, value, words in kinds:
+        space = FeatureSpace.compile([Feature("f", kind, half_lives=half_lives)], {})
+        assert value_in_words(space.blocks[0], value) == words
+    of_moment = FeatureSpace.compile(
+        [
+            Feature("d", "calendar", by=("day_of_week",)),
+            Feature("t", "trend", on=("purchase",), by=CATEGORY, half_lives=("2d", "14d", "90d")),
+        ],
+        {"category_id": ["soup"]},
+    )
+    assert [value_in_words(b, 19_100.0) for b in of_moment.blocks] == ["yes", "2022-04-18"]
+    assert contrasts_in_words(of_moment, "soup") == [
+        (
+            f"t@{short}/{long}[category_id=soup]",
+            "how many purchase events with category_id soup all customers together had, the last "
+            f"{short} against {long} (half-lives), as a logarithm",
+        )
+        for short, long in (("2d", "14d"), ("14d", "90d"))
+    ]
