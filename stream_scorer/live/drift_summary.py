@@ -90,7 +90,7 @@ def drift_summary(
     verdict, reasons = verdict_of(blocks, scores, events, own, limits)
     return DriftSummary(
         version, verdict, reasons, from_ms, to_ms, len(members),
-        0 if counts is None else counts.rows, 0 if counts is None else counts.dropped_rows,
+        0 if counts is None else counts.rows, 0 if counts is None else counts.passed_over,
         None if reference is None else reference.rows,
         None if reference is None else reference.rows_of, blocks, scores, events, quality,
         tuple(notes),

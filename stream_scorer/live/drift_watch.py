@@ -87,7 +87,7 @@ class DriftWatch:
             self._changed = True
         if sampled is not None:
             if self._hour.counts is not None:
-                self._hour.counts.dropped_rows += sampled.dropped
+                self._hour.counts.passed_over += sampled.passed_over
             if len(sampled.hashes):
                 self._kept.append(sampled)
         if sum(len(kept.hashes) for kept in self._kept) >= ROWS_TOGETHER:
@@ -120,7 +120,6 @@ class DriftWatch:
 
     def _begun(self, hour: int, rank: int) -> HourSample:
         self._part += 1
-        self._sampler.follow_rank = rank
         return HourSample.begin(hour, self._version, self._index, rank, self._binning)
 
     def _begin(self, hour: int) -> None:
@@ -145,9 +144,8 @@ class DriftWatch:
             return
         matrix = sparse.vstack([part.matrix for part in kept], format="csr", dtype=np.float32)
         p = np.concatenate([part.p for part in kept])
-        counted = np.concatenate([part.counted for part in kept])
         if self._hour.counts is not None and self._binning is not None:
-            self._hour.counts.add(self._binning.counts_of(matrix[counted], p[counted]))
+            self._hour.counts.add(self._binning.counts_of(matrix, p))
         scored_at = [np.full(len(part.hashes), part.scored_at_ms, np.int64) for part in kept]
         scores = Scores(
             np.concatenate([part.hashes for part in kept]),
@@ -155,7 +153,6 @@ class DriftWatch:
             np.concatenate(scored_at), packed_log_odds(p),
         )  # fmt: skip
         self._hour.note(scores, Actions.none())
-        self._sampler.follow_rank = self._hour.rank
         self._changed = True
 
     def _save(self) -> None:

@@ -210,16 +210,17 @@ class Scoring:
         """Of B customers whom the active model serves; scores (B, N, C), None where only what is
         published of them is known."""
         assert self._sampler is not None
-        rows, hashes, counted, dropped = self._sampler.choose(keys, now_ms)
+        rows, hashes = self._sampler.choose(keys, now_ms)
+        passed_over = len(keys) if self._sampler.full and not len(rows) else 0
         some = matrix[rows]
         if scores is not None:
             of_rows = scores[rows]
         elif len(rows):
             of_rows = self.engine.score(some)
-        else:  # most small micro-batches
+        else:  # most micro-batches, where they are small or the minute has its rows
             of_rows = np.zeros((0, len(self.engine.categories), self.engine.classes), np.float32)
         p = 1 - of_rows[:, :, 0]  # class 0 is nothing, so this is acting at all
-        return SampledRows(hashes, as_of_ms[rows], now_ms, some, p, counted, dropped)
+        return SampledRows(hashes, as_of_ms[rows], now_ms, some, p, passed_over)
 
     def _canary(
         self, customer_ids: list[str], matrix: csr_matrix, report: BatchReport

@@ -75,7 +75,7 @@ KEYS: dict[str, Any] = {
     "namespace": None, "model": None, "report": None,
     "drift": {
         "model_version": None, "verdict": None, "reasons": [None], "from_ms": None, "to_ms": None,
-        "members": None, "rows": None, "dropped_rows": None, "training_rows": None,
+        "members": None, "rows": None, "passed_over": None, "training_rows": None,
         "training_rows_of": None,
         "blocks": [
             {

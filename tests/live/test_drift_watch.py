@@ -107,9 +107,7 @@ def report(
     """Of a micro-batch with so many sampled customers."""
     matrix, p = rows(count, seed, factor)
     hashes = customer_hashes([f"{seed}-{n}".encode() for n in range(count)])
-    sampled = SampledRows(
-        hashes, np.full(count, now_ms), now_ms, matrix, p, np.ones(count, np.bool_), 0
-    )
+    sampled = SampledRows(hashes, np.full(count, now_ms), now_ms, matrix, p, 0)
     types = {"view": 9 * count, "cart": count}
     watched = WatchedEvents(types, Actions.none() if did is None else did)
     return BatchReport(records=10 * count, watched=watched, sampled=sampled)

@@ -91,8 +91,8 @@ class DriftCounts:
     the sum over rows of how far the amount is from the reference's mean. scores (1 + C,
     QUANTILE_BINS): of all pairs of row and category, and of each category's rows; score_sums (1 +
     C,): the sums of the probabilities. All int64. event_types: events by type. unknown_words: by
-    field, events with a word that its vocabulary lacks. dropped_rows: sampled, but more than are
-    counted in a minute.
+    field, events with a word that its vocabulary lacks. passed_over: customers who
+    were not looked at, as a minute had its rows.
     """
 
     rows: int
@@ -103,7 +103,7 @@ class DriftCounts:
     score_sums: Int64
     event_types: Counter[str] = field(default_factory=Counter)
     unknown_words: Counter[str] = field(default_factory=Counter)
-    dropped_rows: int = 0
+    passed_over: int = 0
 
     @classmethod
     def empty(cls, binning: Binning) -> DriftCounts:
@@ -122,7 +122,7 @@ class DriftCounts:
     def add(self, other: DriftCounts) -> None:
         """Merge those of other rows and events."""
         self.rows += other.rows
-        self.dropped_rows += other.dropped_rows
+        self.passed_over += other.passed_over
         for name in ARRAYS:
             mine: Int64 = getattr(self, name)
             mine += getattr(other, name)
@@ -132,7 +132,7 @@ class DriftCounts:
     def as_json(self) -> dict[str, Any]:
         """What json.dumps takes."""
         return {
-            "rows": self.rows, "dropped_rows": self.dropped_rows,
+            "rows": self.rows, "passed_over": self.passed_over,
             **{name: getattr(self, name).reshape(-1).tolist() for name in ARRAYS},
             "event_types": dict(self.event_types), "unknown_words": dict(self.unknown_words),
         }  # fmt: skip
@@ -141,7 +141,7 @@ class DriftCounts:
     def from_json(cls, raw: Mapping[str, Any], binning: Binning) -> DriftCounts:
         """What `as_json` gave. Raises ValueError, TypeError or KeyError for that of other bins."""
         found = cls.empty(binning)
-        found.rows, found.dropped_rows = int(raw["rows"]), int(raw["dropped_rows"])
+        found.rows, found.passed_over = int(raw["rows"]), int(raw["passed_over"])
         for name in ARRAYS:
             shape = getattr(found, name).shape
             setattr(found, name, np.array(raw[name], np.int64).reshape(shape))

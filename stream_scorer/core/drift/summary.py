@@ -117,9 +117,9 @@ class DriftSummary(Result):
 
     verdict: "stable", "watch", "drifted", or "unknown" where nothing could be judged; reasons: what
     it comes of, the worst first. from_ms, to_ms: the first and the last moment of the window of
-    which anything was counted, null of nothing. rows: that were sampled; dropped_rows: sampled but
-    more than are counted. training_rows, training_rows_of: of training, "event" or "all". scores:
-    of all categories, then of those that are followed. quality: of every model that is followed.
+    which anything was counted, null of nothing. rows: that were sampled; passed_over: customers
+    who were not looked at, as a minute had its rows. training_rows, training_rows_of: of training,
+    "event" or "all". scores: of all categories, then of those that are followed. quality: of every model that is followed.
     notes: what is missing, with the remedy.
     """
 
@@ -130,7 +130,7 @@ class DriftSummary(Result):
     to_ms: int | None
     members: int
     rows: int
-    dropped_rows: int
+    passed_over: int
     training_rows: int | None
     training_rows_of: str | None
     blocks: tuple[BlockDrift, ...]

@@ -225,19 +225,18 @@ def test_a_rank_is_a_share_of_customers() -> None:
 
 def test_the_same_customers_are_sampled_and_no_more_than_a_minute_may_have() -> None:
     keys = [f"{n}".encode() for n in range(400)]
-    sampler = Sampler(4, most_a_minute=30)
-    sampler.follow_rank = 5
-    rows, hashes, counted, dropped = sampler.choose(keys, 7 * MINUTE_MS)
     of_rank = np.flatnonzero(has_rank(customer_hashes(keys), 2))
-    assert counted.sum() == 30
-    assert rows[counted].tolist() == of_rank[:30].tolist()
-    assert dropped == len(of_rank) - 30
-    assert has_rank(hashes[~counted], 5).all(), "beyond it only those who are followed are taken"
-    rows, _, counted, _ = sampler.choose(keys, 8 * MINUTE_MS - 1)
-    assert not counted.any()
-    assert len(rows) == has_rank(customer_hashes(keys), 5).sum()
-    rows, _, counted, _ = sampler.choose(keys[: len(keys) // 8], 8 * MINUTE_MS)
-    assert counted.all()
+    assert len(of_rank) > 60
+    sampler = Sampler(4, most_a_minute=60)
+    rows, hashes = sampler.choose(keys[:100], 7 * MINUTE_MS)
+    assert rows.tolist() == of_rank[of_rank < 100].tolist()
+    assert hashes.tolist() == customer_hashes(keys)[rows].tolist()
+    assert not sampler.full
+    rest, _ = sampler.choose(keys[100:], 8 * MINUTE_MS - 1)
+    assert (rest + 100).tolist() == of_rank[of_rank >= 100][: 60 - len(rows)].tolist()
+    assert sampler.full
+    assert len(sampler.choose(keys, 8 * MINUTE_MS - 1)[0]) == 0
+    assert sampler.choose(keys, 8 * MINUTE_MS)[0].tolist() == of_rank[:60].tolist()
 
 
 def test_events_are_counted_by_type_and_actions_of_followed_customers_noted() -> None:
