@@ -29,7 +29,7 @@ from stream_scorer.core.events.batch import EventBatch, TopicPartition, concaten
 from stream_scorer.core.events.refused import Refused
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.ignored_values import IgnoredValues, ignored_values
-from stream_scorer.core.features.keys import EventColumns
+from stream_scorer.core.features.keys import EventColumns, event_type_counts
 from stream_scorer.core.labels.as_of import KnownEvents
 from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
@@ -119,7 +119,10 @@ def replay(
     labels.add(events)
     counts = DailyCounts.of(space, events)
     left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
-    info = SnapshotInfo(space, rule.by, rule, offsets, left_out=left_out)
+    info = SnapshotInfo(
+        space, rule.by, rule, offsets, left_out=left_out,
+        event_types=event_type_counts(EventColumns(events)),
+    )  # fmt: skip
     memory, workers = settings.memory(), Threads(threads or usable_cores())
     known, sample = None, None
     if asked.samples:

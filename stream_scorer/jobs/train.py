@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from stream_scorer.core.evaluation.training_data import (
     KindedRows,
     LeftOutCategory,
 )
+from stream_scorer.core.features.ignored_values import UNKNOWN_WORD
 from stream_scorer.core.labels.sampled_moments import CUTOFF
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ArtefactError
@@ -129,7 +131,9 @@ def train(
     with progress("model card") as meter:
         least = settings.training.min_customers
         card, prior = card_of(model, of_training, of_validation, least)
-        reference = reference_for(model, card, of_training, of_validation)
+        reference = reference_for(
+            model, card, of_training, of_validation, *_events_of_training(shards)
+        )
         meter.at(1, 1)
     about = {
         # Kinds of rows are counted by the manifests, which know of no row that is left out here.
@@ -254,6 +258,26 @@ def _rows_of_card(shards: Shards, trend: TrendTable | None) -> RowsOfCard:
         found = snapshot.info.row_moments
         cutoffs_ms += snapshot.manifest["as_of_ms"] if found is None else found.cutoffs_ms
     return RowsOfCard(lambda: _kinded(shards), sources, cutoffs_ms, trend)
+
+
+def _events_of_training(
+    shards: Shards,
+) -> tuple[dict[str, float] | None, dict[str, float] | None]:
+    """The share of events of each type, and by field that of events with an unknown word; None
+    where not every snapshot says which events it was made of."""
+    types, unknown = Counter[str](), Counter[str]()
+    for snapshot in shards.snapshots:
+        if snapshot.info.event_types is None:
+            return None, None
+        types.update(snapshot.info.event_types)
+        for value in snapshot.info.left_out.ignored_values:
+            if value.problem == UNKNOWN_WORD:
+                unknown[value.field] += value.events
+    events = types.total()
+    if not events:
+        return None, None
+    shares = [{name: n / events for name, n in sorted(c.items())} for c in (types, unknown)]
+    return shares[0], shares[1]
 
 
 def _kinded(shards: Shards) -> Iterator[KindedRows]:

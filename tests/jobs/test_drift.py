@@ -86,11 +86,12 @@ KEYS: dict[str, Any] = {
         ],
         "scores": [dict.fromkeys(["category_id", "psi", "mean", "training_mean", "state"])],
         "events": {
-            "events": None, "shares": {"purchase": None}, "training_shares": None, "psi": None,
-            "state": None, "unknown_words": {}, "training_unknown_words": None,
+            "events": None, "shares": {"purchase": None},
+            "training_shares": {"purchase": None, "view": None}, "psi": None,
+            "state": None, "unknown_words": {}, "training_unknown_words": {"category_id": None},
         },
         "quality": [{"model_version": None, "followed": None, "delays": []}],
-        "notes": [None],
+        "notes": [],
     },
 }  # fmt: skip
 
@@ -190,6 +191,9 @@ def test_the_same_shop_has_not_drifted(unchanged: Settings) -> None:
     assert found.events is not None
     assert found.events.shares["view"] == pytest.approx(0.5, abs=0.05)
     assert found.events.unknown_words["category_id"] == pytest.approx(0.1, abs=0.03)
+    assert found.events.training_unknown_words is not None
+    assert found.events.training_unknown_words["category_id"] == pytest.approx(0.1, abs=0.03)
+    assert found.events.state == "stable"
     (quality,) = found.quality
     assert quality.followed > 0
     assert quality.delays == (), "no time has passed since they were scored"
@@ -202,6 +206,8 @@ def test_a_shop_that_buys_one_thing_often_has_drifted_and_the_exit_status_says_s
     assert done.drift.verdict == "drifted"
     bought = next(b for b in done.drift.blocks if b.block == "bought")
     assert bought.state == "drifted"
+    assert done.drift.events is not None
+    assert done.drift.events.state == "drifted"
     moved = {one.column: one for one in bought.moved_columns}["bought[category_id=milk]"]
     assert moved.share > 0.9 > moved.training_share
     lines = in_words(done)

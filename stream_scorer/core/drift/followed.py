@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xxhash
 
 from stream_scorer.core.events.batch import NULL, EventBatch, Int32, Int64, UInt8
-from stream_scorer.core.features.keys import EventColumns
+from stream_scorer.core.features.keys import EventColumns, event_type_counts
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelRule
 
@@ -135,8 +135,8 @@ class EventWatch:
 
     def __call__(self, events: EventBatch, columns: EventColumns) -> WatchedEvents:
         """Of these events."""
+        counts = event_type_counts(columns)
         codes, types = columns.coded("event_type")
-        counts = np.bincount(codes[codes != NULL], minlength=len(types))
         classes = np.array([*(self._rule.class_of(t) for t in types), 0], np.uint8)[codes]
         rows = np.flatnonzero(classes)
         if len(rows):
@@ -145,11 +145,8 @@ class EventWatch:
             kept = has_rank(hashes, self._rank)
             rows, hashes = rows[kept], hashes[kept]
         if not len(rows):
-            return WatchedEvents(dict(zip(types, counts.tolist(), strict=True)), Actions.none())
+            return WatchedEvents(counts, Actions.none())
         words, texts = columns.coded(self._rule.by)
         category = np.array([*(self._index.get(t, NULL) for t in texts), NULL], np.int32)[words]
         actions = Actions(hashes, events.occurred_at_ms[rows], category[rows], classes[rows])
-        return WatchedEvents(
-            dict(zip(types, counts.tolist(), strict=True)),
-            actions.take(actions.category != NULL),
-        )
+        return WatchedEvents(counts, actions.take(actions.category != NULL))

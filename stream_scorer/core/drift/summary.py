@@ -119,8 +119,8 @@ class DriftSummary(Result):
     it comes of, the worst first. from_ms, to_ms: the first and the last moment of the window of
     which anything was counted, null of nothing. rows: that were sampled; passed_over: customers
     who were not looked at, as a minute had its rows. training_rows, training_rows_of: of training,
-    "event" or "all". scores: of all categories, then of those that are followed. quality: of every model that is followed.
-    notes: what is missing, with the remedy.
+    "event" or "all". scores: of all categories, then of those that are followed. quality: of every
+    model that is followed. notes: what is missing, with the remedy.
     """
 
     model_version: str

@@ -137,6 +137,13 @@ class EventColumns:
         return self._numbers[field]
 
 
+def event_type_counts(columns: EventColumns) -> dict[str, int]:
+    """How many of these valid events are of each type."""
+    codes, types = columns.coded("event_type")
+    counts = np.bincount(codes[codes != NULL], minlength=len(types))
+    return dict(zip(types, counts.tolist(), strict=True))
+
+
 def _number(text: str) -> float:
     try:
         number = float(text)

@@ -9,7 +9,8 @@ The directory (others may read it):
                             null where nothing is known of them), trend (of the file below: name,
                             first_day, days, bytes, sha256; null where none is declared),
                             source_offsets and
-                            source_offsets_end (see `SnapshotInfo`), left_out (`LeftOut`), rows,
+                            source_offsets_end (see `SnapshotInfo`), left_out (`LeftOut`),
+                            event_types (events by type, null where that is not known), rows,
                             shards (name, rows, bytes, sha256), checksum of all that
 
 Programs that read a directory of Parquet files skip names that begin with "_", so they read a
@@ -133,7 +134,8 @@ class SnapshotInfo:
     vocabulary the label categories are. source_offsets: for each topic and partition, every event
     before this offset went in. source_offsets_end: no event from this offset on went in; empty
     where that is the same offset, or not known. left_out: nothing, where that is not known.
-    row_moments: of which kind each row's moment is, None where that is not known.
+    row_moments: of which kind each row's moment is, None where that is not known. event_types: how
+    many events of each type were read, None where that is not known.
     """
 
     space: FeatureSpace
@@ -143,6 +145,7 @@ class SnapshotInfo:
     source_offsets_end: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     left_out: LeftOut = LeftOut()
     row_moments: RowMoments | None = None
+    event_types: Mapping[str, int] | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -290,6 +293,7 @@ def manifest_of(
         "source_offsets": {t: dict(p) for t, p in info.source_offsets.items()},
         "source_offsets_end": {t: dict(p) for t, p in info.source_offsets_end.items()},
         "left_out": info.left_out.as_json(),
+        "event_types": None if info.event_types is None else dict(info.event_types),
         "rows": sum(s["rows"] for s in shards),
         "shards": list(shards),
     }
@@ -483,6 +487,16 @@ def trend_entry(
     return entry
 
 
+def _event_types(given: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Raises AttributeError, TypeError and ValueError."""
+    if given is None:
+        return None
+    found = {str(name): int(events) for name, events in given.items()}
+    if min(found.values(), default=0) < 0:
+        raise ValueError("event_types has a number below 0")
+    return found
+
+
 def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
     """What a manifest says; `where` names it in the SnapshotError where it contradicts itself."""
     try:
@@ -497,6 +511,7 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
             manifest.get("source_offsets_end", {}),
             LeftOut.of(manifest["left_out"]) if "left_out" in manifest else LeftOut(),
             RowMoments.of(manifest.get("row_moments"), manifest["rows"]),
+            _event_types(manifest.get("event_types")),
         )  # fmt: skip
         agrees = info.categories == tuple(manifest["categories"])
     except MALFORMED as error:
