@@ -1,7 +1,8 @@
 """`bench capacity`: what an event and a scored customer cost, for `plan` (core/capacity.py).
 
-Costs are processor seconds of this process, and of Redis as it counts them itself: unlike elapsed
-time they do not depend on what else the machine does, and they can be added up. Costs of an event
+Costs are processor seconds of this process, and of Redis as it counts them itself: other work on
+the machine moves them by tenths, where it moves elapsed time by multiples, and they can be added
+up. Costs of an event
 and of a customer come from two micro-batches of as many events, one with as many customers, the
 other with few. The customers are those of a large shop, each with a record of several events.
 """
@@ -50,6 +51,8 @@ EVENT_TYPES = ("view", "purchase")
 FEW = 4  # events of a customer, in the micro-batch with few customers
 EVENTS_BEFORE = (10, 40)  # of each customer, in the two namespaces whose memory is compared
 TEN_BEST = PublishPolicy(mode="top_k", top_k=10)
+# Values that are produced; of the long ones fewer, since the broker keeps about 20 MB of a topic.
+SHORT_BYTES, LONG_BYTES, FEWER_LONG = 120, 4_000, 5
 POLL_SECONDS = 1.0
 SILENT_POLLS = 20
 TIMES = 5  # that a run scores, since the clock of processor time is coarse
@@ -225,17 +228,16 @@ def _measure_kafka(sizes: Sizes, found: dict[str, list[float]]) -> None:
     try:
         address = ours.recv()
         n = sizes.capacity_batch * 4
-        keys, values = [str(i).encode() for i in range(n)], [bytes(120)] * n
         for run in range(sizes.runs + 1):
-            producer = ConfirmedProducer({"bootstrap.servers": address})
-            began = time.process_time()
-            producer.send(f"{TOPIC}-{run}", keys, values)
-            producer.settle()
-            produced = (time.process_time() - began) / n
-            producer.close()
-            consumed = _consume_seconds(address, f"{TOPIC}-{run}", n, sizes.capacity_batch)
+            topic = f"{TOPIC}-{run}"
+            short = _produce_seconds(address, topic, n, SHORT_BYTES)
+            consumed = _consume_seconds(address, topic, n, sizes.capacity_batch)
+            long = _produce_seconds(address, f"long-{topic}", n // FEWER_LONG, LONG_BYTES)
+            each_byte = max(long - short, 0.0) / (LONG_BYTES - SHORT_BYTES)
             if run:
-                found["kafka_seconds_per_produced"].append(produced)
+                found["kafka_seconds_per_produced_byte"].append(each_byte)
+                rest = max(short - each_byte * SHORT_BYTES, 0.0)
+                found["kafka_seconds_per_produced"].append(rest)
                 found["kafka_seconds_per_consumed"].append(consumed)
     finally:
         ours.close()
@@ -248,6 +250,20 @@ def _broker(ready: Connection) -> None:
     with EmbeddedKafka() as kafka:
         ready.send(kafka.bootstrap_servers)
         ready.poll(None)
+
+
+def _produce_seconds(address: str, topic: str, records: int, length: int) -> float:
+    """Of one record whose value is so long and can't be compressed, as probabilities can't."""
+    draw = np.random.default_rng(length)
+    values = [draw.bytes(length) for _ in range(records)]
+    keys = [str(i).encode() for i in range(records)]
+    producer = ConfirmedProducer({"bootstrap.servers": address})
+    began = time.process_time()
+    producer.send(topic, keys, values)
+    producer.settle()
+    seconds = (time.process_time() - began) / records
+    producer.close()
+    return seconds
 
 
 def _consume_seconds(address: str, topic: str, records: int, batch: int) -> float:

@@ -42,12 +42,12 @@ class MeasuredCosts(Result):
     """What `bench capacity` measures. Seconds are of processor time.
 
     loop_: on the thread of the member's loop, which is one; the rest may use all cores. kafka_: of
-    one record. A customer is scored in score_seconds + score_seconds_per_category * N +
-    score_seconds_per_non_zero * Z. redis_: of the Redis server, which works on one thread. A record
-    of b bytes takes redis_key_bytes + redis_bytes_per_record_byte * b of Redis's memory, and what a
-    refresh notes of its customer redis_note_bytes more. record_bytes_per_non_zero: of a record,
-    beside RECORD_HEAD_BYTES, for each value of its vector that is not 0. event_bytes: of the value
-    of an event's record.
+    one record, and of each byte of one that is produced. A customer is scored in score_seconds +
+    score_seconds_per_category * N + score_seconds_per_non_zero * Z. redis_: of the Redis server,
+    which works on one thread. A record of b bytes takes redis_key_bytes +
+    redis_bytes_per_record_byte * b of Redis's memory, and what a refresh notes of its customer
+    redis_note_bytes more. record_bytes_per_non_zero: of a record, beside RECORD_HEAD_BYTES, for
+    each value of its vector that is not 0. event_bytes: of the value of an event's record.
     """
 
     loop_seconds_per_event: float
@@ -55,6 +55,7 @@ class MeasuredCosts(Result):
     encode_seconds_per_customer: float
     kafka_seconds_per_consumed: float
     kafka_seconds_per_produced: float
+    kafka_seconds_per_produced_byte: float
     score_seconds: float
     score_seconds_per_category: float
     score_seconds_per_non_zero: float
@@ -73,6 +74,7 @@ MEANINGS = {
     "encode_seconds_per_customer": "a customer's matrix row, and its propensities encoded",
     "kafka_seconds_per_consumed": "Kafka's client: a record consumed",
     "kafka_seconds_per_produced": "Kafka's client: a record produced and confirmed",
+    "kafka_seconds_per_produced_byte": "Kafka's client: a byte of it, compressed by lz4",
     "score_seconds": "a customer scored: what does not depend on the following two",
     "score_seconds_per_category": "a customer scored: for each category",
     "score_seconds_per_non_zero": "a customer scored: for each value that is not 0",
@@ -215,6 +217,8 @@ def _work(demand: Demand, costs: MeasuredCosts) -> _Work:
     score = costs.score_seconds + costs.score_seconds_per_category * demand.categories
     score += costs.score_seconds_per_non_zero * demand.non_zeros
     beside = score + costs.encode_seconds_per_customer + costs.kafka_seconds_per_produced
+    published = output_bytes(demand, demand.published_entries)
+    beside += costs.kafka_seconds_per_produced_byte * published
     scored = 1 / demand.events_per_customer
     loop = costs.loop_seconds_per_event + scored * costs.loop_seconds_per_customer
     cores = loop + costs.kafka_seconds_per_consumed + scored * beside

@@ -25,7 +25,8 @@ from stream_scorer.core.features.state_codec import empty_states, pack
 # Round figures: an event takes 10 us of the loop's thread in all, a scored customer 20 us beside.
 COSTS = MeasuredCosts(
     loop_seconds_per_event=4e-6, loop_seconds_per_customer=6e-6, encode_seconds_per_customer=3e-6,
-    kafka_seconds_per_consumed=1e-6, kafka_seconds_per_produced=1e-6, score_seconds=6e-6,
+    kafka_seconds_per_consumed=1e-6, kafka_seconds_per_produced=1e-6,
+    kafka_seconds_per_produced_byte=0.0, score_seconds=6e-6,
     score_seconds_per_category=1e-8, score_seconds_per_non_zero=0.0,
     redis_seconds_per_customer=1e-5, redis_key_bytes=100.0, redis_bytes_per_record_byte=1.0,
     redis_note_bytes=150.0, record_bytes_per_non_zero=10.0, event_bytes=100.0,
@@ -88,6 +89,13 @@ def test_a_refresh_costs_every_customer_once_in_its_period() -> None:
     assert refreshed.busy_cores == pytest.approx(1_000_000 / 86_400 * 25e-6)
     kept = refreshed.redis_bytes - plan(quiet, COSTS).redis_bytes
     assert kept == pytest.approx(150 * 1_000_000)
+
+
+def test_long_records_cost_by_the_byte() -> None:
+    by_byte = replace(COSTS, kafka_seconds_per_produced_byte=1e-9)
+    everything = replace(SHOP, published_entries=0)
+    more = plan(everything, by_byte).busy_cores - plan(everything, COSTS).busy_cores
+    assert more == pytest.approx(50_000 * 1e-9 * output_bytes(everything, 0))
 
 
 def test_fewer_customers_for_as_many_events_cost_less() -> None:
