@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 from scipy import sparse
 
-from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.forgetting import is_forgotten
@@ -70,17 +70,18 @@ class CustomerReader:
         self.settings, self.clock_ms = settings, clock_ms
         self.space: FeatureSpace = settings.feature_space()
         self._memory = settings.memory()
-        self._closing = ExitStack()
-        server = RedisServer(redis_client(settings))
-        self._closing.callback(server.close)
-        namespace = settings.store.namespace
-        self._records = CustomerRecords(server, namespace, self.space.fingerprint)
         self._words = VectorWords(
             self.space, settings.kafka.input_topic, self._memory.time_to_live_ms
         )
-        self._models = CurrentModel(settings, self.space, Announcements(server, namespace))
-        self._trends = self._trend_store(server)
-        self._trend = self._read_trend()
+        namespace = settings.store.namespace
+        with ExitStack() as opened:  # closed where the rest can't be opened
+            server = RedisServer(redis_client(settings))
+            opened.callback(server.close)
+            self._records = CustomerRecords(server, namespace, self.space.fingerprint)
+            self._models = CurrentModel(settings, self.space, Announcements(server, namespace))
+            self._trends = self._trend_store(server)
+            self._trend = self._read_trend()
+            self._closing = opened.pop_all()
         self._day_columns = np.array(
             [b.start for b in self.space.blocks if b.kind == "trend"], np.int64
         )
@@ -134,12 +135,11 @@ class CustomerReader:
         FingerprintMismatch.
         """
         stored, moments = self._look_up(customer_ids, as_of_ms)
-        gone = is_forgotten(stored.states.arrays.newest_ms, moments, self._memory)
+        gone = self._forgotten(stored.states, moments)
         matrix, table = self._matrix(stored.states, moments)
-        known = np.flatnonzero((stored.states.arrays.newest_ms != NEVER) & ~gone)
         found: dict[int, Propensities] = {}
         if self._models.serving is not None:
-            found = self._propensities(stored.states, known, matrix, table, top_k)
+            found = self._propensities(stored.states, ~gone, matrix, table, top_k)
         shown = tuple(
             self._words.shown(
                 stored, row, matrix, int(moments[row]),
@@ -162,11 +162,9 @@ class CustomerReader:
         `show_all`, and InputError where no model can be served here.
         """
         stored, moments = self._look_up(customer_ids, as_of_ms)
-        newest = stored.states.arrays.newest_ms
-        gone = is_forgotten(newest, moments, self._memory)
-        known = np.flatnonzero((newest != NEVER) & ~gone)
+        present = ~self._forgotten(stored.states, moments)
         matrix, table = self._matrix(stored.states, moments)
-        found = self._propensities(stored.states, known, matrix, table, top_k)
+        found = self._propensities(stored.states, present, matrix, table, top_k)
         return [found.get(row) for row in range(len(stored.states))]
 
     def explain(
@@ -193,7 +191,7 @@ class CustomerReader:
             return Explanation(customer_id, False, namespace, as_of, erased_until=erased)
         found = Explanation(
             customer_id, True, namespace, as_of, moment_text(int(newest[0])),
-            bool(is_forgotten(newest, moments, self._memory)[0]), model.engine.model_version,
+            bool(self._forgotten(stored.states, moments)[0]), model.engine.model_version,
             calibration=str(model.artefact.manifest.calibration.get("kind", "")),
             model_problem=self.problem, erased_until=erased_until_of(stored.states),
         )  # fmt: skip
@@ -239,6 +237,10 @@ class CustomerReader:
             raise InputError("as_of", moment_text(as_of_ms), remedy)
         return stored, np.full(len(newest), as_of_ms, np.int64)
 
+    def _forgotten(self, states: CustomerStates, moments: Int64) -> Bool:
+        """(B,) who is forgotten as of these moments (B,)."""
+        return is_forgotten(states.arrays.newest_ms, moments, self._memory)
+
     # Scores.
 
     def _matrix(
@@ -257,14 +259,14 @@ class CustomerReader:
     def _propensities(
         self,
         states: CustomerStates,
-        rows: Int64,
+        present: Bool,
         matrix: sparse.csr_matrix,
         table: TrendTable | None,
         top_k: int | None,
     ) -> dict[int, Propensities]:
-        """Of `rows` (k,), by row."""
+        """By row, of those who are present (B,) and have done anything at all."""
         found: dict[int, Propensities] = {}
-        chosen = rows.tolist()
+        chosen = np.flatnonzero(present & (states.arrays.newest_ms != NEVER)).tolist()
         serving = [self._models.of(states.customer_ids[row]) for row in chosen]
         if not chosen:
             return found
