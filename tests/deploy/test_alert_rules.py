@@ -13,6 +13,8 @@ import pytest
 import yaml
 from queried_names import SCRAPED, wrong_names
 
+from stream_scorer.log_events import LOG_EVENTS
+
 pytestmark = pytest.mark.deploy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,3 +143,14 @@ def test_the_table_says_which_alerts_were_seen_firing_on_a_real_system() -> None
     assert {name for name, how in rows.items() if how} == set(
         re.findall(r'"(StreamScorer\w+)"', real)
     )
+
+
+def test_the_log_events_that_the_runbook_names_are_those_of_the_log() -> None:
+    text = RUNBOOK.read_text(encoding="utf-8")
+    named = {
+        event
+        for listed in re.findall(r"^Log events? (.*)\.$", text, flags=re.MULTILINE)
+        for event in re.findall(r"`(\w+)`", listed)
+    }
+    assert len(named) > 10
+    assert named <= set(LOG_EVENTS)
