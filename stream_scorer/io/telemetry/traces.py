@@ -19,6 +19,8 @@ which the SDK reads.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Mapping
 
@@ -40,7 +42,9 @@ except ImportError as error:
         "telemetry.traces", "true", f"pip install 'stream-scorer[otel]' ({error})"
     ) from error
 
-SHUTDOWN_MS = 2000  # for spans that are not sent yet when the consumer stops
+SHUTDOWN_SECONDS = 2.0  # for spans that are not sent yet when the consumer stops
+
+log = logging.getLogger(__name__)
 
 # Stages that are operations on a topic: name, type and kind by the conventions. Others are our own.
 _OPERATIONS = {
@@ -136,9 +140,16 @@ class OpenTelemetryTraces:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Send what is not sent yet, within `SHUTDOWN_MS`."""
-        self._provider.force_flush(SHUTDOWN_MS)
-        self._provider.shutdown()
+        """Send what is not sent yet, within `SHUTDOWN_SECONDS`."""
+        # On a thread, since it waits for a collector that is away for half a minute, whatever time
+        # limit it is given; a stop in good order has a few seconds.
+        closing = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        closing.start()
+        closing.join(SHUTDOWN_SECONDS)
+        if closing.is_alive():
+            log.warning(
+                "the collector of traces does not answer: the spans of the last seconds are lost"
+            )
 
     def _attributes(self, name: str, kind: str, topic: str) -> Attributes:
         return self._of_all | {

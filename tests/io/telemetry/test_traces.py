@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as names
 from opentelemetry.trace import SpanKind, StatusCode
@@ -200,6 +200,30 @@ def test_spans_are_sent_by_otlp_before_the_consumer_ends(
     made.close()
     assert {path for path, _ in taken} == {"/v1/traces"}
     assert bytes.fromhex(TRACE) in b"".join(body for _, body in taken)
+
+
+class Stuck(SpanExporter):
+    """A collector that does not answer until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def export(self, spans: object) -> SpanExportResult:
+        self.let_go.wait()
+        return SpanExportResult.SUCCESS
+
+
+def test_a_collector_that_does_not_answer_does_not_hold_up_the_end_of_the_consumer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stream_scorer.io.telemetry.traces.SHUTDOWN_SECONDS", 0.05)
+    stuck = Stuck()
+    made = traces(stuck)
+    made.open(report(), TRACED).close()
+    made.close()  # comes back, though the exporter does not
+    assert not stuck.let_go.is_set()
+    assert "does not answer" in caplog.text
+    stuck.let_go.set()
 
 
 def test_without_the_extra_the_setting_is_an_error_that_names_it(
