@@ -31,7 +31,9 @@ class InputError(StreamScorerError):
         shown = str(value)
         if len(shown) > 200:
             shown = shown[:200] + "..."
-        super().__init__(f"{field}: {shown!r}: {remedy}")
+        # "(not set)" and the like are ours, and stand in place of a value.
+        ours = shown.startswith("(") and shown.endswith(")")
+        super().__init__(f"{field}: {shown if ours else repr(shown)}: {remedy}")
         self.found, self.remedy = f"{field}: {shown}", remedy
         self.field, self.value = field, value
 

@@ -25,9 +25,9 @@ class Meter:
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
-    def advance(self, count: float) -> None:
-        """`count` more units are done."""
-        self._bar.advance(self._task, count)
+    def advance(self, count: float, total: float | None = None) -> None:
+        """`count` more units are done; total: of how many, where that is known better by now."""
+        self._bar.update(self._task, advance=count, total=total)
 
     def at(self, done: float, total: float | None = None) -> None:
         """`done` units are done, of `total` where that is known by now."""

@@ -100,7 +100,9 @@ class Model:
         InputError for a top_k below 1, and as `score`.
         """
         if top_k < 1:
-            raise InputError("top_k", top_k, "give 1 or more")
+            raise InputError(
+                "top_k", top_k, "give 1 or more: how many categories to keep of each customer"
+            )
         policy = PublishPolicy("top_k", top_k)
         chosen = score_chosen(self._engine, self._rows(matrix), policy)
         return pa.table(

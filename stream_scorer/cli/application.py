@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 app = typer.Typer(
-    help="Keeps every customer's category propensities fresh.",
+    help="Keeps every customer's propensities for each category fresh, from Kafka through Redis.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -37,17 +37,24 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config", "-c", metavar="FILE", envvar="STREAM_SCORER_CONFIG",
-        help="Settings in TOML, as in deploy/stream_scorer.toml; without it the defaults.",
+        help="Settings in TOML, as `init` writes them; without it the defaults.",
     ),
 ]  # fmt: skip
-Engine = Annotated[str, typer.Option(metavar="ENGINE", help="local: on this machine; or spark.")]
+Engine = Annotated[str, typer.Option(metavar="ENGINE", help="local (on this machine) or spark.")]
 Master = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Of Spark; else what spark-submit says, or local[*]."),
+    typer.Option(
+        metavar="URL",
+        help="Address of the Spark master; without it what spark-submit sets, or local[*].",
+    ),
 ]
 SparkConf = Annotated[
     list[str] | None,
-    typer.Option("--conf", metavar="KEY=VALUE", help="Of Spark; may be given several times."),
+    typer.Option(
+        "--conf",
+        metavar="KEY=VALUE",
+        help="A setting of Spark; the option may be given several times.",
+    ),
 ]
 Forgotten = Annotated[
     Path | None,

@@ -18,14 +18,16 @@ app.add_typer(customers_app, name="customer")
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Customers' ids.")]
 IdsFile = Annotated[
     Path | None,
-    typer.Option("--ids-file", metavar="FILE", help="More ids, one a line, UTF-8."),
+    typer.Option(
+        "--ids-file", metavar="FILE", help="A text file (UTF-8) with more ids, one on each line."
+    ),
 ]
 AsOf = Annotated[
     str | None,
     typer.Option(
         "--as-of",
         metavar="TIME",
-        help="The moment of vector and propensities, not before the newest event; without it now.",
+        help="Moment of vector and propensities, not before the newest event; without it now.",
     ),
 ]
 
@@ -39,10 +41,15 @@ def customer_show(
     config: Config = None,
     ids_file: IdsFile = None,
     as_of: AsOf = None,
-    top_k: Annotated[int, typer.Option(min=1, help="So many propensities of each.")] = 10,
+    top_k: Annotated[
+        int, typer.Option(min=1, help="How many propensities to show of each customer.")
+    ] = 10,
     as_json: Json = False,
 ) -> None:
-    """Vector in words, positions, age and propensities; exit status 1 where one is not known."""
+    """Show customers in words, with positions, age and propensities.
+
+    Exit status 1 where one is not known.
+    """
     from stream_scorer.customers.id_files import all_ids
     from stream_scorer.jobs import customer_show as job
 
@@ -62,16 +69,18 @@ def customer_explain(
     category: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="CATEGORY", help="May be given several times; without it the most probable."
+            metavar="CATEGORY",
+            help="Category to explain, several times if wanted; without it the most probable.",
         ),
     ] = None,
     as_of: AsOf = None,
     top: Annotated[
-        int, typer.Option(min=1, help="Name so many inputs; the others are one amount.")
+        int,
+        typer.Option(min=1, help="How many inputs to name; the others are added up to one amount."),
     ] = 10,
     as_json: Json = False,
 ) -> None:
-    """What pushes a propensity up and down, as amounts that add up to its logit.
+    """Explain what pushes a propensity up and down, as amounts that add up to its logit.
 
     Exit status 1 where the customer is not known, or a check of the amounts fails.
     """

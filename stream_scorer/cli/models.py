@@ -30,12 +30,16 @@ from stream_scorer.errors import InputError
 Members = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", help="Settings of the members that are to switch."
+        "--config", "-c", metavar="FILE", help="Config of the running members that are to switch."
     ),
 ]
 Wait = Annotated[
     float,
-    typer.Option(min=0, metavar="SECONDS", help="With -c: wait for members for so long; 0: not."),
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="With -c: how long to wait for the members to switch; 0: do not wait.",
+    ),
 ]
 
 Report = Annotated[
@@ -54,12 +58,17 @@ def train(
     config: Config = None,
     validation: Annotated[
         list[Path] | None,
-        typer.Option(metavar="SNAPSHOTS...", help="Later snapshots, to stop by and calibrate on."),
+        typer.Option(
+            metavar="SNAPSHOTS...", help="Later snapshots, to stop training by and to calibrate on."
+        ),
     ] = None,
     forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
-    """A model artefact from labelled snapshots."""
+    """Train a model on labelled snapshots.
+
+    Writes its artefact, with a card that describes it.
+    """
     from stream_scorer.jobs import train as job
     from stream_scorer.past.forgotten_customers import leaving_out
 
@@ -82,12 +91,18 @@ def evaluate(
     ] = None,
     report: Report = None,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE.parquet", help="A new file for every row's scores.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet", help="A new file, to write the scores of every row to."
+        ),
     ] = None,
     forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
-    """How good a model is on labelled snapshots, against the prior and a logistic regression."""
+    """Measure how good a model is on labelled snapshots.
+
+    It is compared with the prior and with one logistic regression for each category.
+    """
     from stream_scorer.jobs import evaluate as job
     from stream_scorer.past.forgotten_customers import forgotten_customers
 
@@ -115,7 +130,7 @@ def score(
     forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
-    """Every row of a snapshot, scored in bulk, on this machine or on Spark."""
+    """Score every row of a snapshot, here or on Spark."""
     from stream_scorer.jobs import score as job
     from stream_scorer.past.forgotten_customers import forgotten_customers
 
@@ -141,7 +156,10 @@ def models_list(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of models.")],
     as_json: Json = False,
 ) -> None:
-    """The models of a folder, the active one starred; exit status 1 if one is not whole."""
+    """List the models of a folder, the active one with a star.
+
+    Exit status 1 where one is not whole.
+    """
     from stream_scorer.jobs import models as job
 
     found = job.listing(folder)
@@ -169,10 +187,13 @@ def models_verify(
 def models_convert(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model artefact.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="A new file.")],
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx.")] = "onnx",
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="The format to write: onnx.")] = "onnx",
     as_json: Json = False,
 ) -> None:
-    """The network as one ONNX file; written only if it scores as training did."""
+    """Write the network as one ONNX file.
+
+    Only if it scores as training did.
+    """
     from stream_scorer.jobs import convert as job
 
     converted = job.convert(model, to, out)
@@ -189,7 +210,7 @@ def models_activate(
     wait: Wait = 30,
     as_json: Json = False,
 ) -> None:
-    """With -c: check a model and have every running member serve it, with no restart.
+    """Check a model and, with -c, have every running member serve it without a restart.
 
     Without it: point DIR/active at it, which consumers take when they start.
     """
@@ -215,7 +236,7 @@ def models_rollback(
     wait: Wait = 30,
     as_json: Json = False,
 ) -> None:
-    """With -c: have every running member serve the model of before, with no restart.
+    """Go back to the model that was active before; with -c in every running member.
 
     Without it: point DIR/active at the model that was active before.
     """
@@ -237,7 +258,10 @@ def models_rollback(
 @models_app.command("status", epilog="Example: stream-scorer models status -c shop.toml")
 @verb
 def models_status(config: Config = None, as_json: Json = False) -> None:
-    """Which model each member serves; exit status 1 where they do not all serve the same."""
+    """Show which model each member serves.
+
+    Exit status 1 where they do not all serve the same.
+    """
     from stream_scorer.jobs import announced_models as job
 
     found = job.status(load_settings(config))
@@ -270,18 +294,26 @@ def models_compare(
     end: Annotated[
         str | None,
         typer.Option(
-            "--to", metavar="TIME", help="No scoring time from then on; the end of the events."
+            "--to",
+            metavar="TIME",
+            help="End of the scoring times, itself excluded; without it the end of the events.",
         ),
     ] = None,
     every: Annotated[
         str,
-        typer.Option(metavar="DURATION", help="Score so often, as 12h or 7d; or `event`, as live."),
+        typer.Option(
+            metavar="DURATION",
+            help="How often to score: a duration such as 12h, or `event`, as live.",
+        ),
     ] = "event",
     accept_missing_history: AcceptMissing = False,
     report: Report = None,
     as_json: Json = False,
 ) -> None:
-    """Whether the challenger is better than the active model, by what customers then did."""
+    """Say whether the challenger is better than the active model.
+
+    By what customers did within the horizon.
+    """
     from stream_scorer.jobs import compare as job
 
     found = job.compare(
@@ -300,20 +332,22 @@ def bench(
     stages: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[STAGE...]", help="Such as score or replay; a wrong name lists all."
+            metavar="[STAGE...]",
+            help="Stages such as score or replay; a name that is none lists all.",
         ),
     ] = None,
     customers: Annotated[
-        int, typer.Option(min=1, help="Of the snapshot that the stage bulk scores.")
+        int, typer.Option(min=1, help="Rows of the snapshot that the stage bulk scores.")
     ] = 100_000,
     runs: Annotated[
-        int | None, typer.Option(min=1, help="Timed runs of each case; 5, of the stage peers 3.")
+        int | None,
+        typer.Option(min=1, help="Timed runs of each case; without it 5, for the stage peers 3."),
     ] = None,
     minutes: Annotated[
         float,
         typer.Option(
             min=1,
-            help="That the stage peers takes: no turn begins that would not end within them.",
+            help="Minutes for the stage peers: no turn begins that would not end within them.",
         ),
     ] = 8.0,
     bootstrap_servers: Annotated[
@@ -334,7 +368,10 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """How fast the stages are on this machine; without a STAGE all but sizes and peers."""
+    """Measure how fast the stages are on this machine.
+
+    Without a STAGE all but sizes and peers.
+    """
     from stream_scorer.jobs import bench as job
 
     setup = job.peer_setup(bootstrap_servers, redis, kafka_jars, peers_python)

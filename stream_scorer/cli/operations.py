@@ -18,7 +18,10 @@ app.add_typer(namespaces_app, name="namespaces")
 @namespaces_app.command("list", epilog="Example: stream-scorer namespaces list -c FILE")
 @verb
 def namespaces_list(config: Config = None, as_json: Json = False) -> None:
-    """Each with its customers, memory, watermarks, and who reads into it."""
+    """List the namespaces, and who reads into each.
+
+    With their customers, memory and watermarks.
+    """
     from stream_scorer.jobs import namespaces as job
 
     found = job.listing(load_settings(config))
@@ -40,7 +43,10 @@ def namespaces_drop(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete a namespace and nothing else; where it broke off, run it again."""
+    """Delete one namespace and nothing else.
+
+    If it is interrupted, run it again.
+    """
     from stream_scorer.jobs import namespaces as job
 
     done = job.dropped(load_settings(config), name, agreed=yes, force=force)
@@ -90,7 +96,10 @@ def rollout(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """A changed declaration, step by step, no gap; exit status 1 until it is done."""
+    """Bring a changed declaration into service with no gap.
+
+    Step by step; exit status 1 until it is done.
+    """
     from stream_scorer.jobs import namespaces as namespaces_job
     from stream_scorer.jobs import rollout as job
 

@@ -70,7 +70,10 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """A snapshot of all vectors in the live store; an interrupted one goes on where it stopped."""
+    """Write a snapshot of all vectors in the live store.
+
+    An interrupted one goes on where it stopped.
+    """
     from stream_scorer.jobs import export as job
 
     settings, as_of_ms = load_settings(config), moment_ms("--as-of", as_of)
@@ -126,7 +129,10 @@ def replay(
     conf: SparkConf = None,
     as_json: Json = False,
 ) -> None:
-    """Past events through today's code: labelled snapshots, propensities, or a new namespace."""
+    """Run past events through today's code.
+
+    The result is labelled snapshots, propensities, or a new namespace.
+    """
     keep_freed_memory()
     from stream_scorer.jobs import replay as job
     from stream_scorer.past.forgotten_customers import leaving_out
@@ -198,7 +204,10 @@ def backtest(
     forgotten: Forgotten = None,
     as_json: Json = False,
 ) -> None:
-    """Had this model been live then: what it would have said, and how good it would have been."""
+    """Score the past as if a model had been live then.
+
+    A report says how good its scores were, by what customers then did.
+    """
     keep_freed_memory()
     from stream_scorer.core.evaluation.scoring_times import ScoringTimes
     from stream_scorer.jobs import backtest as job

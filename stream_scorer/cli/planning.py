@@ -77,7 +77,7 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Partitions, members, cores, memory, network and cost that a shop needs, from measured costs.
+    """Compute what a shop needs: members, memory, cost and more.
 
     It says what the figures rest on, how far they spread, and what ends growth first. No price is
     built in: cost is of the prices that you give.

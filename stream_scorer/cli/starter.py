@@ -19,7 +19,10 @@ def init(
     ],
     as_json: Json = False,
 ) -> None:
-    """A starter: a config with every setting explained, sample events, and what to run on them."""
+    """Write a config and sample events to start from.
+
+    Every setting of the config is explained; what to run on it is printed.
+    """
     from stream_scorer.jobs import init as job  # noqa: PLC0415 - imported when it runs
 
     starter = job.init(directory)
@@ -40,7 +43,10 @@ def features(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Every column of the vectors in words: its feature, values, half-life and transform."""
+    """Print every column of the vectors in words.
+
+    Its feature, values, half-life and transform.
+    """
     from stream_scorer.jobs import features as job  # noqa: PLC0415 - imported when it runs
 
     found = job.features(load_settings(config), feature, limit, out)
@@ -50,7 +56,9 @@ def features(
 @app.command(epilog="Example: stream-scorer warm")
 @verb
 def warm(as_json: Json = False) -> None:
-    """Compile all kernels ahead, as in the build of an image; what is there is left as it is.
+    """Compile all kernels ahead, as in the build of an image.
+
+    What is there is left as it is.
 
     Compiled code is kept in the folder that STREAM_SCORER_KERNEL_CACHE names, else in the user's
     cache folder, and is for this kind of processor, this Python and this version.

@@ -50,7 +50,7 @@ def demo(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """The whole loop on real events, on embedded servers."""
+    """Show the whole loop on real events and embedded servers."""
     from stream_scorer.demo.run import demo as job
 
     if not job(seconds=seconds, households=households, keep=keep, as_json=as_json):
@@ -60,7 +60,10 @@ def demo(
 @app.command(epilog="Example: stream-scorer run -c stream_scorer.toml")
 @verb
 def run(config: Config = None) -> None:
-    """Keep vectors and propensities fresh, until SIGTERM or Ctrl-C; SIGHUP re-reads the config."""
+    """Keep vectors and propensities fresh: the live consumer.
+
+    It runs until SIGTERM or Ctrl-C; SIGHUP re-reads the config.
+    """
     from stream_scorer.live.stop import Stop
 
     stop = Stop(hangup_rereads=True)
@@ -108,7 +111,10 @@ def refresh(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score all quiet customers again, by the members that run; exit status 1 if not all were."""
+    """Have the members score all quiet customers again.
+
+    Exit status 1 where some were not.
+    """
     from stream_scorer.jobs import refresh as job
 
     done = job.refresh(load_settings(config), moment_ms("--as-of", as_of))
@@ -124,7 +130,10 @@ def publish(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Event files (Avro, JSON lines, Parquet) to the input topic."""
+    """Write the events of files to the input topic.
+
+    Avro containers, JSON lines or Parquet.
+    """
     from stream_scorer.jobs import publish as job
 
     done = job.publish(load_settings(config), events)
@@ -134,7 +143,10 @@ def publish(
 @topics_app.command(epilog="Example: stream-scorer topics create -c stream_scorer.toml")
 @verb
 def create(config: Config = None, as_json: Json = False) -> None:
-    """Make the topics that do not exist; those that do are left as they are."""
+    """Create the topics that do not exist.
+
+    Those that do are left as they are.
+    """
     from stream_scorer.jobs import topics as job
 
     done = job.create(load_settings(config))
@@ -144,7 +156,10 @@ def create(config: Config = None, as_json: Json = False) -> None:
 @topics_app.command(epilog="Example: stream-scorer topics check -c stream_scorer.toml")
 @verb
 def check(config: Config = None, as_json: Json = False) -> None:
-    """Compare the topics with what they should be; exit status 1 if one falls short."""
+    """Compare the topics with what they should be.
+
+    Exit status 1 where one falls short.
+    """
     from stream_scorer.jobs import topics as job
 
     found = job.check(load_settings(config))
@@ -165,7 +180,7 @@ def dead_letters_list(
     ] = 50,
     as_json: Json = False,
 ) -> None:
-    """What the dead-letter topic holds now, and how many for each reason."""
+    """List what the dead-letter topic holds now, by reason."""
     from stream_scorer.jobs import dead_letters as job
     from stream_scorer.past.dead_letters import Choice
 
@@ -195,7 +210,10 @@ def dead_letters_replay(
     end: To = None,
     as_json: Json = False,
 ) -> None:
-    """Original bytes back into the input topic, once each; run it when the cause is fixed."""
+    """Write dead letters back to the input topic, once each.
+
+    Their original bytes; run it when the cause is fixed.
+    """
     from stream_scorer.jobs import dead_letters as job
     from stream_scorer.past.dead_letters import Choice
 
@@ -209,7 +227,10 @@ def dead_letters_replay(
 @app.command(epilog="Example: stream-scorer doctor -c stream_scorer.toml")
 @verb
 def doctor(config: Config = None, as_json: Json = False) -> None:
-    """What is wrong, and how to fix it; exit status 1 if so."""
+    """Say what is wrong, and how to fix it.
+
+    Config, Kafka, Redis, schemas and model are checked. Exit status 1 where something is wrong.
+    """
     from stream_scorer.jobs import doctor as job
 
     diagnosis = job.doctor(load_settings(config))
@@ -241,7 +262,10 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute vectors from the input topic, compare with Redis; exit status 1 if they differ."""
+    """Recompute vectors from the input topic and compare.
+
+    With those in Redis; exit status 1 where they differ.
+    """
     from stream_scorer.jobs import verify as job
 
     window = {"from_ms": moment_ms("--from", start), "to_ms": moment_ms("--to", end)}

@@ -46,7 +46,7 @@ def convert(model: Path, to: str, out: Path) -> ConvertedModel:
     Raises InputError, ArtefactError, and ConfigError where the packages are not installed.
     """
     if to != ONNX:
-        raise InputError("--to", to, f"choose {ONNX}")
+        raise InputError("--to", to, f"the only format is {ONNX}")
     if out.exists():
         raise InputError("--out", out, "already exists; choose another path or delete it")
     loaded = artefact.load(model)

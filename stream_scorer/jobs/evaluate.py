@@ -128,7 +128,11 @@ def _shards(
         paths, loaded.fingerprint, loaded.manifest.labels, remedy, erased_customers
     )
     if not sum(s.rows for s in shards.snapshots):
-        raise SnapshotError("snapshots", "no rows", "give snapshots with rows")
+        raise SnapshotError(
+            "snapshots",
+            "no rows",
+            "the snapshots are empty; replay with cut-offs by which customers were known",
+        )
     return shards
 
 
@@ -196,10 +200,10 @@ def _held_back(loaded: artefact.Artefact, shards: Shards, first_ms: int) -> bool
 def _thinned(shards: Shards) -> Iterator[LabelledRows]:
     """Evenly spaced rows, about BASELINE_ROWS at most."""
     every = -(-sum(s.rows for s in shards.snapshots) // BASELINE_ROWS)
-    with progress("fitting logistic", len(shards)) as meter:
+    with progress("fitting logistic", sum(s.rows for s in shards.snapshots)) as meter:
         for rows in shards:
             yield rows.take(np.arange(0, len(rows), every)) if every > 1 else rows
-            meter.advance(1)
+            meter.advance(len(rows))
 
 
 def _scored(
@@ -223,7 +227,7 @@ def _scored(
         if scores_file is not None:
             about = (engine.categories, engine.classes, engine.model_version)
             writer = stack.enter_context(ScoreWriter(scores_file, *about))
-        meter = stack.enter_context(progress("scoring", len(shards)))
+        meter = stack.enter_context(progress("scoring", sum(s.rows for s in shards.snapshots)))
         for rows in shards:
             scores = engine.score(rows.matrix)
             if writer is not None:
@@ -236,7 +240,7 @@ def _scored(
             owner += numbers.of(rows.customer_ids)
             first_ms = min(first_ms, int(rows.as_of_ms.min(initial=first_ms)))
             last_ms = max(last_ms, int(rows.as_of_ms.max(initial=last_ms)))
-            meter.advance(1)
+            meter.advance(len(rows))
     by_model = {MODEL: np.concatenate(ours)}
     prior = recorded_prior(loaded.manifest.training, len(index))
     if prior is not None:

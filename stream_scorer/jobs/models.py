@@ -107,7 +107,7 @@ def in_words(found: ModelSummary) -> list[str]:
 def listing(folder: Path) -> ModelList:
     """Every model of the folder, whole or not. Raises ArtefactError where there is no folder."""
     if not folder.is_dir():
-        raise ArtefactError("models", folder, "no such directory")
+        raise ArtefactError("models", folder, "there is no such directory; check the path")
     active = active_name(folder)
     found = []
     for path in sorted(folder.iterdir(), key=lambda p: (p.lstat().st_mtime, p.name)):

@@ -22,6 +22,7 @@ from stream_scorer.errors import BusUnavailable, EventFileError, TooManyDeadLett
 from stream_scorer.io.kafka.producer import ConfirmedProducer, Oversized
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
 from stream_scorer.past.sources import TOPIC, open_past, stopping, valid_batches
+from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
@@ -60,7 +61,10 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     refused, published, too_large = stopping(settings), 0, 0
     # As a path, so that a file named "topic" is a file here.
     names = [str(Path(path).absolute()) if str(path) == TOPIC else str(path) for path in paths]
-    with open_past(settings, names, batch_records=BATCH_RECORDS) as past:
+    with (
+        open_past(settings, names, batch_records=BATCH_RECORDS) as past,
+        progress("publishing", past.most_records) as meter,
+    ):
         try:
             for batch in valid_batches(settings, past, refused, keep_ignored=True):
                 values = encode_event_batch(batch.events, prefix)
@@ -69,6 +73,7 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
                 large = producer.settle()
                 refused.add(0, _too_large(batch, values, large))
                 published += len(values) - len(large)
+                meter.advance(len(batch), past.expected_records())
                 too_large += len(large)
         except TooManyDeadLetters as error:
             raise TooManyDeadLetters(f"{published:,} events are published; {error}") from None

@@ -308,7 +308,7 @@ def _read(
         for batch in valid_batches(settings, past, refused):
             ignored.add(ignored_values(space, EventColumns(batch.events), also))
             parts.append(batch.events)
-            meter.advance(len(batch.events))
+            meter.advance(len(batch), past.expected_records())
     if not sum(map(len, parts)):
         raise EventFileError("events", past.name, refused.nothing_left())
     events = concatenate_events(parts)

@@ -238,9 +238,10 @@ def _left_out_in_words(trained: Trained) -> list[str]:
 
 
 def _first(names: Sequence[str]) -> str:
-    """The first `NAMED`, and how many more there are."""
+    """The first `NAMED`, how many more there are, and where these are listed."""
     more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    rest = f" and {more:,} more (the model's card.json has all)" if more > 0 else ""
+    return ", ".join(names[:NAMED]) + rest
 
 
 def _rows_of_card(shards: Shards, trend: TrendTable | None) -> RowsOfCard:

@@ -378,6 +378,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
     except ValueError as error:
         raise ArtefactError("model", path, f"{error}; {TRAIN_AGAIN}") from None
     except FileNotFoundError:
+        if not path.parent.exists():
+            remedy = "there is no model; `stream-scorer doctor` says how to make the first one"
+            raise ArtefactError("model", path.parent, remedy) from None
         raise ArtefactError("model", path, f"is missing; {TRAIN_AGAIN}") from None
     except OSError as error:
         raise ArtefactError("model", path, f"can't be read: {error.strerror}") from None

@@ -70,7 +70,7 @@ def read_knowledge(
                 late[age] += int((arrived - batch.events.occurred_at_ms > age_ms).sum())
             parts.append(batch.events)
             arrivals.append(arrived)
-            meter.advance(len(batch))
+            meter.advance(len(batch), past.expected_records())
         if not sum(map(len, parts)):
             raise EventFileError("events", past.name, refused.nothing_left())
     events = concatenate_events(parts)

@@ -141,7 +141,7 @@ class Recomputation:
     def _read(self, past: PastEvents) -> None:
         with progress(f"reading {past.name}", past.most_records) as meter:
             for batch in valid_batches(self._settings, past, Refused()):
-                meter.advance(len(batch))
+                meter.advance(len(batch), past.expected_records())
                 if self._trend is not None:
                     self._trend.add(batch.events)
                 is_read = self._is_read(batch.events)

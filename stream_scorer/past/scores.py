@@ -68,7 +68,11 @@ def load_models(paths: Sequence[Path]) -> tuple[dict[str, PastModel], tuple[str,
     Raises InputError where there are more, or where two can't be compared; and ArtefactError.
     """
     if not 1 <= len(paths) <= len(NAMES):
-        raise InputError("--model", ", ".join(map(str, paths)) or "(none)", "give one or two")
+        raise InputError(
+            "--model",
+            ", ".join(map(str, paths)) or "(none)",
+            "give --model once, or twice to compare two models",
+        )
     loaded = [artefact.load(path) for path in paths]
     for other in loaded[1:]:
         if other.manifest.labels != loaded[0].manifest.labels:
@@ -137,7 +141,10 @@ def _score_distinct(
     total = len(moments.as_of_ms)
     categories = len(next(iter(models.values())).columns)
     if total * categories * len(models) > MOST_SCORES:
-        remedy = f"that would be {total:,} rows of {categories} categories; score less often"
+        remedy = (
+            f"that would be {total:,} rows of {categories} categories; score less often, or a "
+            "shorter time"
+        )
         raise InputError("--every", total, remedy)
     # Vectors depend on the declared features alone, so models of one declaration share them.
     spaces: dict[int, tuple[FeatureSpace, list[str]]] = {}

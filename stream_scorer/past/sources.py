@@ -55,6 +55,7 @@ class PastEvents:
     now_ms: when it was opened; later events of files are refused. numbering: of files, whose
     events name a directory as their source; None for a topic. outside_window: records of a topic
     that are not read because of the window of time; those of files are counted as they are read.
+    expected: of files, about how many records there are, as far as what was read tells.
     """
 
     name: str
@@ -64,6 +65,12 @@ class PastEvents:
     now_ms: int
     numbering: Numbering | None = None
     outside_window: int = 0
+    expected: Callable[[], int | None] | None = None
+
+    def expected_records(self) -> int | None:
+        """The total for a progress bar: exact for a topic, about right for files, of which it is
+        None before the first were read."""
+        return self.most_records if self.expected is None else self.expected()
 
 
 @contextmanager
@@ -125,7 +132,10 @@ def _of_files(
     numbering = Numbering.of(files.given_as)
     rules = settings.event_rules()
     batches = _Again(lambda: in_window(numbering.numbered(files), *window, rules, now_ms))
-    return PastEvents(", ".join(map(str, files.files)), batches, {}, None, now_ms, numbering)
+    return PastEvents(
+        ", ".join(map(str, files.files)), batches, {}, None, now_ms, numbering,
+        expected=files.expected_records,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

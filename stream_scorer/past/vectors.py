@@ -101,7 +101,7 @@ class PastFold:
                 prepared = readers.enter_context(read_ahead(prepared))
             while (batch := self._next(prepared)) is not None:
                 self._add(batch)
-                meter.advance(batch.records)
+                meter.advance(batch.records, self._past.expected_records())
         # An empty result is nearly always a wrong window or config, and must not look like success.
         if not self.counts().events and not self._goes_on:
             raise EventFileError("events", self._past.name, self.refused.nothing_left())

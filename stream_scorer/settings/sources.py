@@ -9,6 +9,7 @@ name (`is_secret`).
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
@@ -34,8 +35,9 @@ Location = tuple[str | int, ...]
 # Names whose text is taken as it is. Narrower than `is_secret`: a list may have "key" in its name.
 _PASSWORD = re.compile(r"password|secret|\.key\.pem|jaas|token|basic\.auth", re.IGNORECASE)
 _ADDRESS = re.compile(r"url|servers|address", re.IGNORECASE)
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _REMEDIES = {
-    "missing": "this setting is required",
+    "missing": "has to be set; see the config that `init` writes",
     "int_parsing": "write a whole number",
     "int_type": "write a whole number",
     "int_from_float": "write a whole number",
@@ -170,6 +172,37 @@ def explain(
     ]
 
 
+def without(data: Mapping[str, Any], error: ValidationError) -> tuple[dict[str, Any], set[str]]:
+    """`data` without what is wrong in it, and the names that nothing is known of by that.
+
+    A wrong setting gets its default there, which nobody chose: what contradicts it says nothing.
+    Where a name is wrong, it may stand for any setting of its section.
+    """
+    rest, doubtful = copy.deepcopy(dict(data)), set()
+    for one in error.errors(include_url=False):
+        # Of a list, such as [[features]], all goes: what is left of it would be another one.
+        cut = next((i for i, p in enumerate(one["loc"]) if isinstance(p, int)), len(one["loc"]))
+        path = [str(part) for part in one["loc"][:cut]]
+        unknown = one["type"] in _UNKNOWN and cut == len(one["loc"])
+        doubtful.add(".".join(path[:-1]) + "." if unknown else ".".join(path))
+        at: Any = rest
+        for part in path[:-1]:
+            at = at.get(part) if isinstance(at, dict) else None
+        if isinstance(at, dict) and path:
+            at.pop(path[-1], None)
+    return rest, doubtful
+
+
+def rests_on(error: ConfigError, doubtful: set[str]) -> bool:
+    """Whether an error may be there only because of settings that are wrong themselves."""
+    said = f"{error.field} {error.remedy}".replace('"', "")
+    section = error.field.partition(".")[0]
+    servers = section in ("kafka", "redis", "schema_registry")
+    return any(
+        name == "." or name in said or (servers and name.startswith(section)) for name in doubtful
+    )
+
+
 def _field(location: Location, environment: Mapping[str, str]) -> str:
     path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
     variable = PREFIX + "__".join(str(p) for p in location).upper()
@@ -185,7 +218,7 @@ def _given_value(error: ErrorDetails) -> object:
     if error["type"] == "missing" or isinstance(value, dict):
         return "(not set)" if error["type"] == "missing" else "(a table)"
     # A wrong name says nothing of what its value is: a misspelt password is one.
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if error["type"] in _UNKNOWN:
         return "(not shown)"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type", "dataclass_type"):
         return f"({type(value).__name__})"
@@ -197,7 +230,7 @@ def _given_value(error: ErrorDetails) -> object:
 
 def _remedy(error: ErrorDetails, model: type[BaseModel]) -> str:
     kind, context = error["type"], error.get("ctx", {})
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind in _UNKNOWN:
         *parents, name = error["loc"]
         names = list(_names(model, tuple(parents)))
         near = difflib.get_close_matches(str(name), names, n=1)

@@ -9,20 +9,25 @@ means is explained in deploy/stream_scorer.toml, which `stream-scorer init` copi
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
-from stream_scorer.core.events.moments import EPOCH, nearest_ms, parse_iso_8601
+from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
+from stream_scorer.core.events.similar_words import undeclared
 from stream_scorer.core.events.validation import EventRules
+from stream_scorer.core.features.declaration_problems import declaration_problems
 from stream_scorer.core.features.fold_plan import Memory
-from stream_scorer.core.features.space import Feature, FeatureSpace, parse_duration_ms
+from stream_scorer.core.features.space import (
+    Feature,
+    FeatureSpace,
+    as_key,
+    parse_duration_ms,
+)
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.errors import ConfigError
@@ -37,61 +42,11 @@ from stream_scorer.settings.connections import (
     RedisSettings,
     SchemaRegistrySettings,
     Section,
-    existing_file,
     http_address_or_none,
 )
 from stream_scorer.settings.drift import DriftSettings
+from stream_scorer.settings.values import ExistingDirectory, Moment, PathOrNone, Period, Words
 from stream_scorer.settings.web import WebSettings
-
-# Blanks, marks of byte order, characters of no width and zero bytes, at both ends of a word.
-_UNSEEN = re.compile(r"^[\s\ufeff\u200b\u2060\0]+|[\s\ufeff\u200b\u2060\0]+$")
-
-
-def _existing_directory(path: Path) -> Path:
-    if not path.is_dir():
-        raise ValueError("there is no such directory; correct the path")
-    return path
-
-
-def _words(value: object) -> object:
-    if not isinstance(value, str | Path):
-        return value
-    path = existing_file(Path(value))
-    try:
-        text = config_sources.read_text(path)
-    except OSError as error:
-        raise ValueError(f"can't be read: {error}; check permissions") from None
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text; save it as UTF-8") from None
-    # A word with a blank that nobody sees would be no event's category, and count nothing. A mark
-    # of UTF-8 stands within a file that was put together from several.
-    words = [_UNSEEN.sub("", line) for line in re.split(r"\r\n|\r|\n", text)]
-    return [word for word in words if word]
-
-
-def _moment(value: object) -> object:
-    """ISO 8601 text, or a moment as TOML writes it, to text that `parse_iso_8601` reads."""
-    if isinstance(value, date):
-        value = value.isoformat()
-    if not isinstance(value, str):
-        return value
-    try:
-        moment = parse_iso_8601(value)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("write ISO 8601 with a zone, such as 2026-11-24T08:00:00Z")
-    if moment < EPOCH:
-        raise ValueError("times are counted from 1970 on; write a later one")
-    return value
-
-
-def _path_or_none(value: object) -> object:
-    return None if value == "" else value
-
-
-Moment = Annotated[str, BeforeValidator(_moment)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class StoreSettings(Section):
@@ -116,7 +71,7 @@ class EventSettings(Section):
     allowed_skew_seconds: CountOrNone = 300
     refuse_unknown_category: bool = False
     remember_event_ids: Annotated[int, Field(ge=0, le=1000)] = 0
-    schema_directory: Annotated[Path, AfterValidator(_existing_directory)] | None = None
+    schema_directory: ExistingDirectory | None = None
     ignored_customer_ids: Words = ()
     extreme_events_per_hour: CountOrNone = 10_000
 
@@ -147,24 +102,10 @@ class PublishSettings(Section):
     max_dead_letter_bytes: Count = 500_000
 
 
-def _period(value: object) -> object:
-    """A duration that ends, or "" for never."""
-    if value in (0, ""):
-        return ""
-    if isinstance(value, str):
-        try:
-            found = parse_duration_ms(value)
-        except ConfigError as error:
-            raise ValueError(f'{error.remedy}, or "" for never') from None
-        if found is None:
-            raise ValueError('write such as "1d", or "" for never')
-    return value
-
-
 class RefreshSettings(Section):
     """How often, and how fast, customers who do nothing are scored again."""
 
-    every: Annotated[str, BeforeValidator(_period)] = "1d"
+    every: Period = "1d"
     customers_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 1000.0
     least_change: Annotated[float, Field(ge=0, le=1)] = 0.001
 
@@ -191,7 +132,7 @@ class ModelSettings(Section):
 class ChallengerSettings(Section):
     """A second model beside the active one, scored by the engine of [model]."""
 
-    path: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
+    path: PathOrNone = None
     mode: Literal["shadow", "canary"] = "shadow"
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
     salt: str = "challenger"
@@ -257,6 +198,7 @@ class Settings(Section):
             settings = cls.model_validate(data)
         except ValidationError as error:
             wrong = config_sources.explain(error, cls, environment)
+            wrong += cls._problems_beside(data, error)
         else:
             wrong = settings._problems()
         config_sources.raise_all(wrong)
@@ -315,7 +257,28 @@ class Settings(Section):
 
     def feature_space(self) -> FeatureSpace:
         """The declared features as columns. Raises ConfigError, also where none is declared."""
-        return FeatureSpace.compile(self.features, self.vocabularies, self.events.event_types)
+        return FeatureSpace.compile(self.features, self.words(), self.events.event_types)
+
+    def words(self) -> dict[str, tuple[str, ...]]:
+        """The vocabularies; the accepted event types are that of event_type where it is needed and
+        not listed by itself."""
+        # A vocabulary that a feature of hashed columns does not need would change its fingerprint.
+        needed = self.labels.by == "event_type" or any(
+            "event_type" in f.by and not f.buckets for f in self.features
+        )
+        if not needed or "event_type" in self.vocabularies:
+            return self.vocabularies
+        return {**self.vocabularies, "event_type": self.events.event_types}
+
+    @classmethod
+    def _problems_beside(cls, data: dict[str, Any], error: ValidationError) -> list[ConfigError]:
+        """What else is wrong between settings, as far as those in `error` have no part in it."""
+        rest, doubtful = config_sources.without(data, error)
+        try:
+            settings = cls.model_validate(rest)
+        except ValidationError:
+            return []
+        return [p for p in settings._problems() if not config_sources.rests_on(p, doubtful)]
 
     def _problems(self) -> list[ConfigError]:
         """One error for each setting that contradicts another, within sections and across them."""
@@ -323,7 +286,7 @@ class Settings(Section):
         wrong += self.web.problems()
         for action in {a for group in self.labels.actions for a in group}:
             if action not in self.events.event_types:
-                remedy = "declare it in events.event_types"
+                remedy = undeclared(action, self.events.event_types)
                 wrong.append(ConfigError("labels.actions", action, remedy))
         if self.events.refuse_unknown_category and "category_id" not in self.vocabularies:
             remedy = "list the categories in vocabularies.category_id, or set this to false"
@@ -332,14 +295,17 @@ class Settings(Section):
             remedy = "must be 1 or more where publish.mode is top_k"
             wrong.append(ConfigError("publish.top_k", 0, remedy))
         if self.features:
-            if self.labels.by not in self.vocabularies:
-                remedy = f"list its values in vocabularies.{self.labels.by}"
+            if self.labels.by not in self.words():
+                remedy = (
+                    f"its values are the categories, so list them in vocabularies."
+                    f"{as_key(self.labels.by)}"
+                )
                 wrong.append(ConfigError("labels.by", self.labels.by, remedy))
             try:
                 self.label_rule()
-                self.feature_space()
             except ConfigError as error:
                 wrong.append(error)
+            wrong += declaration_problems(self.features, self.words(), self.events.event_types)
             wrong += [
                 ConfigError(
                     f"features.{f.name}.by", list(f.by),

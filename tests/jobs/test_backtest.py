@@ -243,7 +243,7 @@ def test_what_can_not_be_judged_is_refused(
     late = ScoringTimes(START + 57 * DAY, START + 59 * DAY, "7d")
     with pytest.raises(InputError, match="no horizon is over"):
         backtest(settings, events, models[:1], late, tmp_path / "out")
-    with pytest.raises(InputError, match="one or two"):
+    with pytest.raises(InputError, match="once, or twice"):
         backtest(settings, events, [], WEEKLY, tmp_path / "out")
     early = ScoringTimes(START - 9 * DAY, START - 2 * DAY, "7d")
     with pytest.raises(InputError, match="no customer"):

@@ -211,7 +211,7 @@ def test_many_that_are_left_out_are_counted_and_the_first_are_named() -> None:
     lines = in_words(Trained("m", "v", 9, 3, None, 1.5, categories_left_out=many, columns=3,
                              rows_without_weight=4))  # fmt: skip
     (line,) = [line for line in lines if line.startswith("left out")]
-    assert line.endswith("c9 (1) and 3 more")
+    assert line.endswith("c9 (1) and 3 more (the model's card.json has all)")
     assert "4 training rows weigh 0 and teach nothing" in lines
 
 

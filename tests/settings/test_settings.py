@@ -64,8 +64,8 @@ def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
     [
         ("[batch]\nmax_events = 0", {}, r"batch.max_events: '0': must be greater than 0"),
         ("[batch]\nmax_event = 1", {}, r"batch.max_event: .*: .*did you mean max_events\?"),
-        ("[bach]\nmax_events = 1", {}, r"bach: '\(a table\)': .*did you mean batch\?"),
-        ("batch = 3", {}, r"batch: '\(int\)': write a section"),
+        ("[bach]\nmax_events = 1", {}, r"bach: \(a table\): .*did you mean batch\?"),
+        ("batch = 3", {}, r"batch: \(int\): write a section"),
         ("[batch]\nmax_events = 'x'", {}, r"batch.max_events: 'x': write a whole number"),
         ("[kafka]\ninput_topic = 'a b'", {}, r"kafka.input_topic: 'a b': use letters"),
         ("[store]\nnamespace = 'a b'", {}, r"store.namespace: 'a b': use letters"),
@@ -73,7 +73,7 @@ def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
         ("[publish]\nthreshold = 1.5", {}, r"publish.threshold: '1.5': must be less"),
         ("[publish]\nmode = 'best'", {}, r"publish.mode: 'best': use 'top_k', 'threshold' or"),
         ("[labels]\nhorizon = '14'", {}, r"labels.horizon: '14': write a number above"),
-        ("[labels]\nactions = [['buy']]", {}, r"labels.actions: 'buy': declare it in events"),
+        ("[labels]\nactions = [['buy']]", {}, r"labels.actions: 'buy': .*add it to events"),
         ("[redis]\nurl = 'http://x'", {}, r"redis.url: 'http://x': must begin with redis://"),
         (
             "[redis]\nssl_ca_file = 'no.pem'",
@@ -276,7 +276,7 @@ def test_a_secret_whose_file_can_not_be_read_is_one_line(tmp_path: Path, section
         "kafka": settings.kafka.client_properties, "redis": settings.redis.client_options,
         "schema_registry": settings.schema_registry.client_properties,
     }[section]  # fmt: skip
-    with pytest.raises(ConfigError, match=rf"{section}\.password_file: '\(secret\)': is not UTF-8"):
+    with pytest.raises(ConfigError, match=rf"{section}\.password_file: \(secret\): is not UTF-8"):
         build()
     file.unlink()
     with pytest.raises(ConfigError, match=r"can't be read: No such file or directory; check path"):
@@ -313,7 +313,7 @@ def test_what_is_published_without_settings_is_the_policy_s_default() -> None:
 
 
 def test_settings_without_features_have_no_feature_space() -> None:
-    with pytest.raises(ConfigError, match="declare at least one feature"):
+    with pytest.raises(ConfigError, match="none is declared"):
         Settings.load(None, environment={}).feature_space()
 
 
@@ -380,3 +380,76 @@ def test_every_producer_of_ours_uses_the_partitioner_of_the_settings(tmp_path: P
     assert load(tmp_path).kafka.sender_properties()["partitioner"] == "murmur2_random"
     with pytest.raises(ConfigError, match=r"set kafka.partitioner"):
         load(tmp_path, '[kafka.properties]\npartitioner = "random"\n')
+
+
+SHOP = """
+[events]
+event_types = ["look", "order"]
+[vocabularies]
+category_id = ["soup", "tea"]
+[labels]
+actions = [["order"]]
+[[features]]
+name = "acts"
+by = ["event_type"]
+half_lives = ["14d"]
+"""
+
+
+def test_wrong_values_and_contradictions_are_named_at_once(tmp_path: Path) -> None:
+    text = SHOP.replace('[["order"]]', '[["ordr"]]').replace('"soup", "tea"', '"soup", "soup"')
+    text += '[[features]]\nname = "x"\non = ["buy"]\nhalf_lives = ["1d"]\n'
+    text += '[[features]]\nname = "y"\nby = ["colour"]\nhalf_lives = ["1d"]\n'
+    text += "[publish]\ntop_k = 0\n"
+    found = complaint(tmp_path, text)
+    assert [line.split(":")[0] for line in found] == [
+        "labels.actions", "publish.top_k", "vocabularies.category_id", "features.x.on",
+        "features.y",
+    ]  # fmt: skip
+    assert "is 'order' meant?" in found[0]
+    with_wrong_value = complaint(tmp_path, text + '[batch]\nmax_events = "many"\n')
+    assert with_wrong_value == ["batch.max_events: 'many': write a whole number", *found]
+
+
+def test_what_rests_on_a_wrong_setting_is_not_named_beside_it(tmp_path: Path) -> None:
+    wrong_types = SHOP.replace('["look", "order"]', "7")
+    assert [line.split(":")[0] for line in complaint(tmp_path, wrong_types)] == [
+        "events.event_types"
+    ]
+    # What it was meant to be is not known.
+    misspelt = SHOP.replace("event_types =", "event_typs =")
+    assert [line.split(":")[0] for line in complaint(tmp_path, misspelt)] == ["events.event_typs"]
+    wrong_feature = SHOP.replace('["14d"]', "14") + "[publish]\ntop_k = 0\n"
+    assert [line.split(":")[0] for line in complaint(tmp_path, wrong_feature)] == [
+        "features[0].half_lives", "publish.top_k",
+    ]  # fmt: skip
+    server = '[kafka]\nsecurity_protocol = "tls"\nusername = "me"\n[publish]\ntop_k = 0\n'
+    assert [line.split(":")[0] for line in complaint(tmp_path, server)] == [
+        "kafka.security_protocol", "publish.top_k",
+    ]  # fmt: skip
+
+
+def test_the_accepted_event_types_are_the_vocabulary_of_event_type(tmp_path: Path) -> None:
+    space = load(tmp_path, SHOP).feature_space()
+    assert space.vocabularies["event_type"] == ("look", "order")
+    assert space.width == 2
+    listed = SHOP.replace("[vocabularies]", '[vocabularies]\nevent_type = ["order", "look"]')
+    listed_space = load(tmp_path, listed).feature_space()
+    assert listed_space.vocabularies["event_type"] == ("order", "look")
+    assert listed_space.fingerprint != space.fingerprint
+    labels = SHOP.replace("[labels]", '[labels]\nby = "event_type"')
+    assert load(tmp_path, labels).feature_space().vocabularies["event_type"] == ("look", "order")
+
+
+def test_a_declaration_that_needs_no_vocabulary_of_event_types_keeps_its_fingerprint(
+    tmp_path: Path,
+) -> None:
+    hashed = SHOP.replace('half_lives = ["14d"]', 'half_lives = ["14d"]\nbuckets = 64')
+    assert "event_type" not in load(tmp_path, hashed).feature_space().vocabularies
+    # As it was computed before event types could serve as a vocabulary.
+    assert load(tmp_path, hashed).feature_space().fingerprint_hex == "4f034cb8964d5878"
+
+
+def test_what_stands_in_place_of_a_value_is_not_quoted(tmp_path: Path) -> None:
+    found = complaint(tmp_path, "[batch]\nmax_event = 3\n")
+    assert found == ["batch.max_event: (not shown): unknown setting; did you mean max_events?"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 
@@ -17,6 +17,12 @@ def meant(word: str, known: frozenset[str]) -> str:
     close; "" where none is.
     """
     return _meant(word[: _most_characters(known)], known)
+
+
+def undeclared(event_type: str, event_types: Iterable[str]) -> str:
+    """What to do about an event type of a setting that is not among those that are accepted."""
+    known = meant(event_type, frozenset(event_types))
+    return f"is no accepted event type; add it to events.event_types, or correct it{known}"
 
 
 @lru_cache(maxsize=1024)

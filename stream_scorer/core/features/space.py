@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import xxhash
 
+from stream_scorer.core.events.similar_words import undeclared
 from stream_scorer.core.features.calendar import zone_problem
 from stream_scorer.errors import ConfigError, InputError
 
@@ -139,11 +140,17 @@ class FeatureSpace:
         """Check the declaration and lay out its columns. Raises ConfigError naming the feature."""
         words = {field: _vocabulary(field, entries) for field, entries in vocabularies.items()}
         if not features:
-            raise ConfigError("features", "(none)", "declare at least one feature")
+            raise ConfigError(
+                "features",
+                "(none)",
+                "none is declared; add [[features]], as the config that `init` writes shows",
+            )
         names = [f.name for f in features]
         twice = _repeated(names)
         if twice is not None:
-            raise ConfigError("features.name", twice, "use each name once")
+            raise ConfigError(
+                "features.name", twice, "is the name of two features; give each a name of its own"
+            )
         blocks: list[Block] = []
         start = 0
         for number, feature in enumerate(features):
@@ -164,7 +171,11 @@ class FeatureSpace:
                 start = stop
         _check_trends(features)
         if start > MAX_COLUMNS:
-            raise ConfigError("features", f"{start} columns", "use buckets for the widest crosses")
+            raise ConfigError(
+                "features",
+                f"{start} columns",
+                f"at most {MAX_COLUMNS:,} fit; set buckets for the features by several fields",
+            )
         return cls(features, words, tuple(blocks))
 
     @classmethod
@@ -280,11 +291,20 @@ class FeatureSpace:
 def _vocabulary(field: str, entries: Sequence[str]) -> tuple[str, ...]:
     words = tuple(entries)
     if not words:
-        raise ConfigError(f"vocabularies.{field}", "(empty)", "list at least one value")
+        raise ConfigError(
+            f"vocabularies.{field}",
+            "(empty)",
+            "has no value; list at least one, or name a file with one value a line",
+        )
     twice = _repeated(words)
     if twice is not None:
-        raise ConfigError(f"vocabularies.{field}", twice, "list each value once")
+        raise ConfigError(f"vocabularies.{field}", twice, "is listed twice; list each value once")
     return words
+
+
+def as_key(name: str) -> str:
+    """A name as TOML takes it for a key: in quotes where it has a dot or the like."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{name}"'
 
 
 def _repeated(names: Iterable[str]) -> str | None:
@@ -315,7 +335,7 @@ def _check(
     at = f"features.{feature.name}"
     for event_type in feature.on:
         if event_types is not None and event_type not in event_types:
-            raise ConfigError(f"{at}.on", event_type, "declare it in events.event_types")
+            raise ConfigError(f"{at}.on", event_type, undeclared(event_type, event_types))
     wrong_zone = zone_problem(feature.time_zone)
     if wrong_zone:
         raise ConfigError(f"{at}.time_zone", feature.time_zone, wrong_zone)
@@ -331,27 +351,42 @@ def _check(
         raise ConfigError(f"{at}.half_lives", half_lives, remedy)
     twice = _repeated(feature.half_lives)
     if twice is not None and feature.kind in ("recency", "first"):
-        raise ConfigError(f"{at}.half_lives", twice, "list each half-life once")
+        raise ConfigError(f"{at}.half_lives", twice, "is listed twice; list each half-life once")
     if feature.kind in ONLY_MOMENTS and feature.value != 1.0:
         remedy = f"{feature.kind} looks only at the moments of events: leave value out"
         raise ConfigError(f"{at}.value", feature.value, remedy)
     if feature.buckets < 0 or (feature.buckets and not feature.by):
-        raise ConfigError(f"{at}.buckets", feature.buckets, "needs `by` fields and 0 or more")
+        raise ConfigError(
+            f"{at}.buckets",
+            feature.buckets,
+            "must be 0 or more, and above 0 only with fields to hash in `by`",
+        )
     if feature.kind == "calendar":
         wrong = [f for f in feature.by if f not in CALENDAR_WIDTHS]
         if wrong or not feature.by or feature.buckets:
             choices = " or ".join(CALENDAR_WIDTHS)
-            raise ConfigError(f"{at}.by", wrong or feature.by, f"a calendar feature is {choices}")
+            raise ConfigError(
+                f"{at}.by",
+                wrong or feature.by,
+                f"a calendar feature is by {choices}, without buckets",
+            )
         return
     for field in (*feature.by, *([feature.value] if isinstance(feature.value, str) else [])):
         if field not in EVENT_FIELDS and not field.startswith(ATTRIBUTE) and field != "value":
             choices = ", ".join((*EVENT_FIELDS, "attributes.NAME"))
-            raise ConfigError(f"{at}", field, f"is not an event field; use {choices}")
+            raise ConfigError(f"{at}", field, f"is no field of an event; use one of {choices}")
     for field in feature.by:
         if field == "value":
-            raise ConfigError(f"{at}.by", field, "a number can't be a key; use it as `value`")
+            raise ConfigError(
+                f"{at}.by",
+                field,
+                'is a number, which can\'t be a key; to sum it, set value = "value"',
+            )
         if not feature.buckets and field not in vocabularies:
-            remedy = f"list its values in vocabularies.{field!r}, or set buckets to hash them"
+            remedy = (
+                f"has no vocabulary: list its values in vocabularies.{as_key(field)}, or set "
+                "buckets to hash them"
+            )
             raise ConfigError(f"{at}.by", field, remedy)
     if feature.kind == "trend":
         _check_trend(feature, at)

@@ -51,12 +51,16 @@ class LabelRule:
     def __post_init__(self) -> None:
         if not self.actions or not all(self.actions) or len(self.actions) >= MAX_CLASSES:
             raise ConfigError(
-                "labels.actions", self.actions, "list one or more event types a group"
+                "labels.actions",
+                self.actions,
+                'give groups of event types, none empty, such as [["cart"], ["purchase"]]',
             )
         named = [event_type for group in self.actions for event_type in group]
         twice = sorted({t for t in named if named.count(t) > 1})
         if twice:
-            raise ConfigError("labels.actions", twice[0], "put each event type in one group")
+            raise ConfigError(
+                "labels.actions", twice[0], "stands in two groups; put each event type in one"
+            )
         if self.horizon_ms <= 0:
             raise ConfigError("labels.horizon", self.horizon_ms, 'must end, such as "14d"')
 

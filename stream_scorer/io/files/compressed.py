@@ -31,8 +31,20 @@ def open_plain(path: Path) -> IO[bytes]:
     if codec is None:
         return path.open("rb")
     # pyarrow reads several compressed parts one after another, as `cat a.gz b.gz` makes them.
-    stream = pa.CompressedInputStream(pa.OSFile(str(path)), codec)
-    return BufferedReader(stream, _BUFFER_BYTES)
+    return _Decompressed(path, codec)
+
+
+class _Decompressed(BufferedReader):
+    """The decompressed bytes of a file, of which `source` is what lies on disk."""
+
+    def __init__(self, path: Path, codec: str) -> None:
+        self.source = pa.OSFile(str(path))
+        super().__init__(pa.CompressedInputStream(self.source, codec), _BUFFER_BYTES)
+
+
+def bytes_taken(stream: IO[bytes]) -> int:
+    """How far a stream of `open_plain` is in its file, in bytes as they lie on disk."""
+    return stream.source.tell() if isinstance(stream, _Decompressed) else stream.tell()
 
 
 def unreadable_data(error: OSError, records: int) -> str:

@@ -35,7 +35,7 @@ from stream_scorer.core.events.batch import NO_TIMESTAMP, Int64, RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch, join_batches
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.avro_blocks import AvroBlocks
-from stream_scorer.io.files.compressed import open_plain, unreadable_data
+from stream_scorer.io.files.compressed import bytes_taken, open_plain, unreadable_data
 from stream_scorer.io.files.event_paths import (
     files_of,
     format_of,
@@ -51,7 +51,14 @@ from stream_scorer.io.files.json_events import (
     encoded_lines,
 )
 from stream_scorer.io.files.limits import DEFAULT_BLOCK_BYTES, ReadLimits
-from stream_scorer.io.files.parquet_events import OPTIONAL, REQUIRED, check_file, parquet_rows
+from stream_scorer.io.files.parquet_events import (
+    OPTIONAL,
+    REQUIRED,
+    check_file,
+    parquet_rows,
+    row_count,
+)
+from stream_scorer.io.files.read_share import ReadShare
 
 Codec = Literal["null", "deflate", "snappy", "zstandard"]
 
@@ -99,6 +106,11 @@ class EventFiles:
         self._limits = limits
         self._schemas: dict[bytes, str] = {}  # writer schemas of the files that were opened
         self._decoder = Decoder(self._schemas.get, max_record_bytes=limits.max_record_bytes)
+        self._share = ReadShare({path: path.stat().st_size for path in self.files})
+
+    def expected_records(self) -> int | None:
+        """About how many records there are, as far as what was read tells; None before that."""
+        return self._share.expected_records()
 
     def __iter__(self) -> Iterator[DecodedBatch]:
         pending: list[Piece] = []
@@ -120,12 +132,17 @@ class EventFiles:
             yield self._decoded(pending)
 
     def _pieces(self) -> Iterator[Piece]:
+        self._share.begin_again()
         for path in self.files:
             read = _FORMATS[format_of(path)]
+            self._share.begin(path)
             try:
-                yield from read(path, self._limits, self._schemas)
+                for piece in read(path, self._limits, self._schemas, self._share):
+                    self._share.add(len(piece))
+                    yield piece
             except OSError as error:
                 raise unreadable(path, error) from error
+        self._share.end()
 
     def _decoded(self, pieces: list[Piece]) -> DecodedBatch:
         """All of `pieces`; neighbours that are bytes are decoded in one call."""
@@ -227,7 +244,9 @@ def _record_batch(pieces: list[FramedRecords]) -> tuple[RecordBatch, dict[int, s
     return records, unfit
 
 
-def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
+def _avro(
+    path: Path, limits: ReadLimits, schemas: dict[bytes, str], share: ReadShare
+) -> Iterator[FramedRecords]:
     """Blocks of an Avro container, with their records behind the key of the writer schema."""
     with path.open("rb") as stream:
         position = 0
@@ -245,6 +264,7 @@ def _avro(path: Path, limits: ReadLimits, schemas: dict[bytes, str]) -> Iterator
                 continue
             values = split_block(program, block.content, block.records, key)
             positions = np.arange(position, position + len(values))
+            share.at_bytes(stream.tell())
             yield FramedRecords(str(path), positions, values)
             # A broken block gives fewer values than it has records; positions after it count on as
             # if it were whole. Only so many can be in it, whatever it says.
@@ -279,20 +299,23 @@ def _check_partition_columns(path: Path, schema: str) -> None:
             raise EventFileError("events", path, lacks_partition_column(name, part))
 
 
-def _json(path: Path, limits: ReadLimits, _schemas: dict[bytes, str]) -> Iterator[FramedRecords]:
-    return _json_objects(path, encoded_lines, limits)
+def _json(
+    path: Path, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
+) -> Iterator[FramedRecords]:
+    return _json_objects(path, encoded_lines, limits, share)
 
 
 def _json_array(
-    path: Path, limits: ReadLimits, _schemas: dict[bytes, str]
+    path: Path, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
 ) -> Iterator[FramedRecords]:
-    return _json_objects(path, encoded_elements, limits)
+    return _json_objects(path, encoded_elements, limits, share)
 
 
 def _json_objects(
     path: Path,
     read: Callable[[IO[bytes], ReadLimits, Mapping[str, str]], Iterator[EncodedObjects]],
     limits: ReadLimits,
+    share: ReadShare,
 ) -> Iterator[FramedRecords]:
     end = 0
     needed = {
@@ -302,6 +325,7 @@ def _json_objects(
     with open_plain(path) as stream:
         try:
             for positions, values, unfit in read(stream, limits, needed):
+                share.at_bytes(bytes_taken(stream))
                 yield FramedRecords(str(path), positions, values, unfit)
                 end = int(positions[-1]) + 1
         except UnreadableJsonError as error:
@@ -310,11 +334,17 @@ def _json_objects(
             raise EventFileError("events", path, unreadable_data(error, end)) from error
 
 
-def _parquet(path: Path, limits: ReadLimits, _schemas: dict[bytes, str]) -> Iterator[EventRows]:
-    return parquet_rows(path, limits)
+def _parquet(
+    path: Path, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
+) -> Iterator[EventRows]:
+    rows, done = row_count(path), 0
+    for piece in parquet_rows(path, limits):
+        done += len(piece)
+        share.at_share(done / max(rows, 1))
+        yield piece
 
 
-_Reader = Callable[[Path, ReadLimits, dict[bytes, str]], Iterator[Piece]]
+_Reader = Callable[[Path, ReadLimits, dict[bytes, str], ReadShare], Iterator[Piece]]
 _FORMATS: dict[str, _Reader] = {
     "avro": _avro, "json": _json, "json array": _json_array, "parquet": _parquet,
 }  # fmt: skip

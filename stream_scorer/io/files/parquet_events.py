@@ -45,6 +45,12 @@ def allocate_with_malloc() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
 
 
+def row_count(path: Path) -> int:
+    """How many rows the file says it has. Raises EventFileError."""
+    with _errors_in_one_line(path), pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def parquet_rows(path: Path, limits: ReadLimits) -> Iterator[EventRows]:
     """The file's rows, at most `limits.batch_records` at a time. Raises EventFileError."""
     position = 0

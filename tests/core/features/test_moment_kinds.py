@@ -229,14 +229,14 @@ def test_several_half_lives_have_names_of_their_own() -> None:
          "features.x.half_lives: '14d, inf': latest takes one; kinds that take several: decayed,"
          " recency, first, trend"),
         (Feature("x", kind="recency", half_lives=("14d", "14d")),
-         "features.x.half_lives: '14d': list each half-life once"),
+         "features.x.half_lives: '14d': is listed twice; list each half-life once"),
         (Feature("x", kind="first", value="value"),
          "features.x.value: 'value': first looks only at the moments of events: leave value out"),
         (Feature("x", kind="gap", value=2.0),
          "features.x.value: '2.0': gap looks only at the moments of events: leave value out"),
         (Feature("x", kind="overdue", by=("product_id",)),
-         "features.x.by: 'product_id': list its values in vocabularies.'product_id', or set"
-         " buckets to hash them"),
+         "features.x.by: 'product_id': has no vocabulary: list its values in "
+         "vocabularies.product_id, or set buckets to hash them"),
     ],
 )  # fmt: skip
 def test_a_combination_that_means_nothing_is_refused(feature: Feature, said: str) -> None:
