@@ -27,4 +27,7 @@ class Finding(Result):
 
     def as_json(self) -> dict[str, Any]:
         """With "ok", so that nobody has to know what a remedy of null means."""
-        return {"check": self.check, "ok": self.ok, "found": self.found, "remedy": self.remedy}
+        return {
+            "check": self.check, "ok": self.ok, "found": self.found, "remedy": self.remedy,
+            "warning": self.warning,
+        }  # fmt: skip

@@ -12,12 +12,14 @@ from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.kafka_rights import remedy_of, rights_findings
 from stream_scorer.checks.record_sample import sample_findings
 from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import FRESH_START, Halt, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.live.consumer import redis_client
 from stream_scorer.settings.topics import (
+    NO_LIMIT,
     TopicPlan,
     retention_in_words,
     topic_plans,
@@ -49,7 +51,9 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
             positions = admin.with_waiting(group, admin.positions(group, topic))
             yield from _bound(settings, positions)
             yield _group(settings.kafka.group_id, positions)
+            yield members_finding(group, admin.members(group), topic.partitions)
             yield _history(settings, positions)
+            yield from retention_findings(settings)
             if all(finding.ok for finding in rights if finding.check == f"topic {topic.name}"):
                 ranges = {tp: (at.first, at.end) for tp, at in positions.items()}
                 yield from sample_findings(settings, ranges)
@@ -104,6 +108,55 @@ def _history(settings: Settings, positions: Mapping[TopicPartition, GroupPositio
         "set retention.ms=-1 on the topic, keep the event files of what is gone, and set "
         "kafka.input_retention to how far back the topic goes",
     )  # fmt: skip
+
+
+def members_finding(group: str, members: int, partitions: int) -> Finding:
+    """How many members share how many partitions of the input topic."""
+    check = f"members of group {group}"
+    found = f"{members} for {partitions} partitions"
+    if members <= partitions:
+        return Finding(check, found if members else f"none runs, for {partitions} partitions")
+    return Finding(
+        check, f"{found}: {members - partitions} of them have nothing to do",
+        f"run at most {partitions}. More need a topic with more partitions, best before it has "
+        "events: afterwards customers move to other partitions",
+        warning=True,
+    )  # fmt: skip
+
+
+def retention_findings(settings: Settings) -> Iterator[Finding]:
+    """How long events and records are kept, against what looks back on them."""
+    kept_ms, check = settings.kafka.input_retention_ms, "retention"
+    horizon_ms = parse_duration_ms(settings.labels.horizon)
+    lives_ms = 1000 * settings.store.time_to_live_seconds
+    kept = retention_in_words(NO_LIMIT if kept_ms is None else str(kept_ms))
+    if horizon_ms is not None and kept_ms is not None and kept_ms < 2 * horizon_ms:
+        yield Finding(
+            check,
+            f"kafka.input_retention keeps events {kept}, and labels.horizon is "
+            f"{settings.labels.horizon}: labels need the events of a horizon, and features those "
+            "before it, so `replay topic` can't make rows to train on",
+            "raise kafka.input_retention to several horizons, or replay event files",
+            warning=True,
+        )
+    if kept_ms is not None and not 0 < lives_ms <= kept_ms:
+        lives = retention_in_words(str(lives_ms)) if lives_ms else "for ever"
+        yield Finding(
+            check,
+            f"records in Redis live {lives} (store.time_to_live_seconds), events in Kafka {kept}: "
+            "what Redis loses of before can't be made again from the topic",
+            "keep the event files, raise kafka.input_retention, or shorten "
+            "store.time_to_live_seconds",
+            warning=True,
+        )
+    if horizon_ms is not None and 0 < lives_ms < horizon_ms:
+        yield Finding(
+            check,
+            f"records in Redis live {retention_in_words(str(lives_ms))}, less than the horizon "
+            f"of {settings.labels.horizon}: customers are forgotten before their scores are due",
+            "raise store.time_to_live_seconds, or set it to 0 to forget nobody",
+            warning=True,
+        )
 
 
 def _bound(

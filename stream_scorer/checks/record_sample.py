@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 
+from stream_scorer.checks.clocks import record_clock_findings
 from stream_scorer.checks.finding import Finding
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.events.batch import RecordBatch, TopicPartition
@@ -17,7 +18,7 @@ from stream_scorer.core.events.partitioners import partition_of_key
 from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY, foreign_keys
 from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.kafka.newest_records import newest_records
-from stream_scorer.live.consumer import lookup_of
+from stream_scorer.live.consumer import clock_ms, lookup_of
 from stream_scorer.settings.tree import Settings
 
 REGISTRY_SECONDS = 5.0
@@ -41,6 +42,7 @@ def sample_findings(
     try:
         records = newest_records(settings.kafka.consumer_properties(), ranges)
         problems = list(_problems(settings, records, len(ranges), check))
+        problems += record_clock_findings(records, clock_ms(), check)
     except StreamScorerError as error:
         remedy = error.remedy or "see that brokers and schema registry answer, and run it again"
         yield Finding(check, f"they can't be looked at: {error.found}", remedy)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stream_scorer.checks.finding import Finding
+from stream_scorer.checks.versions import redis_version_finding
 from stream_scorer.core.events.record_keys import SPLIT_REMEDY
 from stream_scorer.core.features.state import split_customers
 from stream_scorer.errors import FRESH_START, InputError, StreamScorerError
@@ -41,6 +42,9 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
     yield _product(where, health)
     if health.cluster or health.role == "slave":
         return
+    old = redis_version_finding(health.product)
+    if old is not None:
+        yield old
     yield _eviction(health, allowed=settings.redis.allow_eviction)
     yield _persistence(health)
     if health.limit_bytes and health.used_bytes > NEARLY_FULL * health.limit_bytes:

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from stream_scorer.checks.clocks import redis_clock_findings
 from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.kafka import kafka_findings
 from stream_scorer.checks.members import member_findings
+from stream_scorer.checks.model import model_findings
 from stream_scorer.checks.redis import redis_findings
+from stream_scorer.checks.registry import registry_findings
 from stream_scorer.checks.trend import trend_findings
+from stream_scorer.checks.versions import version_findings
 from stream_scorer.errors import InputError
-from stream_scorer.model import artefact
-from stream_scorer.model.engines.engine import engines_here
-from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 
@@ -34,21 +35,28 @@ class Diagnosis(Result):
 def doctor(settings: Settings) -> Diagnosis:
     """Every check, in turn. A server that is away is a finding, so nothing is raised for it."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _features, kafka_findings, redis_findings, trend_findings, _model, member_findings,
+        _versions, _features, kafka_findings, registry_findings, redis_findings,
+        redis_clock_findings, trend_findings, model_findings, member_findings,
     )  # fmt: skip
     findings = tuple(finding for check in checks for finding in check(settings))
     return Diagnosis(all(f.ok for f in findings), findings)
 
 
 def in_words(diagnosis: Diagnosis) -> list[str]:
-    """The findings for people."""
+    """The findings for people, and how many of them are problems."""
     lines = []
     for f in diagnosis.findings:
         kind = "note " if f.warning else "good " if f.ok else "WRONG"
         lines.append(f"{kind}  {f.check}: {f.found}")
-        if f.remedy:
-            lines.append(f"       {f.remedy}")
-    return lines
+        lines += [f"       {line}" for line in (f.remedy or "").splitlines()]
+    wrong = sum(not f.ok for f in diagnosis.findings)
+    last = "nothing is wrong" if not wrong else f"{wrong} to put right, each with its remedy above"
+    return [*lines, f"{len(diagnosis.findings)} findings: {last}"]
+
+
+def _versions(settings: Settings) -> Iterator[Finding]:
+    del settings
+    return version_findings()
 
 
 def _features(settings: Settings) -> Iterator[Finding]:
@@ -62,24 +70,3 @@ def _features(settings: Settings) -> Iterator[Finding]:
         f"{len(space.features)} declared, {space.width:,} columns, "
         f"fingerprint {space.fingerprint_hex}",
     )
-
-
-def _model(settings: Settings) -> Iterator[Finding]:
-    engine = settings.model.engine
-    if engine not in engines_here():
-        remedy = 'set model.engine = "native": it gives the same scores'
-        if engine == "onnx":
-            remedy = f"pip install 'stream-scorer[onnx]', or {remedy}"
-        yield Finding("engine", f"{engine} is not installed for this Python", remedy)
-    try:
-        wanted = settings.feature_space().fingerprint if settings.features else None
-        loaded = artefact.load(settings.model.path, wanted)
-    except InputError as error:
-        yield Finding("model", f"{error.field}: {error.value}", error.remedy)
-        return
-    manifest = loaded.manifest
-    found = f"version {manifest.model_version}, {len(manifest.categories)} categories"
-    yield Finding("model", f"{found}, engine {settings.model.engine}")
-    lacks = moments_it_lacks(manifest.training, refreshes=settings.refresh.every_ms > 0)
-    if lacks is not None:
-        yield Finding("training rows", lacks, REMEDY, warning=True)

@@ -11,6 +11,7 @@ import redis
 from typer.testing import CliRunner
 
 from stream_scorer import cli
+from stream_scorer.checks.clocks import redis_clock_findings
 from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.redis import redis_findings
 from stream_scorer.demo.embedded import EmbeddedRedis
@@ -51,6 +52,13 @@ def test_a_server_that_is_fit_is_shown_with_its_version_and_role(
     )
     assert found["redis eviction"] == Finding("redis eviction", "noeviction")
     assert admin.dbsize() == 0
+
+
+def test_the_clock_of_redis_is_asked_where_it_answers(settings: Settings) -> None:
+    (found,) = redis_clock_findings(settings)
+    assert found.ok
+    away = settings.redis.model_copy(update={"url": "redis://127.0.0.1:1/0"})
+    assert not list(redis_clock_findings(settings.model_copy(update={"redis": away})))
 
 
 def test_a_missing_permission_is_found_though_only_a_script_needs_it(
@@ -116,7 +124,7 @@ def test_a_policy_that_evicts_is_found_and_so_is_what_it_did(
 @pytest.mark.parametrize(
     ("setting", "value", "line"),
     [
-        ("password", SECRET, "redis.password: '(secret)': redis://127.0.0.1:{port}/0 does not"),
+        ("password", SECRET, "redis.password: (secret): redis://127.0.0.1:{port}/0 does not"),
         ("url", "redis://127.0.0.1:{port}/99", "redis.url: 'redis://127.0.0.1:{port}/99': the ser"),
         ("username", "limited", "redis.username: 'limited': this user may not do what is needed"),
     ],

@@ -144,7 +144,7 @@ KEYS: list[tuple[Result, list[str]]] = [
      ["ok", "announcement", "golden_batch", "members", "not_switched", "seconds",
       "link_not_moved"]),
     (Diagnosis(True, (Finding("redis", "there"),)), ["ok", "findings"]),
-    (Finding("redis", "away", "start it"), ["check", "ok", "found", "remedy"]),
+    (Finding("redis", "away", "start it"), ["check", "ok", "found", "remedy", "warning"]),
     (Verification(True, 1, 0, 0, 0, 9, 0, 0, 7, (), 0.1),
      ["ok", "checked", "different", "absent", "unverifiable", "events", "foreign_keys",
       "split_customers", "seed", "differences", "seconds", "changed_rules", "trends_checked",

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_scorer import cli
+from stream_scorer.checks.model import model_findings
 from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
 from stream_scorer.core.features import fold
 from stream_scorer.core.labels import as_of
@@ -24,7 +25,7 @@ from stream_scorer.io.files.snapshot_manifest import (
 )
 from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import train as train_job
-from stream_scorer.jobs.doctor import Diagnosis, _model, in_words
+from stream_scorer.jobs.doctor import Diagnosis, in_words
 from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.train import train
 from stream_scorer.live.served_model import open_model
@@ -157,7 +158,7 @@ def test_a_model_of_rows_after_events_alone_is_reported_where_scores_are_refresh
     assert "replay with quiet rows or cut-offs as well, and train again" in warned
     named = settings.model.model_copy(update={"path": tmp_path / "model"})
     serving = settings.model_copy(update={"model": named})
-    model, rows = _model(serving)
+    model, rows = model_findings(serving)
     assert model.ok
     assert rows.ok
     assert words in rows.found
@@ -174,7 +175,7 @@ def test_a_model_of_rows_after_events_alone_is_reported_where_scores_are_refresh
     never = settings.refresh.model_copy(update={"every": ""})
     caplog.clear()
     quiet = serving.model_copy(update={"refresh": never})
-    assert len(list(_model(quiet))) == 1
+    assert len(list(model_findings(quiet))) == 1
     open_model(quiet, quiet.feature_space(), tmp_path / "model")
     assert caplog.text == ""
 

@@ -110,6 +110,26 @@ class SchemaLookup:
             raise Halt(message)
         raise BusUnavailable(message + _remedy(answer))
 
+    def newest(self, subject: str) -> str | None:
+        """The newest schema under `subject`, with what it refers to; None where there is none.
+
+        Raises ConfigError without a registry, NoSchemaError for one that is not Avro,
+        BusUnavailable, Halt where it refuses.
+        """
+        if self._http is None:
+            raise ConfigError("schema_registry.url", "", "set it to the registry's address")
+        path = f"/subjects/{quote(subject, safe='')}/versions/latest"
+        answer = self._http.request("GET", path, None, REQUEST_SECONDS)
+        content = answer.content if isinstance(answer.content, dict) else {}
+        if answer.status == 404 and _is_about_the_request(answer):
+            return None
+        if answer.status == 200 and isinstance(content.get("id"), int):
+            return self(CONFLUENT_MAGIC + content["id"].to_bytes(4, "big"))
+        message = f"schema registry {self._http.shown}, subject {subject}: {answer.in_words()}"
+        if _is_about_the_request(answer):
+            raise Halt(message)
+        raise BusUnavailable(message + _remedy(answer))
+
     def close(self) -> None:
         """Ask for nothing more."""
         if self._lookups is not None and self._http is not None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream_scorer.checks.registry import registry_findings
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.schemas import confluent_prefix, fingerprint_prefix, schema_json
@@ -22,6 +23,7 @@ from stream_scorer.errors import BusUnavailable, ConfigError, Halt
 from stream_scorer.io.kafka import registry_http, registry_lookups, schema_registry
 from stream_scorer.io.kafka.registry_lookups import Lookups, UnknownIdError
 from stream_scorer.io.kafka.schema_registry import SchemaLookup
+from stream_scorer.settings.tree import Settings
 
 OURS = schema_json("customer_event")
 MONEY = {
@@ -733,3 +735,34 @@ def until_answered(decoder: Decoder, ids: Iterable[int]) -> tuple[EventBatch, li
 def decoded(lookup: SchemaLookup, ids: Iterable[int]) -> tuple[EventBatch, list[DeadLetter]]:
     decoder = Decoder(lookup, max_record_bytes=1000, ahead=lookup.ahead)
     return until_answered(decoder, ids)
+
+
+def test_the_newest_schema_of_a_subject_is_found_with_what_it_refers_to(
+    registry: tuple[type[Registry], str], lookup: SchemaLookup
+) -> None:
+    server, _ = registry
+    server.schemas[7], server.subjects["events-value"] = {"schema": OURS}, 7
+    assert lookup.newest("events-value") == OURS
+    assert lookup.newest("others-value") is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "ok"),
+    [
+        ({"schema": OURS}, "can be read as an event", True),
+        ({"schema": json.dumps(MONEY)}, "is none of an event", False),
+        ({"schema": "{}", "schemaType": "JSON"}, "not as Avro", False),
+        (None, "has no subject", True),
+    ],
+)
+def test_doctor_tries_the_newest_schema_of_the_topic(
+    registry: tuple[type[Registry], str], schema: dict[str, Any] | None, said: str, ok: bool
+) -> None:
+    server, url = registry
+    shop = Settings.load(None, overrides={"schema_registry": {"url": url}}, environment={})
+    if schema is not None:
+        server.schemas[9] = schema
+        server.subjects[f"{shop.kafka.input_topic}-value"] = 9
+    (found,) = registry_findings(shop)
+    assert said in found.found
+    assert found.ok == ok
