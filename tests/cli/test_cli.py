@@ -120,7 +120,7 @@ def test_missing_model_is_one_line_with_status_2(tmp_path: Path) -> None:
     ran = call("run", "-c", str(config))
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1
-    assert "manifest.json" in ran.stderr
+    assert "there is no model" in ran.stderr
 
 
 def test_missing_event_file_is_one_line_with_status_2(tmp_path: Path) -> None:
