@@ -81,7 +81,8 @@ def in_words(done: NamespaceDrift) -> list[str]:
     lines += [f"  {reason}" for reason in found.reasons]
     if found.from_ms is not None and found.to_ms is not None:
         lines.append(
-            f"model {found.model_version}, {found.rows:,} rows of {found.members:,} members from "
+            f"model {found.model_version}, {found.rows:,} rows of {found.members:,} "
+            f"member{'' if found.members == 1 else 's'} from "
             f"{moment_text(found.from_ms)} to {moment_text(found.to_ms)}"
         )
     blocks = sorted((b for b in found.blocks if b.state in JUDGED), key=lambda b: -(b.psi or 0))

@@ -66,7 +66,7 @@ def _compared(found: DriftSummary) -> str:
         training = f", against {found.training_rows:,} training rows{which}"
     return (
         f"Model {found.model_version}: {found.rows:,} rows of sampled customers, scored by "
-        f"{found.members:,} members from {window}{training}."
+        f"{found.members:,} member{'' if found.members == 1 else 's'} from {window}{training}."
     )
 
 
@@ -119,8 +119,8 @@ def _distribution(block: BlockDrift) -> str:
     places = np.arange(len(block.shares))
     axes.bar(places - 0.2, block.training_shares, 0.4, color=plots.GREY, label="training")
     axes.bar(places + 0.2, block.shares, 0.4, color=plots.BLUE, label="live")
-    names = ["0", *(f"≤ {edge:.3g}" for edge in block.edges)]
-    names.append(f"> {block.edges[-1]:.3g}" if block.edges else "not 0")
+    names = ["0", *(f"≤ {edge:.4g}" for edge in block.edges)]
+    names.append(f"> {block.edges[-1]:.4g}" if block.edges else "not 0")
     axes.set_xticks(places, names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set(ylabel="share of rows")
     rows = list(zip(names, block.training_shares, block.shares, strict=True))

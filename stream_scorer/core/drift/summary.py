@@ -35,6 +35,7 @@ CYCLE_MS = {"hour_of_day": DAY_MS, "day_of_week": 7 * DAY_MS}
 # number then moves by a tenth.
 LEAST_EXPECTED = 100
 MOST_RATIO = 1.5
+MOST_REASONS = 10  # that are named
 MOST_MOVED = 5  # columns of a block that are named
 
 AT_CUTOFFS = (
@@ -234,7 +235,7 @@ def verdict_of(
     blocks: Sequence[BlockDrift], scores: Sequence[ScoreDrift], events: EventDrift | None,
     quality: LiveQuality | None, limits: DriftLimits,
 ) -> tuple[str, tuple[str, ...]]:  # fmt: skip
-    """The verdict, and a line for each that is beyond a threshold, the worst first.
+    """The verdict, and a line for each that is beyond a threshold: quality, then the worst first.
 
     quality: of the model that serves.
     """
@@ -247,14 +248,20 @@ def verdict_of(
     if events is not None:
         judged.append((events.state, events.psi or 0.0, "the mix of event types"))
     judged.sort(key=lambda one: -one[1])
-    reasons = [f"{what}: index {value:.2f}" for state, value, what in judged if state == "drifted"]
-    reasons += _of_quality(quality, limits)
+    reasons = _of_quality(quality, limits)
+    reasons += [f"{what}: index {value:.2f}" for state, value, what in judged if state == "drifted"]
     if reasons:
-        return "drifted", tuple(reasons)
+        return "drifted", _first(reasons)
     watched = [f"{what}: index {value:.2f}" for state, value, what in judged if state == "watch"]
     if watched:
-        return "watch", tuple(watched)
+        return "watch", _first(watched)
     return ("stable" if any(state == "stable" for state, *_ in judged) else "unknown"), ()
+
+
+def _first(reasons: Sequence[str]) -> tuple[str, ...]:
+    """At most `MOST_REASONS`, and how many more there are."""
+    more = len(reasons) - MOST_REASONS
+    return (*reasons[:MOST_REASONS], *([f"and {more:,} more"] if more > 0 else []))
 
 
 def _of_quality(quality: LiveQuality | None, limits: DriftLimits) -> list[str]:
