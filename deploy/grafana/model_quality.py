@@ -83,7 +83,7 @@ CHALLENGER: tuple[Element, ...] = (
     course(
         "Failures",
         {"failures": f"sum(increase(stream_scorer_challenger_failures_total[{RATE}]))"},
-        "Each switches the challenger off until the next start.", width=12,
+        "Each switches the challenger off until the next start.", width=12, counts=True,
     ),
 )  # fmt: skip
 

@@ -90,7 +90,8 @@ THROUGHPUT: tuple[Element, ...] = (
     course(
         "Rebalances",
         {"{{kind}}": f"sum by (kind) (increase(stream_scorer_rebalances_total[{RATE}]))"},
-        "Partitions that members were given, were asked for, or had lost.", stacked=True,
+        "Times that members were given partitions or none, were asked for some, or had lost some.",
+        counts=True,
     ),
     course(
         "Silence of a partition that moved, p99",
@@ -167,18 +168,18 @@ FAULTS: tuple[Element, ...] = (
     row("What goes wrong"),
     course(
         "Dead letters by reason",
-        {"{{reason}}": f"sum by (reason) (increase(stream_scorer_dead_letters_total[{RATE}]))"},
-        "`stream-scorer dead-letters list` shows them.", stacked=True,
+        {"{{reason}}": f"sum by (reason) (increase(stream_scorer_dead_letters_total[{RATE}])) > 0"},
+        "`stream-scorer dead-letters list` shows them.", counts=True,
     ),
     course(
         "Waits for servers",
         {"{{server}}": f"sum by (server) (increase(stream_scorer_waits_total[{RATE}]))"},
-        "A server did not answer, and the member tries again.", stacked=True,
+        "A server did not answer, and the member tries again.", counts=True,
     ),
     course(
         "Errors of Kafka's clients",
         {"{{error}}": f"sum by (error) (increase(stream_scorer_kafka_errors_total[{RATE}]))"},
-        "Transient ones; each is tried again.", stacked=True,
+        "Transient ones; each is tried again.", counts=True,
     ),
     course(
         "Redis loses or refuses",
@@ -187,7 +188,7 @@ FAULTS: tuple[Element, ...] = (
          "evicted keys": f"sum(increase(stream_scorer_redis_evicted_keys_total[{RATE}]))"},
         "Refused: another member had written newer ones, which is right after a rebalance. "
         "Rewound: Redis had lost its newest writes. Evicted: its memory is full, and vectors may "
-        "be gone.",
+        "be gone.", counts=True,
     ),
     course(
         "Keys and partitions",
@@ -195,13 +196,13 @@ FAULTS: tuple[Element, ...] = (
          "split customers": f"sum(increase(stream_scorer_split_customers_total[{RATE}]))",
          "extreme customers": f"sum(increase(stream_scorer_extreme_customers_total[{RATE}]))"},
         "Records whose key is not the customer, customers in several partitions, and ids that "
-        "stand for many people.",
+        "stand for many people.", counts=True,
     ),
     course(
         "Values that features can't use",
         {"{{field}}: {{problem}}": "sum by (field, problem) "
                                    f"(increase(stream_scorer_ignored_values_total[{RATE}]))"},
-        "A word that a vocabulary lacks, or text where a number is expected.", stacked=True,
+        "A word that a vocabulary lacks, or text where a number is expected.", counts=True,
     ),
 )  # fmt: skip
 

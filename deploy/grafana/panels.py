@@ -80,10 +80,11 @@ def number(
 def course(
     title: str, expressions: Mapping[str, str], meaning: str, unit: str = "short",
     *, width: int = 8, stacked: bool = False, least: float | None = 0, most: float | None = None,
-    logarithmic: bool = False,
+    logarithmic: bool = False, counts: bool = False,
 ) -> lines.Panel:  # fmt: skip
     """Lines over time. expressions: by the text of their legend, in which {{label}} stands for the
-    value of a label. least, most: of the axis, which grows where values lie beyond."""
+    value of a label. least, most: of the axis, which grows where values lie beyond. counts: bars
+    of what happened between two points, so that a single one is seen."""
     panel = (
         lines.Panel()
         .title(title)
@@ -107,7 +108,9 @@ def course(
             .sort(common_models.SortOrder.DESCENDING)
         )
     )
-    if stacked:
+    if counts:
+        panel = panel.draw_style(common_models.GraphDrawStyle.BARS).fill_opacity(70)
+    if stacked or counts:
         panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
     if logarithmic:
         scale = common.ScaleDistributionConfig().type(common_models.ScaleDistribution.LOG).log(10)
