@@ -26,7 +26,7 @@ VERBS = [
     ["replay"], ["verify"], ["backtest"],
     ["train"], ["evaluate"], ["score"], ["doctor"], ["bench"], ["plan"], ["warm"],
     ["models", "list"], ["models", "verify"], ["models", "activate"], ["models", "rollback"],
-    ["customer", "show"], ["customer", "explain"],
+    ["customer", "show"], ["customer", "explain"], ["customer", "forget"], ["customer", "history"],
 ]  # fmt: skip
 AWAY = "[kafka]\nbootstrap_servers = '127.0.0.1:1'\n[redis]\nurl = 'redis://127.0.0.1:1/0'\n"
 

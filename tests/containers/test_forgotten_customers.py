@@ -164,7 +164,12 @@ def test_the_last_word_is_a_tombstone_under_exactly_once(make_rig: Callable[...,
     settings = {"kafka": {"delivery": "exactly_once"}}
     rig = make_rig(seed=6, customers=4, settings=settings)
     rig.under_load(members=1, per_second=300, backlog=300)
+    _, planned, _ = command(rig, "customer", "forget", BACK, GONE, UNKNOWN)
+    assert (planned["customers"], planned["known"]) == (3, 2)
+    assert command(rig, "customer", "forget", "--list")[1]["customers"] == {}
     done = forget(rig, BACK, GONE)
+    listed = command(rig, "customer", "forget", "--list")[1]["customers"]
+    assert listed == {c["customer_id"]: c["forgotten_at"] for c in done["customers"]}
     rig.more_is_done(200)
     rig.stop_feeding()
     rig.caught_up()

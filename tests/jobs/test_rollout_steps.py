@@ -30,6 +30,7 @@ from stream_scorer.io.files.events import write_events
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.group_offsets import Owner, metadata_of
 from stream_scorer.io.kafka.producer import ConfirmedProducer
+from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
@@ -257,6 +258,21 @@ def answer(settings: Settings) -> None:
     done = PartitionFreshness(answered=asked.name)
     kept.keep({(topic, p): done for p in range(PARTITIONS)})
     store.close()
+
+
+def test_who_was_forgotten_in_the_old_namespace_is_left_out_of_the_new_one(
+    settings: Settings, old: Owner, client: Any
+) -> None:
+    erasures, said = Erasures(RedisServer(client), "old", 0xABC), list[str]()
+    erasures.erase({"c1": 1_800_000_000_000})
+    job.rollout(without_model(settings), wait=False, say=said.append)
+    assert said[0] == "1 customers who were forgotten on request are left out of new, too"
+    found = records(settings, "new")
+    assert (found["c1"][0], found["c1"][8:20]) == (3, bytes(12))  # no sums, stamps and event ids
+    assert found["c2"][0] == 1
+    erasures.erase({"c2": 1_800_000_000_000})  # while it waits
+    job.rollout(settings, wait=False, say=said.append)
+    assert records(settings, "new")["c2"][8:20] == bytes(12)
 
 
 def test_the_refresh_can_be_left_out(

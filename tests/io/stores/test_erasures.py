@@ -161,3 +161,13 @@ def test_a_list_that_another_wrote_is_refused(client: Any, erasures: Erasures) -
     client.set("test:erased", b'[5000,"ann"]\nann\n')
     with pytest.raises(InputError, match="test:erased"):
         erasures.listed()
+
+
+def test_another_namespace_takes_over_what_it_lacks(erasures: Erasures) -> None:
+    assert erasures.add({}) == 0
+    assert erasures.add({"ann": 5000, "bob": 6000}) == 2
+    before = erasures.list_bytes()
+    assert erasures.add({"ann": 5000, "bob": 5999}) == 0
+    assert erasures.list_bytes() == before
+    assert erasures.add({"ann": 5001}) == 1
+    assert erasures.listed() == {"ann": 5001, "bob": 6000}
