@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-numpy2 test-spark test-jvm test-deploy test-containers test-counts chaos simulate mutants quality bench bench-peers docs images manifests lint clean
+.PHONY: help demo test test-numpy2 test-spark test-jvm test-browser test-deploy test-containers test-counts chaos simulate mutants quality bench bench-peers docs images manifests lint clean
 
 $(READY): pyproject.toml
 	@echo "==> creating $(VENV) with $(PYTHON) and installing stream-scorer (a few minutes the first time)"
@@ -20,7 +20,8 @@ SPARK := $(VENV)/.ready-spark
 DOCS := $(VENV)/.ready-docs
 QUALITY := $(VENV)/.ready-quality
 DEPLOY := $(VENV)/.ready-deploy
-$(SPARK) $(DOCS) $(QUALITY) $(DEPLOY): $(READY)
+BROWSER := $(VENV)/.ready-browser
+$(SPARK) $(DOCS) $(QUALITY) $(DEPLOY) $(BROWSER): $(READY)
 	@$(INSTALL) -e '.[$(subst .ready-,,$(notdir $@))]'
 	@touch $@
 
@@ -37,7 +38,7 @@ demo: $(READY) ## the whole loop on real data, on embedded servers
 
 test: $(READY) ## the tests that need neither Docker nor Java
 	$(BIN)/stream-scorer warm # in parallel, and not within the time limit of some test
-	$(BIN)/python -m pytest -m 'not containers and not spark and not jvm and not deploy'
+	$(BIN)/python -m pytest -m 'not containers and not spark and not jvm and not browser and not deploy'
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -q tests/core # the kernels, with every index checked
 
 # What the package is where it installs no MXNet. Kernels are compiled anew: numba may compile them
@@ -57,7 +58,7 @@ $(NUMPY2)/.ready: pyproject.toml tests/requirements_without_mxnet.py
 test-numpy2: $(NUMPY2)/.ready ## the tests that need no MXNet, without it and on numpy 2
 	STREAM_SCORER_KERNEL_CACHE=$(CURDIR)/$(NUMPY2)/kernels $(NUMPY2)/bin/stream-scorer warm
 	STREAM_SCORER_KERNEL_CACHE=$(CURDIR)/$(NUMPY2)/kernels $(NUMPY2)/bin/python -m pytest -q -rN \
-	  -p no:cacheprovider -m 'not containers and not spark and not jvm and not deploy' $(NUMPY2_TESTS)
+	  -p no:cacheprovider -m 'not containers and not spark and not jvm and not browser and not deploy' $(NUMPY2_TESTS)
 
 test-spark: $(SPARK) ## scoring and replay on Spark, in one process and on a cluster; needs Java 17
 	$(BIN)/python -m pytest -m spark tests/spark
@@ -68,11 +69,14 @@ test-jvm: $(SPARK) ## deploy/djl: its own tests, and its scores compared with Py
 test-containers: $(READY) ## the tests on real Kafka and real Redis; needs Docker, or Java 17 and Maven
 	$(BIN)/python -m pytest -m containers tests/containers
 
+test-browser: $(BROWSER) ## the pages in a headless Chromium: axe, keyboard, screenshots; needs Chromium
+	$(BIN)/python -m pytest -m browser tests/browser
+
 test-deploy: $(DEPLOY) ## deploy/: the chart, manifests, dashboards, units and compose files, by the tools made for them
 	$(BIN)/python -m pytest -m deploy tests/deploy
 
-test-counts: $(DEPLOY) ## record how many tests the last four have, for CI (tests/expected_counts.toml)
-	for tier in containers spark jvm deploy; do \
+test-counts: $(DEPLOY) $(BROWSER) ## record how many tests the last five have, for CI (tests/expected_counts.toml)
+	for tier in containers spark jvm browser deploy; do \
 	  $(BIN)/python -m pytest -q --collect-only --record-count -m $$tier tests/$$tier >/dev/null || exit; done
 
 chaos: $(READY) ## break for longer: COUNT=1000000 simulated schedules, then 50 crashes of containers

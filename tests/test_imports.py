@@ -189,7 +189,8 @@ AT_THE_TOP = {
 }  # fmt: skip
 # Folders of tests/ that test no room: servers and other languages, and what stands beside the code.
 OTHER_TESTS = {
-    "containers", "deploy", "docs", "examples", "images", "jvm", "mutants", "quality", "simulation",
+    "browser", "containers", "deploy", "docs", "examples", "images", "jvm", "mutants", "quality",
+    "simulation",
 }  # fmt: skip
 
 

@@ -48,12 +48,15 @@ def demo(
         Path | None,
         typer.Option(metavar="DIR", help="Keep event files, config and model in a new folder."),
     ] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Show the status page, and keep it open until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the whole loop on real events and embedded servers."""
     from stream_scorer.demo.run import demo as job
 
-    if not job(seconds=seconds, households=households, keep=keep, as_json=as_json):
+    if not job(seconds=seconds, households=households, keep=keep, as_json=as_json, web=web):
         raise typer.Exit(1)
 
 

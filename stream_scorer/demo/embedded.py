@@ -84,7 +84,8 @@ class EmbeddedRedis:
                     str(_redis_server()), "--bind", "127.0.0.1", "--port", str(self.port),
                     "--dir", self._folder.name, "--save", "", "--appendonly", "no", *self._options,
                 ],
-                stdout=output, stderr=output,
+                # Ctrl-C ends this process, which then needs Redis to the end.
+                stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         client = redis.Redis(port=self.port)

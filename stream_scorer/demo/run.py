@@ -23,12 +23,14 @@ from stream_scorer.core.events.batch import Float64
 from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.demo import scenario as scenes
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from stream_scorer.demo.live_page import LivePage
 from stream_scorer.demo.report import DemoResult, TrainingCost, examples_of, judge, latency_ms, show
 from stream_scorer.demo.traffic import EventPublisher, Reader
 from stream_scorer.errors import Halt, InputError
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Totals
+from stream_scorer.live.stop import Stop
 from stream_scorer.model import artefact, training
 from stream_scorer.model.engines.card import card_of, in_memory
 from stream_scorer.model.engines.golden import golden_batch_of
@@ -47,11 +49,14 @@ def demo(
     households: int | None = None,
     keep: Path | None = None,
     as_json: bool = False,
+    web: bool = False,
+    stop: Stop | None = None,
 ) -> bool:
     """Run it; whether every event was accounted for.
 
     seconds: stop publishing after this time; households: how many to use; keep: a new folder that
-    keeps the event files, the config and the model, to carry on with on your own servers.
+    keeps the event files, the config and the model, to carry on with on your own servers. web: show
+    the status page, and keep it open afterwards until Ctrl-C or `stop`.
     """
     if keep is not None and keep.exists():
         raise InputError("--keep", keep, "it exists already; choose a folder that does not")
@@ -74,14 +79,26 @@ def demo(
         if consumer.trend is not None:
             scenes.count_past(scene, consumer.trend)
         console.print(f"{len(states):,} customers' vectors of the past written to Redis; streaming")
+        page = None
+        if web:
+            page = LivePage(scene, consumer, with_browser=not as_json)
+            stack.callback(page.close)
+            console.print(f"the status page is at {page.url}")
         outcome = _stream(
-            scene, consumer, kafka.bootstrap_servers, seconds, prior, training_cost, console
+            scene, consumer, kafka.bootstrap_servers, seconds, prior, training_cost, console, page
         )
-    if as_json:
-        json.dump(outcome.as_json(), sys.stdout)
-        print()
-    else:
-        show(outcome, console)
+        if as_json:
+            json.dump(outcome.as_json(), sys.stdout)
+            print(flush=True)
+        else:
+            show(outcome, console)
+        if page is not None:
+            customer = outcome.customers[0].customer_id if outcome.customers else ""
+            console.print(
+                f"the status page stays at {page.url} until Ctrl-C"
+                + (f"; a customer: {page.url}customers?id={customer}" if customer else "")
+            )
+            page.keep_open(stop or Stop())
     return outcome.accounted_for
 
 
@@ -140,13 +157,21 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
 
 
 def _consume(
-    consumer: Consumer, publisher: EventPublisher, events: int, console: Console
+    consumer: Consumer,
+    publisher: EventPublisher,
+    events: int,
+    console: Console,
+    page: LivePage | None,
 ) -> _Counts:
     """Step until all that was published is consumed."""
     counts = _Counts()
     with progress("streaming", events, console) as meter:
         while not publisher.finished.is_set() or counts.totals.records < publisher.published:
-            counts.add(consumer.pipeline.step())
+            report = consumer.pipeline.step()
+            counts.add(report)
+            if page is not None:
+                page.observe(report)
+                page.check()
             publisher.taken = counts.totals.records
             meter.at(counts.totals.records, events)
     return counts
@@ -154,7 +179,7 @@ def _consume(
 
 def _stream(
     scene: scenes.Scenario, consumer: Consumer, servers: str, seconds: float | None,
-    prior: Float64, training_cost: TrainingCost, console: Console,
+    prior: Float64, training_cost: TrainingCost, console: Console, page: LivePage | None,
 ) -> DemoResult:  # fmt: skip
     kafka, lead = scene.settings.kafka, LEAD_BATCHES * scene.settings.batch.max_events
     reader = Reader(servers, kafka.output_topic, PARTITIONS)
@@ -162,6 +187,8 @@ def _stream(
     consumer.join()
     while len(consumer.source.lag()) < PARTITIONS:
         consumer.pipeline.step()
+    if page is not None:
+        page.joined()
     started = time.monotonic()
     stop_at = None if seconds is None else started + seconds
     publisher = EventPublisher(
@@ -169,7 +196,7 @@ def _stream(
     )
     reader.start()
     publisher.start()
-    counts = _consume(consumer, publisher, len(scene.encoded), console)
+    counts = _consume(consumer, publisher, len(scene.encoded), console, page)
     seconds_taken = time.monotonic() - started
     if publisher.failed is not None:
         raise Halt(f"the demo could not publish its events: {publisher.failed}")

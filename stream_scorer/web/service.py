@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from stream_scorer.customers.reader import CustomerReader
+from stream_scorer.live.consumer import clock_ms
 from stream_scorer.settings.tree import Settings
 from stream_scorer.web.access import Access
 from stream_scorer.web.application import Exposition, Health, Parts, application
@@ -43,13 +45,14 @@ class WebService:
     """A context manager, and open from the start.
 
     listening: as server.listen returns it. build: this package's version. health: of the consumer
-    in this process, None where it has none. exposition: its metrics. Raises ConfigError for a token
-    that can't be read or used.
+    in this process, None where it has none. exposition: its metrics. customers_as_of: now for
+    customers, in ms since 1970 UTC. Raises ConfigError for a token that can't be read or used.
     """
 
     def __init__(
         self, settings: Settings, listening: socket.socket, build: str,
         health: Health | None = None, exposition: Exposition | None = None,
+        customers_as_of: Callable[[], int] = clock_ms,
     ) -> None:  # fmt: skip
         self._closing = ExitStack()
         self._closing.callback(listening.close)
@@ -69,7 +72,7 @@ class WebService:
             self._closing.callback(reader.close)
             workers = Workers("web status", 1, MOST_STATUS_WAITING)
             self._closing.callback(workers.close)
-            look_ups = LookUps(lambda: CustomerReader.open(settings, follow=True))
+            look_ups = LookUps(lambda: CustomerReader.open(settings, customers_as_of, follow=True))
             self._closing.callback(look_ups.close)
             look_up_workers = Workers("web look-ups", LOOK_UP_THREADS, MOST_LOOK_UPS_WAITING)
             self._closing.callback(look_up_workers.close)

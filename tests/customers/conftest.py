@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,8 +120,14 @@ EVENTS = [
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """As `made_shop`."""
+    with made_shop(tmp_path_factory.mktemp("shop")) as made:
+        yield made
+
+
+@contextmanager
+def made_shop(folder: Path) -> Iterator[Shop]:
     """As of NOW_MS anna bought and looked, ben only looked; "old" is forgotten later."""
-    folder = tmp_path_factory.mktemp("shop")
     with EmbeddedRedis() as server:
         made = Shop(folder / "shop.toml", server)
         text = CONFIG.format(redis=server.url, model=folder / "model")
