@@ -42,6 +42,11 @@ def still_held(
         ),
         StillHeld("Redis", "what it has on disk, in replicas and in backups", _redis_until(server)),
         StillHeld(
+            "samples for drift in Redis",
+            "of some customers, under a hash of the id, recent scores and which actions followed",
+            f"kept for labels.horizon ({settings.labels.horizon}) and a day",
+        ),
+        StillHeld(
             "other namespaces", "vectors that another config keeps, if there are any",
             "run this with that config too; `namespaces list` shows them",
         ),
