@@ -157,3 +157,5 @@ class SummaryThread:
                 if f"{error}" != self._complaint:
                     log.warning("drift is not known at the moment: %s", error)
                 self._complaint = f"{error}"
+            except Exception:  # a thread's exception would end it, and old metrics would stay
+                log.exception("drift is not known at the moment")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from stream_scorer.io.batch_report import BatchReport
@@ -11,6 +13,8 @@ from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer, clock_ms, redis_client
 from stream_scorer.live.drift_summary import SummaryThread, drift_summary
 from stream_scorer.live.drift_watch import DriftWatch
+
+log = logging.getLogger(__name__)
 
 FIRST_SECONDS = 30.0  # after what was noted first is saved
 EVERY_SECONDS = 300.0
@@ -47,21 +51,26 @@ class LiveDrift:
 
     def done(self, report: BatchReport) -> None:
         """Note a micro-batch that is published and committed."""
-        if self._watch is not None:
-            self._watch.add(report)
+        self._quietly(lambda watch: watch.add(report))
 
     def check(self) -> None:
         """Between two micro-batches: save what is due."""
-        if self._watch is not None:
-            self._watch.check()
+        self._quietly(lambda watch: watch.check())
 
     def serve(self) -> None:
         """The consumer serves another model from now on."""
-        if self._watch is not None:
-            self._watch.serve(self._consumer.served)
+        self._quietly(lambda watch: watch.serve(self._consumer.served))
 
     def close(self) -> None:
         """This member stops: save what there is."""
-        if self._watch is not None:
-            self._watch.finish()
+        self._quietly(lambda watch: watch.finish())
         self._closing.close()
+
+    def _quietly(self, work: Callable[[DriftWatch], None]) -> None:
+        if self._watch is None:
+            return
+        try:
+            work(self._watch)
+        except Exception:  # whatever is wrong with a sample, events must not wait for it
+            log.exception("drift is not measured any more, until the next start")
+            self._watch = None

@@ -23,6 +23,7 @@ from stream_scorer.jobs.drift import drift, in_words
 from stream_scorer.jobs.replay import replay
 from stream_scorer.jobs.train import train
 from stream_scorer.live.consumer import Consumer
+from stream_scorer.live.drift_watch import DriftWatch
 from stream_scorer.live.live_drift import LiveDrift
 from stream_scorer.model import artefact
 from stream_scorer.past.rows_asked import RowsAsked
@@ -230,6 +231,19 @@ def test_a_shop_that_buys_one_thing_often_has_drifted_and_the_exit_status_says_s
     lenient = CliRunner().invoke(cli.app, ["drift", "-c", str(config), "--max-psi", "99"])
     assert lenient.exit_code == 0, lenient.output
     assert lenient.stdout.startswith("watch: ")
+
+
+def test_a_sample_that_fails_stops_no_event_and_is_told_once(
+    config: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(DriftWatch, "add", broken)
+    settings = consumed(config, "broken", shop(4, 2))
+    assert caplog.text.count("drift is not measured any more, until the next start") == 1
+    assert "ValueError: broken" in caplog.text
+    assert drift(settings).drift.rows == 0
 
 
 def test_without_samples_or_a_reference_it_says_what_to_do(config: Path, tmp_path: Path) -> None:
