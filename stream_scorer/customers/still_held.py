@@ -44,7 +44,8 @@ def still_held(
         StillHeld(
             "samples for drift in Redis",
             "of some customers, under a hash of the id, recent scores and which actions followed",
-            f"kept for labels.horizon ({settings.labels.horizon}) and a day",
+            f"kept for a day more than labels.horizon ({settings.labels.horizon}), or than "
+            "drift.window_hours where that is longer",
         ),
         StillHeld(
             "other namespaces", "vectors that another config keeps, if there are any",
