@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from importlib.resources import files
 from pathlib import Path
 
@@ -42,6 +45,34 @@ def test_the_whole_loop_accounts_for_every_event() -> None:
     assert found["quality"]["macro_auc"] > 0.6
     assert found["quality"]["recall_at_10"] > found["prior"]["recall_at_10"]
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.mxnet
+def test_the_page_shows_what_was_streamed_and_closes_at_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stream_scorer", "demo", "--web", "--households", "60"]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            found = json.loads(process.stdout.readline())
+            url = re.search(r"http://127\.0\.0\.1:\d+/", (tmp_path / "log").read_text())
+            assert url is not None
+            customer = found["customers"][0]["customer_id"]
+            with urllib.request.urlopen(
+                f"{url[0]}api/customers/{customer}/propensities?top_k=3", timeout=60
+            ) as answer:
+                shown = json.loads(answer.read())
+            with urllib.request.urlopen(f"{url[0]}api/status", timeout=60) as answer:
+                status = json.loads(answer.read())
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert len(shown["propensities"]) == 3
+    assert status["totals"]["members"] == 1
+    assert status["totals"]["events"]["applied"] <= found["applied"]
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.mxnet
