@@ -49,7 +49,7 @@ DELAYS_MS = {
     "1h": DAY_MS // 24, "6h": DAY_MS // 4, "1d": DAY_MS, "3d": 3 * DAY_MS, "7d": 7 * DAY_MS,
 }  # fmt: skip
 HORIZON = "horizon"
-MOST_PAIRS = 4_000_000  # of score and category that are measured: about a second for all delays
+MOST_PAIRS = 1_000_000  # of score and category that are measured: about a second for all delays
 
 
 @dataclass(frozen=True)
