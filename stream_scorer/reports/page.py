@@ -43,7 +43,7 @@ th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(
 th { font-weight: 600; } tbody th { font-weight: 400; }
 th:first-child { text-align: left; padding-left: 0; }
 td small { color: var(--soft); white-space: nowrap; }
-.wide { overflow: auto; max-height: 32rem; margin: .4rem 0; }
+.wide { overflow: auto; max-height: 32rem; margin: .4rem 0; position: relative; }
 .wide:focus-visible, summary:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 .wide thead th { position: sticky; top: 0; background: var(--paper); }
 .wide tbody td { white-space: nowrap; } .wide tbody th { min-width: 8rem; }
