@@ -315,7 +315,7 @@ def test_a_report_has_the_figures_since_the_last_one(
     with caplog.at_level(logging.INFO):
         line.step()
         report()
-        assert value("stream_scorer_challenger_customers_total", compared) is None
+        assert value("stream_scorer_challenger_customers_total", compared) == 0
         now[0] = 60.0
         report()
     assert value("stream_scorer_challenger_customers_total", compared) == 60
