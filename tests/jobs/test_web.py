@@ -47,7 +47,7 @@ def test_web_shows_the_members_of_a_group_and_stops_in_good_order(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "arguments", "said"),
     [
-        ('[web]\ntoken = "short"', [], "web.token: '(secret)': must have at least 16 characters"),
+        ('[web]\ntoken = "short"', [], "web.token: (secret): must have at least 16 characters"),
         ("[web]\nhost_names = ['http://x']", [], "web.host_names[0]: 'http://x': write a host"),
         ("", ["--host", "no such host"], "--port: '0': can't listen on no such host"),
     ],
