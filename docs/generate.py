@@ -27,7 +27,9 @@ from stream_scorer.core.evaluation.evaluation import Evaluation
 from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.core.evaluation.model_comparison import ComparedModels
 from stream_scorer.core.features.space import Feature
+from stream_scorer.customers.erasure_receipt import ErasureReceipt
 from stream_scorer.customers.explanation import Explanation
+from stream_scorer.customers.history import CustomerHistory
 from stream_scorer.customers.shown import ShownCustomers
 from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry.metric import MetricFamily
@@ -35,6 +37,7 @@ from stream_scorer.io.telemetry.metric_list import OWN_METRICS, PROCESS
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.convert import ConvertedModel
+from stream_scorer.jobs.customer_forget import ForgottenList
 from stream_scorer.jobs.dead_letters import DeadLetterList, ReplayedDeadLetters
 from stream_scorer.jobs.doctor import Diagnosis
 from stream_scorer.jobs.drift import NamespaceDrift
@@ -85,6 +88,9 @@ RESULTS: dict[str, type[Result]] = {
     "backtest": Backtest,
     "bench": Benchmark,
     "customer explain": Explanation,
+    "customer forget": ErasureReceipt,
+    "customer forget --list": ForgottenList,
+    "customer history": CustomerHistory,
     "customer show": ShownCustomers,
     "dead-letters list": DeadLetterList,
     "dead-letters replay": ReplayedDeadLetters,

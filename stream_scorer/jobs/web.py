@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from stream_scorer.live.stop import Stop
 from stream_scorer.live.warming import compile_where_missing
 from stream_scorer.missing_kernels import when_missing
+from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
 from stream_scorer.web.server import listen
 from stream_scorer.web.service import WebService
@@ -18,10 +20,18 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.25
 
 
+@dataclass(frozen=True)
+class ServedPages(Result):
+    """url: of the status page. seconds: how long it was served."""
+
+    url: str
+    seconds: float
+
+
 def web(
     settings: Settings, host: str, port: int, build: str, stop: Stop | None = None,
     on_start: Callable[[str], None] = lambda _url: None,
-) -> None:  # fmt: skip
+) -> ServedPages:  # fmt: skip
     """Serve until SIGTERM, SIGINT or `stop`.
 
     It joins no group, and writes nothing. port: 0 for one that is free. build: this package's
@@ -34,5 +44,9 @@ def web(
         WebService(settings, listen(host, port, "--port"), build) as service,
     ):
         on_start(service.url)
+        started = time.monotonic()
         while not stop.asked:
             time.sleep(LOOK_SECONDS)
+        served = ServedPages(service.url, round(time.monotonic() - started, 3))
+    log.info("stopped: %s", served.as_json())
+    return served

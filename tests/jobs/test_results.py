@@ -50,6 +50,7 @@ from stream_scorer.jobs.topics import CheckedTopic, CheckedTopics, CreatedTopic,
 from stream_scorer.jobs.train import Trained
 from stream_scorer.jobs.verify import Verification
 from stream_scorer.jobs.warm import Warmed
+from stream_scorer.jobs.web import ServedPages
 from stream_scorer.live.loop import Totals
 from stream_scorer.past.replayed import (
     LabelledSnapshot,
@@ -178,6 +179,7 @@ KEYS: list[tuple[Result, list[str]]] = [
     (CalledOff("n", "o"), ["namespace", "replaces"]),
     (DroppedNamespace("n", 7, 0.1), ["namespace", "keys", "seconds"]),
     (Warmed(1, 0, "f", "p", 0.1), ["kernels", "compiled", "folder", "processor", "seconds"]),
+    (ServedPages("http://127.0.0.1:9110/", 1.5), ["url", "seconds"]),
     (Totals(), ["records", "applied", "duplicates", "too_old", "ignored_events", "dead_letters",
                 "propensities", "batches", "seconds", "erased_events"]),
     (TOMBSTONE, ["topic", "partition", "offset", "sent"]),
