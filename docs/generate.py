@@ -69,6 +69,7 @@ from stream_scorer.web.application import (
     PROBE_OPERATIONS,
 )
 from stream_scorer.web.customer_views import OPERATIONS as CUSTOMER_OPERATIONS
+from stream_scorer.web.forgetting import FORGET
 from stream_scorer.web.status_views import OPERATIONS as STATUS_OPERATIONS
 
 DOCS = Path(__file__).parent
@@ -413,7 +414,7 @@ def http_page() -> str:
         "again.", "",
     ]  # fmt: skip
     operations = (
-        *CUSTOMER_OPERATIONS, *STATUS_OPERATIONS, *PROBE_OPERATIONS, METRICS_OPERATION,
+        *CUSTOMER_OPERATIONS, FORGET, *STATUS_OPERATIONS, *PROBE_OPERATIONS, METRICS_OPERATION,
         DESCRIPTION_OPERATION,
     )  # fmt: skip
     for one in operations:

@@ -26,6 +26,7 @@ class WebSettings(Section):
     token_file: SecretFile | None = None
     host_names: tuple[Annotated[str, AfterValidator(_host_name)], ...] = ()
     customers: bool = True
+    forget: bool = False
 
     def shared_token(self) -> str | None:
         """The token, None where none is set. Raises ConfigError where it can't be read or is no
@@ -44,4 +45,8 @@ class WebSettings(Section):
 
     def problems(self) -> list[ConfigError]:
         """One error for each setting that contradicts another."""
-        return self.double_secrets("web", "token")
+        found = self.double_secrets("web", "token")
+        if self.forget and self.token is None and self.token_file is None:
+            remedy = "needs web.token_file: who may have customers forgotten must be known"
+            found.append(ConfigError("web.forget", "true", remedy))
+        return found

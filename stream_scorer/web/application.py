@@ -18,6 +18,7 @@ from stream_scorer.errors import StreamScorerError
 from stream_scorer.web.access import Access
 from stream_scorer.web.customer_views import OPERATIONS as CUSTOMER_OPERATIONS
 from stream_scorer.web.customer_views import CustomerViews
+from stream_scorer.web.forgetting import FORGET, Forgetting
 from stream_scorer.web.group_status import Group, GroupStatus
 from stream_scorer.web.guard import Guard
 from stream_scorer.web.look_ups import LookUps
@@ -60,7 +61,7 @@ class Health(Protocol):
 class Parts:
     """What is served. read_status: raises StreamScorerError. exposition: the metrics of this
     process, None where it has none. look_ups: of customers, on threads of look_up_workers; None
-    where they are not given."""
+    where they are not given. forgetting: None where nobody can be forgotten here."""
 
     group: Group
     build: str
@@ -71,6 +72,7 @@ class Parts:
     exposition: Exposition | None = None
     look_ups: LookUps | None = None
     look_up_workers: Workers | None = None
+    forgetting: Forgetting | None = None
 
 
 def application(parts: Parts) -> Any:
@@ -105,7 +107,8 @@ def application(parts: Parts) -> Any:
     routes = [
         *_probes(parts.health), *_metrics(parts.exposition),
         *StatusViews(pages, parts.read_status, parts.status_workers).routes(),
-        *_customers(parts, pages), *SignIn(pages, parts.access).routes(),
+        *_customers(parts, pages), *(parts.forgetting.routes() if parts.forgetting else ()),
+        *SignIn(pages, parts.access).routes(),
         Route("/interface", interface), Route("/api/openapi.json", described),
         Mount("/static", StaticFiles(packages=[("stream_scorer.web", "static")])),
     ]  # fmt: skip
@@ -121,8 +124,10 @@ def operations_of(parts: Parts) -> tuple[Operation, ...]:
     """All that programs can ask for."""
     metrics = (METRICS_OPERATION,) if parts.exposition else ()
     customers = CUSTOMER_OPERATIONS if parts.look_ups else ()
+    forgetting = (FORGET,) if parts.forgetting else ()
     return (
-        *STATUS_OPERATIONS, *customers, *PROBE_OPERATIONS, *metrics, DESCRIPTION_OPERATION
+        *STATUS_OPERATIONS, *customers, *forgetting, *PROBE_OPERATIONS, *metrics,
+        DESCRIPTION_OPERATION,
     )  # fmt: skip
 
 

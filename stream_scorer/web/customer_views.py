@@ -80,7 +80,7 @@ class CustomerViews:
         ]
 
     async def _api(self, request: Request) -> Response:
-        customer_id, what = _asked(request)
+        customer_id, what = asked_of_customer(request)
         query, as_of_ms = request.query_params, _moment(request)
         found: CustomerPropensities | CustomerShown | Explanation
         if what == "propensities":
@@ -129,7 +129,7 @@ class CustomerViews:
         return shown, self._look_ups.explanation(customer_id, None, categories, 3, SHOWN_ON_PAGE)
 
 
-def _asked(request: Request) -> tuple[str, str]:
+def asked_of_customer(request: Request) -> tuple[str, str]:
     """The customer's id, and what is asked of it. Raises HTTPException where that is nothing."""
     raw = bytes(request.scope["raw_path"]).decode("ascii", errors="replace")
     parts = raw.removeprefix("/api/customers/").split("/")

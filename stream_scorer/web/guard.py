@@ -68,11 +68,10 @@ class Guard:
                 request, 421, f"this address is not known under the host name {host[:200]!r}",
                 "use localhost, or list the name in web.host_names",
             )  # fmt: skip
-        if request.method not in ("GET", "HEAD", "OPTIONS") and not _is_from_here(headers):
-            return self._refusal(
-                request, 403, "another site's page sent this",
-                "send it from this site's own page, or without the header Origin",
-            )  # fmt: skip
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            refused = self._refused_change(request)
+            if refused is not None:
+                return refused
         need = need_of(path)
         if need == "customers" and not self._access.gives_customers:
             return self._refusal(
@@ -92,6 +91,20 @@ class Guard:
             return answer
         asked = path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?next={quote(asked, safe='')}", 303)
+
+    def _refused_change(self, request: Request) -> Response | None:
+        if not _is_from_here(request.headers):
+            return self._refusal(
+                request, 403, "another site's page sent this",
+                "send it from this site's own page, or without the header Origin",
+            )  # fmt: skip
+        # Also on a loopback address, where customers' data is given without one.
+        if request.url.path.startswith("/api/") and not self._access.has_token:
+            return self._refusal(
+                request, 403, "nothing can be changed here, because no token is set",
+                "set web.token_file, or use the command line",
+            )  # fmt: skip
+        return None
 
 
 def need_of(path: str) -> Need:

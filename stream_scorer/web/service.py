@@ -8,11 +8,14 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from stream_scorer.customers.erasing import erase
+from stream_scorer.customers.erasure_receipt import ErasureReceipt
 from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.settings.tree import Settings
 from stream_scorer.web.access import Access
 from stream_scorer.web.application import Exposition, Health, Parts, application
+from stream_scorer.web.forgetting import Forgetting
 from stream_scorer.web.group_reader import GroupReader
 from stream_scorer.web.look_ups import LookUps
 from stream_scorer.web.server import WebServer
@@ -24,6 +27,8 @@ MOST_STATUS_WAITING = 64  # they wait for one and the same read
 # One computes while another one waits for Redis. A look-up takes a few milliseconds, so that nobody
 # waits for longer than about a tenth of a second.
 LOOK_UP_THREADS, MOST_LOOK_UPS_WAITING = 2, 32
+# Each takes some seconds. What is open after the wait, the receipt says.
+MOST_FORGET_WAITING, FORGET_SECONDS = 4, 15.0
 
 
 class RedisAnswers:
@@ -80,9 +85,14 @@ class WebService:
             self._closing.callback(look_ups.close)
             look_up_workers = Workers("web look-ups", LOOK_UP_THREADS, MOST_LOOK_UPS_WAITING)
             self._closing.callback(look_up_workers.close)
+            forgetting = None
+            if settings.web.forget:
+                forgetting = _forgetting(settings, build)
+                self._closing.callback(forgetting.workers.close)
             parts = Parts(
                 reader.group, build, access, health or RedisAnswers(reader), reader.status, workers,
                 exposition, look_ups if settings.web.customers else None, look_up_workers,
+                forgetting,
             )  # fmt: skip
             server = WebServer(listening, application(parts))
             self._closing.callback(server.close)
@@ -99,6 +109,16 @@ class WebService:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _forgetting(settings: Settings, build: str) -> Forgetting:
+    def forget(customer_id: str) -> ErasureReceipt:
+        receipt = erase(settings, {customer_id: None}, version=build, wait_seconds=FORGET_SECONDS)
+        # Without the id: a log is no place for who asked to be forgotten.
+        log.info("a customer was forgotten on request: %s", receipt.problem or "all is done")
+        return receipt
+
+    return Forgetting(forget, Workers("web forget", 1, MOST_FORGET_WAITING))
 
 
 def is_loopback(host: str) -> bool:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ pytestmark = [
 
 BACK, GONE, UNKNOWN = "customer-0000", "customer-0001", "not-seen-yet"
 FORGOTTEN = (BACK, GONE, UNKNOWN)
+BY_HTTP, TOKEN = "customer-0003", "a-token-of-enough-characters"
 
 
 def command(rig: Rig, *words: str) -> tuple[int, dict[str, Any], str]:
@@ -62,6 +64,17 @@ def forget(rig: Rig, *options: str) -> dict[str, Any]:
     status, done, said = command(rig, "customer", "forget", "--yes", *options)
     assert status == 0, said + json.dumps(done)
     return done
+
+
+def forget_by_http(rig: Rig, customer: str) -> dict[str, Any]:
+    """The receipt of a member that was asked."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{rig.members[0].port}/api/customers/{customer}/forget",
+        method="POST", headers={"Authorization": f"Bearer {TOKEN}"},
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        receipt: dict[str, Any] = json.load(answer)
+    return receipt
 
 
 def test_forgotten_customers_stay_forgotten(
@@ -161,7 +174,9 @@ def others_are_right(rig: Rig, model: Path) -> None:
 
 
 def test_the_last_word_is_a_tombstone_under_exactly_once(make_rig: Callable[..., Rig]) -> None:
-    settings = {"kafka": {"delivery": "exactly_once"}}
+    settings = {
+        "kafka": {"delivery": "exactly_once"}, "web": {"token": TOKEN, "forget": True},
+    }  # fmt: skip
     rig = make_rig(seed=6, customers=4, settings=settings)
     rig.under_load(members=1, per_second=300, backlog=300)
     _, planned, _ = command(rig, "customer", "forget", BACK, GONE, UNKNOWN)
@@ -170,12 +185,15 @@ def test_the_last_word_is_a_tombstone_under_exactly_once(make_rig: Callable[...,
     done = forget(rig, BACK, GONE)
     listed = command(rig, "customer", "forget", "--list")[1]["customers"]
     assert listed == {c["customer_id"]: c["forgotten_at"] for c in done["customers"]}
+    by_http = forget_by_http(rig, BY_HTTP)
+    assert (by_http["done"], by_http["problem"]) == (True, "")
+    done["customers"] += by_http["customers"]
     rig.more_is_done(200)
     rig.stop_feeding()
     rig.caught_up()
     rig.stop()
     words = last_words(rig)
-    assert (words[BACK], words[GONE]) == (None, None)
+    assert (words[BACK], words[GONE], words[BY_HTTP]) == (None, None, None)
     assert words["customer-0002"] is not None
     sent = {c["customer_id"]: c["tombstone"] for c in done["customers"]}
     found = {
