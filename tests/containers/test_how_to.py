@@ -11,7 +11,10 @@ from servers import KafkaServer, RedisServer
 pytestmark = pytest.mark.containers
 
 # In the order in which a reader needs them: the first one creates the topics.
-PAGES = ("run-on-your-servers", "look-at-a-customer", "handle-dead-letters", "change-features")
+PAGES = (
+    "run-on-your-servers", "look-at-a-customer", "forget-a-customer", "handle-dead-letters",
+    "change-features",
+)  # fmt: skip
 
 
 @pytest.mark.timeout(900)
