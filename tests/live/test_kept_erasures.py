@@ -41,7 +41,7 @@ def test_what_redis_lost_is_erased_again(
     kept = KeptErasures(erasures)
     erasures.erase({"ann": 5000})
     kept.keep()
-    backup = {key: client.get(key) for key in client}
+    backup = {key: client.get(key) for key in client.scan_iter()}
     erasures.erase({"bob": 6000, "eve": 7000})
     kept.keep()
     client.flushall()

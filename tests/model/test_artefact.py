@@ -257,7 +257,7 @@ def test_a_symbol_of_something_else_is_refused_before_it_is_used(saved):
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):
-    assert "missing" in refusal(tmp_path / "nothing")
+    assert "there is no model" in refusal(tmp_path / "nothing")
 
 
 def test_an_existing_model_is_not_overwritten(saved, make_model):
