@@ -17,7 +17,12 @@ def test_what_reads_output_records_orders_them_by_offset_and_then_by_as_of_time(
     }
     assert readers == {
         "stream_scorer/core/avro/propensity_encoder.py",  # where it is defined
+        "stream_scorer/customers/history.py",  # of one customer: `newest_rows` over its records
+        # Whether each record was made of erased events; which one is newer does not matter.
+        "stream_scorer/customers/tombstones.py",
         "stream_scorer/demo/run.py",  # what is shown as a customer's newest: demo/report.py
     }
+    history = (ROOT / "stream_scorer" / "customers" / "history.py").read_text(encoding="utf-8")
+    assert "newest_rows(" in history
     report = (ROOT / "stream_scorer" / "demo" / "report.py").read_text(encoding="utf-8")
     assert "newest_rows(" in report

@@ -167,7 +167,7 @@ def test_vectors_are_shown_without_a_model(shop: Shop, tmp_path: Path) -> None:
             reader.propensities(["anna"])
     assert found.customers[0].columns
     assert found.customers[0].propensities == ()
-    assert "manifest.json" in found.model_problem
+    assert "there is no model" in found.model_problem
 
 
 def test_nothing_is_written_and_rights_to_look_are_enough(shop: Shop) -> None:

@@ -39,6 +39,7 @@ def test_the_whole_loop_accounts_for_every_event() -> None:
     assert found["consumer_lag"] == 0
     assert set(found["stages"]) == {
         "poll", "decode", "load", "apply", "save", "csr", "score", "encode", "publish", "commit",
+        "sample",
     }  # fmt: skip
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
     assert found["quality"]["log_loss"] < found["prior"]["log_loss"]
