@@ -101,7 +101,7 @@ def test_damaged_or_missing_model_is_refused(
     with (copy / "model-0000.params").open("r+b") as file:
         file.seek(5000)
         file.write(b"odd")
-    for given, said in ((copy, "SHA-256"), (tmp_path / "none", "is missing")):
+    for given, said in ((copy, "SHA-256"), (tmp_path / "none", "there is no model")):
         named = given.as_uri() if by_uri else str(given)
         with pytest.raises(ArtefactError, match=said):
             score(spark, named, str(snapshot), str(tmp_path / "scores"))
