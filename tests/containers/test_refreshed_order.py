@@ -61,7 +61,11 @@ def test_quiet_customers_are_refreshed_in_order_through_kills(
     status, found, said = asked(rig)
     assert status == 0, said
     assert found["unfinished"] == []
-    assert found["customers"] >= found["refreshed"] > 0
+    # Members look once a second whether they were asked. A round of the interval that began in that
+    # second may have scored everyone by then, and the request finds all fresh. So what counts is
+    # what was published, below.
+    assert found["customers"] > 0
+    assert found["customers"] >= found["refreshed"]
     asked_ms = time.time_ns() // 1_000_000
     assert asked(rig, "--as-of", "2024-01-01T00:00:00Z")[1]["refreshed"] == 0
     verdict = rig.finish(refreshed=True)
