@@ -46,7 +46,7 @@ def test_quiet_customers_are_refreshed_in_order_through_kills(
         },
     )  # fmt: skip
     status, _, said = asked_without_members(rig)
-    assert status == 2
+    assert status == 2, said
     assert "no live members" in said
     rig.publish(800)
     rig.start(2)
