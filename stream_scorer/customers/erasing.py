@@ -27,7 +27,8 @@ from stream_scorer.customers.erasure_receipt import (
 )
 from stream_scorer.customers.still_held import still_held
 from stream_scorer.customers.tombstones import SentTombstone, Tombstones
-from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.customers.valid_ids import require_ids
+from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.erasures import ErasedRecord, Erasures
 from stream_scorer.io.stores.redis import RedisStore
@@ -43,7 +44,7 @@ WAIT_SECONDS = 60.0
 
 def planned(settings: Settings, customer_ids: Sequence[str]) -> PlannedErasure:
     """What `erase` would delete. Raises as `erase` does, and changes nothing."""
-    _check_ids(settings, customer_ids)
+    require_ids(customer_ids, settings.events.max_record_bytes, MOST_CUSTOMERS)
     with closing(open_store(settings, settings.feature_space())) as store:
         spaces = _erasures(settings, store)
         known = 0
@@ -70,7 +71,7 @@ def erase(
     anything was deleted; afterwards the receipt's `problem` says what is open.
     """
     started, now_ms = time.monotonic(), clock_ms()
-    _check_ids(settings, list(customers))
+    require_ids(list(customers), settings.events.max_record_bytes, MOST_CUSTOMERS)
     with closing(open_store(settings, settings.feature_space())) as store:
         spaces = _erasures(settings, store)
         # Both may refuse, and nothing is deleted yet.
@@ -138,23 +139,6 @@ def _erased(spaces: Sequence[Erasures], boundaries: Mapping[str, int]) -> dict[s
                 found |= done if number == 0 else {}
             meter.advance(len(some))
     return found
-
-
-def _check_ids(settings: Settings, customer_ids: Sequence[str]) -> None:
-    if len(customer_ids) > MOST_CUSTOMERS:
-        remedy = f"divide the list: a request may name {MOST_CUSTOMERS:,} customers at most"
-        raise InputError("ID", f"{len(customer_ids):,} ids", remedy)
-    for customer in customer_ids:
-        try:
-            length = len(customer.encode())
-        except UnicodeEncodeError:
-            remedy = "is not text that UTF-8 can write, so no event has it"
-            raise InputError("ID", ascii(customer), remedy) from None
-        if not length:
-            raise InputError("ID", customer, "is empty, and no customer's is")
-        if length > settings.events.max_record_bytes:
-            remedy = "is longer than events.max_record_bytes, so no event has it"
-            raise InputError("ID", f"{customer[:40]}...", remedy)
 
 
 def _forgotten(

@@ -9,13 +9,15 @@ from stream_scorer.errors import InputError
 MOST_CUSTOMERS = 10_000  # of one look-up: about 20 MB of records
 
 
-def require_ids(customer_ids: Sequence[str], most_bytes: int) -> None:
+def require_ids(
+    customer_ids: Sequence[str], most_bytes: int, most: int = MOST_CUSTOMERS
+) -> None:  # fmt: skip
     """Raises InputError where one can't be an event's customer id, or where there are too many.
 
-    most_bytes: events.max_record_bytes, which an id can't exceed.
+    most_bytes: events.max_record_bytes, which an id can't exceed. most: so many ids are allowed.
     """
-    if len(customer_ids) > MOST_CUSTOMERS:
-        remedy = f"ask for {MOST_CUSTOMERS:,} customers at most at a time"
+    if len(customer_ids) > most:
+        remedy = f"divide the list: {most:,} customers at most at a time"
         raise InputError("customer ids", f"{len(customer_ids):,} ids", remedy)
     for customer_id in customer_ids:
         try:
@@ -27,4 +29,4 @@ def require_ids(customer_ids: Sequence[str], most_bytes: int) -> None:
             raise InputError("customer id", customer_id, "is empty, and no event's is")
         if length > most_bytes:
             remedy = "is longer than events.max_record_bytes, so no event has it"
-            raise InputError("customer id", customer_id, remedy)
+            raise InputError("customer id", f"{customer_id[:40]}...", remedy)

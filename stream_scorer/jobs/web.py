@@ -34,8 +34,8 @@ def web(
 ) -> ServedPages:  # fmt: skip
     """Serve until SIGTERM, SIGINT or `stop`.
 
-    It joins no group, and writes nothing. port: 0 for one that is free. build: this package's
-    version. on_start: called with the address. Raises ConfigError.
+    It joins no group, and writes only what `web.forget` lets someone ask for. port: 0 for one that
+    is free. build: this package's version. on_start: called with the address. Raises ConfigError.
     """
     stop = stop or Stop()
     with (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from stream_scorer.core.evaluation.quality_by_part import ALL, Estimate, PartQuality, Quality
 from stream_scorer.reports import page, plots
+from stream_scorer.reports.curves import calibration_of
 
 SERIES = {
     ALL: plots.Series(plots.BLUE, "o", "-"),
@@ -80,24 +81,11 @@ def _in_two_lines(interval: str) -> str:
 
 
 def _calibration(quality: Quality) -> str:
-    figure, axes = plots.new_figure()
-    axes.plot([1e-4, 1], [1e-4, 1], color=plots.AXIS, linewidth=1, linestyle=":")
-    rows: list[list[object]] = []
-    lowest = 1.0
-    for key, measured in quality.calibration.items():
-        # On a logarithmic axis there is no 0.
-        shown = [p for p in measured if p.acted > 0]
-        name = KIND_WORDS.get(key, key)
-        given, acted = [p.probability for p in shown], [p.acted for p in shown]
-        style = SERIES[key]._asdict()
-        axes.plot(given, acted, markersize=4, linewidth=1.3, label=name, **style)
-        lowest = min([lowest, *given, *acted])
-        rows += [[name, f"{p:.3%}", f"{y:.3%}"] for p, y in zip(given, acted, strict=True)]
-    axes.set(xscale="log", yscale="log", xlabel="probability given", ylabel="share that acted",
-             xlim=(lowest / 1.5, 1), ylim=(lowest / 1.5, 1))  # fmt: skip
-    points = page.table(["rows", "probability given", "share that acted"], rows)
-    caption = "On the dotted line probabilities mean what they say; above it they are too low."
-    return plots.plot(figure, "Calibration", caption, points)
+    curves = {
+        key: ([p.probability for p in measured], [p.acted for p in measured])
+        for key, measured in quality.calibration.items()
+    }
+    return calibration_of(curves, KIND_WORDS, SERIES, "rows")
 
 
 def _ratios(quality: Quality) -> str:

@@ -6,7 +6,7 @@ cost does not depend on how many pairs of row and category there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,8 @@ SPREAD_EDGES = (0.0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # in the tab
 PERCENT = ([0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99],
            ["0.01 %", "0.1 %", "1 %", "10 %", "50 %", "90 %", "99 %"])  # fmt: skip
 
+Points = tuple[Sequence[float], Sequence[float]]
+
 
 def histogram(p: Float32, acted: Bool, weight: Float32 | None = None) -> LogOddsBins:
     """As `log_odds_bins`, as finely as a plot needs it."""
@@ -36,10 +38,7 @@ def histogram(p: Float32, acted: Bool, weight: Float32 | None = None) -> LogOdds
 
 def calibration_plot(histograms: Mapping[str, LogOddsBins], names: Mapping[str, str]) -> str:
     """names: what to call those that are not called by their key."""
-    figure, axes = plots.new_figure()
-    axes.plot([1e-4, 1], [1e-4, 1], color=AXIS, linewidth=1, linestyle=":")
-    rows: list[list[object]] = []
-    lowest = 1.0
+    curves: dict[str, Points] = {}
     for key, h in histograms.items():
         if key == "prior":
             continue  # a share of rows says what it means, so its curve hides the others
@@ -48,15 +47,34 @@ def calibration_plot(histograms: Mapping[str, LogOddsBins], names: Mapping[str, 
         weight, probability, positives = (
             np.bincount(merged, column) for column in (h.weight, h.probability, h.positives)
         )
-        shown = positives > 0  # on a logarithmic axis there is no 0
-        given, acted = probability[shown] / weight[shown], positives[shown] / weight[shown]
-        name, style = names.get(key, key), SERIES[key]._asdict()
+        filled = weight > 0
+        given, acted = (column[filled] / weight[filled] for column in (probability, positives))
+        curves[key] = given.tolist(), acted.tolist()
+    return calibration_of(curves, names, SERIES, "model")
+
+
+def calibration_of(
+    curves: Mapping[str, Points], names: Mapping[str, str],
+    series: Mapping[str, plots.Series], what: str,
+) -> str:  # fmt: skip
+    """The plot, and its points as a table. curves: by key the probabilities that were given, and
+    the shares that acted. names: as in `calibration_plot`. what: the curves are of, in the table.
+    """
+    figure, axes = plots.new_figure()
+    axes.plot([1e-4, 1], [1e-4, 1], color=AXIS, linewidth=1, linestyle=":")
+    rows: list[list[object]] = []
+    lowest = 1.0
+    for key, (all_given, all_acted) in curves.items():
+        # On a logarithmic axis there is no 0.
+        shown = [(p, y) for p, y in zip(all_given, all_acted, strict=True) if y > 0]
+        given, acted = [p for p, _ in shown], [y for _, y in shown]
+        name, style = names.get(key, key), series[key]._asdict()
         axes.plot(given, acted, markersize=4, linewidth=1.3, label=name, **style)
-        lowest = min([lowest, *given.tolist(), *acted.tolist()])
-        rows += [[name, f"{p:.3%}", f"{y:.3%}"] for p, y in zip(given, acted, strict=True)]
+        lowest = min([lowest, *given, *acted])
+        rows += [[name, f"{p:.3%}", f"{y:.3%}"] for p, y in shown]
     axes.set(xscale="log", yscale="log", xlabel="probability given", ylabel="share that acted",
              xlim=(lowest / 1.5, 1), ylim=(lowest / 1.5, 1))  # fmt: skip
-    points = page.table(["model", "probability given", "share that acted"], rows)
+    points = page.table([what, "probability given", "share that acted"], rows)
     caption = "On the dotted line probabilities mean what they say; above it they are too low."
     return plots.plot(figure, "Calibration", caption, points)
 

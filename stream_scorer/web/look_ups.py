@@ -57,11 +57,7 @@ class LookUps:
         """The one reader, opened by whoever asks first. Raises as CustomerReader.open."""
         with self._lock:
             if self._reader is None:
-                opened = self._open_reader()
-                if opened.models.serving is not None:
-                    # What is compiled and allocated at the first score is no part of a look-up.
-                    opened.models.serving.active.engine.warm_up(1)
-                self._reader = opened
+                self._reader = self._open_reader()
             return self._reader
 
     def propensities(
