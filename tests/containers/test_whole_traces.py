@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from confluent_kafka import Producer
@@ -12,40 +10,24 @@ from harness.member import wait_until
 from harness.rig import Rig
 from servers import KafkaServer
 
+from tests.io.telemetry.otlp_collector import Collector, collecting
+
 pytestmark = pytest.mark.containers
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-Collector = tuple[str, list[bytes]]
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """An address that takes spans by OTLP, and the bodies that it took."""
-    bodies: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
-            """Not shown."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1/traces", bodies
-        server.shutdown()
-        thread.join()
+    with collecting() as found:
+        yield found
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_the_trace_of_an_event_goes_on_in_its_customers_record(
     make_rig: Callable[..., Rig], kafka: KafkaServer, collector: Collector, delivery: str
 ) -> None:
-    address, bodies = collector
-    telemetry = {"traces": True, "traces_endpoint": address}
+    telemetry = {"traces": True, "traces_endpoint": f"{collector.address}/v1/traces"}
     rig = make_rig(seed=3, settings={"kafka": {"delivery": delivery}, "telemetry": telemetry})
     (member,) = rig.start()
     records = [record for record in rig.stream.take(40) if record[0] is not None]
@@ -68,7 +50,7 @@ def test_the_trace_of_an_event_goes_on_in_its_customers_record(
     assert span_id != SPAN, "of the consumer's own span, whose parent is the event's"
     member.ask_to_stop()
     assert member.ended() == 0, member.log()[-3000:]
-    sent = b"".join(bodies)
+    sent = b"".join(body for _, body in collector.taken)
     for part in (TRACE, SPAN, span_id):
         assert bytes.fromhex(part) in sent
     assert f"process {rig.input}".encode() in sent

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from stream_scorer.errors import BusUnavailable, ConfigError
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry.traces import OpenTelemetryTraces
+from tests.io.telemetry.otlp_collector import Collector, collecting
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CONTEXT = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "shop=1"}
@@ -164,31 +164,14 @@ def test_the_environment_names_the_service(
 
 
 @pytest.fixture
-def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """An address that takes what is sent by OTLP, and what it took: path and body."""
-    taken: list[tuple[str, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            taken.append((self.path, body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
-            """Not shown."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", taken
-        server.shutdown()
-        thread.join()
+def collector() -> Iterator[Collector]:
+    with collecting() as found:
+        yield found
 
 
 @pytest.mark.parametrize("by_environment", [False, True])
 def test_spans_are_sent_by_otlp_before_the_consumer_ends(
-    collector: tuple[str, list[tuple[str, bytes]]],
+    collector: Collector,
     monkeypatch: pytest.MonkeyPatch,
     by_environment: bool,
 ) -> None:
