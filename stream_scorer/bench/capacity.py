@@ -2,9 +2,9 @@
 
 Costs are processor seconds of this process, and of Redis as it counts them itself: other work on
 the machine moves them by tenths, where it moves elapsed time by multiples, and they can be added
-up. Costs of an event
-and of a customer come from two micro-batches of as many events, one with as many customers, the
-other with few. The customers are those of a large shop, each with a record of several events.
+up. Costs of an event and of a customer come from two micro-batches of as many events, one with as
+many customers, the other with few. The customers are those of a large shop, each with a record of
+several events.
 """
 
 from __future__ import annotations
@@ -202,8 +202,18 @@ def _measure_scoring(sizes: Sizes, found: dict[str, list[float]]) -> None:
     base = Shop(sizes.shop_columns, max(sizes.shop_categories // 10, 10), sizes.shop_active)
     wider = replace(base, categories=sizes.shop_categories)
     fuller = replace(base, active=min(3 * base.active, base.categories))
-    each = {shop: _score_seconds(shop, sizes) for shop in (base, wider, fuller)}
-    for of_base, of_wider, of_fuller in zip(*each.values(), strict=True):
+    scorers = [_scorer(shop, sizes) for shop in (base, wider, fuller)]
+    for run in range(sizes.runs + 1):
+        # In turns within a run, since the speed of a machine drifts and differences are taken.
+        seconds = [0.0] * len(scorers)
+        for _ in range(TIMES):
+            for i, score in enumerate(scorers):
+                began = time.process_time()
+                score()
+                seconds[i] += time.process_time() - began
+        if not run:
+            continue  # it compiles kernels
+        of_base, of_wider, of_fuller = (s / (TIMES * sizes.batch_rows) for s in seconds)
         category = max((of_wider - of_base) / (wider.categories - base.categories), 0.0)
         value = max((of_fuller - of_base) / (fuller.entries - base.entries), 0.0)
         found["score_seconds_per_category"].append(category)
@@ -212,11 +222,11 @@ def _measure_scoring(sizes: Sizes, found: dict[str, list[float]]) -> None:
         found["score_seconds"].append(max(rest, 0.0))
 
 
-def _score_seconds(shop: Shop, sizes: Sizes) -> list[float]:
-    """Processor seconds of a customer, native engine, ten best, for each run."""
+def _scorer(shop: Shop, sizes: Sizes) -> Callable[[], object]:
+    """What scores a micro-batch of this shop: native engine, ten best."""
     matrix = rows_of(shop, sizes.batch_rows, seed=2).matrix
     engine = open_engine(random_model(space_of(shop), NETWORK, shop.entries), "native")
-    return _seconds(lambda: score_chosen(engine, matrix, TEN_BEST), sizes.runs, sizes.batch_rows)
+    return lambda: score_chosen(engine, matrix, TEN_BEST)
 
 
 def _measure_kafka(sizes: Sizes, found: dict[str, list[float]]) -> None:
@@ -285,18 +295,6 @@ def _consume_seconds(address: str, topic: str, records: int, batch: int) -> floa
         return (time.process_time() - began) / records
     finally:
         consumer.close()
-
-
-def _seconds(work: Callable[[], object], runs: int, amount: int) -> list[float]:
-    """Processor seconds of one of `amount`, for each run after one that is not counted."""
-    work()
-    found = []
-    for _ in range(runs):
-        began = time.process_time()
-        for _ in range(TIMES):
-            work()
-        found.append((time.process_time() - began) / (TIMES * amount))
-    return found
 
 
 def _used_bytes(client: redis.Redis) -> int:
