@@ -18,7 +18,8 @@ from stream_scorer.bench.workload import RULE, distinct
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows
-from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import ROWS_PER_SHARD, SnapshotWriter
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.spec import Layout, NetworkSpec

@@ -19,7 +19,8 @@ from stream_scorer.bench.workload import distinct
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
-from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter
 from stream_scorer.model.spec import NetworkSpec
 
 DAY_MS = 86_400_000

@@ -43,7 +43,8 @@ from stream_scorer.core.trend_record import TrendPlan, oldest_day, shop_table
 from stream_scorer.errors import SnapshotError, StoreUnavailable
 from stream_scorer.io.files.customer_lists import CustomerLists, Part
 from stream_scorer.io.files.resumable_snapshot import UnfinishedSnapshot
-from stream_scorer.io.files.snapshots import ROWS_PER_SHARD, SnapshotInfo
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import ROWS_PER_SHARD
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.live.consumer import open_store

@@ -38,7 +38,8 @@ from stream_scorer.core.propensities import published_in_full
 from stream_scorer.core.trend import DailyCounts, contrast_count, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
-from stream_scorer.io.files.snapshots import LeftOut, SnapshotInfo, SnapshotWriter, refuse_existing
+from stream_scorer.io.files.snapshot_info import LeftOut, SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter, refuse_existing
 from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch

@@ -31,7 +31,8 @@ from stream_scorer.core.labels.sampled_moments import CUTOFF
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ArtefactError
 from stream_scorer.io.files.labelled_snapshots import open_labelled
-from stream_scorer.io.files.snapshots import LeftOut, Shards
+from stream_scorer.io.files.snapshot_info import LeftOut
+from stream_scorer.io.files.snapshots import Shards
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.card import RowsOfCard, card_of
 from stream_scorer.model.engines.golden import golden_batch_of

@@ -38,16 +38,11 @@ from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files import event_tables
 from stream_scorer.io.files.event_paths import files_of
 from stream_scorer.io.files.row_moments import RowMoments
+from stream_scorer.io.files.snapshot_info import LeftOut, SnapshotInfo, manifest_of
 from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_content
 from stream_scorer.io.files.snapshot_tables import spark_batches
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, table_of_rows, trend_content
-from stream_scorer.io.files.snapshots import (
-    MOST_MOMENTS,
-    ROWS_PER_SHARD,
-    LeftOut,
-    SnapshotInfo,
-    manifest_of,
-)
+from stream_scorer.io.files.snapshot_writer import MOST_MOMENTS, ROWS_PER_SHARD
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.past.replayed import LabelledSnapshot
 from stream_scorer.past.rows_asked import RowsAsked

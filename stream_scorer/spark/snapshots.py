@@ -34,6 +34,7 @@ from pyspark.sql.types import (
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import Halt, InputError, SnapshotError
+from stream_scorer.io.files.snapshot_info import check_fingerprint, info_of, trend_entry
 from stream_scorer.io.files.snapshot_manifest import (
     MANIFEST_FILE,
     OLD_MANIFEST_FILE,
@@ -48,7 +49,6 @@ from stream_scorer.io.files.snapshot_tables import (
     wrong_kind,
 )
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, parse_trend
-from stream_scorer.io.files.snapshots import check_fingerprint, info_of, trend_entry
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
 

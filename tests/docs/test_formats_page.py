@@ -46,8 +46,9 @@ from stream_scorer.io.files import (
     events,
     feature_columns,
     propensities,
+    snapshot_info,
     snapshot_manifest,
-    snapshots,
+    snapshot_writer,
 )
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, trend_content
@@ -126,8 +127,8 @@ def labelled_rows() -> LabelledRows:
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
     path = tmp_path / "train"
-    info = snapshots.SnapshotInfo(SPACE, "category_id", RULE, {"events": {"0": 17}})
-    with snapshots.SnapshotWriter(path, info, rows_per_shard=2) as writer:
+    info = snapshot_info.SnapshotInfo(SPACE, "category_id", RULE, {"events": {"0": 17}})
+    with snapshot_writer.SnapshotWriter(path, info, rows_per_shard=2) as writer:
         writer.write(labelled_rows())
         writer.finish()
     return path
@@ -294,7 +295,7 @@ def test_snapshots(snapshot: Path) -> None:
     assert said["format"] == str(manifest["format"]) == str(snapshot_manifest.FORMAT)
     assert set(re.findall(r"`(\w+)`", said["shards"])) == set(manifest["shards"][0])
     assert set(re.findall(r"`(\w+)`", said["labels"])) == set(manifest["labels"])
-    assert f"more than {snapshots.MOST_MOMENTS:,} " in said["as_of_ms"]
+    assert f"more than {snapshot_writer.MOST_MOMENTS:,} " in said["as_of_ms"]
     content, entry = trend_content(TrendTable(17_000, np.zeros((2, 1, 3), np.float32)))
     (snapshot / TREND_FILE).write_bytes(content)
     assert f"`{TREND_FILE}`" in section("Snapshots")

@@ -19,7 +19,8 @@ from stream_scorer.core.features.ignored_values import IgnoredValue
 from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
 from stream_scorer.io.files.events import write_events
-from stream_scorer.io.files.snapshots import LeftOut, Snapshot
+from stream_scorer.io.files.snapshot_info import LeftOut
+from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.jobs.publish import BATCH_RECORDS, in_words, publish
 from stream_scorer.jobs.replay import Window, replay

@@ -31,7 +31,7 @@ from stream_scorer.customers.erasure_receipt import (
     TombstoneSent,
 )
 from stream_scorer.customers.history import CustomerHistory, HistoryEntry, HistoryPoint
-from stream_scorer.io.files.snapshots import LeftOut
+from stream_scorer.io.files.snapshot_info import LeftOut
 from stream_scorer.io.stores.announcements import Announcement, ModelIdentity
 from stream_scorer.io.stores.members import Member, MemberSaid
 from stream_scorer.jobs.announced_models import AnnouncedModel

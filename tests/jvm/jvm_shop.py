@@ -10,7 +10,8 @@ from scipy import sparse
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule
 from stream_scorer.core.trend import DailyCounts, TrendTable, trend_features
-from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter
 from stream_scorer.jobs.convert import convert
 from stream_scorer.model import artefact
 from stream_scorer.model.artefact import TrainedModel

@@ -13,7 +13,8 @@ import pytest
 from stream_scorer.core.evaluation import metrics
 from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.errors import ConfigError, InputError
-from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter
 from stream_scorer.model import artefact, training
 from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.engines.mxnet import MxnetEngine

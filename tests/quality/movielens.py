@@ -27,7 +27,8 @@ from stream_scorer.api.features import features_at
 from stream_scorer.core.labels.labels import LabelCollector, LabelledRows
 from stream_scorer.core.trend import DailyCounts
 from stream_scorer.errors import InputError
-from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter
 from stream_scorer.settings.tree import Settings
 
 PACKAGE, VERSION = "recbole", "1.2.1"

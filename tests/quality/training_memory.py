@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 
 from stream_scorer.bench.workload import RULE, Sizes, rows_of, space_of
-from stream_scorer.io.files.snapshots import SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter
 
 SIZES = Sizes(columns=50_000, categories=300, entries=117, positives=5)
 # Each shard is read a few times in either run; a pool of `shuffle_rows` is as large as a shard.

@@ -26,15 +26,9 @@ from typing import IO, Any
 from stream_scorer import atomic
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import SnapshotError
+from stream_scorer.io.files.snapshot_info import SnapshotInfo, manifest_of
 from stream_scorer.io.files.snapshot_shards import ShardFile, check_shard, unwritable
-from stream_scorer.io.files.snapshots import (
-    SnapshotInfo,
-    manifest_of,
-    publish,
-    refuse_existing,
-    shard_name,
-    write_table,
-)
+from stream_scorer.io.files.snapshot_writer import publish, refuse_existing, shard_name, write_table
 
 
 class UnfinishedSnapshot:

@@ -15,13 +15,15 @@ from stream_scorer.core.labels.labels import LabelledRows
 from stream_scorer.core.trend import DailyCounts, TrendTable
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.resumable_snapshot import UnfinishedSnapshot
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
 from stream_scorer.io.files.snapshot_manifest import (
     MANIFEST_FILE,
     manifest_content,
     read_manifest,
 )
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, trend_content
-from stream_scorer.io.files.snapshots import Shards, Snapshot, SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter
+from stream_scorer.io.files.snapshots import Shards, Snapshot
 
 SPACE = FeatureSpace.compile(
     [

@@ -23,7 +23,9 @@ from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.labels.labels import LabelledRows, LabelRule, concatenate_rows
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
 from stream_scorer.io.files import snapshot_manifest, snapshot_tables
-from stream_scorer.io.files.snapshots import Shards, Snapshot, SnapshotInfo, SnapshotWriter
+from stream_scorer.io.files.snapshot_info import SnapshotInfo
+from stream_scorer.io.files.snapshot_writer import SnapshotWriter
+from stream_scorer.io.files.snapshots import Shards, Snapshot
 
 RULE = LabelRule("category_id", (("purchase",),), 1000)
 SPACE = FeatureSpace.compile(
