@@ -63,19 +63,21 @@ def _rates(
     sizes: Sizes, shards: Sequence[LabelledRows], network: NetworkSpec, pause: Callable[[], None]
 ) -> list[float]:
     """Of each run after the first; `pause` is called after each, and its time not counted."""
-    from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import training, training_loop  # noqa: PLC0415 - imports MXNet
 
     found: list[float] = []
     started = 0.0
 
-    def report(at: training.Progress) -> None:
+    def report(at: training_loop.Progress) -> None:
         nonlocal started
         if at.training_log_loss is not None:
-            found.append(training.REPORT_STEPS * sizes.batch_rows / (time.perf_counter() - started))
+            found.append(
+                training_loop.REPORT_STEPS * sizes.batch_rows / (time.perf_counter() - started)
+            )
             pause()
             started = time.perf_counter()
 
-    steps = training.REPORT_STEPS * (sizes.runs + 1)
+    steps = training_loop.REPORT_STEPS * (sizes.runs + 1)
     options = TrainingOptions(
         network=network,
         min_customers=1,

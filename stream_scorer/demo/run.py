@@ -31,7 +31,7 @@ from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.loop import Totals
 from stream_scorer.live.stop import Stop
-from stream_scorer.model import artefact, training
+from stream_scorer.model import artefact, training, training_loop
 from stream_scorer.model.engines.card import card_of, in_memory
 from stream_scorer.model.engines.golden import golden_batch_of
 from stream_scorer.model.engines.reference import reference_for
@@ -130,7 +130,7 @@ def _train(scene: scenes.Scenario, path: Path, console: Console) -> tuple[Float6
     options = replace(scene.settings.training, average_seeds=1)
     with progress("training (MXNet)", console=console) as meter:
 
-        def report(step: training.Progress) -> None:
+        def report(step: training_loop.Progress) -> None:
             meter.at(step.step, step.steps)
 
         model = training.train(

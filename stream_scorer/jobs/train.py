@@ -95,7 +95,7 @@ def train(
     validation: later snapshots, to stop by and to calibrate on. Raises ArtefactError where `out`
     exists or can't be written, SnapshotError and FingerprintMismatch for unfit snapshots.
     """
-    from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
+    from stream_scorer.model import training, training_loop  # noqa: PLC0415 - imports MXNet
 
     started = time.monotonic()
     # Before the work, which may take long.
@@ -112,7 +112,7 @@ def train(
     steps = 0
     with progress("training") as meter:
 
-        def report_step(step: training.Progress) -> None:
+        def report_step(step: training_loop.Progress) -> None:
             nonlocal steps
             steps = step.step
             meter.at(steps, step.steps)

@@ -15,7 +15,7 @@ from stream_scorer.core.labels.labels import dense_labels
 from stream_scorer.errors import ConfigError, InputError
 from stream_scorer.io.files.snapshot_info import SnapshotInfo
 from stream_scorer.io.files.snapshot_writer import SnapshotWriter
-from stream_scorer.model import artefact, training
+from stream_scorer.model import artefact, training, training_loop
 from stream_scorer.model.column_statistics import ColumnStatistics
 from stream_scorer.model.engines.mxnet import MxnetEngine
 from stream_scorer.model.spec import Layout, NetworkSpec, TrainingOptions
@@ -134,7 +134,7 @@ def test_a_column_of_few_rows_is_pulled_as_often_as_the_others_in_all(shards, sp
     layout = Layout.of(space, TWO, np.arange(len(space.vocabularies["category_id"])))
     statistics = ColumnStatistics.of(shards, space, layout)
     options = replace(OPTIONS, linear_penalty=100.0, batch_rows=2)
-    decay = training._row_decay(layout, options, statistics)
+    decay = training_loop.row_decay(layout, options, statistics)
     share = 1 - (1 - statistics.rows_of_column / statistics.rows) ** options.batch_rows
     seen = statistics.rows_of_column > 0
     assert np.ptp(share[seen]) > 0.01

@@ -15,7 +15,7 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.errors import ConfigError
-from stream_scorer.model import artefact, training
+from stream_scorer.model import artefact, training, training_loop
 from stream_scorer.model.artefact import TrainedModel
 from stream_scorer.model.engines.engine import Engine
 from stream_scorer.model.engines.mxnet import MxnetEngine
@@ -47,7 +47,7 @@ def train(
     shards = [make_rows(640, 1)]
 
     def run(
-        progress: Callable[[training.Progress], None] = lambda _: None, *, stop: bool = True,
+        progress: Callable[[training_loop.Progress], None] = lambda _: None, *, stop: bool = True,
         **said: object,
     ) -> TrainedModel:  # fmt: skip
         options = replace(OPTIONS, **said)  # type: ignore[arg-type]
@@ -67,13 +67,13 @@ def uncalibrated(train: Train) -> TrainedModel:
 
 
 @pytest.fixture(scope="module")
-def said() -> list[training.Progress]:
+def said() -> list[training_loop.Progress]:
     """What the training of `mean` reported."""
     return []
 
 
 @pytest.fixture(scope="module")
-def mean(train: Train, said: list[training.Progress]) -> TrainedModel:
+def mean(train: Train, said: list[training_loop.Progress]) -> TrainedModel:
     return train(said.append)
 
 
@@ -139,7 +139,7 @@ def test_the_same_call_gives_the_same_version(
 
 
 def test_progress_counts_the_steps_of_all_seeds(
-    mean: TrainedModel, said: list[training.Progress]
+    mean: TrainedModel, said: list[training_loop.Progress]
 ) -> None:
     assert mean.network.hidden == (16, 12)
     assert [(p.epoch, p.step) for p in said if p.validation_log_loss is not None] == [
@@ -155,7 +155,7 @@ def test_seeds_are_averaged_without_validation(train: Train) -> None:
 
 
 def test_more_units_than_a_network_may_have_are_refused_before_training(train: Train) -> None:
-    said: list[training.Progress] = []
+    said: list[training_loop.Progress] = []
     with pytest.raises(ConfigError, match="average_seeds"):
         train(said.append, network=replace(NETWORK, tower=3_000))
     assert said == []
