@@ -27,12 +27,13 @@ from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.errors import BusUnavailable, Halt, NotAllowed, StreamScorerError
 from stream_scorer.io.kafka.clients import Connected
-from stream_scorer.io.kafka.errors import NO_RIGHTS, Rights, ask, translate_error
+from stream_scorer.io.kafka.errors import NO_RIGHTS, Rights, ask, code_of, translate_error
 from stream_scorer.io.kafka.group_offsets import Owner, metadata_of, owner_in
 from stream_scorer.io.kafka.group_questions import (
     commit_offsets,
     committed_offsets,
     first_records,
+    once_loaded,
     rights_of_group,
 )
 
@@ -131,7 +132,7 @@ class KafkaAdmin:
             doing, rights = f"asking for topic {name}", Rights(topic=f"Describe on topic {name}")
             return {name: len(self._answer(future, doing, rights=rights).partitions)}
         except BusUnavailable as error:
-            if _code_of(error) in _NO_SUCH_TOPIC:
+            if code_of(error) in _NO_SUCH_TOPIC:
                 return {}
             raise
 
@@ -139,7 +140,7 @@ class KafkaAdmin:
         try:
             found = self._answer(future, "reading topic settings", seconds)
         except Halt as error:
-            if _code_of(error) in _NOT_ALLOWED:
+            if code_of(error) in _NOT_ALLOWED:
                 return None
             raise
         return {key: entry.value for key, entry in found.items()}
@@ -163,10 +164,8 @@ class KafkaAdmin:
 
         Raises Halt where this user may not describe it.
         """
-        future = self._client.describe_consumer_groups(
-            [group], include_authorized_operations=True, request_timeout=REQUEST_SECONDS
-        )[group]
-        found = self._answer(future, f"asking what is allowed with group {group}")
+        doing = f"asking what is allowed with group {group}"
+        found = self._described(group, doing, include_authorized_operations=True)
         allowed = found.authorized_operations
         return None if allowed is None else frozenset(operation.name for operation in allowed)
 
@@ -188,7 +187,7 @@ class KafkaAdmin:
                 future, f"creating {name}", REQUEST_SECONDS + ANSWER_SECONDS, rights=rights
             )
         except StreamScorerError as error:
-            if _code_of(error) == KafkaError.TOPIC_ALREADY_EXISTS:
+            if code_of(error) == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
             raise
         until = time.monotonic() + REQUEST_SECONDS
@@ -235,9 +234,19 @@ class KafkaAdmin:
 
     def members(self, group: str) -> int:
         """How many members `group` has now; one that was killed counts until its session ends."""
-        future = self._client.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        doing, rights = f"asking who is in group {group}", rights_of_group(group)
-        return len(self._answer(future[group], doing, rights=rights).members)
+        doing = f"asking who is in group {group}"
+        return len(self._described(group, doing, rights_of_group(group)).members)
+
+    def _described(
+        self, group: str, doing: str, rights: Rights = NO_RIGHTS, **options: bool
+    ) -> Any:
+        def described() -> Any:
+            future = self._client.describe_consumer_groups(
+                [group], request_timeout=REQUEST_SECONDS, **options
+            )[group]
+            return self._answer(future, doing, rights=rights)
+
+        return once_loaded(described)
 
     def owners(self, group: str, topic: str) -> set[Owner]:
         """Whom the group's committed offsets of `topic` name."""
@@ -305,10 +314,3 @@ class KafkaAdmin:
                 raise translate_error(error.args[0], doing, rights) from error
             except FutureTimeoutError:  # Python 3.10 does not count it among TimeoutError
                 raise BusUnavailable(f"Kafka, {doing}: no answer in {seconds:g} s") from None
-
-
-def _code_of(error: BaseException | None) -> int | None:
-    """The code of the Kafka error that `error` was raised for."""
-    while error is not None and not isinstance(error, KafkaException):
-        error = error.__cause__
-    return None if error is None else int(error.args[0].code())

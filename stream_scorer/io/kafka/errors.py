@@ -101,6 +101,20 @@ class ErrorLog:
             log.warning("%s", translate_error(error, doing))
 
 
+def text_of(error: KafkaError) -> str:
+    """What Kafka says of `error`, with the code's name where it says nothing."""
+    said = str(error.str() or "").strip()
+    # "ConsumerGroupDescribe: " is all that comes with some refusals of that request.
+    return f"{said} {error.name()}".lstrip() if not said or said.endswith(":") else said
+
+
+def code_of(error: BaseException | None) -> int | None:
+    """The code of the Kafka error that `error` was raised for."""
+    while error is not None and not isinstance(error, KafkaException):
+        error = error.__cause__
+    return None if error is None else int(error.args[0].code())
+
+
 def translate_error(
     error: KafkaError, doing: str, rights: Rights = NO_RIGHTS
 ) -> Halt | BusUnavailable:
@@ -108,21 +122,21 @@ def translate_error(
     if error.code() in _NOT_ALLOWED:
         remedy, resource = _NOT_ALLOWED[error.code()]
         right = getattr(rights, resource) if resource else ""
-        found = f"Kafka, {doing}: {error.str()}"
+        found = f"Kafka, {doing}: {text_of(error)}"
         return NotAllowed(found, f"allow this user {right}" if right else remedy)
     # Before `fatal`: being fenced is fatal too, but a new client would only fence the other member
     # in turn.
     if error.code() in _FENCED:
         cause = "another member took over; give each its own kafka.client_id"
-        return Fenced(f"Kafka, {doing}: {error.str()}", cause)
+        return Fenced(f"Kafka, {doing}: {text_of(error)}", cause)
     code = error.code()
     if code == KafkaError._FATAL:
         code = next((c for text, c in _FATAL_CAUSES.items() if text in error.str()), code)
     if code in _REMEDIES:
-        return Halt(f"Kafka, {doing}: {error.str()}", _REMEDIES[code])
+        return Halt(f"Kafka, {doing}: {text_of(error)}", _REMEDIES[code])
     if error.fatal() or code == KafkaError._FATAL:
-        return ClientLost(f"Kafka, {doing}: {error.str()}")
-    return BusUnavailable(f"Kafka, {doing}: {error.str()}")
+        return ClientLost(f"Kafka, {doing}: {text_of(error)}")
+    return BusUnavailable(f"Kafka, {doing}: {text_of(error)}")
 
 
 def ask(doing: str, call: Callable[..., Any], *arguments: Any, rights: Rights = NO_RIGHTS) -> Any:

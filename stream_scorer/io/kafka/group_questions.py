@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.backoff import delays
 from stream_scorer.core.events.batch import TopicPartition
+from stream_scorer.errors import BusUnavailable
 from stream_scorer.io.kafka.clients import Connected
-from stream_scorer.io.kafka.errors import Rights, ask, translate_error
+from stream_scorer.io.kafka.errors import Rights, ask, code_of, translate_error
 from stream_scorer.io.kafka.messages import partition_of
+
+Answer = TypeVar("Answer")
 
 REQUEST_SECONDS = 10.0
 FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS = 0.2, 1.0
@@ -37,34 +40,44 @@ def rights_of_group(group: str) -> Rights:
     return Rights(topic="Describe on the input topic", group=f"Read on group {group}")
 
 
+def once_loaded(ask_coordinator: Callable[[], Answer]) -> Answer:
+    """What `ask_coordinator` returns. It is called again while no broker has the group ready: one
+    that has just started is still loading the groups, and one that stops hands them to another.
+
+    Raises what it raises, BusUnavailable also where the group is not ready in time.
+    """
+    until = time.monotonic() + REQUEST_SECONDS
+    waits = delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)
+    while True:
+        try:
+            return ask_coordinator()
+        except BusUnavailable as error:
+            if code_of(error) not in _COORDINATOR_NOT_READY or time.monotonic() > until:
+                raise
+        time.sleep(next(waits))
+
+
 def committed_offsets(
     properties: Mapping[str, Any], group: str, partitions: list[KafkaPartition]
 ) -> list[KafkaPartition]:
     """What the group has committed of these partitions. Raises BusUnavailable or Halt."""
     # With read_committed the broker gives no offsets while a transaction that holds newer ones is
     # open, so this question would wait for it.
-    until = time.monotonic() + REQUEST_SECONDS
-    waits = delays(FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS, random.random)
-    with _consumer(properties, group, {"isolation.level": "read_uncommitted"}) as consumer:
-        while True:
-            try:
-                return list(consumer.committed(partitions, REQUEST_SECONDS))
-            except KafkaException as error:
-                trouble = error.args[0]
-                # A broker that has just started is still loading the groups.
-                if trouble.code() not in _COORDINATOR_NOT_READY or time.monotonic() > until:
-                    doing, rights = "reading the group's offsets", rights_of_group(group)
-                    raise translate_error(trouble, doing, rights) from error
-            time.sleep(next(waits))
+    reading = {"isolation.level": "read_uncommitted"}
+    doing, rights = "reading the group's offsets", rights_of_group(group)
+    with _consumer(properties, group, reading) as consumer:
+        read = partial(consumer.committed, partitions, REQUEST_SECONDS)
+        return list(once_loaded(partial(ask, doing, read, rights=rights)))
 
 
 def commit_offsets(
     properties: Mapping[str, Any], group: str, offsets: list[KafkaPartition]
 ) -> None:
     """Commit these for the group, which must have no members. Raises BusUnavailable or Halt."""
+    doing, rights = "committing offsets", rights_of_group(group)
     with _consumer(properties, group) as consumer:
         commit = partial(consumer.commit, offsets=offsets, asynchronous=False)
-        ask("committing offsets", commit, rights=rights_of_group(group))
+        once_loaded(partial(ask, doing, commit, rights=rights))
 
 
 def first_records(
