@@ -116,17 +116,19 @@ docs: $(DOCS) ## the documents as a site in site/; a dead link fails
 images: ## build the images of the container tests where they can't be pulled
 	bash tests/images/build
 
-manifests: $(DEPLOY) ## what is generated in deploy/: Grafana's dashboards, and manifests from the chart; needs Helm
+manifests: $(DEPLOY) ## what is generated in deploy/: alerts, Grafana's dashboards, and manifests from the chart; needs Helm
+	$(BIN)/python deploy/prometheus/render_alerts.py
 	$(BIN)/python deploy/grafana/generate.py
 	$(BIN)/python deploy/kubernetes/render.py
 
-LINTED := stream_scorer tests examples deploy/grafana deploy/kubernetes
+LINTED := stream_scorer tests examples deploy/grafana deploy/kubernetes deploy/prometheus
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/ruff format --check $(LINTED)
 	$(BIN)/mypy
 	$(BIN)/mypy examples tests
 	MYPYPATH=deploy/grafana $(BIN)/mypy deploy/grafana deploy/kubernetes
+	$(BIN)/mypy deploy/prometheus
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) $(NUMPY2) build *.egg-info

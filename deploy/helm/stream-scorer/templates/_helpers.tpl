@@ -283,3 +283,13 @@ data:
     {{- $text | nindent 4 }}
   {{- end }}
 {{- end -}}
+
+{{/* What the alerts are told of how Prometheus knows the members. The chart's own monitor gives them the
+name of the service as their job, and the alert that misses all members then means those of this release. */}}
+{{- define "stream-scorer.ruleMarks" -}}
+{{- $own := and .Values.serviceMonitor.enabled (not .Values.prometheusRule.job) -}}
+{{- $name := include "stream-scorer.fullname" . -}}
+job: {{ default (ternary $name ".*stream-scorer.*" $own) .Values.prometheusRule.job | quote }}
+group: {{ ternary (printf "{namespace=%q, job=%q}" .Release.Namespace $name) "" $own | quote }}
+runbook: {{ .Values.prometheusRule.runbook | quote }}
+{{- end -}}
