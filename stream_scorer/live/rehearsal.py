@@ -41,7 +41,8 @@ from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines.engine import engines_here
 from stream_scorer.model.engines.native import NativeEngine
-from stream_scorer.model.spec import FORMAT, PAIRS, Layout, Manifest, NetworkSpec, TrainingOptions
+from stream_scorer.model.manifest import FORMAT, Manifest
+from stream_scorer.model.spec import PAIRS, Layout, NetworkSpec, TrainingOptions
 
 NOW_MS = 1_767_225_600_000
 PARTITION = ("rehearsal", 0)

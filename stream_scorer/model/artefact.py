@@ -7,7 +7,7 @@
     card.html           the same as a page
     reference.json      what training's rows and scores looked like (core/drift/reference.py), where
                         training stored it
-    manifest.json       what they are for (spec.Manifest), and the SHA-256 of the others
+    manifest.json       what they are for (manifest.Manifest), and the SHA-256 of the others
 
 A directory appears under its name whole or not at all (atomic.py). Loading checks every byte
 against the manifest before anything is used, and then what the parts say against each other: right
@@ -42,7 +42,8 @@ from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
 from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
 from stream_scorer.model import golden_batch as golden_batches
 from stream_scorer.model import params_file, symbol_file
-from stream_scorer.model.spec import FORMAT, TRAIN_AGAIN, Layout, Manifest, NetworkSpec
+from stream_scorer.model.manifest import FORMAT, TRAIN_AGAIN, Manifest
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"

@@ -6,7 +6,7 @@ from stream_scorer.core.drift.reference import DriftReference
 from stream_scorer.errors import ArtefactError
 from stream_scorer.manifests import MAX_BYTES, parse_json
 from stream_scorer.model.artefact import REFERENCE_FILE, Artefact, read_listed
-from stream_scorer.model.spec import TRAIN_AGAIN
+from stream_scorer.model.manifest import TRAIN_AGAIN
 
 NO_REFERENCE = (
     "it has no reference.json, since an earlier release or a program of your own made it: what its "

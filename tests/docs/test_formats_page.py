@@ -63,7 +63,8 @@ from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.model import artefact, params_file
 from stream_scorer.model.engines.golden import TOLERANCE
 from stream_scorer.model.golden_batch import MOST_ROWS, GoldenBatch
-from stream_scorer.model.spec import FORMAT, Layout, NetworkSpec
+from stream_scorer.model.manifest import FORMAT
+from stream_scorer.model.spec import Layout, NetworkSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "formats.md"
 CATEGORIES = ("bread", "wine")

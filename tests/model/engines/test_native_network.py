@@ -16,7 +16,8 @@ from stream_scorer.errors import InputError
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines.engine import score_chosen
 from stream_scorer.model.engines.native import NativeEngine
-from stream_scorer.model.spec import FORMAT, Layout, Manifest, NetworkSpec, Pairs
+from stream_scorer.model.manifest import FORMAT, Manifest
+from stream_scorer.model.spec import Layout, NetworkSpec, Pairs
 from tests.model import reference_network
 from tests.model.conftest import CATEGORIES, THREE, TWO, random_matrix
 

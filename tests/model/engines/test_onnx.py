@@ -20,13 +20,14 @@ from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ArtefactError, InputError
-from stream_scorer.model import onnx_file, spec
+from stream_scorer.model import onnx_file
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.engines import onnx as onnx_engine
 from stream_scorer.model.engines.engine import engines_here
 from stream_scorer.model.engines.onnx import OnnxEngine
 from stream_scorer.model.engines.trend_days import table_rows
-from stream_scorer.model.spec import Layout, Manifest, NetworkSpec
+from stream_scorer.model.manifest import FORMAT, Manifest
+from stream_scorer.model.spec import Layout, NetworkSpec
 from tests.model.conftest import CATEGORIES, THREE, TWO, with_trend
 from tests.model.reference_network import probabilities
 
@@ -68,7 +69,7 @@ def make_artefact(space: FeatureSpace) -> MakeArtefact:
             parameters[name][list(layout.trend)] = 0  # a day may not reach them
         named = tuple(CATEGORIES[i] for i in index)
         manifest = Manifest(
-            spec.FORMAT, "ab" * 8, space.fingerprint_hex, space.declaration(), named, index, rule,
+            FORMAT, "ab" * 8, space.fingerprint_hex, space.declaration(), named, index, rule,
             rule.classes, network, {}, {}, {}, {}, {},
         )  # fmt: skip
         return Artefact(Path("model"), manifest, layout, parameters, "")
