@@ -165,7 +165,15 @@ QUALITY: tuple[Element, ...] = (
     course(
         "Scores that are judged",
         {BY_DELAY: "max by (model_version, delay) (stream_scorer_live_scores)"},
-        "All of this is said of so many.", width=24,
+        "All of this is said of so many.", width=12,
+    ),
+    course(
+        "Predicted over seen, 95 % interval",
+        {"{{model_version}}, {{delay}}, {{bound}}": (
+            "max by (model_version, delay, bound) "
+            '(stream_scorer_live_interval{measure="predicted_over_seen"})'
+        )},
+        "Where both bounds are on one side of 1, it is more than chance.", width=12,
     ),
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stream_scorer.core.drift.live_quality import LiveQuality, QualityAtDelay
 from stream_scorer.core.drift.stability import JUDGED
-from stream_scorer.core.drift.summary import DriftSummary
+from stream_scorer.core.drift.summary import BlockDrift, DriftSummary, ScoreDrift
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.drift_store import DriftStore
@@ -81,19 +81,23 @@ def in_words(done: NamespaceDrift) -> list[str]:
     lines += [f"  {reason}" for reason in found.reasons]
     if found.from_ms is not None and found.to_ms is not None:
         lines.append(
-            f"model {found.model_version}, {found.rows:,} rows of {found.members:,} "
-            f"member{'' if found.members == 1 else 's'} from "
+            f"model {found.model_version}, {found.rows:,} rows of about {found.customers:,} "
+            f"customers, of {found.members:,} member{'' if found.members == 1 else 's'} from "
             f"{moment_text(found.from_ms)} to {moment_text(found.to_ms)}"
         )
     blocks = sorted((b for b in found.blocks if b.state in JUDGED), key=lambda b: -(b.psi or 0))
     for block in blocks[:NAMED]:
-        shift = "" if block.mean_shift is None else f", mean {block.mean_shift:+.2f} deviations"
-        lines.append(f"feature {block.block}: index {block.psi or 0:.3f}{shift}, {block.state}")
+        shift = ""
+        if block.mean_shift is not None and block.mean_shift_by_chance is not None:
+            shift = (
+                f", mean {block.mean_shift:+.2f} deviations "
+                f"(by chance ±{block.mean_shift_by_chance:.2f})"
+            )
+        lines.append(f"feature {block.block}: {_index(block)}{shift}, {block.state}")
     if found.scores and found.scores[0].mean is not None:
         everything = found.scores[0]
-        index = "-" if everything.psi is None else f"{everything.psi:.3f}"
         lines.append(
-            f"scores: index {index}, mean {everything.mean:.4f} where training had "
+            f"scores: {_index(everything)}, mean {everything.mean:.4f} where training had "
             f"{everything.training_mean:.4f}, {everything.state}"
         )
     if found.events is not None:
@@ -103,6 +107,13 @@ def in_words(done: NamespaceDrift) -> list[str]:
         lines += _quality_in_words(quality)
     lines += [f"note: {note}" for note in found.notes]
     return lines if not done.report else [*lines, f"report in {done.report}"]
+
+
+def _index(of: BlockDrift | ScoreDrift) -> str:
+    """An index, and what it is about where nothing moved."""
+    if of.psi is None:
+        return "index -"
+    return f"index {of.psi:.3f} (by chance {of.psi_by_chance or 0:.3f})"
 
 
 def _quality_in_words(quality: LiveQuality) -> list[str]:
@@ -117,10 +128,15 @@ def _quality_in_words(quality: LiveQuality) -> list[str]:
 
 def _delay_in_words(one: QualityAtDelay) -> str:
     words = f"{one.scores:,} scores, {one.positives:,} actions"
-    for name, value in (
-        ("recall@10", one.recall_at_10), ("AUC", one.micro_auc), ("log loss", one.log_loss),
-        ("calibration error", one.ece), ("predicted over seen", one.predicted_over_seen),
+    reach = one.intervals
+    for name, found in (
+        ("recall@10", reach.recall_at_10), ("AUC", reach.micro_auc), ("log loss", reach.log_loss),
+        ("predicted over seen", reach.predicted_over_seen),
     ):  # fmt: skip
-        if value is not None:
-            words += f", {name} {value:.4f}"
+        if found.value is not None:
+            words += f", {name} {found.value:.4f}"
+        if found.low is not None and found.high is not None:
+            words += f" ({found.low:.4f} to {found.high:.4f})"
+    if one.ece is not None and one.ece_by_chance is not None:
+        words += f", calibration error {one.ece:.4f} (by chance {one.ece_by_chance:.4f})"
     return words

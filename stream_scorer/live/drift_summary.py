@@ -93,7 +93,7 @@ def drift_summary(
         0 if counts is None else counts.rows, 0 if counts is None else counts.passed_over,
         None if reference is None else reference.rows,
         None if reference is None else reference.rows_of, blocks, scores, events, quality,
-        tuple(notes),
+        tuple(notes), 0 if counts is None else counts.customers,
     )  # fmt: skip
 
 

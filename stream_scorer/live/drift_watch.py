@@ -146,6 +146,7 @@ class DriftWatch:
         p = np.concatenate([part.p for part in kept])
         if self._hour.counts is not None and self._binning is not None:
             self._hour.counts.add(self._binning.counts_of(matrix, p))
+            self._hour.counts.mark(np.concatenate([part.hashes for part in kept]))
         scored_at = [np.full(len(part.hashes), part.scored_at_ms, np.int64) for part in kept]
         scores = Scores(
             np.concatenate([part.hashes for part in kept]),

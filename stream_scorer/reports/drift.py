@@ -16,6 +16,7 @@ from stream_scorer.core.drift.summary import (
     EventDrift,
     ScoreDrift,
 )
+from stream_scorer.core.evaluation.quality_by_part import Estimate
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.reports import page, plots
 
@@ -46,7 +47,9 @@ def write(path: Path, namespace: str, found: DriftSummary, limits: DriftLimits) 
             page.paragraph(_compared(found)),
             page.paragraph(
                 f"The population stability index says how far shares of bins moved: below "
-                f"{WATCH:g} is stable, from {limits.max_psi:g} on there is something to do."
+                f"{WATCH:g} is stable, from {limits.max_psi:g} on there is something to do. "
+                '"By chance" is what it is on average where nothing moved, and its limit what it '
+                "is beyond once in a thousand times then: an index within that limit says nothing."
             ),
             *(_features(worst, limits) if worst else []),
             *(_scores(found.scores) if found.scores else []),
@@ -65,7 +68,8 @@ def _compared(found: DriftSummary) -> str:
         which = " just after events" if found.training_rows_of == "event" else ""
         training = f", against {found.training_rows:,} training rows{which}"
     return (
-        f"Model {found.model_version}: {found.rows:,} rows of sampled customers, scored by "
+        f"Model {found.model_version}: {found.rows:,} rows of about {found.customers:,} sampled "
+        f"customers, scored by "
         f"{found.members:,} member{'' if found.members == 1 else 's'} from {window}{training}."
     )
 
@@ -74,13 +78,14 @@ def _features(worst: Sequence[BlockDrift], limits: DriftLimits) -> list[str]:
     figures = [_indexes(worst[:PLOTTED_BLOCKS], limits)]
     figures += [_distribution(block) for block in worst[:SHOWN_BLOCKS] if any(block.shares)]
     rows = [
-        [block.block, block.kind, block.psi_amount, block.psi_columns,
-         page.signed(block.mean_shift, 2), STATES[block.state], _moved(block)]
+        [block.block, block.kind, block.psi_amount, block.psi_columns, block.psi_by_chance,
+         block.psi_limit, page.signed(block.mean_shift, 2), _within(block), STATES[block.state],
+         _moved(block)]
         for block in worst
     ]  # fmt: skip
     head = [
-        "feature", "kind", "index of amounts", "index of columns", "mean, in deviations", "state",
-        "columns that moved most",
+        "feature", "kind", "index of amounts", "index of columns", "by chance", "limit of chance",
+        "mean, in deviations", "mean by chance", "state", "columns that moved most",
     ]  # fmt: skip
     return [
         page.heading("Features"),
@@ -88,6 +93,11 @@ def _features(worst: Sequence[BlockDrift], limits: DriftLimits) -> list[str]:
         page.wide(page.table(head, rows), "Drift of each feature"),
         *(page.paragraph(note) for note in sorted({b.note for b in worst if b.note})),
     ]
+
+
+def _within(block: BlockDrift) -> str:
+    shift = block.mean_shift_by_chance
+    return "" if shift is None else f"±{shift:.2f}"
 
 
 def _moved(block: BlockDrift) -> str:
@@ -133,11 +143,13 @@ def _distribution(block: BlockDrift) -> str:
 
 def _scores(scores: Sequence[ScoreDrift]) -> list[str]:
     rows = [
-        [one.category_id or "all categories", one.psi, one.mean, one.training_mean,
-         STATES[one.state]]
+        [one.category_id or "all categories", one.psi, one.psi_by_chance, one.psi_limit, one.mean,
+         one.training_mean, STATES[one.state]]
         for one in [scores[0], *sorted(scores[1:], key=lambda one: -(one.psi or 0.0))]
     ]  # fmt: skip
-    head = ["category", "index", "mean", "mean in training", "state"]
+    head = [
+        "category", "index", "by chance", "limit of chance", "mean", "mean in training", "state",
+    ]  # fmt: skip
     shown = page.wide(page.table(head, rows), "Drift of the scores of each category")
     return [page.heading("Scores: the probability of acting"), shown]
 
@@ -146,7 +158,11 @@ def _events(events: EventDrift) -> list[str]:
     training = events.training_shares or {}
     names = sorted({*events.shares, *training})
     rows = [[name, events.shares.get(name), training.get(name)] for name in names]
-    index = "" if events.psi is None else f" Their index is {events.psi:.3f}."
+    index = (
+        ""
+        if events.psi is None
+        else (f" Their index is {events.psi:.3f}, by chance {events.psi_by_chance or 0:.3f}.")
+    )
     parts = [
         page.heading("Events"),
         page.paragraph(f"{events.events:,} events in the window.{index}"),
@@ -170,17 +186,29 @@ def _quality(quality: Sequence[LiveQuality]) -> list[str]:
     parts.append(
         page.paragraph(
             "A delay judges a score by what happened within it. Only the whole horizon is what was "
-            "predicted, so log loss and calibration are of horizons that are over."
+            "predicted, so log loss and calibration are of horizons that are over. In brackets are "
+            "95 % intervals, of a bootstrap over customers; beside the calibration error stands "
+            "what it is by chance where every probability is right."
         )
     )
     rows = [
-        [f"{of.model_version}, {one.delay}", one.scores, one.positives, one.recall_at_10,
-         one.micro_auc, one.log_loss, one.ece, one.predicted_over_seen]
+        [f"{of.model_version}, {one.delay}", one.scores, one.positives,
+         _reach(one.intervals.recall_at_10), _reach(one.intervals.micro_auc),
+         _reach(one.intervals.log_loss), one.ece, one.ece_by_chance,
+         _reach(one.intervals.predicted_over_seen)]
         for of in judged
         for one in of.delays
     ]  # fmt: skip
     head = [
         "model, delay", "scores", "actions", "recall@10", "AUC", "log loss", "calibration error",
-        "predicted over seen",
+        "by chance", "predicted over seen",
     ]  # fmt: skip
     return [*parts, page.wide(page.table(head, rows), "Live quality by model and delay")]
+
+
+def _reach(found: Estimate) -> str:
+    if found.value is None:
+        return "-"
+    if found.low is None or found.high is None:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"

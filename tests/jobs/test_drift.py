@@ -82,17 +82,24 @@ KEYS: dict[str, Any] = {
             {
                 "block": None, "kind": None, "psi": None, "psi_amount": None, "psi_columns": None,
                 "mean_shift": None, "state": None, "note": None, "edges": [None], "shares": [None],
-                "training_shares": [None], "moved_columns": [COLUMN],
+                "training_shares": [None], "moved_columns": [COLUMN], "psi_by_chance": None,
+                "psi_limit": None, "mean_shift_by_chance": None,
             }
         ],
-        "scores": [dict.fromkeys(["category_id", "psi", "mean", "training_mean", "state"])],
+        "scores": [
+            dict.fromkeys(
+                ["category_id", "psi", "mean", "training_mean", "state", "psi_by_chance",
+                 "psi_limit"]
+            )
+        ],
         "events": {
             "events": None, "shares": {"purchase": None},
             "training_shares": {"purchase": None, "view": None}, "psi": None,
             "state": None, "unknown_words": {}, "training_unknown_words": {"category_id": None},
+            "psi_by_chance": None, "psi_limit": None,
         },
         "quality": [{"model_version": None, "followed": None, "delays": []}],
-        "notes": [],
+        "notes": [], "customers": None,
     },
 }  # fmt: skip
 

@@ -3,10 +3,18 @@
 Everything is whole numbers, sums of amounts and scores as well: those are taken in units of 2^-20
 standard deviations and of 2^-30. So counts can be merged in any order, over batches, hours and
 members, with the same result, and rows split into batches anyhow give the same counts.
+
+How many customers the rows are of is known without their ids: each sets one of 4,096 marks, by the
+last 12 bits of the hash, and from the marks that are not set follows how many there were (Whang,
+Vander-Zanden, Taylor, "A Linear-Time Probabilistic Counting Algorithm for Database Applications",
+ACM TODS 1990), to within a few in a hundred up to 20,000 customers. 34,000 are the most that it
+tells.
 """
 
 from __future__ import annotations
 
+import base64
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,8 +33,9 @@ from stream_scorer.core.drift.blocks import (
     counted,
     watched_blocks,
 )
+from stream_scorer.core.drift.followed import UInt64
 from stream_scorer.core.drift.reference import DriftReference
-from stream_scorer.core.events.batch import Int32, Int64
+from stream_scorer.core.events.batch import Bool, Int32, Int64
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import Float32
 
@@ -34,6 +43,7 @@ from stream_scorer.core.features.state import Float32
 MOST_DEVIATIONS = 1_000.0
 DEVIATION_UNIT = 2**20
 SCORE_UNIT = 2**30
+MARKS = 4_096
 
 
 class Binning:
@@ -92,7 +102,8 @@ class DriftCounts:
     QUANTILE_BINS): of all pairs of row and category, and of each category's rows; score_sums (1 +
     C,): the sums of the probabilities. All int64. event_types: events by type. unknown_words: by
     field, events with a word that its vocabulary lacks. passed_over: customers who
-    were not looked at, as a minute had its rows.
+    were not looked at, as a minute had its rows. marks: (MARKS,) bool, of customers; unmarked_rows:
+    of customers who set none, as an earlier release counted them.
     """
 
     rows: int
@@ -104,6 +115,19 @@ class DriftCounts:
     event_types: Counter[str] = field(default_factory=Counter)
     unknown_words: Counter[str] = field(default_factory=Counter)
     passed_over: int = 0
+    marks: Bool = field(default_factory=lambda: np.zeros(MARKS, np.bool_))
+    unmarked_rows: int = 0
+
+    @property
+    def customers(self) -> int:
+        """About how many customers the rows are of; never more than rows."""
+        unset = MARKS - int(self.marks.sum())
+        marked = round(-MARKS * math.log(max(unset, 1) / MARKS))
+        return min(marked + self.unmarked_rows, self.rows)
+
+    def mark(self, customers: UInt64) -> None:
+        """Note whose rows these are, by hashes of any number."""
+        self.marks[customers % np.uint64(MARKS)] = True
 
     @classmethod
     def empty(cls, binning: Binning) -> DriftCounts:
@@ -123,6 +147,8 @@ class DriftCounts:
         """Merge those of other rows and events."""
         self.rows += other.rows
         self.passed_over += other.passed_over
+        self.marks |= other.marks
+        self.unmarked_rows += other.unmarked_rows
         for name in ARRAYS:
             mine: Int64 = getattr(self, name)
             mine += getattr(other, name)
@@ -133,6 +159,8 @@ class DriftCounts:
         """What json.dumps takes."""
         return {
             "rows": self.rows, "passed_over": self.passed_over,
+            "marks": base64.b64encode(np.packbits(self.marks).tobytes()).decode(),
+            "unmarked_rows": self.unmarked_rows,
             **{name: getattr(self, name).reshape(-1).tolist() for name in ARRAYS},
             "event_types": dict(self.event_types), "unknown_words": dict(self.unknown_words),
         }  # fmt: skip
@@ -145,6 +173,12 @@ class DriftCounts:
         for name in ARRAYS:
             shape = getattr(found, name).shape
             setattr(found, name, np.array(raw[name], np.int64).reshape(shape))
+        if "marks" in raw:
+            packed = np.frombuffer(base64.b64decode(raw["marks"], validate=True), np.uint8)
+            found.marks = np.unpackbits(packed).astype(np.bool_).reshape(MARKS)
+            found.unmarked_rows = int(raw["unmarked_rows"])
+        else:
+            found.unmarked_rows = found.rows
         found.event_types = Counter({str(k): int(n) for k, n in raw["event_types"].items()})
         found.unknown_words = Counter({str(k): int(n) for k, n in raw["unknown_words"].items()})
         return found

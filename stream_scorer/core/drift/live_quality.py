@@ -14,12 +14,14 @@ A score is judged at d once the events noted reach d past it, and once d has pas
 scored. The second is for partitions that lag: whoever catches up reads faster than time passes. The
 sample is one score a day of each customer that was followed from the score's hour on without a
 gap: of at least the highest rank of all those hours.
+
+Intervals are of a bootstrap over customers, whose scores of several days stay together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +36,9 @@ from stream_scorer.core.drift.followed import (
 )
 from stream_scorer.core.drift.hour import HourSample
 from stream_scorer.core.evaluation import metrics
-from stream_scorer.core.events.batch import Bool, Float64, Int64
+from stream_scorer.core.evaluation.intervals import Interval, bootstrap_ratios
+from stream_scorer.core.evaluation.quality_by_part import Estimate
+from stream_scorer.core.events.batch import Bool, Int64
 from stream_scorer.core.labels.labels import (
     DAY_MS,
     LabelEvents,
@@ -50,6 +54,19 @@ DELAYS_MS = {
 }  # fmt: skip
 HORIZON = "horizon"
 MOST_PAIRS = 1_000_000  # of score and category that are measured: about a second for all delays
+BOOTSTRAPS = 200  # members make intervals every few minutes, so not as many as in a report
+LEAST_CUSTOMERS = 10  # of fewer, a bootstrap is much too sure; of one, its interval is a point
+
+
+@dataclass(frozen=True)
+class LiveIntervals(Result):
+    """The values of a delay with their 95 % intervals, of a bootstrap over customers. That of
+    predicted over seen takes `seen_share` as it is."""
+
+    predicted_over_seen: Estimate
+    recall_at_10: Estimate
+    micro_auc: Estimate
+    log_loss: Estimate
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,9 @@ class QualityAtDelay(Result):
     which the customer acted. expected: the sum of the probabilities, of the whole horizon.
     seen_share: the part of a horizon's positives that lies within the delay, from scores whose
     horizon is over; null where there are none. predicted_over_seen: expected times seen_share, over
-    positives. log_loss, ece: of the horizon alone. Null where not defined.
+    positives. log_loss, ece: of the horizon alone. Null where not defined. ece_by_chance: what
+    `ece` is on average where every probability is right. intervals: null of fewer than 10
+    customers.
     """
 
     delay: str
@@ -73,6 +92,8 @@ class QualityAtDelay(Result):
     micro_auc: float | None
     log_loss: float | None
     ece: float | None
+    intervals: LiveIntervals
+    ece_by_chance: float | None
 
 
 @dataclass(frozen=True)
@@ -171,23 +192,49 @@ class _Judge:
     def _measured(
         self, delay: str, rows: Int64, acted: Bool, seen_share: float | None
     ) -> QualityAtDelay:
-        p = self._p[rows]
-        positives, expected = int(acted.sum()), float(p.sum(dtype=np.float64))
-        found = QualityAtDelay(
-            delay, len(rows), len(np.unique(self._customer[rows])), positives, expected,
-            seen_share, None, _defined(metrics.row_recall_at_k(p, acted, metrics.TOP_K)),
-            metrics.defined(metrics.micro_auc(p, acted)), None, None,
+        p, customer = self._p[rows], self._customer[rows]
+        over = delay == HORIZON
+        seen, expected = acted.sum(axis=1), p.sum(axis=1, dtype=np.float64)
+        by_row = [
+            metrics.row_recall_at_k(p, acted, metrics.TOP_K),
+            metrics.row_micro_auc(p, acted),
+            metrics.row_log_loss(p, acted) if over else np.full(len(rows), np.nan),
+        ]
+        known = [~np.isnan(values) for values in by_row]
+        # Where it is not known which part was to be seen yet, there is nothing to divide.
+        share, seen_now = (0.0, 0 * seen) if seen_share is None else (seen_share, seen)
+        above = [expected * share, *(np.nan_to_num(values) for values in by_row)]
+        ratio, recall, auc, loss = bootstrap_ratios(
+            np.stack(above, axis=1), np.stack([seen_now, *known], axis=1).astype(np.float64),
+            customer, samples=BOOTSTRAPS,
         )  # fmt: skip
-        if seen_share is not None and positives:
-            found = replace(found, predicted_over_seen=expected * seen_share / positives)
-        if delay != HORIZON:
-            return found
-        return replace(
-            found,
-            log_loss=metrics.defined(metrics.log_loss(p, acted)),
-            ece=metrics.defined(metrics.ece(p, acted)),
-        )
+        positives, predicted = int(seen.sum()), float(expected.sum())
+        predicted_over_seen = predicted * share / positives if seen_now.any() else None
+        at_10, micro_auc, log_loss = (metrics.defined(metrics.mean(of_rows)) for of_rows in by_row)
+        customers = len(np.unique(customer))
+        curve = metrics.calibration_curve(p, acted, metrics.ECE_BINS) if over else None
+        return QualityAtDelay(
+            delay, len(rows), customers, positives, predicted, seen_share, predicted_over_seen,
+            at_10, micro_auc, log_loss,
+            None if curve is None else metrics.defined(curve.ece),
+            LiveIntervals(
+                _estimate(predicted_over_seen, ratio, customers),
+                _estimate(at_10, recall, customers),
+                _estimate(micro_auc, auc, customers, most=1.0),
+                _estimate(log_loss, loss, customers),
+            ),
+            None if curve is None else metrics.defined(curve.ece_by_chance()),
+        )  # fmt: skip
 
 
-def _defined(values: Float64) -> float | None:
-    return metrics.defined(metrics.mean(values))
+def _estimate(
+    value: float | None, found: Interval, customers: int, most: float = float("inf")
+) -> Estimate:
+    """A value, where there is one, with its interval, where there is one.
+
+    most: beyond which no value lies; what is linearised may reach beyond it.
+    """
+    if customers < LEAST_CUSTOMERS:
+        return Estimate(value, None, None)
+    low, high = (metrics.defined(min(max(bound, 0.0), most)) for bound in found[1:])
+    return Estimate(value, low, high)

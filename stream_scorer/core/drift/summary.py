@@ -21,7 +21,8 @@ from stream_scorer.core.drift.stability import (
     ACT,
     JUDGED,
     LEAST_ROWS,
-    psi_of_counts,
+    NO_CHANCE,
+    Judged,
     state_of,
 )
 from stream_scorer.core.events.batch import Int64
@@ -36,11 +37,16 @@ CYCLE_MS = {"hour_of_day": DAY_MS, "day_of_week": 7 * DAY_MS}
 LEAST_EXPECTED = 100
 MOST_RATIO = 1.5
 MOST_REASONS = 10  # that are named
+NORMAL_95 = 1.96
 MOST_MOVED = 5  # columns of a block that are named
 
 AT_CUTOFFS = (
     "training had too few rows just after events, as live ones are, so that drift of features and "
     "scores is not judged; make labelled rows with `replay --rows-at both`, or of a whole period"
+)
+BY_CHANCE_ALONE = (
+    "the index is no larger than chance alone may make it of so few customers or entries; sample "
+    "more with a lower drift.one_in, or wait for a longer drift.window"
 )
 CYCLE_NOT_COVERED = "the window does not cover the cycle of this calendar; see drift.window"
 
@@ -65,11 +71,14 @@ class ColumnShare(Result):
 
 @dataclass(frozen=True)
 class BlockDrift(Result):
-    """A feature with one half-life. psi: the larger of psi_amount and psi_columns. mean_shift: of
-    the amount, in standard deviations of training. state: "stable", "watch", "drifted",
-    "too_few_rows" or "not_judged", which `note` explains. edges: right ends of the bins of amounts
-    that are not 0, but for the last; shares, training_shares: of rows, whose amount is 0, then by
-    bin. moved_columns: those whose share of entries differs most, of those counted apart."""
+    """A feature with one half-life. psi: the larger of psi_amount and psi_columns, of those that
+    chance does not explain where there is one. mean_shift: of the amount, in standard deviations of
+    training. state: "stable", "watch", "drifted", "too_few_rows" or "not_judged", which `note`
+    explains. edges: right ends of the bins of amounts that are not 0, but for the last; shares,
+    training_shares: of rows, whose amount is 0, then by bin. moved_columns: those whose share of
+    entries differs most, of those counted apart. psi_by_chance: what `psi` is on average where
+    nothing moved; psi_limit: what it is beyond in one of a thousand cases then; null without
+    `psi`. mean_shift_by_chance: 95 of 100 shifts lie within so much of 0 where nothing moved."""
 
     block: str
     kind: str
@@ -83,25 +92,31 @@ class BlockDrift(Result):
     shares: tuple[float, ...]
     training_shares: tuple[float, ...]
     moved_columns: tuple[ColumnShare, ...]
+    psi_by_chance: float | None
+    psi_limit: float | None
+    mean_shift_by_chance: float | None
 
 
 @dataclass(frozen=True)
 class ScoreDrift(Result):
     """The probability of acting in one category, "" for all together. mean, training_mean: of
-    it."""
+    it. psi_by_chance, psi_limit: as of a block."""
 
     category_id: str
     psi: float | None
     mean: float | None
     training_mean: float
     state: str
+    psi_by_chance: float | None
+    psi_limit: float | None
 
 
 @dataclass(frozen=True)
 class EventDrift(Result):
     """events: in the window. shares: of each event type, training_shares: in training, null where
     its snapshots do not say it. psi: of these. unknown_words, training_unknown_words: by field, the
-    share of events with a word that its vocabulary lacks."""
+    share of events with a word that its vocabulary lacks. psi_by_chance, psi_limit: as of a
+    block."""
 
     events: int
     shares: dict[str, float]
@@ -110,6 +125,8 @@ class EventDrift(Result):
     state: str
     unknown_words: dict[str, float]
     training_unknown_words: dict[str, float] | None
+    psi_by_chance: float | None
+    psi_limit: float | None
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,8 @@ class DriftSummary(Result):
     which anything was counted, null of nothing. rows: that were sampled; passed_over: customers
     who were not looked at, as a minute had its rows. training_rows, training_rows_of: of training,
     "event" or "all". scores: of all categories, then of those that are followed. quality: of every
-    model that is followed. notes: what is missing, with the remedy.
+    model that is followed. notes: what is missing, with the remedy. customers: whose the rows are,
+    about.
     """
 
     model_version: str
@@ -139,6 +157,7 @@ class DriftSummary(Result):
     events: EventDrift | None
     quality: tuple[LiveQuality, ...]
     notes: tuple[str, ...]
+    customers: int
 
     def score_psi(self) -> tuple[float | None, float | None]:
         """The index of all scores together, and of the category where it is largest; None where it
@@ -157,31 +176,37 @@ def block_drifts(
     space: FeatureSpace, binning: Binning, counts: DriftCounts, covered_ms: int, max_psi: float
 ) -> tuple[BlockDrift, ...]:
     """Of every block. covered_ms: from the first to the last moment that was counted."""
-    reference = binning.reference
+    reference, customers = binning.reference, max(counts.customers, 1)
     found = []
     pairs = zip(reference.blocks, watched_blocks(space), strict=True)
     for number, (own, block) in enumerate(pairs):
-        amount = psi_of_counts(
-            np.array(own.shares), reference.rows, counts.amounts[number, : len(own.shares)]
-        )
-        columns = _columns_psi(own, block, counts, number)
-        known = [value for value in (amount, columns) if value is not None]
-        worst = max(known, default=None)
+        rows = counts.amounts[number, : len(own.shares)]
+        worst = Judged.of(
+            np.array(own.shares), rows, reference.rows, (reference.rows, customers), counts.rows,
+            max_psi,
+        )  # fmt: skip
+        amount, columns = worst.psi, None
+        of_columns = _columns_judged(binning, block, counts, number, max_psi)
+        if of_columns is not None and of_columns.psi is not None:
+            columns = of_columns.psi
+            worst = max(worst, of_columns, key=lambda one: one.rank)
         shift = None
         if counts.rows and own.deviation > 0:
             shift = float(counts.deviations[number]) / DEVIATION_UNIT / counts.rows
-        state, note = state_of(worst, counts.rows, max_psi), ""
+        state, note = worst.state, ""
         cycle_ms = max((CYCLE_MS.get(f, 0) for f in block.fields), default=0)
         if block.kind == "calendar" and covered_ms < cycle_ms:
             state, note = "not_judged", CYCLE_NOT_COVERED
         elif reference.rows_of != AFTER_EVENTS:
             state, note = "not_judged", AT_CUTOFFS
-        rows = counts.amounts[number, : len(own.shares)]
+        elif state == "too_few_rows" and counts.rows >= LEAST_ROWS:
+            note = BY_CHANCE_ALONE
         found.append(
             BlockDrift(
-                block.name, block.kind, worst, amount, columns, shift, state, note, own.edges,
+                block.name, block.kind, worst.psi, amount, columns, shift, state, note, own.edges,
                 tuple((rows / max(counts.rows, 1)).tolist()), own.shares,
-                _moved(space, own, block, counts.columns[number]),
+                _moved(space, own, block, counts.columns[number]), *_chance(worst),
+                None if shift is None else NORMAL_95 * (1 / reference.rows + 1 / customers) ** 0.5,
             )
         )  # fmt: skip
     return tuple(found)
@@ -196,39 +221,47 @@ def score_drifts(
     for number, own in enumerate(reference.scores):
         everything = own.category < 0
         pairs = len(categories) if everything else 1
-        value = psi_of_counts(
-            np.array(own.shares), reference.scored_rows * pairs,
-            counts.scores[number, : len(own.shares)],
+        judged = Judged.of(
+            np.array(own.shares), counts.scores[number, : len(own.shares)],
+            # Scores of one row are alike, so that they count as one.
+            reference.scored_rows * pairs, (reference.scored_rows, counts.customers),
+            counts.rows, max_psi,
         )  # fmt: skip
         mean = None
         if counts.rows:
             mean = float(counts.score_sums[number]) / SCORE_UNIT / (counts.rows * pairs)
         name = "" if everything else categories[own.category]
-        state = state_of(value, counts.rows, max_psi)
+        state = judged.state
         if reference.scored_rows_of != AFTER_EVENTS:
             state = "not_judged"
-        found.append(ScoreDrift(name, value, mean, own.mean, state))
+        found.append(ScoreDrift(name, judged.psi, mean, own.mean, state, *_chance(judged)))
     return tuple(found)
 
 
 def event_drift(binning: Binning, counts: DriftCounts, max_psi: float) -> EventDrift:
     """Of the events of the window."""
     reference, events = binning.reference, counts.event_types.total()
-    training = reference.event_types
-    value = None
+    training, judged = reference.event_types, None
+    # Of training only the shares are known, of many more events than rows.
+    rows = max(reference.rows, LEAST_ROWS)
     if training is not None and events:
         names = sorted({*training, *counts.event_types})
         shares = np.array([training.get(name, 0.0) for name in names])
         live = np.array([counts.event_types[name] for name in names], np.int64)
-        # Of training only the shares are known, of many more events than rows.
-        value = psi_of_counts(shares, max(reference.rows, LEAST_ROWS), live)
+        judged = Judged.of(shares, live, rows, (rows, events), events, max_psi)
+    if judged is None:
+        judged = Judged(None, NO_CHANCE, state_of(None, events, max_psi))
     unknown = reference.unknown_words
     return EventDrift(
         events, {name: n / events for name, n in sorted(counts.event_types.items())},
-        None if training is None else dict(training), value, state_of(value, events, max_psi),
+        None if training is None else dict(training), judged.psi, judged.state,
         {name: n / events for name, n in sorted(counts.unknown_words.items())} if events else {},
-        None if unknown is None else dict(unknown),
+        None if unknown is None else dict(unknown), *_chance(judged),
     )  # fmt: skip
+
+
+def _chance(judged: Judged) -> tuple[float | None, float | None]:
+    return (None, None) if judged.psi is None else (judged.chance.expected, judged.chance.limit)
 
 
 def verdict_of(
@@ -239,23 +272,28 @@ def verdict_of(
 
     quality: of the model that serves.
     """
-    judged: list[tuple[str, float, str]] = [
-        (b.state, b.psi or 0.0, f"feature {b.block}") for b in blocks
+    indexes: list[tuple[BlockDrift | ScoreDrift | EventDrift, str]] = [
+        (b, f"feature {b.block}") for b in blocks
     ]
-    judged += [
-        (s.state, s.psi or 0.0, f"scores of {s.category_id or 'all categories'}") for s in scores
-    ]
+    indexes += [(s, f"scores of {s.category_id or 'all categories'}") for s in scores]
     if events is not None:
-        judged.append((events.state, events.psi or 0.0, "the mix of event types"))
-    judged.sort(key=lambda one: -one[1])
-    reasons = _of_quality(quality, limits)
-    reasons += [f"{what}: index {value:.2f}" for state, value, what in judged if state == "drifted"]
+        indexes.append((events, "the mix of event types"))
+    indexes.sort(key=lambda one: -(one[0].psi or 0.0))
+
+    def in_state(state: str) -> list[str]:
+        return [
+            f"{what}: index {of.psi or 0.0:.2f}, by chance {of.psi_by_chance or 0.0:.2f}"
+            for of, what in indexes
+            if of.state == state
+        ]
+
+    reasons = _of_quality(quality, limits) + in_state("drifted")
     if reasons:
         return "drifted", _first(reasons)
-    watched = [f"{what}: index {value:.2f}" for state, value, what in judged if state == "watch"]
+    watched = in_state("watch")
     if watched:
         return "watch", _first(watched)
-    return ("stable" if any(state == "stable" for state, *_ in judged) else "unknown"), ()
+    return ("stable" if any(of.state == "stable" for of, _ in indexes) else "unknown"), ()
 
 
 def _first(reasons: Sequence[str]) -> tuple[str, ...]:
@@ -270,9 +308,15 @@ def _of_quality(quality: LiveQuality | None, limits: DriftLimits) -> list[str]:
     for one in over:
         if one.expected < LEAST_EXPECTED or one.positives < LEAST_EXPECTED / 10:
             continue
-        ratio = one.expected / one.positives
+        ratio, reach = one.expected / one.positives, one.intervals.predicted_over_seen
+        # What few customers did may be so far from what was predicted by chance alone.
+        if reach.low is None or reach.high is None or reach.low <= 1 <= reach.high:
+            continue
         if not 1 / limits.max_ratio <= ratio <= limits.max_ratio:
-            found.append(f"predicted {ratio:.2f} times of what was then seen")
+            found.append(
+                f"predicted {ratio:.2f} times of what was then seen, 95 % interval "
+                f"{reach.low:.2f} to {reach.high:.2f}"
+            )
     return found
 
 
@@ -293,12 +337,15 @@ def _moved(
     )
 
 
-def _columns_psi(
-    own: BlockReference, block: Block, counts: DriftCounts, number: int
-) -> float | None:
+def _columns_judged(
+    binning: Binning, block: Block, counts: DriftCounts, number: int, max_psi: float
+) -> Judged | None:
     """Of which columns have entries; None for a block of one."""
     if block.stop - block.start < 2:
         return None
+    own = binning.reference.blocks[number]
     apart = len(own.columns)
     live = np.append(counts.columns[number, :apart], counts.columns[number, apart:].sum())
-    return psi_of_counts(np.array(own.column_shares), own.entries, live)
+    # Of a feature that few rows have there are few entries, however many rows there are.
+    few = min(own.entries, binning.reference.rows), min(int(live.sum()), counts.customers)
+    return Judged.of(np.array(own.column_shares), live, own.entries, few, counts.rows, max_psi)

@@ -94,6 +94,36 @@ def micro_auc(probabilities: Probabilities, labels: Bool, weight: Weights | None
     return _auc(probabilities.reshape(-1), labels.reshape(-1), _of_pairs(weight, labels))
 
 
+def row_micro_auc(probabilities: Probabilities, labels: Bool) -> Float64:
+    """(R,) jackknife values of each row, whose mean is the micro AUC; NaN if there is none.
+
+    As of `row_macro_auc`, over all pairs of row and category: what the row's own pairs add, so that
+    rows, or customers, can be resampled whole (Obuchowski, "Nonparametric Analysis of Clustered ROC
+    Curve Data", Biometrics 1997).
+    """
+    p, rows = probabilities.reshape(-1), len(labels)
+    order = np.argsort(p)
+    ordered, acted = p[order], labels.reshape(-1)[order]
+    positives = int(acted.sum())
+    negatives = len(p) - positives
+    if not positives or not negatives:
+        return np.full(rows, np.nan)
+    # Equal probabilities are one rank, from its first to its last: each wins half in it.
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    pairs = np.diff(np.append(first, len(p)))
+    acted_of, below = np.add.reduceat(acted, first, dtype=np.int64), np.cumsum(acted)
+    acted_below = below[first] - acted[first]
+    won = (first - acted_below + (pairs - acted_of) / 2) / negatives
+    lost = 1 - (acted_below + acted_of / 2) / positives
+    auc = float(acted_of @ won) / positives
+    influence = np.empty(len(p))
+    influence[order] = np.where(
+        acted, np.repeat((won - auc) / positives, pairs), np.repeat((lost - auc) / negatives, pairs)
+    )
+    values: Float64 = auc + rows * influence.reshape(labels.shape).sum(axis=1)
+    return values
+
+
 def macro_ap(probabilities: Probabilities, labels: Bool, weight: Weights | None = None) -> float:
     """Mean average precision over the categories that have positives and negatives."""
     return mean(category_ap(probabilities, labels, weight))
@@ -276,6 +306,14 @@ class CalibrationCurve(NamedTuple):
         total = self.pairs.sum()
         gaps = np.abs(self.probability - self.positives).sum()
         return float(gaps / total) if total else float("nan")
+
+    def ece_by_chance(self) -> float:
+        """What the error is on average where every probability is right, of pairs that weigh 1 and
+        are independent: the mean of the absolute value of a normal gap in each bin, as if all its
+        pairs had the bin's mean probability. NaN where there is no pair."""
+        total, pairs = self.pairs.sum(), np.maximum(self.pairs, 1)
+        spread = np.sqrt(self.probability * (1 - np.minimum(self.probability / pairs, 1)))
+        return float(math.sqrt(2 / math.pi) * spread.sum() / total) if total else float("nan")
 
 
 def calibration_curve(

@@ -9,6 +9,7 @@ from stream_scorer.core.drift.live_quality import DELAYS_MS, HORIZON
 from stream_scorer.io.telemetry.metric import OPEN, gauge
 
 DELAYS = (*DELAYS_MS, HORIZON)
+MEASURES = ("predicted_over_seen", "recall_at_10", "auc", "log_loss")
 DRIFT = (
     gauge(
         "stream_scorer_drift_rows",
@@ -17,7 +18,7 @@ DRIFT = (
     gauge(
         "stream_scorer_feature_psi",
         "Population stability index of a feature with one half-life against training: from 0.1 on "
-        "worth watching, from 0.25 on to act on; only what can be judged",
+        "worth watching, from 0.25 on to act on; only what can be judged, and is beyond chance",
         block=OPEN,
     ),
     gauge(
@@ -73,6 +74,12 @@ DRIFT = (
         "Actions within the delay that were predicted over those that were seen; before the "
         "horizon by the part of actions that the delay has seen of horizons that are over",
         "ratio", model_version=OPEN, delay=DELAYS,
+    ),
+    gauge(
+        "stream_scorer_live_interval",
+        "Bounds of the 95 % intervals of live quality, of a bootstrap over customers; absent of "
+        "fewer than 10 customers",
+        model_version=OPEN, delay=DELAYS, measure=MEASURES, bound=("low", "high"),
     ),
     gauge(
         "stream_scorer_live_log_loss",

@@ -10,6 +10,7 @@ from prometheus_client import Gauge
 from stream_scorer.core.drift.live_quality import HORIZON
 from stream_scorer.core.drift.stability import JUDGED
 from stream_scorer.core.drift.summary import DriftSummary
+from stream_scorer.io.telemetry.drift_list import MEASURES
 
 Labels = tuple[str, ...]
 Values = dict[Labels, float | None]
@@ -35,6 +36,7 @@ class DriftMetrics:
             "micro_auc": gauge("stream_scorer_live_auc"),
             "predicted_over_seen": gauge("stream_scorer_live_predicted_over_seen"),
         }
+        self._interval = gauge("stream_scorer_live_interval")
         self._log_loss = gauge("stream_scorer_live_log_loss")
         self._calibration_error = gauge("stream_scorer_live_calibration_error")
         self._shown: dict[Gauge, set[Labels]] = {}
@@ -69,6 +71,18 @@ class DriftMetrics:
         }
         for name, gauge in self._of_quality.items():
             self._set(gauge, {labels: getattr(delay, name) for labels, delay in found.items()})
+        bounds: Values = {}
+        for labels, delay in found.items():
+            reach = delay.intervals
+            for name, of in zip(
+                MEASURES,
+                (reach.predicted_over_seen, reach.recall_at_10, reach.micro_auc, reach.log_loss),
+                strict=True,
+            ):
+                if of.low is not None and of.high is not None:
+                    bounds[(*labels, name, "low")] = of.low
+                    bounds[(*labels, name, "high")] = of.high
+        self._set(self._interval, bounds)
         over = {version: delay for (version, name), delay in found.items() if name == HORIZON}
         self._set(self._log_loss, {(v,): delay.log_loss for v, delay in over.items()})
         self._set(self._calibration_error, {(v,): delay.ece for v, delay in over.items()})

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from stream_scorer.core.drift.blocks import amounts, quantile_edges
 from stream_scorer.core.drift.counts import Binning, DriftCounts
+from stream_scorer.core.drift.followed import customer_hashes
 from stream_scorer.core.drift.reference import DriftReference, reference_of
 from stream_scorer.core.drift.stability import (
     LEAST_ROWS,
@@ -20,6 +21,7 @@ from stream_scorer.core.drift.stability import (
     psi_of_counts,
     state_of,
 )
+from stream_scorer.core.drift.summary import BlockDrift, block_drifts
 from stream_scorer.core.features.space import Feature, FeatureSpace
 
 SPACE = FeatureSpace.compile(
@@ -100,6 +102,138 @@ def test_states_follow_the_thresholds(
     assert state_of(value, row_count, act) == state
 
 
+@pytest.mark.parametrize(
+    ("value", "act", "state"),
+    [
+        (0.05, 0.25, "stable"),
+        (0.2, 0.25, "too_few_rows"),
+        (0.31, 0.25, "drifted"),
+        (0.31, 0.5, "watch"),
+        (0.29, 0.25, "too_few_rows"),
+        (0.02, 0.01, "too_few_rows"),
+    ],
+)
+def test_what_chance_may_have_made_is_not_judged_however_large(
+    value: float, act: float, state: str
+) -> None:
+    chance = by_chance(11, 20_000, 100)
+    assert 0.29 < chance.limit < 0.31, "29.6, of ten degrees of freedom, over 100"
+    assert state_of(value, 5_000, act, chance) == state
+
+
+@pytest.mark.parametrize(("bins", "expected", "actual"), [(11, 20_000, 150), (25, 20_000, 1_000)])
+def test_chance_is_what_samples_of_the_same_distribution_show(
+    bins: int, expected: int, actual: int
+) -> None:
+    draw = np.random.default_rng(4)
+    shares = draw.dirichlet(np.full(bins, 5.0))
+    values = []
+    for _ in range(2_000):
+        before = draw.multinomial(expected, shares) / expected
+        values.append(psi_of_counts(before, expected, draw.multinomial(actual, shares)))
+    found = np.array(values, np.float64)
+    chance = by_chance(bins, expected, actual)
+    assert found.mean() == pytest.approx(chance.expected, rel=0.1)
+    assert (found > chance.limit).sum() <= 8, "about 2 of 2,000"
+
+
+def repeated(count: int, of: int, seed: int) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
+    """`count` rows of `of` customers, of whom each has the same row all the time; and hashes."""
+    matrix, p = rows(of, seed)
+    who = np.arange(count) % of
+    return matrix[who], p[who], customer_hashes([f"{seed}-{n}".encode() for n in who.tolist()])
+
+
+def block_drift(counts: DriftCounts, binning: Binning, name: str) -> BlockDrift:
+    found = block_drifts(SPACE, binning, counts, 10**12, 0.25)
+    return next(block for block in found if block.block == name)
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_many_rows_of_few_customers_raise_no_alarm_and_a_real_shift_does(seed: int) -> None:
+    """2,000 rows of 25 customers like those of training: enough rows, and an index of noise."""
+    binning = Binning(reference(), SPACE)
+    matrix, p, who = repeated(2_000, 25, seed)
+    counts = binning.counts_of(matrix, p)
+    counts.mark(who)
+    assert counts.customers == pytest.approx(25, abs=1)
+    noise = block_drift(counts, binning, "total")
+    assert noise.psi is not None
+    assert noise.psi > 0.1
+    assert noise.state == "too_few_rows"
+    assert "drift.one_in" in noise.note
+    assert noise.psi_by_chance is not None
+    assert noise.psi_limit is not None
+    assert noise.psi_by_chance == pytest.approx(9 * (1 / 20_000 + 1 / counts.customers))
+    assert noise.psi < noise.psi_limit
+    # The same rows, had they been of as many customers, would be a shift.
+    counts.mark(customer_hashes([f"other-{n}".encode() for n in range(2_000)]))
+    assert block_drift(counts, binning, "total").state in {"watch", "drifted"}
+    matrix, p = rows(25, seed, factor=40.0)
+    shifted = binning.counts_of(matrix[np.arange(2_000) % 25], p[np.arange(2_000) % 25])
+    shifted.mark(who)
+    assert block_drift(shifted, binning, "total").state == "drifted"
+
+
+def rarely_bought(count: int, seed: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Rows of which about six in a thousand have an entry in `bought@2d`."""
+    draw = np.random.default_rng(seed)
+    matrix, p = rows(count, seed)
+    block = next(b for b in SPACE.blocks if b.name == "bought@2d")
+    dense = matrix.toarray()
+    dense[:, block.start : block.stop] = 0
+    for row in np.flatnonzero(draw.random(count) < 0.006):
+        dense[row, block.start + draw.integers(30)] = 1.0
+    return sparse.csr_matrix(dense), p
+
+
+def test_columns_of_a_feature_that_few_rows_have_are_not_judged_by_their_noise() -> None:
+    """2,000 rows, a dozen of which bought anything: which columns these are is chance."""
+    matrix, p = rarely_bought(20_000, 1)
+    ones = np.ones(20_000, np.float32)
+    ours = reference_of(SPACE, (matrix, ones, "event"), (p, ones, "event", "validation"))
+    binning = Binning(ours, SPACE)
+    counts = binning.counts_of(*rarely_bought(2_000, 5))
+    counts.mark(customer_hashes([f"{n}".encode() for n in range(2_000)]))
+    found = block_drift(counts, binning, "bought@2d")
+    assert found.psi_columns is not None
+    assert found.psi_columns > 0.2, "noise, which would be worth watching"
+    assert found.psi == found.psi_amount, "that of amounts rests on all rows"
+    assert found.state == "stable"
+
+
+def test_a_shift_of_the_mean_is_beside_what_chance_makes_of_it() -> None:
+    binning = Binning(reference(), SPACE)
+    counts = binning.counts_of(*rows(4_000, 2))
+    counts.mark(customer_hashes([f"{n}".encode() for n in range(4_000)]))
+    for name in ("bought@2d", "bought@14d", "total"):
+        block = block_drift(counts, binning, name)
+        assert block.mean_shift is not None
+        assert block.mean_shift_by_chance is not None
+        assert block.mean_shift_by_chance == pytest.approx(1.96 / 4_000**0.5, rel=0.1)
+        assert abs(block.mean_shift) < 2 * block.mean_shift_by_chance
+
+
+@pytest.mark.parametrize("customers", [1, 30, 600, 9_000])
+def test_customers_are_counted_once_however_they_are_split(customers: int) -> None:
+    hashes = customer_hashes([f"customer-{n}".encode() for n in range(customers)])
+    parts = [DriftCounts.of_shape(1, 1) for _ in range(3)]
+    for part, seen in zip(parts, (hashes, hashes[::2], hashes[::-1]), strict=True):
+        part.mark(seen)
+        part.rows = len(seen)
+    total = DriftCounts.of_shape(1, 1)
+    for part in parts:
+        total.add(part)
+    assert total.customers == pytest.approx(customers, rel=0.05)
+
+
+def test_lines_of_an_earlier_release_count_each_row_as_a_customer() -> None:
+    binning = Binning(reference(2_000), SPACE)
+    raw = binning.counts_of(*rows(300, 4)).as_json()
+    before = {name: value for name, value in raw.items() if name not in {"marks", "unmarked_rows"}}
+    assert DriftCounts.from_json(before, binning).customers == 300
+
+
 def test_amounts_are_sums_over_a_blocks_columns() -> None:
     matrix, _ = rows(50, 7)
     dense = matrix.toarray().astype(np.float64)
@@ -122,7 +256,8 @@ def test_a_shift_is_seen_and_none_that_is_not_there() -> None:
     same_shop = binning.counts_of(*rows(4_000, 2))
     for name in ("bought@2d", "bought@14d", "total", "hour"):
         found = block_psi(ours, same_shop, name)
-        assert found < 0.02, f"{name} moved by {found}, by chance {by_chance(11, 20_000, 4_000)}"
+        chance = by_chance(11, 20_000, 4_000)
+        assert found < min(chance.limit, 0.02), f"{name} moved by {found}, by chance {chance}"
     assert np.abs(same_shop.deviations / 2**20 / same_shop.rows).max() < 0.06
     shifted = binning.counts_of(*rows(4_000, 2, factor=2.5))
     assert block_psi(ours, shifted, "total") > 0.25

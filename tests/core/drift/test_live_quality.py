@@ -19,8 +19,16 @@ from stream_scorer.core.drift.followed import (
     unpacked_log_odds,
 )
 from stream_scorer.core.drift.hour import HOUR_MS, MOST_ACTIONS, HourSample, most_scores
-from stream_scorer.core.drift.live_quality import HORIZON, LiveQuality, live_quality
+from stream_scorer.core.drift.live_quality import (
+    HORIZON,
+    LiveIntervals,
+    LiveQuality,
+    QualityAtDelay,
+    live_quality,
+)
 from stream_scorer.core.drift.sampler import MINUTE_MS, Sampler
+from stream_scorer.core.drift.summary import DriftLimits, verdict_of
+from stream_scorer.core.evaluation.quality_by_part import Estimate
 from stream_scorer.core.events.batch import EventBatch, StringColumn
 from stream_scorer.core.features.keys import EventColumns
 from stream_scorer.core.labels.labels import DAY_MS, LabelRule
@@ -99,6 +107,73 @@ def test_log_loss_and_calibration_are_of_whole_horizons_alone() -> None:
     for early in found.delays[:-1]:
         assert (early.log_loss, early.ece) == (None, None)
         assert early.recall_at_10 == 1.0
+
+
+def shop_of(customers: int, seed: int) -> list[HourSample]:
+    """Two scores each, of customers who act as is predicted."""
+    draw = np.random.default_rng(seed)
+    rows, did = [], [(99, NOW, 0)]
+    for who in range(100, 100 + customers):
+        p = draw.beta(1, 3, len(INDEX))
+        for day in (9, 8):
+            at = NOW - day * DAY_MS + who
+            rows.append((who, at, p.tolist()))
+        acts = INDEX[draw.random(len(INDEX)) < p]
+        did += [(who, rows[-1][1] + 1 + n, int(category)) for n, category in enumerate(acts)]
+    noted = scores(*rows)
+    first = noted.take(np.arange(0, len(rows), 2))
+    second = noted.take(np.arange(1, len(rows), 2))
+    return [hour(NOW - 9 * DAY_MS, first), hour(NOW - 8 * DAY_MS, second, actions(*did))]
+
+
+def test_intervals_hold_what_is_true_and_are_wider_of_fewer_customers() -> None:
+    widths = []
+    for customers in (20, 150):
+        over = judged(shop_of(customers, 7)).delays[-1]
+        reach = over.intervals
+        for value, found in (
+            (over.predicted_over_seen, reach.predicted_over_seen), (over.log_loss, reach.log_loss),
+            (over.recall_at_10, reach.recall_at_10), (over.micro_auc, reach.micro_auc),
+        ):  # fmt: skip
+            assert found.value == value is not None
+            assert found.low is not None
+            assert found.high is not None
+            assert found.low <= value <= found.high
+        ratio = reach.predicted_over_seen
+        assert ratio.low is not None
+        assert ratio.high is not None
+        assert ratio.low < 1 < ratio.high, "they act as often as was predicted"
+        widths.append(ratio.high - ratio.low)
+        assert over.ece is not None
+        assert over.ece_by_chance is not None
+        assert over.ece < 5 * over.ece_by_chance, "the probabilities are right"
+    assert widths[0] > 1.5 * widths[1]
+
+
+def test_nine_customers_have_no_interval() -> None:
+    over = judged(shop_of(9, 3)).delays[-1]
+    assert over.log_loss is not None
+    assert (over.intervals.log_loss.low, over.intervals.log_loss.high) == (None, None)
+    early = judged(shop_of(40, 3)).delays[0]
+    assert early.intervals.log_loss.value is None
+    assert early.ece_by_chance is None
+
+
+def test_what_few_customers_did_is_no_verdict_and_what_many_did_is() -> None:
+    limits = DriftLimits()
+    for low, high, verdict in (
+        (0.8, 3.9, "unknown"),
+        (1.2, 2.9, "drifted"),
+        (None, None, "unknown"),
+    ):
+        nothing = Estimate(None, None, None)
+        one = QualityAtDelay(
+            HORIZON, 500, 60, 100, 200.0, 1.0, 2.0, None, None, None, None,
+            LiveIntervals(Estimate(2.0, low, high), nothing, nothing, nothing), None,
+        )  # fmt: skip
+        found, reasons = verdict_of((), (), None, LiveQuality("m1", 500, (one,)), limits)
+        assert found == verdict
+        assert all("95 % interval 1.20 to 2.90" in reason for reason in reasons)
 
 
 def test_a_score_is_judged_once_events_and_time_have_passed_the_delay() -> None:

@@ -194,3 +194,27 @@ def test_the_bootstrap_draws_customers_with_all_their_rows_and_weights():
     found = bootstrap_difference(ours, theirs, customer, weight=times.astype(np.float32))
     expected = bootstrap_difference(ours[rows], theirs[rows], customer[rows])
     assert found == pytest.approx(expected)
+
+
+def test_rows_of_micro_auc_average_to_it_and_are_what_leaving_a_row_out_changes() -> None:
+    p, y = random_case(5, rows=60, width=4)
+    values, whole = metrics.row_micro_auc(p, y), metrics.micro_auc(p, y)
+    assert values.mean() == pytest.approx(whole)
+    without = [
+        metrics.micro_auc(np.delete(p, row, axis=0), np.delete(y, row, axis=0)) for row in range(60)
+    ]
+    jackknife = 60 * whole - 59 * np.array(without)
+    np.testing.assert_allclose(values, jackknife, atol=0.03)
+    assert np.isnan(metrics.row_micro_auc(p, np.zeros_like(y))).all()
+    assert np.isnan(metrics.row_micro_auc(p, np.ones_like(y))).all()
+
+
+def test_the_calibration_error_by_chance_is_that_of_right_probabilities() -> None:
+    draw = np.random.default_rng(8)
+    p = draw.beta(1, 5, (800, 5)).astype(np.float32)
+    found = [metrics.ece(p, draw.random(p.shape) < p) for _ in range(100)]
+    by_chance = metrics.calibration_curve(p, p > 2, metrics.ECE_BINS).ece_by_chance()
+    assert by_chance == pytest.approx(np.mean(found), rel=0.05)
+    nothing = np.zeros((0, 5))
+    curve = metrics.calibration_curve(nothing, nothing > 0, metrics.ECE_BINS)
+    assert np.isnan(curve.ece_by_chance())
