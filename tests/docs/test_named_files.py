@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,17 +12,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Where sources of ours lie. A name in prose may leave out the folders above it.
 FOLDERS = ("stream_scorer", "tests", "docs", "examples", "schemas", "deploy")
-PRESENT = {
-    str(path.relative_to(ROOT))
-    for folder in FOLDERS
-    for path in (ROOT / folder).rglob("*.*")
-    if "__pycache__" not in path.parts
-} | {path.name for path in ROOT.glob("*.*")}
+BUILT = {"__pycache__", "target"}  # Maven may be at work in it
+
+
+def files_of(folder: Path) -> Iterator[str]:
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in BUILT]
+        yield from (str((Path(at) / name).relative_to(ROOT)) for name in names if "." in name)
+
+
+PRESENT = {name for folder in FOLDERS for name in files_of(ROOT / folder)} | {
+    path.name for path in ROOT.glob("*.*")
+}
 READ = sorted(
     ROOT / name
     for name in PRESENT
-    if name.endswith((".py", ".md", ".lua", ".java", ".toml"))
-    and not name.startswith(("tests/", "deploy/djl/target/"))
+    if name.endswith((".py", ".md", ".lua", ".java", ".toml")) and not name.startswith("tests/")
 )
 
 
