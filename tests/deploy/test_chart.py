@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,28 @@ def test_every_template_is_rendered(everything: list[Object], call) -> None:
         (["kafka.bootstrapServers="], "kafka.bootstrapServers: (not set): give the brokers"),
         (["redis.url="], "redis.url: (not set): give the address of Redis"),
         (["redis.url=redis://:word@redis:6379"], "name that in secretFiles with the setting redis"),
+        (["redis.url=redis://redis:6379?password=word"], "redis.url: it has a password: take it"),
+        (["fullnameOverride=1-shop"], "fullnameOverride: Does not match pattern"),
+        (
+            ["configFiles.stream_scorer\\.toml=a"],
+            "configFiles: stream_scorer.toml: that is the config",
+        ),
+        (
+            ["commonLabels.app\\.kubernetes\\.io/name=a"],
+            "commonLabels: app.kubernetes.io/name: the chart sets this label itself: leave it out",
+        ),
+        (
+            ["podLabels.app\\.kubernetes\\.io/instance=a"],
+            "podLabels: app.kubernetes.io/instance: the",
+        ),
+        (
+            [
+                f"secretFiles[{n}].{part}"
+                for n in (0, 1)
+                for part in ("setting=redis.password_file", "secretName=a", "key=b")
+            ],
+            "secretFiles: redis.password_file: it is there twice: keep one of the two",
+        ),
         (["model.source="], "model.source: (not set): say where the model comes from"),
         (["model.persistentVolumeClaim.claimName="], "name the claim that holds the model"),
         (["model.source=image"], "model.image.repository: (not set): name the image"),
@@ -134,7 +157,8 @@ def test_wrong_values_are_refused_with_a_remedy(call, options: list[str], words:
     sets = [word for option in options for word in ("--set", option)]
     said = call("helm", *render_command(SMALLEST, *sets), status=1).stderr
     assert words in said
-    assert ":word@" not in said
+    assert "word@" not in said
+    assert "=word" not in said
 
 
 @pytest.mark.parametrize(
@@ -332,6 +356,57 @@ def test_only_prometheus_comes_in_and_nothing_else_is_reached(smallest: list[Obj
     topics = only(smallest, "NetworkPolicy", "-topics")["spec"]
     assert topics["ingress"] == []
     assert {port["port"] for rule in topics["egress"] for port in rule["ports"]} == {53, 9092, 9093}
+
+
+def test_members_reach_what_they_are_told_to_ask(render: Render) -> None:
+    """Another port than the usual one needs no second mention."""
+    options = [
+        "kafka.bootstrapServers=a:9094\\,b:9095", "redis.url=rediss://scorer@redis:6390/1",
+        "schemaRegistry.url=https://registry/subjects", "networkPolicy.traces.enabled=true",
+    ]  # fmt: skip
+    objects = render(SMALLEST, *(word for option in options for word in ("--set", option)))
+    for component, ports in (
+        ("-scorer", {53, 9092, 9093, 9094, 9095, 6379, 6390, 8081, 443, 4318}),
+        ("-topics", {53, 9092, 9093, 9094, 9095}),
+    ):
+        spec = only(objects, "NetworkPolicy", component)["spec"]
+        assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == ports
+
+
+@pytest.mark.parametrize("release", ["shop", "stream-scorer", "my.shop", "x" * 53, "a" * 51 + "-b"])
+def test_names_are_allowed_for_every_name_of_a_release(call, release: str) -> None:
+    command = render_command(EVERYTHING)
+    command[1] = release
+    objects = objects_of(call("helm", *command).stdout)
+    for found in objects:
+        name = found["metadata"]["name"]
+        # Of a service, the strictest; and a pod's ordinal or an image's tag must have room.
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{,61}[a-z0-9])?", name), name
+        for text in found["metadata"]["labels"].values():
+            assert len(text) <= 63
+    # The label of a pod's revision is the name and a hash.
+    assert len(only(objects, "StatefulSet")["metadata"]["name"]) + len("-5d4f8c7b9f") <= 63
+
+
+def test_a_release_whose_name_no_service_may_have_is_refused(call) -> None:
+    command = render_command(SMALLEST)
+    command[1] = "1-shop"
+    said = call("helm", *command, status=1).stderr
+    assert "fullnameOverride: (not set): the name of a service begins with a letter" in said
+
+
+def test_two_releases_of_one_namespace_share_nothing(call) -> None:
+    names, selected = [], []
+    for release in ("scorer", "other"):
+        command = render_command(EVERYTHING)
+        command[1] = release
+        objects = objects_of(call("helm", *command).stdout)
+        names.append({(found["kind"], found["metadata"]["name"]) for found in objects})
+        selected.append(only(objects, "StatefulSet")["spec"]["selector"]["matchLabels"])
+        # Prometheus takes the service's name as the job, by which alerts know a group.
+        assert "jobLabel" not in only(objects, "ServiceMonitor")["spec"]
+    assert not names[0] & names[1]
+    assert selected[0] != selected[1]
 
 
 def test_all_alerts_are_there(everything: list[Object]) -> None:

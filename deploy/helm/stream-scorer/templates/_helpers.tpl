@@ -2,15 +2,16 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* At most 52 characters: a StatefulSet's pods add an ordinal, and the label of their revision 11 more. */}}
+{{/* At most 52 characters: a StatefulSet's pods add an ordinal, and the label of their revision 11 more.
+A release's name may have dots, which the name of a service may not. */}}
 {{- define "stream-scorer.fullname" -}}
 {{- $name := include "stream-scorer.name" . -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -79,6 +80,30 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- if and (eq $v.model.source "volume") (not $v.model.volume) -}}
 {{- fail "model.volume: (not set): give a volume as in a pod, such as {nfs: {server: nfs, path: /models}}" -}}
+{{- end -}}
+{{- if regexMatch "[?&]password=" $v.redis.url -}}
+{{- fail "redis.url: it has a password: take it out, keep it in a Secret, and name that in secretFiles with the setting redis.password_file" -}}
+{{- end -}}
+{{- if not (regexMatch "^[a-z]" (include "stream-scorer.fullname" .)) -}}
+{{- fail (printf "fullnameOverride: (not set): the name of a service begins with a letter, and %s does not: give one that does" (include "stream-scorer.fullname" .)) -}}
+{{- end -}}
+{{- $mounted := dict -}}
+{{- range $v.secretFiles -}}
+{{- if hasKey $mounted .setting -}}
+{{- fail (printf "secretFiles: %s: it is there twice: keep one of the two" .setting) -}}
+{{- end -}}
+{{- $_ := set $mounted .setting true -}}
+{{- end -}}
+{{- if hasKey $v.configFiles "stream_scorer.toml" -}}
+{{- fail "configFiles: stream_scorer.toml: that is the config itself: give it as config" -}}
+{{- end -}}
+{{- $marks := merge (include "stream-scorer.selectorLabels" . | fromYaml) (dict "app.kubernetes.io/component" "" "app.kubernetes.io/version" "" "app.kubernetes.io/part-of" "" "app.kubernetes.io/managed-by" "" "helm.sh/chart" "") -}}
+{{- range $values := list "commonLabels" "podLabels" -}}
+{{- range $label, $text := get $v $values -}}
+{{- if hasKey $marks $label -}}
+{{- fail (printf "%s: %s: the chart sets this label itself: leave it out" $values $label) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- $owned := dict "kafka.client_id" "leave it: it is the pod's name" "kafka.group_instance_id" "leave it: it is the pod's name" "kafka.bootstrap_servers" "set kafka.bootstrapServers" "kafka.group_id" "set kafka.groupId" "kafka.input_topic" "set kafka.inputTopic" "kafka.input_partitions" "set kafka.inputPartitions" "redis.url" "set redis.url of the values" "schema_registry.url" "set schemaRegistry.url" "model.path" "set model.path of the values" "telemetry.host" "leave it: probes and Prometheus need 0.0.0.0" "telemetry.port" "set telemetry.port of the values" "telemetry.log_level" "set telemetry.logLevel" "telemetry.log_format" "set telemetry.logFormat" -}}
 {{- range $name, $value := $v.settings -}}

@@ -1,7 +1,24 @@
-{{/* To one server: `rule` is a dictionary with `to`, which may be empty, and `ports`. */}}
+{{/* Ports of addresses like host:9092 and redis://host:6379/0, which may be separated by commas, as words;
+byDefault: of an address without one, by its scheme. */}}
+{{- define "stream-scorer.portsOf" -}}
+{{- $byDefault := .byDefault -}}
+{{- range splitList "," .addresses -}}
+{{- $scheme := regexFind "^[a-z]+://" . -}}
+{{- $host := regexFind "^[^/?#]+" (trimPrefix $scheme .) -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
+{{- printf "%s " (default (get $byDefault $scheme) $port) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* To one server: `rule` is a dictionary with `to`, which may be empty, and `ports`; `more`: ports that are
+known from addresses, as words. What members are told to ask they reach. */}}
 {{- define "stream-scorer.egressRule" -}}
+{{- $ports := list -}}
+{{- range concat .rule.ports (splitList " " (default "" .more)) -}}
+{{- if . -}}{{- $ports = append $ports (int .) -}}{{- end -}}
+{{- end -}}
 - ports:
-    {{- range .rule.ports }}
+    {{- range uniq $ports }}
     - { protocol: TCP, port: {{ int . }} }
     {{- if $.datagrams }}
     - { protocol: UDP, port: {{ int . }} }
@@ -71,14 +88,17 @@ spec:
   egress:
     {{- include "stream-scorer.egressRule" (dict "rule" $policy.dns "datagrams" true) | nindent 4 }}
     {{- if ne .component "web" }}
-    {{- include "stream-scorer.egressRule" (dict "rule" $policy.kafka) | nindent 4 }}
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.kafka "more" (include "stream-scorer.portsOf" (dict "addresses" $values.kafka.bootstrapServers "byDefault" dict))) | nindent 4 }}
     {{- end }}
     {{- if ne .component "topics" }}
-    {{- include "stream-scorer.egressRule" (dict "rule" $policy.redis) | nindent 4 }}
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.redis "more" (include "stream-scorer.portsOf" (dict "addresses" $values.redis.url "byDefault" (dict "redis://" "6379" "rediss://" "6379")))) | nindent 4 }}
     {{- end }}
     {{- if eq .component "scorer" }}
     {{- if $values.schemaRegistry.url }}
-    {{- include "stream-scorer.egressRule" (dict "rule" $policy.schemaRegistry) | nindent 4 }}
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.schemaRegistry "more" (include "stream-scorer.portsOf" (dict "addresses" $values.schemaRegistry.url "byDefault" (dict "http://" "80" "https://" "443")))) | nindent 4 }}
+    {{- end }}
+    {{- if $policy.traces.enabled }}
+    {{- include "stream-scorer.egressRule" (dict "rule" $policy.traces) | nindent 4 }}
     {{- end }}
     {{- with $policy.extraEgress }}
     {{- toYaml . | nindent 4 }}
