@@ -2,8 +2,9 @@
 
 The order is: look at everything that may refuse the request; replace the records by boundaries and
 list them (io/stores/erasures.py); send tombstones and wait until they are the last word
-(tombstones.py); say what is out of reach. From the second step on all that comes again stays out,
-so a request that broke off later is made whole by making it again: its moments only move forward.
+(tombstones.py); take out what was sampled of them for drift (live/erased_samples.py); say what is
+out of reach. From the second step on all that comes again stays out, so a request that broke off
+later is made whole by making it again: its moments only move forward.
 
 While a roll-out lasts, two namespaces may score these customers, so both are asked.
 """
@@ -11,7 +12,7 @@ While a roll-out lasts, two namespaces may score these customers, so both are as
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 
 from stream_scorer.core.events.moments import moment_text
@@ -28,12 +29,14 @@ from stream_scorer.customers.erasure_receipt import (
 from stream_scorer.customers.still_held import still_held
 from stream_scorer.customers.tombstones import SentTombstone, Tombstones
 from stream_scorer.customers.valid_ids import require_ids
-from stream_scorer.errors import StreamScorerError
+from stream_scorer.errors import StoreUnavailable, StreamScorerError, Unavailable
 from stream_scorer.io.stores.announcements import Announcements
-from stream_scorer.io.stores.erasures import ErasedRecord, Erasures
+from stream_scorer.io.stores.drift_store import DriftStore
+from stream_scorer.io.stores.erasures import ErasedRecord, Erasures, joined
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live.consumer import clock_ms as system_clock_ms
 from stream_scorer.live.consumer import open_store
+from stream_scorer.live.erased_samples import ErasedSamples, remove_samples
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -80,6 +83,7 @@ def erase(
         boundaries = {i: now_ms if at is None else at for i, at in customers.items()}
         erased = _erased(list(spaces.values()), boundaries)
         problem, sent = "", dict[str, SentTombstone]()
+        samples: ErasedSamples | None = None
         dead_letters: NamedDeadLetters | None = None
         try:
             sent, problem = tombstones.send(erased, wait_seconds)
@@ -87,7 +91,11 @@ def erase(
                 dead_letters = count_dead_letters(settings, list(customers))
         except StreamScorerError as error:
             problem = f"records are deleted, but {error}; run this again"
-        held = still_held(settings, store.server, erased.values(), scan_dead_letters)
+        try:
+            samples = _samples(settings, store, spaces, erased, now_ms)
+        except StreamScorerError as error:
+            problem = problem or f"samples for drift are not deleted: {error}; run this again"
+        held = still_held(settings, store.server, erased.values(), samples, scan_dead_letters)
     hashes = {topic_hash(settings.kafka.input_topic): settings.kafka.input_topic}
     output = settings.kafka.output_topic
     return ErasureReceipt(
@@ -101,6 +109,7 @@ def erase(
         customers=tuple(
             _forgotten(i, record, sent.get(i), output, hashes) for i, record in erased.items()
         ),
+        drift_samples=None if samples is None else samples.samples,
         dead_letters=dead_letters,
         still_held=held,
         stream_scorer=version,
@@ -129,16 +138,51 @@ def _erasures(settings: Settings, store: RedisStore) -> dict[str, Erasures]:
 
 
 def _erased(spaces: Sequence[Erasures], boundaries: Mapping[str, int]) -> dict[str, ErasedRecord]:
-    """Of each customer what was in the first of these namespaces, and the latest boundary."""
+    """Of each customer what was in these namespaces, and the latest boundary, which all get.
+
+    Raises StoreUnavailable where a part of them may be erased.
+    """
     ids, found = list(boundaries), dict[str, ErasedRecord]()
     with progress("deleting records", len(ids)) as meter:
         for first in range(0, len(ids), CUSTOMERS_PER_STEP):
             some = {i: boundaries[i] for i in ids[first : first + CUSTOMERS_PER_STEP]}
-            for number, erasures in enumerate(spaces):
-                done = erasures.erase(some)
-                found |= done if number == 0 else {}
+            try:
+                found |= _erased_in_all(spaces, some)
+            except Unavailable as error:
+                until = min(first + CUSTOMERS_PER_STEP, len(ids))
+                raise StoreUnavailable(
+                    f"{error}; the records of up to {until:,} of the {len(ids):,} customers are "
+                    "deleted, and no tombstone is sent: run this again"
+                ) from error
             meter.advance(len(some))
     return found
+
+
+def _erased_in_all(
+    spaces: Sequence[Erasures], boundaries: Mapping[str, int]
+) -> dict[str, ErasedRecord]:
+    done = [erasures.erase(boundaries) for erasures in spaces]
+    found = {i: joined([of_space[i] for of_space in done]) for i in boundaries}
+    # A namespace that is behind has not seen an event whose clock was ahead.
+    for erasures, of_space in zip(spaces, done, strict=True):
+        behind = [i for i, r in found.items() if of_space[i].boundary_ms < r.boundary_ms]
+        erasures.erase({i: found[i].boundary_ms for i in behind})
+    return found
+
+
+def _samples(
+    settings: Settings, store: RedisStore, namespaces: Iterable[str],
+    erased: Mapping[str, ErasedRecord], now_ms: int,
+) -> ErasedSamples:  # fmt: skip
+    """What was sampled of them for drift, taken out of these namespaces. They are listed already,
+    so that members leave them out of what they have not written yet."""
+    boundaries = {i: record.boundary_ms for i, record in erased.items()}
+    total = ErasedSamples()
+    for namespace in namespaces:
+        found = remove_samples(DriftStore(store.server, namespace), settings, boundaries, now_ms)
+        total.samples += found.samples
+        total.unread += found.unread
+    return total
 
 
 def _forgotten(

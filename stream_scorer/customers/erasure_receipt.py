@@ -73,7 +73,9 @@ class NamedDeadLetters(Result):
 class ErasureReceipt(Result):
     """done: records are deleted and all tombstones are confirmed to be the last word. problem: what
     is open, "" for nothing. time: when the request was made. model_version: of the model that
-    members serve, None where none is announced. dead_letters: None where nobody looked.
+    members serve, None where none is announced. drift_samples: how many scores and actions that
+    were sampled for drift were deleted, None where that failed. dead_letters: None where nobody
+    looked.
     """
 
     done: bool
@@ -84,6 +86,7 @@ class ErasureReceipt(Result):
     output_topic: str
     model_version: str | None
     customers: tuple[ForgottenCustomer, ...]
+    drift_samples: int | None
     dead_letters: NamedDeadLetters | None
     still_held: tuple[StillHeld, ...]
     stream_scorer: str
@@ -121,6 +124,8 @@ def receipt_in_words(done: ErasureReceipt) -> list[str]:
         lines += _customer(customer)
     if len(done.customers) > SHOWN:
         lines.append("... and more; --receipt FILE or --json names all")
+    if done.drift_samples:
+        lines.append(f"  {done.drift_samples:,} samples for drift deleted")
     lines.append("What still holds data of these customers:")
     lines += [f"  {held.where}: {held.what}; {held.until}" for held in done.still_held]
     if done.dead_letters is not None:

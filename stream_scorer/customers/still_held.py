@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from stream_scorer.core.events.moments import moment_text
+from stream_scorer.core.labels.labels import DAY_MS
 from stream_scorer.customers.erasure_receipt import StillHeld
 from stream_scorer.errors import StreamScorerError
 from stream_scorer.io.kafka.admin import KafkaAdmin, Topic
 from stream_scorer.io.stores.erasures import ErasedRecord
 from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.live.erased_samples import ErasedSamples, kept_ms
 from stream_scorer.settings.topics import retention_in_words
 from stream_scorer.settings.tree import Settings
 
@@ -18,9 +20,11 @@ NO_LIMIT_MS = 2**63 - 1  # Kafka's default of max.compaction.lag.ms
 
 
 def still_held(
-    settings: Settings, server: RedisServer, erased: Iterable[ErasedRecord], scanned: bool
-) -> tuple[StillHeld, ...]:
-    """scanned: whether the dead letters were looked through."""
+    settings: Settings, server: RedisServer, erased: Iterable[ErasedRecord],
+    samples: ErasedSamples | None, scanned: bool,
+) -> tuple[StillHeld, ...]:  # fmt: skip
+    """samples: what was deleted of the samples for drift, None where that failed. scanned: whether
+    the dead letters were looked through."""
     kafka = settings.kafka
     topics = _topics(settings)
     newest = max((r.newest_ms for r in erased if r.newest_ms is not None), default=None)
@@ -41,12 +45,7 @@ def still_held(
             _retention(topics.get(kafka.dead_letter_topic)),
         ),
         StillHeld("Redis", "what it has on disk, in replicas and in backups", _redis_until(server)),
-        StillHeld(
-            "samples for drift in Redis",
-            "of some customers, under a hash of the id, recent scores and which actions followed",
-            f"kept for a day more than labels.horizon ({settings.labels.horizon}), or than "
-            "drift.window_hours where that is longer",
-        ),
+        *_samples(settings, samples),
         StillHeld(
             "other namespaces", "vectors that another config keeps, if there are any",
             "run this with that config too; `namespaces list` shows them",
@@ -66,6 +65,22 @@ def still_held(
             "readers have to delete on a record without a value",
         ),
     )  # fmt: skip
+
+
+def _samples(settings: Settings, samples: ErasedSamples | None) -> list[StillHeld]:
+    days = kept_ms(settings) / DAY_MS
+    until = f"kept for {days:.3g} days (labels.horizon, or drift.window where longer, and a day)"
+    counts = (
+        "how often values occurred, over many customers, and one of 4,096 marks that each shares "
+        "with others"
+    )
+    found = [StillHeld("counts for drift in Redis", counts, until)]
+    if samples is None or samples.unread:
+        what = "under a hash of the id, recent scores and which actions followed"
+        if samples is not None:
+            what += f", in {samples.unread:,} lines that another release wrote"
+        found.append(StillHeld("samples for drift in Redis", what, until))
+    return found
 
 
 def _topics(settings: Settings) -> Mapping[str, Topic]:

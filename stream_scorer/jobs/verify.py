@@ -21,11 +21,13 @@ from stream_scorer.core.events.record_keys import KEY_REMEDY, SPLIT_REMEDY
 from stream_scorer.core.features.parity import Difference, differences
 from stream_scorer.core.features.state import split_customers, take
 from stream_scorer.core.trend_record import TrendPlan, TrendRecord
+from stream_scorer.io.stores.drift_store import DriftStore
 from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.trend_store import TrendStore
 from stream_scorer.live.consumer import clock_ms, open_store
 from stream_scorer.live.counting_rules import changed_rules
+from stream_scorer.live.erased_samples import count_samples
 from stream_scorer.past.brought_back import brought_back
 from stream_scorer.past.recomputation import (
     Extent,
@@ -56,7 +58,8 @@ class Verification(Result):
     trends_checked, trends_unverifiable: records of the shop's trend, one a partition, that were
     compared and that could not be; trend_differences: what differs, which makes `ok` false.
     forgotten_on_request: customers of `customer forget`; all of their records were looked at, and
-    one that came back is a difference.
+    one that came back is a difference. drift_samples_of_forgotten: scores and actions that were
+    sampled of them up to then and are still stored, which makes `ok` false.
     """
 
     ok: bool
@@ -75,6 +78,7 @@ class Verification(Result):
     trends_unverifiable: int = 0
     trend_differences: tuple[str, ...] = ()
     forgotten_on_request: int = 0
+    drift_samples_of_forgotten: int = 0
 
 
 def verify(
@@ -123,10 +127,12 @@ def verify(
     found += absent
     listed = Erasures(store.server, settings.store.namespace, space.fingerprint).listed()
     found += brought_back(store, listed)
+    drift = DriftStore(store.server, settings.store.namespace)
+    samples = count_samples(drift, settings, listed, clock_ms()).samples
     different = {d.customer_id for d in found}
     compared = counting.compared(extent.firsts)
     return Verification(
-        ok=bool(len(known)) and not found and not compared.differences,
+        ok=bool(len(known)) and not found and not compared.differences and not samples,
         checked=len(known),
         different=len(different),
         absent=len(absent),
@@ -142,6 +148,7 @@ def verify(
         trends_unverifiable=compared.unverifiable,
         trend_differences=compared.differences,
         forgotten_on_request=len(listed),
+        drift_samples_of_forgotten=samples,
     )
 
 
@@ -202,6 +209,11 @@ def in_words(result: Verification, shown: int = 20) -> list[str]:
         lines.append(
             f"{result.forgotten_on_request:,} customers were forgotten on request; all of their "
             "records were looked at"
+        )
+    if result.drift_samples_of_forgotten:
+        lines.append(
+            f"{result.drift_samples_of_forgotten:,} samples for drift of them are still stored: "
+            "make the request again"
         )
     if result.absent:
         lines.append(f"{result.absent:,} of them have events but no record in the store")

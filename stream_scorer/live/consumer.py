@@ -36,7 +36,6 @@ from stream_scorer.io.kafka.rebalances import Rebalances
 from stream_scorer.io.kafka.schema_registry import PATIENCE_SECONDS, SchemaLookup
 from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.announcements import Announcements
-from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
@@ -45,7 +44,7 @@ from stream_scorer.io.stores.store import Store
 from stream_scorer.live.challenger import open_challenger
 from stream_scorer.live.counting_rules import bind_rules, rules_text
 from stream_scorer.live.group_binding import bind_group, check_binding
-from stream_scorer.live.kept_erasures import KeptErasures
+from stream_scorer.live.kept_erasures import open_kept_erasures
 from stream_scorer.live.pipeline import Pipeline, Sink, Source
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.served_model import ServedModel, model_at_start
@@ -142,9 +141,7 @@ class Consumer:
         server = RedisServer(redis_client(settings))
         self._closing.callback(server.close)
         self.announcements = Announcements(server, settings.store.namespace)
-        self.erasures = KeptErasures(
-            Erasures(server, settings.store.namespace, self.space.fingerprint)
-        )
+        self.erasures = open_kept_erasures(settings, self.space.fingerprint, server, clock_ms)
         self.served = model_at_start(settings, self.space, self.announcements)
         self.store = open_store(settings, self.space, settings.store.hot_bytes)
         self.trend = open_trend(settings, self.space, server, self.store)

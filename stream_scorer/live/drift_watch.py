@@ -22,9 +22,11 @@ from stream_scorer.core.drift.followed import Actions, Scores, packed_log_odds
 from stream_scorer.core.drift.hour import HOUR_MS, HourSample
 from stream_scorer.core.drift.sampler import SampledRows, Sampler
 from stream_scorer.core.features.ignored_values import UNKNOWN_WORD
-from stream_scorer.errors import ArtefactError, StreamScorerError
+from stream_scorer.errors import ArtefactError, StoreUnavailable, StreamScorerError
 from stream_scorer.io.batch_report import BatchReport
-from stream_scorer.io.stores.drift_store import DriftStore
+from stream_scorer.io.stores.drift_store import DriftStore, Put
+from stream_scorer.live.erased_samples import kept_ms
+from stream_scorer.live.kept_erasures import KeptErasures
 from stream_scorer.live.served_model import ServedModel
 from stream_scorer.model.stored_reference import NO_REFERENCE, stored_reference
 from stream_scorer.settings.tree import Settings
@@ -33,13 +35,15 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 15.0
 MOST_WAITING = 3  # parts of hours that are kept where Redis does not answer
+MOST_TRIES = 3  # of a line, while customers are being forgotten
 ROWS_TOGETHER = 512  # kept before they are counted
 
 
 class DriftWatch:
     """One member's samples. Not thread-safe; it does not raise.
 
-    served: the model that serves. seconds: a clock that only durations are read from.
+    served: the model that serves. erasures: who was forgotten on request, and is left out of what
+    is written. seconds: a clock that only durations are read from.
     """
 
     def __init__(
@@ -49,13 +53,12 @@ class DriftWatch:
         store: DriftStore,
         sampler: Sampler,
         clock_ms: Callable[[], int],
+        erasures: KeptErasures,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._sampler = store, sampler
         self._clock_ms, self._seconds = clock_ms, seconds
-        horizon_hours = -(-settings.label_rule().horizon_ms // HOUR_MS)
-        # A day more, since a horizon is judged some time after it is over.
-        self._kept_ms = (max(settings.drift.window_hours, horizon_hours) + 24) * HOUR_MS
+        self._erasures, self._kept_ms = erasures, kept_ms(settings)
         self._member, self._part = uuid.uuid4().hex[:12], 0
         self._waiting: deque[tuple[int, str, HourSample]] = deque(maxlen=MOST_WAITING)
         self._kept: list[SampledRows] = []
@@ -173,5 +176,15 @@ class DriftWatch:
             self._complaint = ""
 
     def _put(self, hour: int, name: str, sample: HourSample) -> None:
-        if not self._store.put(hour, name, sample.to_text(), self._kept_ms):
-            log.warning("drift: an hour has samples of too many members; this one's is not saved")
+        for _ in range(MOST_TRIES):
+            sample.leave_out(self._erasures.sampled)
+            known = self._erasures.list_bytes
+            done = self._store.put(hour, name, sample.to_text(), self._kept_ms, known)
+            if done is Put.TOO_MANY:
+                log.warning(
+                    "drift: an hour has samples of too many members; this one's is not saved"
+                )
+            if done is not Put.ERASED_MEANWHILE:
+                return
+            self._erasures.keep()
+        raise StoreUnavailable("customers are being forgotten on request at the moment")

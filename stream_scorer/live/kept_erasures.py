@@ -5,8 +5,9 @@ Redis may go back to a moment before an erasure: the records and the list that i
 then, both (io/stores/erasures.py). A member that had seen the list erases these customers again, at
 the boundaries of before, when it looks next: every few seconds, and where the store says that it
 lost writes before any event is read again. So the events of before, which are then read again, meet
-the boundary. What was published of such a customer between the loss and this moment stays in the
-output topic; the log says so, and that the request has to be made again.
+the boundary. Samples for drift that came back with them are taken out, too. What was published of
+such a customer between the loss and this moment stays in the output topic; the log says so, and
+that the request has to be made again.
 
 The list is read only where its length is another one than at the last look, which a GET of a few
 bytes tells.
@@ -15,9 +16,15 @@ bytes tells.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 
+from stream_scorer.core.drift.followed import boundaries_by_hash, rank_of_share
 from stream_scorer.core.features.state import NEVER
+from stream_scorer.io.stores.drift_store import DriftStore
 from stream_scorer.io.stores.erasures import Erasures
+from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.live.erased_samples import remove_samples
+from stream_scorer.settings.tree import Settings
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +32,40 @@ NAMED = 5
 
 
 class KeptErasures:
-    """Of one namespace; not thread-safe. Raises as `Erasures` does."""
+    """Of one namespace; not thread-safe. Raises as `Erasures` does.
 
-    def __init__(self, erasures: Erasures) -> None:
-        self._erasures = erasures
+    rank: of customers who are sampled for drift. forget_samples: called with those whom Redis had
+    brought back. list_bytes: the length of the list that is known. sampled: by hash, the boundaries
+    of those of that rank.
+    """
+
+    def __init__(
+        self,
+        erasures: Erasures,
+        rank: int = 0,
+        forget_samples: Callable[[Mapping[str, int]], None] = lambda _lost: None,
+    ) -> None:
+        self._erasures, self._forget_samples = erasures, forget_samples
         self._known: dict[str, int] = {}
-        self._bytes = 0
+        self._brought_back: dict[str, int] = {}  # whose samples are still to be looked for
+        self._rank = rank
+        self.list_bytes = 0
+        self.sampled: dict[int, int] = {}
 
     def keep(self) -> None:
         """Learn whom others erased meanwhile, and erase again whom Redis has lost."""
         length = self._erasures.list_bytes()
-        if length == self._bytes:
-            return
+        if length != self.list_bytes:
+            self._learn(length)
+        if self._brought_back:
+            self._forget_samples(self._brought_back)
+            self._brought_back = {}
+
+    def _learn(self, length: int) -> None:
         listed = self._erasures.listed()
         lost = {i: ms for i, ms in self._known.items() if listed.get(i, NEVER) < ms}
         if lost:
+            self._brought_back |= lost
             self._erasures.erase(lost)
             log.warning(
                 "Redis lost that %s customers were forgotten on request; their records are deleted "
@@ -48,5 +74,22 @@ class KeptErasures:
                 f"{len(lost):,}", ", ".join(sorted(lost)[:NAMED]) + " ..." * (len(lost) > NAMED),
             )  # fmt: skip
             length = self._erasures.list_bytes()
-        self._known |= {i: max(ms, self._known.get(i, NEVER)) for i, ms in listed.items()}
-        self._bytes = length
+        new = {i: ms for i, ms in listed.items() if self._known.get(i, NEVER) < ms}
+        self._known |= new
+        for hashed, ms in boundaries_by_hash(new, self._rank).items():
+            self.sampled[hashed] = max(ms, self.sampled.get(hashed, NEVER))
+        self.list_bytes = length
+
+
+def open_kept_erasures(
+    settings: Settings, fingerprint: int, server: RedisServer, clock_ms: Callable[[], int]
+) -> KeptErasures:
+    """Of the settings' namespace; fingerprint: of its declaration. `server` as of `Erasures`."""
+    namespace = settings.store.namespace
+    samples = DriftStore(server, namespace)
+
+    def forget_samples(lost: Mapping[str, int]) -> None:
+        remove_samples(samples, settings, lost, clock_ms())
+
+    rank = rank_of_share(settings.drift.one_in or 1)
+    return KeptErasures(Erasures(server, namespace, fingerprint), rank, forget_samples)

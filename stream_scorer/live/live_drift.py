@@ -36,7 +36,7 @@ class LiveDrift:
         namespace = settings.store.namespace
         self._watch = DriftWatch(
             settings, consumer.served, DriftStore(consumer.announcements.server, namespace),
-            consumer.sampler, clock_ms,
+            consumer.sampler, clock_ms, consumer.erasures,
         )  # fmt: skip
         # On connections of its own, as it asks on another thread.
         server = RedisServer(redis_client(settings))

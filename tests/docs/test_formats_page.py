@@ -53,7 +53,7 @@ from stream_scorer.io.files import (
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, trend_content
 from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
-from stream_scorer.io.stores.drift_store import DriftStore
+from stream_scorer.io.stores.drift_store import DriftStore, Put
 from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.members import Members, MemberSaid
 from stream_scorer.io.stores.redis import RedisStore
@@ -244,11 +244,13 @@ def test_the_keys_in_redis_are_those_of_the_page() -> None:
         at = np.zeros(1, np.int64)
         (mark,) = packed_marks(at, (np.zeros(1, np.int32), at), 1)
         refreshes.note(states(1, 1, 1, 1), [mark], 0, 0)
-        Erasures(store.server, "NAMESPACE", SPACE.fingerprint).erase({"erased": 5})
+        erasures = Erasures(store.server, "NAMESPACE", SPACE.fingerprint)
+        erasures.erase({"erased": 5})
         store.share_group_with("OTHER", "identity")
         write_record(store.server, "NAMESPACE", RolloutRecord("OTHER", "identity", "switch"))
         sample = HourSample.begin(9, "v", np.arange(len(CATEGORIES)), 4, None)
-        assert DriftStore(store.server, "NAMESPACE").put(9, "m", sample.to_text(), 60_000)
+        samples, listed = DriftStore(store.server, "NAMESPACE"), erasures.list_bytes()
+        assert samples.put(9, "m", sample.to_text(), 60_000, listed) is Put.WRITTEN
         trend = Feature("trend", "trend", by=("category_id",), half_lives=("2d", "14d"))
         plan = TrendPlan.of(FeatureSpace.compile([trend], {"category_id": CATEGORIES}))
         assert plan is not None

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stream_scorer.core.avro.dead_letter_encoder import encode_dead_letters
+from stream_scorer.core.drift.followed import Actions, Scores, customer_hashes
+from stream_scorer.core.drift.hour import HOUR_MS, HourSample
 from stream_scorer.core.events.batch import DeadLetter, Reason
-from stream_scorer.customers import still_held
+from stream_scorer.core.events.moments import moment_text
+from stream_scorer.core.features.state_codec import pack
+from stream_scorer.customers import erasing, still_held
 from stream_scorer.customers.tombstones import Tombstones
-from stream_scorer.errors import BusUnavailable, FingerprintMismatch
+from stream_scorer.errors import BusUnavailable, FingerprintMismatch, StoreUnavailable
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.kafka.topic_reader import TopicReader
+from stream_scorer.io.stores.drift_store import DriftStore
 from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.jobs import customer_forget as job
-from stream_scorer.jobs import publish, replay
+from stream_scorer.jobs import publish, replay, verify
 from stream_scorer.live.consumer import open_store
 from stream_scorer.past import missing_history
 from stream_scorer.settings.tree import Settings
@@ -138,6 +145,90 @@ def test_during_a_roll_out_both_namespaces_forget(settings: Settings) -> None:
     done = forget(settings, "ann")
     assert done.namespaces == ("live", "other")
     assert Erasures(store.server, "other", 7).listed().keys() == {"ann"}
+    store.close()
+
+
+def test_what_both_namespaces_had_of_a_customer_is_waited_for_and_in_the_receipt(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members of the new namespace may be far ahead of the old one, which nobody fills any more."""
+    store = open_store(settings, settings.feature_space())
+    client, own, space = store.server.client, settings.store.namespace, settings.feature_space()
+    ahead, clock_ahead_ms = 500, START + 10**12
+    states = store.load(["ann"])
+    (at,) = np.flatnonzero(states.arrays.source_partition >= 0)
+    states.arrays.source_offset[at], states.arrays.newest_ms[0] = ahead, clock_ahead_ms
+    (record,) = pack(states, space.fingerprint)
+    client.set("other:c:ann", record)
+    client.set("other:fingerprint", client.get(f"{own}:fingerprint"))
+    store.share_group_with("other", "identity")
+    needed = []
+
+    def committed(_self: object, erased: Any, _wait: float) -> str:
+        needed.append(max(erased["ann"].sources.values()))
+        return ""
+
+    monkeypatch.setattr(Tombstones, "_committed", committed)
+    (ann,) = forget(settings, "ann").customers
+    assert (ann.known, [p.offset for p in ann.positions], needed) == (True, [ahead], [ahead])
+    assert ann.newest_event == ann.forgotten_at == moment_text(clock_ahead_ms)
+    for namespace in (own, "other"):
+        listed = Erasures(store.server, namespace, space.fingerprint).listed()
+        assert listed == {"ann": clock_ahead_ms}
+    store.close()
+
+
+def test_a_redis_that_goes_away_in_the_middle_says_how_far_it_came(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Erasures.erase
+
+    def once(self: Erasures, boundaries: Any) -> Any:
+        if "bob" in boundaries:
+            raise StoreUnavailable("Redis is away")
+        return real(self, boundaries)
+
+    monkeypatch.setattr(erasing, "CUSTOMERS_PER_STEP", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Erasures, "erase", once)
+        with pytest.raises(StoreUnavailable, match=r"up to 2 of the 2 .* run this again"):
+            forget(settings, "ann", "bob")
+    assert forget(settings, "ann", "bob").done
+
+
+def test_samples_for_drift_are_deleted_and_verify_says_where_they_are_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(settings, settings.feature_space())
+    samples = DriftStore(store.server, settings.store.namespace)
+    sample, hour = (
+        HourSample.begin(1, "m", np.arange(2), 0, None),
+        time.time_ns() // 10**6 // HOUR_MS,
+    )
+    who, at = customer_hashes([b"ann", b"bob"]), np.array([START, START])
+    sample.note(Scores(who, at, at, np.zeros((2, 2), np.uint16)), Actions.none())
+    text = sample.to_text()
+    samples.put(hour, "m", text, 60_000_000)
+
+    def away(*_arguments: Any) -> None:
+        raise StoreUnavailable("Redis is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing, "remove_samples", away)
+        done = forget(settings, "ann")
+    assert (done.done, done.drift_samples) == (False, None)
+    assert job.in_words(done)[-1].startswith("NOT DONE: samples for drift are not deleted: Redis")
+    assert "samples for drift in Redis" in {held.where for held in done.still_held}
+    found = verify.verify(settings, 0, 1)
+    assert (found.ok, found.different, found.drift_samples_of_forgotten) == (False, 0, 1)
+    assert any("1 samples for drift" in line for line in verify.in_words(found))
+    done = forget(settings, "ann")
+    assert (done.done, done.drift_samples) == (True, 1)
+    assert "samples for drift in Redis" not in {held.where for held in done.still_held}
+    assert "  1 samples for drift deleted" in job.in_words(done)
+    assert verify.verify(settings, 0, 1).ok
+    ((_, left),) = samples.hours(hour, hour)
+    assert HourSample.from_text(left, {}).scores.customer.tolist() == [int(who[1])]
     store.close()
 
 

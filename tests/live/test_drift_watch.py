@@ -24,11 +24,12 @@ from stream_scorer.core.labels.labels import DAY_MS
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import StoreUnavailable
 from stream_scorer.io.batch_report import BatchReport
-from stream_scorer.io.stores.drift_store import MOST_LINES, DriftStore
+from stream_scorer.io.stores.drift_store import MOST_LINES, DriftStore, Put
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.drift_summary import NOTHING_SAMPLED, SummaryThread, drift_summary
 from stream_scorer.live.drift_watch import DriftWatch
+from stream_scorer.live.kept_erasures import open_kept_erasures
 from stream_scorer.live.served_model import ServedModel, open_model
 from stream_scorer.model import artefact
 from stream_scorer.settings.tree import Settings
@@ -114,7 +115,8 @@ def report(
 
 
 def watch(settings: Settings, served: ServedModel, store: DriftStore, clock: Clock) -> DriftWatch:
-    return DriftWatch(settings, served, store, Sampler(1), clock.ms, clock.seconds)
+    erasures = open_kept_erasures(settings, 0, store._server, clock.ms)
+    return DriftWatch(settings, served, store, Sampler(1), clock.ms, erasures, clock.seconds)
 
 
 def run(
@@ -222,7 +224,7 @@ def test_a_redis_that_is_away_stops_nothing_and_gets_the_hours_later(
     clock = Clock()
     watched = watch(settings, served, store, clock)
 
-    def away(*_: object) -> bool:
+    def away(*_: object) -> Put:
         raise StoreUnavailable("Redis is away")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
@@ -247,9 +249,10 @@ def test_what_was_sampled_expires_and_is_bounded(
     # A horizon of two days, and a day more.
     assert 3 * DAY_MS - 60_000 < kept_ms <= 3 * DAY_MS
     for number in range(MOST_LINES - 1):
-        assert store.put(START // HOUR_MS, f"m{number}", "text", 60_000)
-    assert not store.put(START // HOUR_MS, "one-more", "text", 60_000)
-    assert store.put(START // HOUR_MS, "m1", "other", 60_000), "its own line is no new one"
+        assert store.put(START // HOUR_MS, f"m{number}", "text", 60_000) is Put.WRITTEN
+    assert store.put(START // HOUR_MS, "one-more", "text", 60_000) is Put.TOO_MANY
+    again = store.put(START // HOUR_MS, "m1", "other", 60_000)
+    assert again is Put.WRITTEN, "its own line is no new one"
     lines = dict(store.hours(START // HOUR_MS, START // HOUR_MS))
     assert (len(lines), lines["m1"], lines["m2"]) == (MOST_LINES, b"other", b"text")
     found = drift_of(store, settings, served, clock.now_ms)

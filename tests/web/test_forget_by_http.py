@@ -26,7 +26,7 @@ PATH = "/api/customers/{id}/forget"
 def receipt(problem: str = "") -> ErasureReceipt:
     return ErasureReceipt(
         not problem, problem, "2026-11-25T00:00:00Z", ("shop",), "redis://127.0.0.1/0", "out",
-        None, (), None, (), "0.1.0", 0.1,
+        None, (), 0, None, (), "0.1.0", 0.1,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ followed, so a higher rank keeps a part of those who were followed before. Only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import xxhash
 
 from stream_scorer.core.events.batch import NULL, EventBatch, Int32, Int64, UInt8
 from stream_scorer.core.features.keys import EventColumns, event_type_counts
-from stream_scorer.core.features.state import Float32
+from stream_scorer.core.features.state import NEVER, Float32
 from stream_scorer.core.labels.labels import LabelRule
 
 UInt16 = npt.NDArray[np.uint16]
@@ -26,6 +26,10 @@ UInt64 = npt.NDArray[np.uint64]
 # Log odds are kept in 16 bits: to within 0.0003, a probability to within 0.03 % of itself.
 MOST_LOG_ODDS = 16.0
 LOG_ODDS_STEPS = 65_535
+
+# By hash of a customer who was forgotten on request, the moment in ms since 1970 UTC up to which
+# nothing of hers may be kept.
+Boundaries = Mapping[int, int]
 
 
 def customer_hashes(keys: Sequence[bytes]) -> UInt64:
@@ -36,6 +40,23 @@ def customer_hashes(keys: Sequence[bytes]) -> UInt64:
 def has_rank(hashes: UInt64, rank: int) -> npt.NDArray[np.bool_]:
     """(B,): whether the first `rank` bits of each hash are 0; rank 0 to 63."""
     found: npt.NDArray[np.bool_] = hashes >> np.uint64(64 - rank) == 0 if rank else hashes >= 0
+    return found
+
+
+def boundaries_by_hash(erased_customers: Mapping[str, int], rank: int = 0) -> dict[int, int]:
+    """Of these customers, by id, those of at least this rank, by hash."""
+    hashes = customer_hashes([i.encode() for i in erased_customers])
+    found: dict[int, int] = {}
+    for hashed, ms in zip(hashes.tolist(), erased_customers.values(), strict=True):
+        if hashed >> (64 - rank) == 0:
+            found[hashed] = max(ms, found.get(hashed, NEVER))
+    return found
+
+
+def is_erased(customer: UInt64, at_ms: Int64, erased: Boundaries) -> npt.NDArray[np.bool_]:
+    """(A,): whether what was at `at_ms` (A,) lies at or before its customer's boundary."""
+    until = np.fromiter((erased.get(c, NEVER) for c in customer.tolist()), np.int64, len(customer))
+    found: npt.NDArray[np.bool_] = (at_ms <= until) & (until != NEVER)
     return found
 
 

@@ -24,8 +24,10 @@ import numpy.typing as npt
 from stream_scorer.core.drift.counts import Binning, DriftCounts
 from stream_scorer.core.drift.followed import (
     Actions,
+    Boundaries,
     Scores,
     has_rank,
+    is_erased,
     joined_actions,
     joined_scores,
 )
@@ -94,6 +96,16 @@ class HourSample:
             self.scores = self.scores.take(has_rank(self.scores.customer, self.rank))
             self.actions = self.actions.take(has_rank(self.actions.customer, self.rank))
 
+    def leave_out(self, erased: Boundaries) -> None:
+        """Drop what is of these customers, up to their boundaries."""
+        if erased:
+            self.scores = self.scores.take(
+                ~is_erased(self.scores.customer, self.scores.as_of_ms, erased)
+            )
+            self.actions = self.actions.take(
+                ~is_erased(self.actions.customer, self.actions.at_ms, erased)
+            )
+
     def to_text(self) -> str:
         """One line of ASCII."""
         raw = {
@@ -103,7 +115,7 @@ class HourSample:
             "scores": _packed_all(self.scores, SCORE_TYPES),
             "actions": _packed_all(self.actions, ACTION_TYPES),
         }  # fmt: skip
-        return base64.b64encode(zlib.compress(json.dumps(raw).encode(), 6)).decode()
+        return _as_text(raw)
 
     @classmethod
     def from_text(cls, text: bytes, binnings: Mapping[str, Binning]) -> HourSample:
@@ -111,30 +123,68 @@ class HourSample:
 
         Raises ValueError for anything else.
         """
-        if len(text) > MOST_TEXT_BYTES:
-            raise ValueError("it is too long")
         try:
-            inflate = zlib.decompressobj()
-            content = inflate.decompress(base64.b64decode(text, validate=True), MOST_JSON_BYTES)
-            raw = json.loads(content)
-            if raw["format"] != FORMAT:
-                raise ValueError(f"it has format {raw['format']}")
+            raw = _raw(text)
             index = np.cumsum(_unpacked(raw["category_index"], np.int32)).astype(np.int64)
             binning = binnings.get(raw["model_version"])
             counts = None
             if binning is not None and raw["counts"] is not None:
                 counts = DriftCounts.from_json(raw["counts"], binning)
-            columns = _unpacked_all(raw["scores"], SCORE_TYPES)
-            columns[-1] = columns[-1].reshape(len(columns[0]), len(index))
-            actions = _unpacked_all(raw["actions"], ACTION_TYPES)
-            if len({*map(len, columns)}) > 1 or len({*map(len, actions)}) > 1:
-                raise ValueError("its columns differ in length")
             return cls(
                 int(raw["hour"]), str(raw["model_version"]), index, int(raw["rank"]), counts,
-                Scores(*columns), Actions(*actions),
+                *_samples(raw, len(index)),
             )  # fmt: skip
-        except (zlib.error, KeyError, TypeError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"it is not what this program writes: {error}") from None
+
+
+def without_erased(text: bytes, erased: Boundaries) -> tuple[str, int]:
+    """A text of `HourSample.to_text` without what is of these customers up to their boundaries, and
+    how many scores and actions these were. What is counted of many customers stays as it is.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        raw = _raw(text)
+        scores, actions = _samples(raw, len(_unpacked(raw["category_index"], np.int32)))
+        kept_scores = scores.take(~is_erased(scores.customer, scores.as_of_ms, erased))
+        kept_actions = actions.take(~is_erased(actions.customer, actions.at_ms, erased))
+    except UNREADABLE as error:
+        raise ValueError(f"it is not what this program writes: {error}") from None
+    removed = len(scores.customer) - len(kept_scores.customer)
+    removed += len(actions.customer) - len(kept_actions.customer)
+    raw["scores"] = _packed_all(kept_scores, SCORE_TYPES)
+    raw["actions"] = _packed_all(kept_actions, ACTION_TYPES)
+    return _as_text(raw), removed
+
+
+UNREADABLE = (zlib.error, KeyError, TypeError, ValueError, RecursionError)
+
+
+def _as_text(raw: dict[str, Any]) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(raw).encode(), 6)).decode()
+
+
+def _raw(text: bytes) -> dict[str, Any]:
+    """Raises one of `UNREADABLE`."""
+    if len(text) > MOST_TEXT_BYTES:
+        raise ValueError("it is too long")
+    inflate = zlib.decompressobj()
+    content = inflate.decompress(base64.b64decode(text, validate=True), MOST_JSON_BYTES)
+    raw: dict[str, Any] = json.loads(content)
+    if raw["format"] != FORMAT:
+        raise ValueError(f"it has format {raw['format']}")
+    return raw
+
+
+def _samples(raw: Mapping[str, Any], categories: int) -> tuple[Scores, Actions]:
+    """Raises one of `UNREADABLE`."""
+    columns = _unpacked_all(raw["scores"], SCORE_TYPES)
+    columns[-1] = columns[-1].reshape(len(columns[0]), categories)
+    actions = _unpacked_all(raw["actions"], ACTION_TYPES)
+    if len({*map(len, columns)}) > 1 or len({*map(len, actions)}) > 1:
+        raise ValueError("its columns differ in length")
+    return Scores(*columns), Actions(*actions)
 
 
 Types = tuple[type[np.generic], ...]

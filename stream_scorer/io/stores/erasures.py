@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,6 +50,21 @@ class ErasedRecord:
     before_ms: int | None
 
 
+def joined(records: Sequence[ErasedRecord]) -> ErasedRecord:
+    """Of one customer's records in several namespaces one: the latest boundary, all sources with
+    their highest offsets, and the sums of what was deleted."""
+    sources: dict[tuple[int, int], int] = {}
+    for record in records:
+        for source, offset in record.sources.items():
+            sources[source] = max(offset, sources.get(source, offset))
+    return ErasedRecord(
+        max(r.boundary_ms for r in records), sum(r.bytes for r in records),
+        sum(r.values for r in records),
+        max((r.newest_ms for r in records if r.newest_ms is not None), default=None), sources,
+        max((r.before_ms for r in records if r.before_ms is not None), default=None),
+    )  # fmt: skip
+
+
 class Erasures:
     """Of one namespace; fingerprint: of its declaration. `server` must not be that of a member's
     records: its errors say that Redis lost writes, and whoever saves records must see each of them.
@@ -60,7 +75,7 @@ class Erasures:
     def __init__(self, server: RedisServer, namespace: str, fingerprint: int) -> None:
         self.server, self._client, self._namespace = server, server.client, namespace
         self._fingerprint = struct.pack("<Q", fingerprint)
-        self._list_key, self._length_key = f"{namespace}:erased", f"{namespace}:erased:bytes"
+        self._list_key, self._length_key = f"{namespace}:erased", length_key(namespace)
         self._erase = Script(self._client, "erase_customers.lua")
 
     def erase(self, boundaries_ms: Mapping[str, int]) -> dict[str, ErasedRecord]:
@@ -107,6 +122,11 @@ class Erasures:
         """The length of the list, which tells whether it is as it was: lines are only added."""
         found = self.server.ask(lambda: self._client.get(self._length_key)) or b"0"
         return int(found) if found.isdigit() else -1
+
+
+def length_key(namespace: str) -> str:
+    """The key of the length of a namespace's list."""
+    return f"{namespace}:erased:bytes"
 
 
 def _erased(boundary: bytes, length: int, head: bytes) -> ErasedRecord:

@@ -30,11 +30,14 @@ local function read(key)
 end
 
 local found = {}
--- All are read before anything is written: an error must leave no half of the request behind.
+-- All are read before anything is written: an error must leave no half of the request behind. Nor
+-- may one that a write meets, so the first is one that nothing depends on, and that some users of
+-- Redis may not do.
 for i = 1, records do
   local length, head, kept, least = read(KEYS[2 + i])
   found[i] = {length, head, kept, math.max(least, tonumber(ARGV[1 + i]))}
 end
+for i = 1, records do redis.call('DEL', KEYS[2 + records + i]) end
 local listed, answer = redis.call('GET', KEYS[1]) or '', {}
 for i = 1, records do
   local length, head, sources, boundary = unpack(found[i])
@@ -42,7 +45,6 @@ for i = 1, records do
   table.insert(sources, 1, boundary_source .. struct.pack('<i8', boundary))
   local record = struct.pack('<I4I4I4I4I4', 3, #sources, 0, 0, 0) .. fingerprint .. never
   redis.call('SET', KEYS[2 + i], record .. table.concat(sources))
-  redis.call('DEL', KEYS[2 + records + i])
   local written = string.format('%.0f', boundary)
   listed = listed .. '[' .. written .. ',' .. ARGV[1 + records + i] .. ']\n'
   answer[i] = {written, length, head}

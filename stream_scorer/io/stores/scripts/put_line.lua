@@ -1,7 +1,11 @@
 -- Writes one line among those of all members in one key.
--- KEYS: the key. ARGV: the line's name, its text, for how many ms the key is kept, and how many lines
--- it may have. Returns 1, or 0 where it has so many of other names already.
+-- KEYS: the key, and the length of the namespace's list of erased customers. ARGV: the line's name,
+-- its text, for how many ms the key is kept, how many lines it may have, and the length of the list
+-- that the writer left out of the text. Returns 1, 0 where the key has so many lines of other names
+-- already, or -1 where the list has another length now: then the text may hold somebody who was
+-- erased meanwhile, and whoever erased her has looked through these lines already.
 -- One key of lines, since a list of keys would need a command that users of before may not run.
+if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[5] then return -1 end
 local name = ARGV[1] .. ' '
 local lines, most = {}, tonumber(ARGV[4])
 for line in string.gmatch(redis.call('GET', KEYS[1]) or '', '[^\n]+') do
