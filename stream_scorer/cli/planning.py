@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +12,41 @@ from stream_scorer.cli.application import Json, app, show, verb
 from stream_scorer.errors import InputError
 
 MODES = ("top_k", "threshold", "all")
+_AMOUNT = re.compile(r"(\d{1,3}(?:,\d{3})+|[\d_]*\.?\d+(?:e\d{1,2})?)([kmg]?)", re.IGNORECASE)
+_TIMES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+
+
+def amount(text: str) -> float:
+    """A number as people write large ones: 10000000, 10_000_000, 10,000,000, 10M, 2.5k or 1e7."""
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no number: give one such as 5000, 2.5k, 10M or 1e7")
+    return float(found[1].replace(",", "").replace("_", "")) * _TIMES[found[2].lower()]
+
+
+def whole_amount(text: str) -> int:
+    """The same, where a part of one is none."""
+    value = amount(text)
+    if value != round(value):
+        raise typer.BadParameter(f"{text!r} is no whole number: give one such as 5000, 10M or 1e7")
+    return round(value)
 
 
 @app.command(
-    epilog="Example: stream-scorer plan --customers 10000000 --events-per-second 5000 "
-    "--categories 2000"
+    epilog="Example: stream-scorer plan --customers 10M --events-per-second 5000 --categories 2000"
 )
 @verb
 def plan(
-    customers: Annotated[int, typer.Option(min=1, help="With a record in Redis.")],
-    events_per_second: Annotated[float, typer.Option(help="In the busiest hour.")],
-    categories: Annotated[int, typer.Option(min=1, help="Of the model.")],
+    customers: Annotated[
+        int,
+        typer.Option(parser=whole_amount, metavar="COUNT", help="With a record in Redis; as 10M."),
+    ],
+    events_per_second: Annotated[
+        float, typer.Option(parser=amount, metavar="COUNT", help="In the busiest hour; as 2.5k.")
+    ],
+    categories: Annotated[
+        int, typer.Option(parser=whole_amount, metavar="COUNT", help="Of the model.")
+    ],
     non_zeros: Annotated[
         int, typer.Option(help="Values of a customer's vector that are not 0, on average.")
     ] = 117,

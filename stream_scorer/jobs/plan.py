@@ -10,6 +10,7 @@ from stream_scorer.capacity.measured import Measured, read, shipped
 from stream_scorer.core.capacity import (
     LEAST_ROUNDING,
     MOST_ROUNDING,
+    MOST_UTILISATION,
     Capacity,
     Demand,
     MeasuredCosts,
@@ -51,7 +52,8 @@ class Planned(Result):
 def planned(demand: Demand, prices: Prices | None = None, measured: Path | None = None) -> Planned:
     """measured: a file that `bench --json` wrote, in place of what this package ships. Raises
     InputError."""
-    _check(demand)
+    prices = prices or Prices()
+    _check(demand, prices)
     costs = shipped() if measured is None else read(measured)
     capacity = plan(demand, costs.costs)
     low, high = plan(demand, costs.low), plan(demand, costs.high)
@@ -67,7 +69,7 @@ def planned(demand: Demand, prices: Prices | None = None, measured: Path | None 
             ),
         ),
         first_wall=capacity.walls[0].name,
-        monthly_cost=monthly_cost(capacity, prices or Prices()),
+        monthly_cost=monthly_cost(capacity, prices),
         measured=costs.costs,
         measured_where=costs.where,
         assumptions=_assumptions(demand, costs),
@@ -75,19 +77,45 @@ def planned(demand: Demand, prices: Prices | None = None, measured: Path | None 
     )
 
 
-def _check(demand: Demand) -> None:
-    if demand.non_zeros < 1:
-        raise InputError("--non-zeros", demand.non_zeros, "give 1 or more")
-    for option, value, least, most in (
-        ("--events-per-second", demand.events_per_second, 0.0, 1e9),
-        ("--utilisation", demand.utilisation, 0.0, 0.9),
-        ("--hot-partition", demand.hot_partition, 0.999, 1e6),
-        ("--events-per-customer", demand.events_per_customer, 0.999, 1e6),
-        ("--memory-headroom", demand.memory_headroom, 0.999, 100.0),
+# What each argument may be; beyond, no figure of the plan means anything.
+_BOUNDS = {
+    "--customers": ("customers", 1, 1e11),
+    "--events-per-second": ("events_per_second", 0.001, 1e9),
+    "--categories": ("categories", 1, 1e6),
+    "--non-zeros": ("non_zeros", 1, 1e6),
+    "--record-bytes": ("record_bytes", 0, 1e9),
+    "--partitions": ("partitions", 0, 1e6),
+    "--events-per-customer": ("events_per_customer", 1, 1e6),
+    "--utilisation": ("utilisation", 0.01, MOST_UTILISATION),
+    "--cores-per-member": ("cores_per_member", 1, 1024),
+    "--hot-partition": ("hot_partition", 1, 1e6),
+    "--top-k": ("published_entries", 0, 1e6),
+    "--event-bytes": ("event_bytes", 0, 1e8),
+    "--retention-days": ("retention_days", 0, 36_500),
+    "--replicas": ("replicas", 1, 100),
+    "--outage-minutes": ("outage_minutes", 0, 525_600),
+    "--memory-headroom": ("memory_headroom", 1, 100),
+}
+LEAST_REFRESH_DAYS, MOST_REFRESH_DAYS, MOST_PRICE = 0.01, 3_650.0, 1e9
+
+
+def _check(demand: Demand, prices: Prices) -> None:
+    for option, (name, least, most) in _BOUNDS.items():
+        value = getattr(demand, name)
+        if not least <= value <= most:
+            raise InputError(option, value, f"give a number from {least:g} to {most:,.12g}")
+    days = demand.refresh_days
+    if days and not LEAST_REFRESH_DAYS <= days <= MOST_REFRESH_DAYS:
+        remedy = f"give 0 for none, or from {LEAST_REFRESH_DAYS:g} to {MOST_REFRESH_DAYS:,g} days"
+        raise InputError("--refresh-days", days, remedy)
+    for option, price in (
+        ("--core-price", prices.core_hour),
+        ("--memory-price", prices.memory_gigabyte_hour),
+        ("--disk-price", prices.disk_gigabyte_month),
+        ("--network-price", prices.network_gigabyte),
     ):
-        if not least < value <= most:
-            bound = f"above {least:g}" if not least else f"from {round(least)}"
-            raise InputError(option, value, f"give a number {bound} up to {most:g}")
+        if price is not None and not 0 <= price <= MOST_PRICE:
+            raise InputError(option, price, f"give a number from 0 to {MOST_PRICE:,.0f}")
 
 
 def _assumptions(demand: Demand, measured: Measured) -> tuple[str, ...]:
@@ -120,6 +148,9 @@ def _assumptions(demand: Demand, measured: Measured) -> tuple[str, ...]:
         "for what members produce",
         f"the input topic keeps {demand.retention_days:g} days with {demand.replicas} replicas; "
         "the output topic is compacted, and half of it may be outdated",
+        "not planned are the members' own memory (the model, micro-batches and store.hot_bytes), "
+        "the status page, a replica of Redis, and what Redis takes while it rewrites its "
+        "append-only file: up to as much again, if all records change meanwhile",
     )
 
 
@@ -127,10 +158,16 @@ def _warnings(demand: Demand, capacity: Capacity) -> tuple[str, ...]:
     found = []
     rate = demand.events_per_second
     for wall in capacity.walls:
-        if wall.events_per_second < rate:
+        if wall.events_per_second <= 0:
+            refresh = f"to refresh everybody in --refresh-days {demand.refresh_days:g} takes more"
             found.append(
-                f"{wall.name}: ends at {wall.events_per_second:,.0f} events a second, before the "
-                f"{rate:,.0f} asked for; {wall.remedy}"
+                f"{wall.name}: {refresh} than there is, so no event is worked off; refresh less "
+                f"often, or {wall.remedy}"
+            )
+        elif wall.events_per_second < rate:
+            found.append(
+                f"{wall.name}: ends at {_rate(wall.events_per_second)} events a second, before the "
+                f"{_rate(rate)} asked for; {wall.remedy}"
             )
     if capacity.catch_up_seconds is not None and capacity.lost_catch_up_seconds is None:
         found.append("with one member lost an outage's events are never worked off; add a member")
@@ -147,9 +184,17 @@ def in_words(found: Planned) -> list[str]:
     demand, capacity, spread = found.demand, found.capacity, found.spread
     traffic = capacity.traffic_bytes_per_second
     lost = "none" if capacity.lost_utilisation is None else f"{capacity.lost_utilisation:.0%}"
+    wall = capacity.walls[0]
+    cores = "core" if demand.cores_per_member == 1 else "cores"
     lines = [
-        f"{demand.customers:,} customers, {demand.events_per_second:,.0f} events a second, "
+        f"{demand.customers:,} customers, {_rate(demand.events_per_second)} events a second, "
         f"{demand.categories:,} categories",
+        "",
+        f"Take {_count(capacity.members, 'member')} (processes that score) with "
+        f"{demand.cores_per_member} {cores} each, a Redis of "
+        f"{_bytes(capacity.redis_maxmemory_bytes)}, and a topic of events with "
+        f"{_count(capacity.partitions, 'partition')}. It carries up to "
+        f"{_rate(wall.events_per_second)} events a second; then {wall.name} is the limit.",
         "",
         f"partitions       {capacity.partitions:,}",
         f"members          {capacity.members:,} of {demand.cores_per_member} cores "
@@ -203,6 +248,17 @@ def _cost_lines(cost: MonthlyCost | None) -> list[str]:
         f"{name} {'not given' if part is None else f'{part:,.0f}'}" for name, part in parts.items()
     )
     return [f"cost a month     {cost.all_given:,.0f} in the currency of your prices ({said})"]
+
+
+def _rate(events_per_second: float) -> str:
+    """Of a small shop its digits, of any other a whole number."""
+    if events_per_second < 10:
+        return f"{events_per_second:.3g}"
+    return f"{events_per_second:,.0f}"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _range(pair: Sequence[float], shown: Callable[[float], str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from stream_scorer.errors import InputError
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshStore
 from stream_scorer.jobs.bench import bench
-from stream_scorer.jobs.plan import in_words, planned
+from stream_scorer.jobs.plan import _BOUNDS, in_words, planned
 from tests.jobs.test_bench import TINY
 
 SHOP = Demand(customers=1_000_000, events_per_second=5_000, categories=2_000)
@@ -98,6 +99,71 @@ def test_a_bad_argument_is_one_error_that_names_it(more: list[str], field: str) 
     assert ran.exit_code == 2
     assert field in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["10M", "10m", "1e7", "10,000,000", "10_000_000", "10000k", "0.01G"]
+)
+def test_a_large_number_may_be_written_as_people_do(text: str) -> None:
+    found = json.loads(called("--json", "--customers", text).stdout)
+    assert found["demand"]["customers"] == 10_000_000
+
+
+def test_a_rate_may_have_a_part_of_an_event_and_a_count_may_not() -> None:
+    assert "0.5 events a second" in called("--events-per-second", "0.5").stdout
+    assert "'1.5' is no whole number: give one such as" in called("--customers", "1.5").stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["", "many", "1,5", "10,00,000", "-5", "nan", "inf", "5 per s", "1e999"]
+)
+def test_what_is_no_number_is_said_with_samples_of_numbers(text: str) -> None:
+    for option in ("--customers", "--events-per-second"):
+        ran = called(option, text)
+        assert ran.exit_code == 2
+        assert f"Invalid value for '{option}'" in ran.stderr
+        assert "give one such as 5000" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--customers", "1e12"], "--customers: '1000000000000': give a number from 1 to 100,000,"),
+        (["--refresh-days", "1e-300"], "give 0 for none, or from 0.01 to 3,650 days"),
+        (["--refresh-days", "inf"], "--refresh-days: 'inf': give 0 for none"),
+        (["--outage-minutes", "inf"], "--outage-minutes: 'inf': give a number from 0 to 525,600"),
+        (["--retention-days", "inf"], "--retention-days: 'inf': give a number from 0 to 36,500"),
+        (["--partitions", "2000000"], "--partitions: '2000000': give a number from 0 to 1,000,000"),
+        (["--core-price", "inf"], "--core-price: 'inf': give a number from 0 to"),
+    ],
+    ids=str,
+)
+def test_a_number_beyond_any_shop_is_refused_with_its_bounds(more: list[str], words: str) -> None:
+    ran = called(*more)
+    assert ran.exit_code == 2
+    assert words in ran.stderr
+
+
+def test_every_number_of_a_shop_has_its_bounds() -> None:
+    bounded = {name for name, _, _ in _BOUNDS.values()}
+    assert bounded | {"refresh_days"} == {field.name for field in fields(Demand)} - {
+        "id_bytes",  # no arguments of the verb
+        "category_bytes",
+    }
+
+
+def test_a_refresh_that_alone_is_too_much_is_said() -> None:
+    warned = planned(replace(SHOP, customers=10**11)).warnings[0]
+    assert "Redis's one thread: to refresh everybody in --refresh-days 1 takes more than" in warned
+
+
+def test_one_sentence_says_what_to_take() -> None:
+    found = planned(replace(SHOP, partitions=1, cores_per_member=1))
+    (said,) = [line for line in in_words(found) if line.startswith("Take ")]
+    assert said.startswith(
+        "Take 1 member (processes that score) with 1 core each, a Redis of 2.2 GB"
+    )
+    assert "a topic of events with 1 partition. It carries up to" in said
 
 
 def result_file(path: Path, **changes: Any) -> Path:
