@@ -134,18 +134,17 @@ def score(
     from stream_scorer.jobs import score as job
     from stream_scorer.past.forgotten_customers import forgotten_customers
 
+    erased = forgotten_customers(None, forgotten)
     if wants_spark(engine, master, conf):
-        if forgotten is not None:
-            remedy = "is for --engine local; on Spark filter the scores that it writes"
-            raise InputError("--forgotten", forgotten, remedy)
         from stream_scorer.spark.session import session
 
         with session(master, conf or ()) as spark:
             from stream_scorer.spark import scoring
 
-            scores: job.BulkScores = scoring.score(spark, model, snapshot, out, model_engine)
+            scores: job.BulkScores = scoring.score(
+                spark, model, snapshot, out, model_engine, erased
+            )
     else:
-        erased = forgotten_customers(None, forgotten)
         scores = job.score(Path(model), Path(snapshot), Path(out), model_engine, erased)
     show(scores, job.in_words(scores), as_json)
 

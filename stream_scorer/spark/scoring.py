@@ -13,12 +13,14 @@ the manifest. A job that fails leaves nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pyspark import TaskContext
 from pyspark.accumulators import Accumulator, AccumulatorParam
+from pyspark.sql import functions as sql
 from pyspark.sql.types import (
     ArrayType,
     FloatType,
@@ -67,11 +69,13 @@ class TallyParam(AccumulatorParam[Tally]):  # type: ignore[misc] # pyspark is no
 
 
 def score(
-    spark: SparkSession, model: str, snapshot: str, out: str, model_engine: str = "native"
-) -> SparkScores:
+    spark: SparkSession, model: str, snapshot: str, out: str, model_engine: str = "native",
+    erased_customers: Mapping[str, int] = MappingProxyType({}),
+) -> SparkScores:  # fmt: skip
     """Score every row of `snapshot` into the new directory `out`.
 
-    model: see `ship`. Raises InputError for what can't be used and Halt where the job fails.
+    model: see `ship`. erased_customers: by id the moment in ms since 1970 UTC up to which rows are
+    left out. Raises InputError for what can't be used and Halt where the job fails.
     """
     started = time.monotonic()
     files = HadoopFiles(spark)
@@ -85,12 +89,17 @@ def score(
     tally = spark.sparkContext.accumulator({}, TallyParam())
     try:
         with nothing_left(files, out), errors_in_one_line("scores", out):
-            write(scores(checked.frame(spark), shipped, tally, trend), out)
+            frame = checked.frame(spark)
+            due = checked.rows
+            if erased_customers:
+                frame = without_erased(spark, frame, erased_customers)
+                due = frame.count()
+            write(scores(frame, shipped, tally, trend), out)
             written = spark.read.parquet(out).count()
             # Counted from what is stored: a reader of the scores would not notice that rows are
             # missing.
-            if written != checked.rows:
-                raise Halt(f"scores {out}: {written} rows of {checked.rows}; all of it was deleted")
+            if written != due:
+                raise Halt(f"scores {out}: {written} rows of {due}; all of it was deleted")
     except TargetTaken:
         raise
     except (InputError, Halt) as error:
@@ -114,7 +123,20 @@ def score(
         peak_memory_bytes=peak_memory_bytes,
         workers={name: round(amount, 3) for name, amount in workers.items()},
         parallelism=spark.sparkContext.defaultParallelism,
+        erased_rows=checked.rows - written,
     )
+
+
+def without_erased(
+    spark: SparkSession, frame: DataFrame, erased_customers: Mapping[str, int]
+) -> DataFrame:
+    """The rows of a frame with a snapshot's columns whose as_of lies after the moment, in ms since
+    1970 UTC, up to which their customer was forgotten; of other customers, all."""
+    rows = [(customer, ms) for customer, ms in erased_customers.items()]
+    erased = sql.broadcast(spark.createDataFrame(rows, "erased_id string, erased_ms long"))
+    same = frame["customer_id"] == erased["erased_id"]
+    up_to = sql.unix_millis(frame["as_of"]) <= erased["erased_ms"]
+    return frame.join(erased, same & up_to, "left_anti")
 
 
 def scores(

@@ -81,6 +81,28 @@ def test_a_job_of_your_own_scores_the_rows_it_wants(
     assert_same(found, {f"customer-{i:09d}": expected[f"customer-{i:09d}"] for i in range(100)})
 
 
+def test_forgotten_customers_are_left_out_as_on_one_machine(
+    spark: Any, model: Path, snapshot: Path, tmp_path: Path
+) -> None:
+    from stream_scorer.jobs.score import score as score_here
+    from stream_scorer.spark.scoring import score
+
+    ids, moments = (pq.read_table(snapshot, columns=[c])[c] for c in ("customer_id", "as_of"))
+    at_ms = moments.cast(pa.int64()).to_pylist()
+    # Up to the moment of the row, and to the millisecond before; and somebody who is not there.
+    first, second = ids[0].as_py(), ids[1].as_py()
+    erased = {first: at_ms[0], second: at_ms[1] - 1, "nobody": at_ms[0]}
+    out, here = tmp_path / "scores", tmp_path / "here.parquet"
+    report = score(spark, str(model), str(snapshot), str(out), "native", erased)
+    local = score_here(model, snapshot, here, "native", erased)
+    assert (report.rows, report.erased_rows) == (local.rows, local.erased_rows)
+    assert (report.rows, report.erased_rows) == (SIZES.customers - 1, 1)
+    found = scores_in(out)
+    assert found.keys() == set(ids.to_pylist()) - {first}
+    assert_same(found, scores_in(here))
+    assert "1 rows left out" in "\n".join(in_words(report))
+
+
 def test_model_and_snapshot_may_be_on_any_file_system(
     spark: Any, model: Path, snapshot: Path, expected: Any, tmp_path: Path
 ) -> None:
