@@ -61,6 +61,10 @@ class KeptErasures:
             self._forget_samples(self._brought_back)
             self._brought_back = {}
 
+    def boundary_of(self, customer_id: str) -> int:
+        """Up to which moment a customer is known to be forgotten; `NEVER` for nobody asked."""
+        return self._known.get(customer_id, NEVER)
+
     def _learn(self, length: int) -> None:
         listed = self._erasures.listed()
         lost = {i: ms for i, ms in self._known.items() if listed.get(i, NEVER) < ms}

@@ -4,6 +4,9 @@ Records are read together with the watermarks: where Redis lost writes, and unti
 read again, nothing is published. Under exactly_once a page is one transaction, with the committed
 offsets once more, so that the broker refuses a member whose partitions went to another. What was
 published is noted after its confirmation: a crash between the two repeats a refresh.
+
+Who was forgotten on request between the load and the note has a score of before in the output
+topic, perhaps behind the tombstone of the request. The note shows it, and the score is taken back.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class PageRefresher:
         settings = consumer.settings
         self._consumer, self._store, self._served_at = consumer, store, served_at
         self._clock_ms, self._seconds = clock_ms, seconds
+        self._to_take_back: list[str] = []  # whose score of before is in the output topic
         self._topic, self._memory = settings.kafka.input_topic, settings.memory()
         self.least_change = settings.refresh.least_change
 
@@ -75,6 +79,7 @@ class PageRefresher:
         Takes partitions out of the round whose store lost writes and is being filled again: its
         records are older than what was published of them. None where no partition is left.
         """
+        self._take_back(now_round)
         # SCAN may give a key twice.
         states, marks, stored = self._store.load(list(dict.fromkeys(ids)))
         committed = self._consumer.source.acknowledged()
@@ -99,11 +104,32 @@ class PageRefresher:
             self._consumer.sink.deliver(keys, values, [], {tp: committed[tp] for tp in mine})
             waited_seconds = self._seconds() - began
             noted = packed_marks(at, (partition[moved], offset[moved]), model_number(model))
-            self._store.note(some, noted, self._clock_ms(), self._memory.time_to_live_ms)
+            ttl_ms = self._memory.time_to_live_ms
+            self._to_take_back = self._store.note(some, noted, self._clock_ms(), ttl_ms)
+            self._take_back(now_round)
         outcome[moved] = "refreshed"
         names = {model_number(version): version for version in (model, *served)}
         before = [names.get(number, UNKNOWN_MODEL) for number in known.model.tolist()]
         return PageDone(outcome.tolist(), before, partition.tolist(), waited_seconds)
+
+    def _take_back(self, now_round: Round) -> None:
+        """Publish behind a score of before what is true now: a tombstone, or the score of a
+        customer who has come back since. Stays due until it is confirmed."""
+        if not self._to_take_back:
+            return
+        states, _, _ = self._store.load(self._to_take_back)
+        gone = states.arrays.newest_ms == NEVER
+        keys = [states.customer_ids[row].encode() for row in np.flatnonzero(gone)]
+        values: list[bytes | None] = [None] * len(keys)
+        back = take(states, np.flatnonzero(~gone))
+        committed = self._consumer.source.acknowledged()
+        mine = [tp for tp in sorted(committed) if tp[1] in now_round.partitions]
+        if len(back):
+            as_of = np.maximum(back.arrays.newest_ms, self._clock_ms())
+            scored = self._consumer.scoring.records(back, as_of, mine, BatchReport())
+            keys, values = [*keys, *scored[0]], [*values, *scored[1]]
+        self._consumer.sink.deliver(keys, values, [], {tp: committed[tp] for tp in mine})
+        self._to_take_back = []
 
     def _outcomes(
         self,

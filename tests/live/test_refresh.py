@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import BusUnavailable, StoreRewound
+from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
 from stream_scorer.io.telemetry.metrics import Metrics
@@ -394,6 +395,68 @@ def test_a_mark_lives_as_long_as_the_record(member: Member, server: EmbeddedRedi
     client.delete("shop:c:ann", "shop:r:ann")
     member.refresher._store.note(states, [b"m"], EVENT_MS, 3_600_000)
     assert not client.exists("shop:r:ann")
+
+
+def erasing(member: Member, customer: str, *then: Callable[[], None]) -> Callable[..., None]:
+    """In place of a member's `deliver`: after it, once, the customer is forgotten on request."""
+    real, waiting = member.deliver, [*then]
+
+    def deliver(*given: Any) -> None:
+        real(*given)
+        if waiting:
+            Erasures(member.store.server, "shop", SPACE.fingerprint).erase({customer: NOW_MS})
+            for act in waiting:
+                act()
+            waiting.clear()
+
+    return deliver
+
+
+def test_the_score_of_a_customer_who_is_forgotten_meanwhile_is_taken_back_and_not_noted(
+    member: Member, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member.add("ann", "bob")
+    monkeypatch.setattr(member, "deliver", erasing(member, "ann", lambda: None))
+    member.values.clear()
+    for _ in range(40):
+        member.refresher.slice()
+    assert len(member.values) == 3
+    assert member.values[-1] is None, "the tombstone is the last word"
+    client = redis.Redis(port=server.port)
+    assert client.keys("shop:r:*") == [b"shop:r:bob"]
+
+
+def test_who_comes_back_while_her_score_is_taken_back_has_the_score_of_what_she_did_since(
+    member: Member, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def comes_back() -> None:
+        member.add("ann", offset=60, at_ms=NOW_MS + 1)
+
+    member.add("ann")
+    monkeypatch.setattr(member, "deliver", erasing(member, "ann", comes_back))
+    found = member.work(3)
+    assert found.offset.tolist() == [50, 60]
+    assert found.as_of_ms[1] == NOW_MS + 1
+    # What was before the request is not noted, nor is what took it back.
+    assert redis.Redis(port=server.port).keys("shop:r:*") == []
+
+
+def test_a_score_that_could_not_be_taken_back_is_so_with_the_next_page(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member.add("ann")
+    away = [BusUnavailable("Kafka is away")]
+    monkeypatch.setattr(
+        member, "deliver", erasing(member, "ann", lambda: member.failures.extend(away))
+    )
+    with pytest.raises(BusUnavailable):
+        member.work()
+    member.add("bob")
+    member.values.clear()
+    for _ in range(40):
+        member.refresher.slice()
+        member.seconds += 0.5
+    assert member.values[0] is None
 
 
 def test_the_committed_offsets_go_with_every_page(member: Member) -> None:

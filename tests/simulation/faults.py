@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from shop import INPUT
+from shop import DAY_MS, FIRST_DAY, INPUT
 
 if TYPE_CHECKING:
     from world import Slot, World
@@ -137,6 +137,12 @@ def end_of_transaction_lost(world: World, number: int) -> None:
     world.armed[name] = ways[number // 3 % len(ways)]
 
 
+def forget(world: World, number: int) -> None:
+    """A customer is forgotten on request: up to a moment between or behind those of her events."""
+    at_ms = (FIRST_DAY + number // 7 % 12) * DAY_MS
+    world.forget(f"c{number % world.plan.customers}", at_ms)
+
+
 def retention(world: World, number: int) -> None:
     log = world.broker.logs[INPUT, number % world.plan.partitions]
     log.first = max(log.first, int((number // 7 % 100) / 100 * log.end))
@@ -148,6 +154,6 @@ KINDS: dict[str, Callable[[World, int], None]] = {
         kill, suspend, stop, new_member, taken_and_given_back, cut_off, redis_rewind,
         redis_failover, redis_flush, redis_evicts, redis_away, kafka_away, redis_answer_lost,
         redis_command_late, commit_lost, delivery_lost, offsets_lost, end_of_transaction_lost,
-        retention,
+        retention, forget,
     )
 }  # fmt: skip

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import greenlet
 import redis
+from forgetting import replaced
 from scheduler import SimulatedTime
 from shop import engine, model, space
 from simulated_consumer import SimulatedConsumer
@@ -105,6 +107,18 @@ class SimulatedAdmin:
             if owner_in(metadata).namespace:
                 committed[tp] = offset, epoch, metadata_of(owner)
 
+    def partitions(self, topic: str) -> int:
+        self._world.client_call("admin")
+        return self._world.broker.partitions[topic]
+
+    def positions(self, group: str, topic: Any) -> dict[tuple[str, int], Any]:
+        self._world.client_call("admin")
+        committed = self._world.broker.committed
+        return {
+            (topic.name, p): SimpleNamespace(committed=committed.get((topic.name, p), (None,))[0])
+            for p in range(topic.partitions)
+        }
+
     def members(self, group: str) -> int:
         self._world.client_call("admin")
         return len(self._world.group.members)
@@ -141,7 +155,8 @@ def installed(world: World) -> Iterator[None]:
     logger.addHandler(world.warnings)
     passes_on, logger.propagate = logger.propagate, False
     try:
-        yield
+        with replaced(world, SimulatedAdmin):
+            yield
     finally:
         logger.removeHandler(world.warnings)
         logger.propagate = passes_on

@@ -18,6 +18,7 @@ FAULTS = {
     "end of transaction lost": 4, "retention": 1,
 }  # fmt: skip
 MOST_FAULTS = 5
+FORGETS = 0.3  # in how many schedules a customer is forgotten on request, beside the faults drawn
 MOST_MICRO_BATCH = 8
 LAST_CALL = 500  # faults come up to this call; events, too
 
@@ -85,6 +86,10 @@ def plan_of(seed: int) -> Plan:
         Fault(draw.randrange(LAST_CALL), draw.choices(kinds, weights)[0], draw.randrange(1 << 30))
         for _ in range(draw.randint(1, MOST_FAULTS))
     ]
+    # Drawn apart, so that schedules without it are what they were before there was this fault.
+    apart = random.Random(f"{seed} forget")
+    if apart.random() < FORGETS:
+        faults.append(Fault(apart.randrange(LAST_CALL), "forget", apart.randrange(1 << 30)))
     events, split = draw.randint(6, 30), draw.random() < 0.2
     # Where customers are split, members take turns at one customer, in small steps. Small batches
     # also overlap more often.

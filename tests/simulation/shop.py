@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,9 +24,10 @@ from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.events.batch import RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.features import fold
+from stream_scorer.core.features.erasure import erased_states
 from stream_scorer.core.features.preparation import Preparation, PreparedEvents
 from stream_scorer.core.features.state import CustomerStates
-from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.core.features.state_codec import empty_states, pack, unpack
 from stream_scorer.core.trend import TrendTable, day_of
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.model import artefact, network_symbol
@@ -200,8 +202,14 @@ def prepared(batch: RecordBatch) -> PreparedEvents:
     return preparation.prepare(decoded, EPOCH_SECONDS * 1000)
 
 
-def one_pass(batch: RecordBatch) -> CustomerStates:
-    """The vectors of all customers of these records, folded at once into an empty store."""
+def one_pass(batch: RecordBatch, erased_ms: Mapping[str, int] | None = None) -> CustomerStates:
+    """The vectors of all customers of these records, folded at once into an empty store; erased_ms:
+    boundaries of those who were erased before."""
     events = prepared(batch)
     states = empty_states(events.customer_ids)
+    if erased_ms:
+        ids, print_ = list(erased_ms), space().fingerprint
+        erased = pack(erased_states(ids, np.array(list(erased_ms.values()))), print_)
+        records = dict(zip(ids, erased, strict=True))
+        states = unpack(events.customer_ids, [records.get(i) for i in events.customer_ids], print_)
     return fold.fold_stream(states, events.stream, space()).states

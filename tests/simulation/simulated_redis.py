@@ -28,6 +28,7 @@ class SimulatedServer:
         self.run = 1  # changes with each restart or failover
         self.scripts: set[str] = set()
         self.evicted = 0
+        self.losses = 0  # how often writes were lost
         self.policy = "noeviction"
         self.clock: Callable[[], float] = lambda: 0.0  # seconds since 1970
 
@@ -42,6 +43,7 @@ class SimulatedServer:
 
     def rewind(self, versions: int, *, restarts: bool, forgets_scripts: bool) -> None:
         """Back to what it held so many writes ago."""
+        self.losses += 1
         self.data = dict(self.versions[-min(versions, len(self.versions) - 1) - 1])
         self.versions.append(dict(self.data))
         if restarts:
@@ -51,6 +53,7 @@ class SimulatedServer:
             self.scripts = set()
 
     def flush(self) -> None:
+        self.losses += 1
         self.data = {}
         self.versions.append({})
 
@@ -67,6 +70,9 @@ class SimulatedServer:
 
     def _get(self, key: bytes) -> Reply:
         return self.data.get(key)
+
+    def _del(self, *keys: bytes) -> Reply:
+        return sum(self.data.pop(key, None) is not None for key in keys)
 
     def _mget(self, *keys: bytes) -> Reply:
         return [self.data.get(key) for key in keys]
@@ -144,9 +150,15 @@ def _unpack(layout: bytes, text: bytes, position: int = 1) -> tuple[Any, ...]:
     return (*values, at + struct.calcsize(python) + 1)
 
 
+def _pack(layout: bytes, *values: float) -> bytes:
+    """As Redis's struct.pack, of whole numbers."""
+    python = layout.decode().replace("I4", "I").replace("i4", "i").replace("i8", "q")
+    return struct.pack("<" + python.replace("<", ""), *map(int, values))
+
+
 # Made once: a Python function that Lua has dropped may be taken for a later one at its address.
 _REDIS = _LUA.table_from({b"call": _lua_call, b"pcall": _lua_call})
-_STRUCT = _LUA.table_from({b"unpack": _unpack})
+_STRUCT = _LUA.table_from({b"unpack": _unpack, b"pack": _pack})
 
 
 def _to_lua(reply: Reply) -> Any:

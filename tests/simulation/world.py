@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from faults import KINDS
+from forgetting import Request, ask_until_done, lost_though_known
 from installing import Warnings, installed
 from plan import LAST_CALL, Fault, Plan
 from scheduler import EPOCH_SECONDS, Process, Scheduler, SimulatedTime
@@ -26,6 +27,7 @@ from simulated_redis import SimulatedRedis, SimulatedServer
 
 from stream_scorer.errors import Halt, HistoryGone, Unavailable
 from stream_scorer.live import consumer as live_consumer
+from stream_scorer.live.kept_erasures import KeptErasures
 from stream_scorer.live.loop import Loop
 from stream_scorer.live.refresh import Refresher
 from stream_scorer.live.stop import Stop
@@ -58,6 +60,7 @@ class Slot:
     stop: Stop = field(default_factory=Stop)
     start_at: float = 0.0
     retired: bool = False
+    erasures: KeptErasures | None = None  # what its process knows of them
 
 
 class World:
@@ -81,6 +84,7 @@ class World:
         self.crashes: list[str] = []
         self.story: list[str] = []
         self.redis_away_until = self.kafka_away_until = 0.0
+        self.requests: list[Request] = []  # to forget a customer
         self.armed: dict[str, str] = {}  # call -> how its answer gets lost
         self._late: list[tuple[int, Callable[[], object]]] = []
         self._timed: list[tuple[float, Callable[[], object]]] = []
@@ -190,6 +194,15 @@ class World:
         for slot in self.slots:
             self._supervise(slot)
 
+    def forget(self, customer: str, at_ms: int) -> None:
+        """Somebody asks that nothing of this customer counts up to this moment."""
+        self.requests.append(Request(customer, at_ms, []))
+        self._ask(self.requests[-1])
+
+    def _ask(self, request: Request) -> None:
+        request.done = False
+        self.scheduler.start("whoever asks", lambda: ask_until_done(self, request))
+
     def append_held_back(self, count: int) -> None:
         """Now, so that there is something to do in this moment."""
         for _ in range(count):
@@ -216,6 +229,7 @@ class World:
         plan = self.plan
         settings = settings_of(slot.client_id, plan.delivery, plan.micro_batch, plan.hot_bytes)
         with live_consumer.Consumer(settings) as consumer:
+            slot.erasures = consumer.erasures
             consumer.join()
             window = settings.dead_letter_window(live=True)
             seconds = SimulatedTime(self.scheduler).monotonic
@@ -258,12 +272,19 @@ class World:
         if all(slot.retired for slot in self.slots):
             return True
         to_come = self._faults or self._reached or self._to_come or self._late or self._timed
+        to_come = to_come or not all(request.done for request in self.requests)
         if to_come or not self._is_done():
             self._quiet_since = None
             return False
         if self._quiet_since is None:
             self._quiet_since = self.scheduler.now
-        return self.scheduler.now > self._quiet_since + QUIET_SECONDS
+        if self.scheduler.now <= self._quiet_since + QUIET_SECONDS:
+            return False
+        again = [r for r in self.requests if r.losses < self.redis.losses]
+        for request in again:
+            self.crashes += lost_though_known(self, request)
+            self._ask(request)
+        return not again
 
     def _is_done(self) -> bool:
         return self._all_go_on() and self._all_is_read()

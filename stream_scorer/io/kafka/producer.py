@@ -174,7 +174,7 @@ class ConfirmedProducer:
         return oversized
 
     def send_alone(
-        self, topic: str, key: bytes | None, value: bytes, partition: int = BY_KEY
+        self, topic: str, key: bytes | None, value: bytes | None, partition: int = BY_KEY
     ) -> list[Oversized]:
         """One record in a request of its own, confirmed; call it when all else is settled."""
         self.send(topic, [key], [value], partition)

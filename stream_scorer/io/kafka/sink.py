@@ -10,7 +10,7 @@ neither stops the consumer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,12 +64,13 @@ class KafkaSink:
     def deliver(
         self,
         keys: list[bytes],
-        values: list[bytes],
+        values: Sequence[bytes | None],
         dead_letters: list[DeadLetter],
         next_offsets: dict[TopicPartition, int],
         headers: Headers = NO_HEADERS,
     ) -> None:
-        """Propensity record i is keys[i], values[i]. Returns when all is confirmed.
+        """Propensity record i is keys[i], values[i], a tombstone where that is None. Returns when
+        all is confirmed.
 
         headers: of the records with these keys.
 
@@ -106,7 +107,7 @@ class KafkaSink:
     def _attempt(
         self,
         keys: list[bytes],
-        values: list[bytes],
+        values: Sequence[bytes | None],
         items: list[_Item],
         next_offsets: dict[TopicPartition, int],
         headers: Headers,
@@ -139,7 +140,11 @@ class KafkaSink:
             return self._attempt([], [], items, next_offsets, headers)
 
     def _send(
-        self, keys: list[bytes], values: list[bytes], items: list[_Item], headers: Headers
+        self,
+        keys: list[bytes],
+        values: Sequence[bytes | None],
+        items: list[_Item],
+        headers: Headers,
     ) -> list[Oversized]:
         self._producer.send(self._output_topic, keys, values, headers=headers)
         for topic in (self._output_topic, self._dead_letter_topic):
@@ -157,7 +162,9 @@ class KafkaSink:
 
     def _next_attempt(self, items: list[_Item], refused: list[Oversized]) -> list[_Item]:
         """What to send next: refused records in another form; in a transaction all others too."""
-        certain = {(r.topic, r.key, r.value): r.certain for r in refused}
+        certain: dict[tuple[str, bytes | None, bytes | None], bool] = {
+            (r.topic, r.key, r.value): r.certain for r in refused
+        }
         out = []
         for item in items:
             verdict = certain.get((item.topic, item.key, item.value))
@@ -175,14 +182,14 @@ class KafkaSink:
             log.warning(
                 "topic %s refuses a record of %d bytes, which becomes a dead letter; raise its "
                 "max.message.bytes",
-                item.topic, len(item.value),
-                extra=event("record_too_large", topic=item.topic, size_bytes=len(item.value)),
+                item.topic, item.value_bytes,
+                extra=event("record_too_large", topic=item.topic, size_bytes=item.value_bytes),
             )  # fmt: skip
             return self._dead_letter_item(_as_dead_letter(item), 0)
         size = item.size + 1
         if size == len(self._kept_bytes):
             raise Halt(
-                f"topic {item.topic} refuses a record of {len(item.value)} bytes; raise its "
+                f"topic {item.topic} refuses a record of {item.value_bytes} bytes; raise its "
                 "max.message.bytes"
             )
         # The last size keeps no original bytes. Only the key could still make it too large, so the
@@ -207,14 +214,19 @@ class _Item:
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     alone: bool = False
     dead_letter: DeadLetter | None = None
     size: int = 0
 
+    @property
+    def value_bytes(self) -> int:
+        """The length of the value, 0 for a tombstone."""
+        return len(self.value or b"")
+
 
 def _as_dead_letter(item: _Item) -> DeadLetter:
-    detail = f"a propensity record of {len(item.value)} bytes; raise the topic's max.message.bytes"
+    detail = f"a propensity record of {item.value_bytes} bytes; raise the topic's max.message.bytes"
     return DeadLetter(
         item.topic, -1, -1, NO_TIMESTAMP, Reason.OVERSIZED, detail, item.key, item.value
     )

@@ -10,11 +10,13 @@ Keys, under the namespace NS:
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from stream_scorer.core.events.batch import TopicPartition
-from stream_scorer.core.features.state import CustomerStates, topic_hash
+from stream_scorer.core.features.erasure import erased_ms
+from stream_scorer.core.features.state import NEVER, CustomerStates, topic_hash
 from stream_scorer.core.freshness import PartitionFreshness
 from stream_scorer.io.stores.redis import RedisStore, glob_escape, kept_longer_ms
 from stream_scorer.io.stores.redis_script import Call, Script
@@ -84,13 +86,18 @@ class RefreshStore:
         """
         return self._store.load_beside(customer_ids, [self._note_key(i) for i in customer_ids])
 
-    def note(self, states: CustomerStates, marks: list[bytes], now_ms: int, ttl_ms: int) -> None:
-        """Keep the marks (B,) of these customers, as long as their records are kept."""
+    def note(
+        self, states: CustomerStates, marks: list[bytes], now_ms: int, ttl_ms: int
+    ) -> list[str]:
+        """Keep the marks (B,) of these customers, as long as their records are kept; but for those
+        who were forgotten on request since `states` were loaded, who are returned."""
         ids = states.customer_ids
         left = ["" if not ttl_ms else max(int(newest) + ttl_ms - now_ms, 0) + kept_longer_ms(ttl_ms)
                 for newest in states.arrays.newest_ms.tolist()]  # fmt: skip
         keys = [*(self._store.record_key(i) for i in ids), *(self._note_key(i) for i in ids)]
-        self._store.ask(lambda: self._mark.run([(keys, [*marks, *left])]))
+        of = [b"" if ms == NEVER else struct.pack("<q", ms) for ms in erased_ms(states).tolist()]
+        (erased,) = self._store.ask(lambda: self._mark.run([(keys, [*marks, *left, *of])]))
+        return [ids[row] for row in erased]
 
     def partitions(self, partitions: Sequence[TopicPartition]) -> list[PartitionFreshness]:
         """What is kept of each of these."""
