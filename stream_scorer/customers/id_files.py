@@ -13,7 +13,8 @@ MOST_FILE_BYTES = 64 << 20
 def read_ids(path: Path) -> list[str]:
     """The ids of a file, each once, in order; empty lines are passed over, blanks are part of ids.
 
-    Raises InputError where it can't be read, is not UTF-8, is too large, or has no id.
+    Raises InputError where it can't be read, is not UTF-8, is too large, has no id, or is a list of
+    `customer forget --list`.
     """
     try:
         size = path.stat().st_size
@@ -26,7 +27,11 @@ def read_ids(path: Path) -> list[str]:
         raise InputError("--ids-file", path, remedy) from None
     except UnicodeDecodeError:
         raise InputError("--ids-file", path, "is not UTF-8 text; save it as UTF-8") from None
-    found = list(dict.fromkeys(line for line in text.split("\n") if line))
+    lines = [line for line in text.split("\n") if line]
+    if any(line.startswith('{"customer_id":') for line in lines):
+        remedy = "is a list of `customer forget --list`, not of ids; give it with --again"
+        raise InputError("--ids-file", path, remedy)
+    found = list(dict.fromkeys(lines))
     if not found:
         raise InputError("--ids-file", path, "has no id; write one a line")
     return found

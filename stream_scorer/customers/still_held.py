@@ -123,7 +123,10 @@ def _output_until(topic: Topic | None) -> str:
     bound = "max.compaction.lag.ms sets no limit to that"
     if lag_ms < NO_LIMIT_MS:
         bound = f"max.compaction.lag.ms is {retention_in_words(str(lag_ms))}"
-    return f"removed when the broker compacts closed segments; {bound}"
+    return (
+        f"removed when the broker compacts closed segments; {bound}. Where the topic was given "
+        "more partitions, older scores stay in the partition that they were in"
+    )
 
 
 def _redis_until(server: RedisServer) -> str:

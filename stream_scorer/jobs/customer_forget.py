@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stream_scorer.atomic import write_file
@@ -47,8 +47,8 @@ def forget(
 ) -> ErasureReceipt:
     """Forget these customers, each up to its moment in ms since 1970 UTC; None: now.
 
-    receipt: a new file to which the result is written as JSON. Raises InputError where it exists,
-    and as `customers.erasing.erase`.
+    receipt: a new file to which the result is written as JSON; `problem` says where that failed
+    after the request was done. Raises InputError where it exists, and as `customers.erasing.erase`.
     """
     if receipt is not None:
         _refuse_existing(receipt)
@@ -57,7 +57,15 @@ def forget(
         wait_seconds=wait_seconds,
     )  # fmt: skip
     if receipt is not None:
-        write_file(receipt, json.dumps(done.as_json(), indent=2).encode() + b"\n")
+        try:
+            write_file(receipt, json.dumps(done.as_json(), indent=2).encode() + b"\n")
+        except OSError as error:
+            problem = (
+                f"the receipt {receipt} is not written: {error.strerror or error}; check its "
+                "folder, and keep what is printed here"
+            )
+            problem = f"{done.problem}; {problem}" if done.problem else problem
+            return replace(done, done=False, problem=problem)
     return done
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import redis
 
+from stream_scorer.core.events.erased_customers import erased_line
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.state import CustomerStates, concatenate_states, take
 from stream_scorer.customers.explanation import Explanation
@@ -320,6 +321,9 @@ def test_ids_come_from_arguments_and_files(tmp_path: Path, monkeypatch: pytest.M
     file.write_bytes("b\r\n\nä b\nb\r\n".encode("utf-8-sig"))
     assert read_ids(file) == ["b", "ä b"]
     assert all_ids(["c", "b"], file) == ["c", "b", "ä b"]
+    file.write_text(erased_line("b", "2026-11-30T02:40:00Z"))
+    with pytest.raises(InputError, match="give it with --again"):
+        read_ids(file)
     file.write_bytes(b"\n")
     with pytest.raises(InputError, match="has no id"):
         read_ids(file)

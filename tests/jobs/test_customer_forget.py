@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -120,6 +121,19 @@ def test_what_is_open_after_the_deletion_is_no_success(
     assert done.customers[0].tombstone is None
     assert job.listing(settings).customers.keys() == {"ann"}
     assert forget(settings, "ann").done
+
+
+def test_a_receipt_that_cannot_be_written_is_said_and_shown_all_the_same(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(job, "write_file", full)
+    done = forget(settings, "ann", receipt=tmp_path / "receipt.json")
+    assert not done.done
+    assert done.customers[0].tombstone is not None
+    assert "receipt.json is not written: No space left on device" in job.in_words(done)[-1]
 
 
 def test_nothing_is_deleted_where_kafka_or_the_declaration_refuses(

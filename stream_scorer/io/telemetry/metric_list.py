@@ -82,7 +82,8 @@ BATCHES = (
         histogram(
             "stream_scorer_event_to_propensity_seconds",
             "Of each event that was published for: from its record's timestamp in the input topic "
-            "until Kafka had confirmed its customer's propensities",
+            "until Kafka had confirmed its customer's propensities, or those of the others where "
+            "the event counts for nothing, as of a forgotten customer",
             WAITS, "seconds",
         )
     ),
