@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stream_scorer.checks.members import name_of, problems_of
+from stream_scorer.core.drift.stability import ACT
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.io.stores.announcements import Announcement
 from stream_scorer.io.stores.member_status import STEP_SECONDS, STEPS, MemberStatus, PartitionLag
@@ -13,6 +14,7 @@ from stream_scorer.io.stores.members import Member
 from stream_scorer.result import Result
 
 STEP_MS = 1000 * STEP_SECONDS
+LONG_LAG_SECONDS = 300  # as deploy/prometheus has it for events that wait
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,10 @@ class Totals(Result):
 @dataclass(frozen=True)
 class GroupStatus(Result):
     """at: by Redis's clock, ISO 8601 in UTC. ok: where there is no problem; problems: one sentence
-    each. announcement: None where members serve the model.path of their config. partitions: those
-    with the largest lag of each member. drift: by measure, of the member where it is largest; None
-    where none says it."""
+    each. warnings: what is worth a look though every member works, one sentence each. announcement:
+    None where members serve the model.path of their config. partitions: those with the largest lag
+    of each member. drift: by measure, of the member where it is largest; None where none says
+    it."""
 
     at: str
     ok: bool
@@ -109,6 +112,7 @@ class GroupStatus(Result):
     recent: RecentPast
     drift: Mapping[str, float] | None
     members: tuple[Member, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def group_status(
@@ -118,11 +122,12 @@ def group_status(
     here = [member for member in members if not member.gone]
     problems = (*_problems(members), *problems_of(announcement, members, now_ms))
     drifts = [s.drift for s in _statuses(here) if s.drift]
+    totals, drift = _totals(here), _largest(drifts) if drifts else None
     return GroupStatus(
         at=moment_text(now_ms), ok=not problems, problems=problems, group=group,
-        announcement=announcement, totals=_totals(here), partitions=_partitions(here),
-        recent=_recent(_statuses(here), now_ms), drift=_largest(drifts) if drifts else None,
-        members=tuple(members),
+        announcement=announcement, totals=totals, partitions=_partitions(here),
+        recent=_recent(_statuses(here), now_ms), drift=drift, members=tuple(members),
+        warnings=tuple(_warnings(totals, drift or {})),
     )  # fmt: skip
 
 
@@ -142,6 +147,28 @@ def _problems(members: Sequence[Member]) -> list[str]:
             found.append(f"{name} is stuck: {member.status.alive_reason}")
         elif member.status is not None and not member.status.ready:
             found.append(f"{name} is not ready: {member.status.ready_reason}")
+    return found
+
+
+def _warnings(totals: Totals, drift: Mapping[str, float]) -> list[str]:
+    """What ages, loses or skews scores while every member works."""
+    found = []
+    if totals.lag_records and (totals.lag_seconds or 0) >= LONG_LAG_SECONDS:
+        found.append(
+            f"events have waited for up to {totals.lag_seconds:,.0f} s: propensities are as old; "
+            "see the lag by partition, and run more members or give them more cores"
+        )
+    if totals.evicted_keys:
+        found.append(
+            f"Redis evicted {totals.evicted_keys:,} keys, which may be customers' records: give it "
+            "more memory and set its maxmemory-policy to noeviction"
+        )
+    found += [
+        f"{name.replace('_', ' ')} is {value:.3f}, and from {ACT} on the training snapshot no "
+        "longer describes what is scored: see stream-scorer drift, and train again"
+        for name, value in drift.items()
+        if name.endswith("psi") and value >= ACT
+    ]
     return found
 
 

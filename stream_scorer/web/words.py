@@ -68,8 +68,9 @@ def share(number: float | None) -> str:
 
 
 def signed(number: float) -> str:
-    """With its sign, a true minus, and two digits."""
-    return f"{number:+.2f}".replace("-", "\u2212")
+    """With its sign, a true minus, and two digits; without a sign where these are zeros."""
+    text = f"{number:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", "\u2212")
 
 
 MEASURES = {

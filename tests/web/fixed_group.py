@@ -59,7 +59,7 @@ def said_by(number: int) -> MemberStatus:
         rebalances={"assigned": 2, "revoked": 1}, waits={"redis": 1}, store_rewinds=0,
         refused_writes=2, refresh_progress=0.42, oldest_score_seconds=86_400 + 1200 * number,
         challenger=ChallengerSaid(SHADOW, "shadow", True, 0.914),
-        drift={"feature_psi": 0.131, "score_psi": 0.018, "worst_category_psi": 0.284,
+        drift={"feature_psi": 0.131, "score_psi": 0.018, "worst_category_psi": 0.184,
                "event_psi": 0.009, "mean_score": 0.0612, "mean_score_in_training": 0.0598,
                "live_recall_at_10_1d": 0.287, "live_log_loss": 0.1581},
         memory_bytes=912_000_000 + 10_000_000 * number,

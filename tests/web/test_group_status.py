@@ -73,3 +73,22 @@ def test_a_stuck_member_is_said_to_be_stuck() -> None:
     problems = group_status(GROUP, [member(0, status=stuck)], ANNOUNCEMENT, NOW_MS).problems
     assert len(problems) == 1
     assert "is stuck: no step has ended for 500 s" in problems[0]
+
+
+def test_what_ages_loses_or_skews_scores_is_a_warning_while_every_member_works() -> None:
+    late = replace(said_by(0), lag_seconds=1234.0, evicted_keys=7)
+    skewed = replace(said_by(1), drift={"score_psi": 0.249, "worst_category_psi": 0.284})
+    members = [member(0, status=late), member(1, status=skewed), member(2)]
+    status = group_status(GROUP, members, ANNOUNCEMENT, NOW_MS)
+    assert status.ok
+    assert [warning.partition(":")[0] for warning in status.warnings] == [
+        "events have waited for up to 1,234 s",
+        "Redis evicted 7 keys, which may be customers' records",
+        "worst category psi is 0.284, and from 0.25 on the training snapshot no longer describes "
+        "what is scored",
+    ]
+    assert well().warnings == ()
+    read = group_status(
+        GROUP, [member(0, status=replace(late, lag_records=0, evicted_keys=0))], None, NOW_MS
+    )
+    assert read.warnings == (), "all is read: nothing waits"

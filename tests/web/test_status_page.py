@@ -5,18 +5,29 @@ from __future__ import annotations
 import re
 import threading
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from stream_scorer.errors import StoreUnavailable
-from stream_scorer.web import pages
+from stream_scorer.web import pages, words
 from stream_scorer.web.group_status import GroupStatus, group_status
 from stream_scorer.web.status_views import refresh_seconds
 from stream_scorer.web.workers import Workers
 from tests.web.asking import ask
-from tests.web.fixed_group import GROUP, NOW_MS, SteadyHealth, member, serve, unwell, well
+from tests.web.fixed_group import (
+    ANNOUNCEMENT,
+    GROUP,
+    NOW_MS,
+    SteadyHealth,
+    member,
+    said_by,
+    serve,
+    unwell,
+    well,
+)
 
 TEMPLATES = Path(pages.__file__).parent / "templates"
 
@@ -58,6 +69,18 @@ def test_the_page_says_each_problem_and_passes_over_no_member() -> None:
                  "says nothing of its work"):  # fmt: skip
         assert said in words, said
     assert "All is well" not in words
+
+
+def test_the_page_does_not_say_that_all_is_well_over_a_warning() -> None:
+    late = [member(0, status=replace(said_by(0), lag_seconds=1234.0))]
+    with serve(lambda: group_status(GROUP, late, ANNOUNCEMENT, NOW_MS)) as server:
+        page, status = ask(server, "/"), ask(server, "/api/status")
+    words = Text(page.text).words
+    assert "All is well" not in words
+    assert "Every member works; 1 thing to look at" in words
+    assert "events have waited for up to 1,234 s" in words
+    assert status.json["ok"]
+    assert len(status.json["warnings"]) == 1
 
 
 def test_a_group_that_never_ran_is_told_how_to_begin() -> None:
@@ -162,3 +185,10 @@ def test_pages_name_nothing_elsewhere_and_carry_no_style_or_script_of_their_own(
         assert not re.search(r"\sstyle=|<style|\son\w+=", text), template
         assert "|safe" not in text, template
         assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", text)), template
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(-0.001, "0.00"), (0.0, "0.00"), (0.25, "+0.25"), (-1.5, "\u22121.50")]
+)
+def test_an_amount_has_a_sign_where_it_is_not_zero(number: float, said: str) -> None:
+    assert words.signed(number) == said
