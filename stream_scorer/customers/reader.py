@@ -26,17 +26,19 @@ from stream_scorer.core.features.state import NEVER, CustomerStates
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.core.trend_record import TrendPlan
-from stream_scorer.customers.current_model import CurrentModel, distinct_models
+from stream_scorer.customers.current_model import CurrentModel, OpenModel, distinct_models
 from stream_scorer.customers.explanation import (
     Explanation,
     ScoredRow,
     explained_propensities,
 )
 from stream_scorer.customers.shown import (
+    ChosenPropensities,
     CustomerShown,
     Propensities,
     ShownCustomers,
     VectorWords,
+    chosen_of,
     erased_until_of,
     propensities_of,
 )
@@ -139,7 +141,8 @@ class CustomerReader:
         matrix, table = self._matrix(stored.states, moments)
         found: dict[int, Propensities] = {}
         if self._models.serving is not None:
-            found = self._propensities(stored.states, ~gone, matrix, table, top_k)
+            chosen = self._chosen(stored.states, ~gone, matrix, table, top_k)
+            found = {row: _named(*of_row) for row, of_row in chosen.items()}
         shown = tuple(
             self._words.shown(
                 stored, row, matrix, int(moments[row]),
@@ -161,10 +164,20 @@ class CustomerReader:
         top_k: None for as many as are published; all where that is publish.mode "all". Raises as
         `show_all`, and InputError where no model can be served here.
         """
-        stored, moments = self._look_up(customer_ids, as_of_ms)
+        return [
+            None if found is None else _named(*found)
+            for found in self.chosen(customer_ids, as_of_ms, top_k)
+        ]
+
+    def chosen(
+        self, customer_ids: Sequence[str], as_of_ms: int | None = None, top_k: int | None = None
+    ) -> list[tuple[OpenModel, ChosenPropensities] | None]:
+        """As `propensities`, but as numbers, each beside the model that they are of: names are
+        most of the work where a program asks for all propensities of one customer."""
+        stored, moments = self._look_up(customer_ids, as_of_ms, with_expiry=False)
         present = ~self._forgotten(stored.states, moments)
         matrix, table = self._matrix(stored.states, moments)
-        found = self._propensities(stored.states, present, matrix, table, top_k)
+        found = self._chosen(stored.states, present, matrix, table, top_k)
         return [found.get(row) for row in range(len(stored.states))]
 
     def explain(
@@ -214,7 +227,7 @@ class CustomerReader:
     # What is asked of Redis.
 
     def _look_up(
-        self, customer_ids: Sequence[str], as_of_ms: int | None
+        self, customer_ids: Sequence[str], as_of_ms: int | None, *, with_expiry: bool = True
     ) -> tuple[StoredCustomers, Int64]:
         """The records, and the moment of each (B,)."""
         require_ids(customer_ids, self.settings.events.max_record_bytes)
@@ -222,7 +235,7 @@ class CustomerReader:
         if as_of_ms is not None and as_of_ms > now_ms:
             remedy = "lies in the future, and nobody knows who acts until then; give an earlier one"
             raise InputError("as_of", moment_text(as_of_ms), remedy)
-        stored = self._records.load(customer_ids)
+        stored = self._records.load(customer_ids, with_expiry=with_expiry)
         newest = stored.states.arrays.newest_ms
         if as_of_ms is None:
             return stored, np.maximum(newest, now_ms)
@@ -256,16 +269,16 @@ class CustomerReader:
         clip_days(matrix, self._day_columns, moments, table)
         return matrix, table
 
-    def _propensities(
+    def _chosen(
         self,
         states: CustomerStates,
         present: Bool,
         matrix: sparse.csr_matrix,
         table: TrendTable | None,
         top_k: int | None,
-    ) -> dict[int, Propensities]:
+    ) -> dict[int, tuple[OpenModel, ChosenPropensities]]:
         """By row, of those who are present (B,) and have done anything at all."""
-        found: dict[int, Propensities] = {}
+        found: dict[int, tuple[OpenModel, ChosenPropensities]] = {}
         chosen = np.flatnonzero(present & (states.arrays.newest_ms != NEVER)).tolist()
         serving = [self._models.of(states.customer_ids[row]) for row in chosen]
         if not chosen:
@@ -273,12 +286,10 @@ class CustomerReader:
         policy = self._policy(top_k)
         for model, of_model in distinct_models(serving):
             some = [chosen[i] for i in of_model]
-            scores = model.scores(matrix[some], table)
-            rule = model.artefact.manifest.labels
-            for row, one in zip(
-                some, propensities_of(scores, model.engine, rule, policy), strict=True
-            ):
-                found[row] = one
+            # A copy of its rows costs as much as scoring one.
+            scores = model.scores(matrix if len(some) == len(states) else matrix[some], table)
+            for row, one in zip(some, chosen_of(scores, policy), strict=True):
+                found[row] = model, one
         return found
 
     def _policy(self, top_k: int | None) -> PublishPolicy:
@@ -332,3 +343,7 @@ class CustomerReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _named(model: OpenModel, chosen: ChosenPropensities) -> Propensities:
+    return propensities_of(chosen, model.engine, model.artefact.manifest.labels)

@@ -60,6 +60,15 @@ class Propensities(NamedTuple):
     entries: tuple[ShownPropensity, ...]
 
 
+class ChosenPropensities(NamedTuple):
+    """One customer's as numbers, most probable first: positions among the categories of a model,
+    classes from 1 up, and probabilities."""
+
+    category: list[int]
+    class_index: list[int]
+    probability: list[float]
+
+
 @dataclass(frozen=True)
 class ShownSource(Result):
     """Up to which offset of a partition the record holds the customer's events. topic: null where
@@ -273,23 +282,26 @@ class _Kept(NamedTuple):
     newest_ms: int | None = None
 
 
-def propensities_of(
-    scores: Float32, engine: Engine, rule: LabelRule, policy: PublishPolicy
-) -> list[Propensities]:
-    """Of each row of scores (B, N, C) by this engine, what the policy chooses."""
+def chosen_of(scores: Float32, policy: PublishPolicy) -> list[ChosenPropensities]:
+    """Of each row of scores (B, N, C), what the policy chooses."""
     chosen = select(scores, policy)
-    entries = [
-        ShownPropensity(engine.categories[n], k, action_of(rule, k), p)
-        for n, k, p in zip(
-            chosen.category.tolist(), chosen.class_index.tolist(), chosen.probability.tolist(),
-            strict=True,
-        )
-    ]  # fmt: skip
-    ends = chosen.indptr.tolist()
+    category, class_index = chosen.category.tolist(), chosen.class_index.tolist()
+    probability = chosen.probability.tolist()
     return [
-        Propensities(engine.model_version, tuple(entries[first:last]))
-        for first, last in pairwise(ends)
-    ]
+        ChosenPropensities(
+            category[first:last], class_index[first:last], probability[first:last]
+        )
+        for first, last in pairwise(chosen.indptr.tolist())
+    ]  # fmt: skip
+
+
+def propensities_of(chosen: ChosenPropensities, engine: Engine, rule: LabelRule) -> Propensities:
+    """What was chosen of this engine's scores, with its names."""
+    entries = tuple(
+        ShownPropensity(engine.categories[n], k, action_of(rule, k), p)
+        for n, k, p in zip(*chosen, strict=True)
+    )
+    return Propensities(engine.model_version, entries)
 
 
 def erased_until_of(states: CustomerStates) -> str | None:

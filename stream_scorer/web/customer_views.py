@@ -6,13 +6,14 @@ from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
 from stream_scorer.customers.explanation import Explanation
 from stream_scorer.customers.shown import CustomerShown
 from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.web.answers import encoded
 from stream_scorer.web.look_ups import CustomerPropensities, LookUps
 from stream_scorer.web.openapi import REFUSALS, Operation, Parameter
 from stream_scorer.web.pages import Pages
@@ -82,7 +83,6 @@ class CustomerViews:
     async def _api(self, request: Request) -> Response:
         customer_id, what = asked_of_customer(request)
         query, as_of_ms = request.query_params, _moment(request)
-        found: CustomerPropensities | CustomerShown | Explanation
         if what == "propensities":
             top_k = _number(request, "top_k", 1) if "top_k" in query else None
             found = await self._workers.run(
@@ -90,17 +90,27 @@ class CustomerViews:
             )
         elif what == "explanation":
             found = await self._workers.run(
-                self._look_ups.explanation, customer_id, as_of_ms, query.getlist("category"),
+                self._explanation, customer_id, as_of_ms, query.getlist("category"),
                 _number(request, "top_categories", 3, 100), _number(request, "top_inputs", 10),
             )  # fmt: skip
         elif what == "":
-            found = await self._workers.run(
-                self._look_ups.shown, customer_id, as_of_ms,
-                _number(request, "top_k", SHOWN_ON_PAGE),
-            )  # fmt: skip
+            top_k = _number(request, "top_k", SHOWN_ON_PAGE)
+            found = await self._workers.run(self._shown, customer_id, as_of_ms, top_k)
         else:
             raise HTTPException(404)
-        return JSONResponse(found.as_json())
+        return Response(found, media_type="application/json")
+
+    def _shown(self, customer_id: str, as_of_ms: int | None, top_k: int) -> bytes:
+        return encoded(self._look_ups.shown(customer_id, as_of_ms, top_k))
+
+    def _explanation(
+        self, customer_id: str, as_of_ms: int | None, categories: list[str], top_categories: int,
+        top_inputs: int,
+    ) -> bytes:  # fmt: skip
+        found = self._look_ups.explanation(
+            customer_id, as_of_ms, categories, top_categories, top_inputs
+        )
+        return encoded(found)
 
     async def _page(self, request: Request) -> Response:
         customer_id, categories = request.query_params.get("id", "").strip(), _categories(request)

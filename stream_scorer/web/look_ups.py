@@ -10,14 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.events.similar_words import meant
+from stream_scorer.customers.current_model import OpenModel
 from stream_scorer.customers.explanation import Explanation
 from stream_scorer.customers.reader import CustomerReader
-from stream_scorer.customers.shown import CustomerShown, ShownPropensity
+from stream_scorer.customers.shown import ChosenPropensities, CustomerShown, ShownPropensity
 from stream_scorer.errors import InputError
 from stream_scorer.result import Result
+from stream_scorer.web.answers import PropensityTexts
 
 ALL = 1_000_000  # more categories than any model has
 
@@ -52,6 +55,7 @@ class LookUps:
     def __init__(self, open_reader: Callable[[], CustomerReader]) -> None:
         self._open_reader, self._lock = open_reader, threading.Lock()
         self._reader: CustomerReader | None = None
+        self._texts: WeakKeyDictionary[OpenModel, PropensityTexts] = WeakKeyDictionary()
 
     def reader(self) -> CustomerReader:
         """The one reader, opened by whoever asks first. Raises as CustomerReader.open."""
@@ -62,24 +66,26 @@ class LookUps:
 
     def propensities(
         self, customer_id: str, as_of_ms: int | None, top_k: int | None, categories: Sequence[str]
-    ) -> CustomerPropensities:
-        """top_k: None for as many as are published. categories: only these, all of them in that
-        case. Raises NotKnown, and as CustomerReader.propensities."""
+    ) -> bytes:
+        """CustomerPropensities as JSON. top_k: None for as many as are published. categories: only
+        these, all of them in that case. Raises NotKnown, and as CustomerReader.propensities."""
         reader = self.reader()
         asked_at = moment_text(reader.clock_ms())
         wanted = ALL if categories and top_k is None else top_k
-        (found,) = reader.propensities([customer_id], as_of_ms, ALL if categories else wanted)
+        (found,) = reader.chosen([customer_id], as_of_ms, ALL if categories else wanted)
         if found is None:
             raise NotKnown(customer_id)
-        entries = found.entries
+        model, chosen = found
+        texts = self._texts_of(model)
         if categories:
-            known = reader.models.of(customer_id).engine.categories
-            for category in categories:
-                if category not in known:
-                    remedy = "is no category of the model" + meant(category, frozenset(known))
-                    raise InputError("category", category, remedy)
-            entries = tuple(e for e in entries if e.category_id in categories)[:wanted]
-        return CustomerPropensities(customer_id, asked_at, found.model_version, entries)
+            chosen = _only(chosen, _numbers(texts, categories), wanted)
+        return texts.answer(customer_id, asked_at, chosen)
+
+    def _texts_of(self, model: OpenModel) -> PropensityTexts:
+        texts = self._texts.get(model)
+        if texts is None:
+            texts = self._texts[model] = PropensityTexts(model.artefact)
+        return texts
 
     def shown(self, customer_id: str, as_of_ms: int | None, top_k: int) -> CustomerShown:
         """Raises NotKnown, and as CustomerReader.show."""
@@ -105,3 +111,21 @@ class LookUps:
         """Close the reader, where one was opened."""
         if self._reader is not None:
             self._reader.close()
+
+
+def _numbers(texts: PropensityTexts, categories: Sequence[str]) -> set[int]:
+    """Raises InputError for a category that the model has not."""
+    for category in categories:
+        if category not in texts.number:
+            remedy = "is no category of the model" + meant(category, frozenset(texts.number))
+            raise InputError("category", category, remedy)
+    return {texts.number[category] for category in categories}
+
+
+def _only(chosen: ChosenPropensities, numbers: set[int], most: int | None) -> ChosenPropensities:
+    """Those of these categories, `most` of them at most."""
+    at = [i for i, n in enumerate(chosen.category) if n in numbers][:most]
+    return ChosenPropensities(
+        [chosen.category[i] for i in at], [chosen.class_index[i] for i in at],
+        [chosen.probability[i] for i in at],
+    )  # fmt: skip

@@ -42,9 +42,12 @@ class CustomerRecords:
         self._server, self._client = server, server.client
         self._namespace, self._fingerprint = namespace, fingerprint
 
-    def load(self, customer_ids: Sequence[str]) -> StoredCustomers:
+    def load(self, customer_ids: Sequence[str], *, with_expiry: bool = True) -> StoredCustomers:
         """The records of these customers, row i is customer_ids[i]; one round trip for each
         `MOST_AT_ONCE` of them.
+
+        with_expiry: without it Redis is not asked when it deletes them, which is one short command
+        for each round trip; expiry_known is False then.
 
         Raises FingerprintMismatch where the namespace or a record is of another declaration,
         StoreUnavailable and ConfigError.
@@ -52,13 +55,14 @@ class CustomerRecords:
         ids = list(customer_ids)
         records: list[bytes | None] = []
         expires: list[int | None] = []
-        known, claimed = True, b""
+        known, claimed = with_expiry, b""
         for first in range(0, max(len(ids), 1), MOST_AT_ONCE):
             some = ids[first : first + MOST_AT_ONCE]
+            ask = self._asked if with_expiry else self._asked_for_records
             try:
-                answers = self._asked(some)
+                answers = ask(some)
             except ServerChanged:
-                answers = self._asked(some)
+                answers = ask(some)
             claimed = answers.pop() or b""
             for record, left in zip(answers[: len(some)], answers[len(some) :], strict=True):
                 records.append(record)
@@ -78,6 +82,13 @@ class CustomerRecords:
             tuple(0 if record is None else len(record) for record in records),
             tuple(expires), known, bool(found),
         )  # fmt: skip
+
+    def _asked_for_records(self, ids: list[str]) -> list[Any]:
+        """As `_asked`, of records that are kept for ever."""
+        keys = [f"{self._namespace}:c:{customer}" for customer in ids]
+        keys.append(f"{self._namespace}:fingerprint")
+        answers: list[Any] = self._server.ask(lambda: list(self._client.mget(keys)))
+        return [*answers[:-1], *[-1] * len(ids), answers[-1]]
 
     def _asked(self, ids: list[str]) -> list[Any]:
         """The records, then how long each is kept, then the namespace's fingerprint."""
