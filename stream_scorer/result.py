@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any
 
 # Most values are of these types, and `isinstance` of an abstract class takes ten times as long.
@@ -21,12 +20,14 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """What json.dumps takes: the fields in their order, and the parts by their `as_json`."""
-        return {name: _plain(getattr(self, name)) for name in _names(type(self))}
+        kind = type(self)
+        names = _names.get(kind)
+        if names is None:
+            names = _names[kind] = tuple(field.name for field in fields(kind))
+        return {name: _plain(getattr(self, name)) for name in names}
 
 
-@cache
-def _names(kind: type[Result]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+_names: dict[type[Result], tuple[str, ...]] = {}
 
 
 def _plain(value: Any) -> Any:

@@ -62,9 +62,13 @@ class Access:
 
     def admits(self, need: Need, authorization: str, cookie: str, now_s: float) -> bool:
         """Whether a request with these headers may have the answer. now_s: seconds since 1970."""
-        if need == "open" or (not self.has_token and (need == "status" or self._local)):
-            return True
-        return self.is_signed_in(authorization, cookie, now_s)
+        return not self.asks_for_token(need) or self.is_signed_in(authorization, cookie, now_s)
+
+    def asks_for_token(self, need: Need) -> bool:
+        """Whether only those who have the token may have the answer."""
+        if need == "open":
+            return False
+        return self.has_token or (need == "customers" and not self._local)
 
     def is_signed_in(self, authorization: str, cookie: str, now_s: float) -> bool:
         """Whether the request has the token."""

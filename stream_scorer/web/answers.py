@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from stream_scorer.customers.current_model import OpenModel
 from stream_scorer.customers.shown import ChosenPropensities, ShownPropensity, action_of
-from stream_scorer.model.artefact import Artefact
 from stream_scorer.result import Result
 
 
@@ -22,8 +22,8 @@ class PropensityTexts:
     """Propensities of one model as JSON. All that stands before a probability is made once: a
     model of 5,000 categories has names for 400 kB, and a page view asks for all of them."""
 
-    def __init__(self, artefact: Artefact) -> None:
-        manifest = artefact.manifest
+    def __init__(self, model: OpenModel) -> None:
+        manifest = model.artefact.manifest
         self.model_version = manifest.model_version
         self.number = {category: n for n, category in enumerate(manifest.categories)}
         self._actions = manifest.classes - 1
@@ -36,8 +36,8 @@ class PropensityTexts:
     def answer(self, customer_id: str, asked_at: str, chosen: ChosenPropensities) -> bytes:
         """As `encoded` of CustomerPropensities."""
         heads, per_category = self._heads, self._actions
-        # All at once takes a fifth of what `repr` of each takes. They are finite: the engine refuses
-        # any that is not.
+        # All at once takes a fifth of what `repr` of each takes. They are finite, or the engine
+        # would have refused them.
         numbers = to_json(chosen.probability).decode()[1:-1].split(",")
         entries = [
             f"{heads[n * per_category + k - 1]}{p}}}"

@@ -95,14 +95,22 @@ def application(parts: Parts) -> Any:
     async def wrong(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         remedy = "the pages are at /, the interface is described at /api/openapi.json"
-        found = f"there is nothing at {request.url.path[:200]}"
+        found = f"there is nothing at {request.scope['path'][:200]}"
         if error.status_code != 404:
             found, remedy = error.detail, ""
-        return refusals.answer(request, error.status_code, found, remedy)
+        answer = refusals.answer(request, error.status_code, found, remedy)
+        answer.headers.update(error.headers or {})  # such as which methods a path takes
+        return answer
 
     async def failed(request: Request, error: Exception) -> Response:
         assert isinstance(error, StreamScorerError)
         return refusals.of(request, error)
+
+    async def unexpected(request: Request, _error: Exception) -> Response:
+        # uvicorn logs it: Starlette raises it again when this is sent.
+        return refusals.answer(
+            request, 500, "an error that nobody expected", "the log of the server has it"
+        )
 
     routes = [
         *_probes(parts.health), *_metrics(parts.exposition),
@@ -113,8 +121,11 @@ def application(parts: Parts) -> Any:
         Mount("/static", StaticFiles(packages=[("stream_scorer.web", "static")])),
     ]  # fmt: skip
     served = Starlette(
-        routes=routes, exception_handlers={HTTPException: wrong, StreamScorerError: failed}
-    )
+        routes=routes,
+        exception_handlers={
+            HTTPException: wrong, StreamScorerError: failed, Exception: unexpected,
+        },
+    )  # fmt: skip
     # An address with a slash too many is unknown, rather than a redirect that a scraper follows.
     served.router.redirect_slashes = False
     return Guard(served, parts.access, refusals)

@@ -1,4 +1,9 @@
-"""What every request passes before it is answered, and the headers that every answer has."""
+"""What every request passes before it is answered, and the headers that every answer has.
+
+What may be answered is decided by the path that the request is routed by, `scope["path"]`. The path
+of `Request.url` is another one in older versions of Starlette: they join Host and path to one
+address and cut it again, so that a client who sends "Host: x/metrics?" would choose it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -33,6 +38,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
+SENT_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 class Guard:
@@ -47,29 +53,28 @@ class Guard:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                present = {name for name, _ in message["headers"]}
+                message["headers"] += [one for one in SENT_HEADERS if one[0] not in present]
             await send(message)
 
-        request = Request(scope)
-        authorization, cookie = request.headers.get("authorization", ""), cookie_of(request.headers)
+        headers = Headers(scope=scope)
         # For pages, which then offer to sign out.
-        scope["signed_in"] = self._access.is_signed_in(authorization, cookie, self._now_s())
-        refused = self._refused(request, authorization, cookie)
+        scope["signed_in"] = self._access.is_signed_in(
+            headers.get("authorization", ""), cookie_of(headers), self._now_s()
+        )
+        refused = self._refused(Request(scope), headers)
         await (refused or self._app)(scope, receive, send_with_headers)
 
-    def _refused(self, request: Request, authorization: str, cookie: str) -> Response | None:
+    def _refused(self, request: Request, headers: Headers) -> Response | None:
         """The answer to a request that goes no further."""
-        path, headers = request.url.path, request.headers
-        host = headers.get("host", "")
+        path, host = request.scope["path"], headers.get("host", "")
         if path not in PROBES and not self._access.knows_host(host):
             return self._refusal(
                 request, 421, f"this address is not known under the host name {host[:200]!r}",
                 "use localhost, or list the name in web.host_names",
             )  # fmt: skip
         if request.method not in ("GET", "HEAD", "OPTIONS"):
-            refused = self._refused_change(request)
+            refused = self._refused_change(request, headers)
             if refused is not None:
                 return refused
         need = need_of(path)
@@ -80,7 +85,7 @@ class Guard:
                 "no token is set",
                 "set web.token_file, or listen on 127.0.0.1",
             )  # fmt: skip
-        if self._access.admits(need, authorization, cookie, self._now_s()):
+        if request.scope["signed_in"] or not self._access.asks_for_token(need):
             return None
         if path.startswith("/api/"):
             answer = self._refusal(
@@ -89,17 +94,18 @@ class Guard:
             )  # fmt: skip
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
-        asked = path + (f"?{request.url.query}" if request.url.query else "")
+        query = request.scope["query_string"].decode("latin-1")
+        asked = f"{path}?{query}" if query else path
         return RedirectResponse(f"/sign-in?next={quote(asked, safe='')}", 303)
 
-    def _refused_change(self, request: Request) -> Response | None:
-        if not _is_from_here(request.headers):
+    def _refused_change(self, request: Request, headers: Headers) -> Response | None:
+        if not _is_from_here(headers):
             return self._refusal(
                 request, 403, "another site's page sent this",
                 "send it from this site's own page, or without the header Origin",
             )  # fmt: skip
         # Also on a loopback address, where customers' data is given without one.
-        if request.url.path.startswith("/api/") and not self._access.has_token:
+        if request.scope["path"].startswith("/api/") and not self._access.has_token:
             return self._refusal(
                 request, 403, "nothing can be changed here, because no token is set",
                 "set web.token_file, or use the command line",
@@ -117,8 +123,11 @@ def need_of(path: str) -> Need:
 
 def cookie_of(headers: Headers) -> str:
     """The cookie that says that the reader is signed in, "" where there is none."""
+    sent = headers.get("cookie")
+    if sent is None:
+        return ""
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        found = SimpleCookie(sent).get(COOKIE)
     except CookieError:
         return ""
     return "" if found is None else found.value

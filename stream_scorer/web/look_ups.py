@@ -84,7 +84,7 @@ class LookUps:
     def _texts_of(self, model: OpenModel) -> PropensityTexts:
         texts = self._texts.get(model)
         if texts is None:
-            texts = self._texts[model] = PropensityTexts(model.artefact)
+            texts = self._texts[model] = PropensityTexts(model)
         return texts
 
     def shown(self, customer_id: str, as_of_ms: int | None, top_k: int) -> CustomerShown:

@@ -26,7 +26,7 @@ class Refusals:
 
     def answer(self, request: Request, status: int, found: str, remedy: str = "") -> Response:
         """found: what is wrong. remedy: what to do."""
-        path = request.url.path
+        path = request.scope["path"]
         if path.startswith("/api/"):
             return JSONResponse({"error": found, "remedy": remedy}, status)
         if path.startswith(PLAIN):

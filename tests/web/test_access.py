@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 import pytest
+from starlette.requests import Request
 
 from stream_scorer.web.access import COOKIE, COOKIE_SECONDS, Access
 from stream_scorer.web.guard import HEADERS, need_of
@@ -168,3 +169,19 @@ def test_every_answer_has_the_headers_that_keep_it_here() -> None:
                 n.lower(): v for n, v in HEADERS.items()
             }, path  # fmt: skip
             assert "server" not in found
+
+
+@pytest.mark.parametrize("host", ["x/metrics?", "x/static/?", "x/sign-in#", "[::1", ""])
+def test_the_header_host_does_not_choose_what_a_request_is_taken_for(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older versions of Starlette cut the path of `Request.url` from Host and path together."""
+
+    def joined(self: Request) -> None:
+        raise AssertionError("the path is scope['path']")
+
+    monkeypatch.setattr(Request, "url", property(joined))
+    with serve(access=Access(TOKEN, local=False)) as server:
+        for path in ("/api/status", "/api/customers/anna", "/?a=%FF"):
+            assert ask(server, path, host=host).status in (401, 303)
+        assert ask(server, "/metrics", host=host).status == 200

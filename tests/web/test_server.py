@@ -27,7 +27,7 @@ from stream_scorer.web.server import MAX_CONNECTIONS, WebServer, listen
 MOST_LOOKS = 300  # of 10 ms
 
 
-def serve(registry: CollectorRegistry) -> WebServer:
+def serve(registry: CollectorRegistry, parser: module.Parser = module.PARSER) -> WebServer:
     """The smallest application: the metrics of one registry, and 404 elsewhere."""
 
     async def metrics(request: Request) -> Response:
@@ -36,14 +36,16 @@ def serve(registry: CollectorRegistry) -> WebServer:
         return Response(text, media_type=kind)
 
     served = Starlette(routes=[Route("/metrics", metrics)])
-    return WebServer(listen("127.0.0.1", 0, "port"), served)
+    return WebServer(listen("127.0.0.1", 0, "port"), served, parser=parser)
 
 
-@pytest.fixture
-def server() -> Iterator[WebServer]:
+@pytest.fixture(params=["httptools", "h11"])
+def server(request: pytest.FixtureRequest) -> Iterator[WebServer]:
+    if request.param == "httptools":
+        pytest.importorskip("httptools")
     registry = CollectorRegistry()
     Counter("things", "Things", registry=registry).inc(3)
-    with serve(registry) as server:
+    with serve(registry, request.param) as server:
         yield server
 
 
@@ -177,6 +179,44 @@ def test_headers_are_bounded(server: WebServer) -> None:
     with connect(server) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 2 * module.MAX_HEADER_BYTES)
         assert client.recv(65_536).startswith(b"HTTP/1.1 400")
+
+
+def test_what_is_no_http_is_refused(server: WebServer) -> None:
+    for sent in (b"\x16\x03\x01\x02\x00", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+                 "GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode()):  # fmt: skip
+        with connect(server) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(65_536)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 404"), sent
+
+
+def test_requests_that_come_before_the_answers_to_those_before_are_few(server: WebServer) -> None:
+    """A client could send thousands in one packet, and each would be kept."""
+    one = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(server) as client:
+        client.sendall(3 * one)
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 3:
+            received += client.recv(65_536)
+    if server.parser == "httptools":  # h11 does not look at the next before the last is answered
+        with connect(server) as client:
+            client.sendall(5000 * one)
+            assert ends(client)
+
+
+def test_an_answer_is_one_packet(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    send = module._Gathering._send
+
+    def watched(self) -> None:
+        written.append(b"".join(self._written))
+        send(self)
+
+    monkeypatch.setattr(module._Gathering, "_send", watched)
+    get(server)
+    (answer,) = [piece for piece in written if piece]
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"things_total 3.0" in answer
 
 
 def test_signals_stay_with_those_who_had_them(server: WebServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -137,6 +138,24 @@ def test_more_requests_than_can_wait_are_told_to_come_again() -> None:
             thread.join()
         assert answers == [200, 200]
         assert ask(server, "/api/status").status == 200
+
+
+def test_what_goes_wrong_under_api_is_json() -> None:
+    def broken() -> GroupStatus:
+        raise RuntimeError("nobody expected this")
+
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    with serve(broken) as server:
+        failed = ask(server, "/api/status")
+        assert (failed.status, set(failed.json)) == (500, {"error", "remedy"})
+        assert "nobody expected this" not in failed.text
+        refused = ask(server, "/api/status", "DELETE", origin=f"http://127.0.0.1:{server.port}")
+        assert (refused.status, set(refused.json)) == (403, {"error", "remedy"})
+        options = ask(server, "/api/status", "OPTIONS")
+        assert (options.status, set(options.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
+        assert options.json["error"]
+        assert ask(server, "/api/nothing").json["error"].startswith("there is nothing at")
+        assert ask(server, "/", "HEAD").text == ""
 
 
 def test_probes_say_why() -> None:
