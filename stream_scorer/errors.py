@@ -28,7 +28,7 @@ class InputError(StreamScorerError):
     """What was given can't be used. The message names the field, the value and the remedy."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = str(value)
+        shown = _shown(value)
         if len(shown) > 200:
             shown = shown[:200] + "..."
         # "(not set)" and the like are ours, and stand in place of a value.
@@ -36,6 +36,17 @@ class InputError(StreamScorerError):
         super().__init__(f"{field}: {shown if ours else repr(shown)}: {remedy}")
         self.found, self.remedy = f"{field}: {shown}", remedy
         self.field, self.value = field, value
+
+
+def _shown(value: object) -> str:
+    """A value as it is written in a config or on a command line, rather than as Python shows it."""
+    if value is None:
+        return "(not given)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(str, value)) or "(none)"
+    return str(value)
 
 
 class ConfigError(InputError):

@@ -47,13 +47,16 @@ def progress(
     what: str, total: float | None = None, console: Console | None = None, *, quiet: bool = False
 ) -> Iterator[Meter]:
     """A bar labelled `what` inside this context; total None: not known yet; quiet: no bar."""
+    console = console or Console(stderr=True)
+    # A console that is no terminal would get each bar once more, as it stood at the end.
+    quiet = quiet or not console.is_terminal
     columns = (
         TextColumn("{task.description:18}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console or Console(stderr=True), disable=quiet) as bar:
+    with Progress(*columns, console=console, disable=quiet) as bar:
         meter = Meter(bar, bar.add_task(what, total=total))
         _open.append(meter)
         try:

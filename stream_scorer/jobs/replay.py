@@ -60,6 +60,7 @@ from stream_scorer.past.sources import (
     PastEvents,
     open_past,
     refuse_unfinished,
+    refuse_without_rows,
     stopping,
     valid_batches,
 )
@@ -115,6 +116,7 @@ def replay(
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
     first_event_ms, last_event_ms = (int(events.occurred_at_ms[i]) for i in (0, -1))
     if span is not None:
+        refuse_without_rows(first_event_ms, span[1])
         refuse_unfinished(last_event_ms, span[1], rule.horizon_ms, refused)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)

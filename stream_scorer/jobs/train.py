@@ -227,7 +227,8 @@ def _left_out_in_words(trained: Trained) -> list[str]:
     if trained.columns_without_value:
         lines.append(
             f"no training row has a value in {trained.columns_without_value:,} of "
-            f"{trained.columns:,} columns"
+            f"{trained.columns:,} columns, so the model learned nothing about these; usual where "
+            "columns are hashed (buckets) or values are rare"
         )
     if trained.rows_without_weight:
         lines.append(f"{trained.rows_without_weight:,} training rows weigh 0 and teach nothing")

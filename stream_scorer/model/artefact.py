@@ -382,6 +382,11 @@ def _read(path: Path, max_bytes: int) -> bytes:
         if not path.parent.exists():
             remedy = "there is no model; `stream-scorer doctor` says how to make the first one"
             raise ArtefactError("model", path.parent, remedy) from None
+        if path.name == MANIFEST_FILE:
+            remedy = f"is no model: it has no {MANIFEST_FILE}; name the folder that `train` wrote"
+            if (path.parent / "_manifest.json").exists():
+                remedy = "is a snapshot, and no model; give the model first, then snapshots"
+            raise ArtefactError("model", path.parent, remedy) from None
         raise ArtefactError("model", path, f"is missing; {TRAIN_AGAIN}") from None
     except OSError as error:
         raise ArtefactError("model", path, f"can't be read: {error.strerror}") from None

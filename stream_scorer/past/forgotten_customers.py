@@ -40,8 +40,9 @@ def forgotten_customers(settings: Settings | None, file: Path | None) -> dict[st
             return Erasures(server, settings.store.namespace, 0).listed()
     except StreamScorerError as error:
         log.warning(
-            "customers who were forgotten on request can't be left out, since their list can't be "
-            "read: %s; give the list of `customer forget --list` with %s FILE", error, OPTION,
+            "Customers who were ever forgotten on request are not left out here, since their list "
+            "can't be read (%s). Start Redis, or give the list of `customer forget --list` with "
+            "%s FILE; if nobody was ever forgotten, there is nothing to do.", error.found, OPTION,
         )  # fmt: skip
         return {}
 

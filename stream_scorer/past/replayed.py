@@ -99,7 +99,8 @@ def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -
             if rows
         ]
         rows = ", ".join([f"{done.rows:,} rows", *kinds]) + ("," if kinds else "")
-        words = f"{done.cutoffs} cut-offs: {rows} to {done.out} {took}"
+        cutoffs = "1 cut-off" if done.cutoffs == 1 else f"{done.cutoffs} cut-offs"
+        words = f"{cutoffs}: {rows} to {done.out} {took}"
     elif isinstance(done, RebuiltNamespace):
         events = done.counts.events
         words = f"{done.counts.applied:,} applied to namespace {done.namespace} {took}"

@@ -177,6 +177,16 @@ def valid_batches(
         yield replace(batch, events=events)
 
 
+def refuse_without_rows(first_ms: int, last_cutoff_ms: int) -> None:
+    """Raises InputError where events that begin at first_ms make no row by the last cut-off."""
+    if last_cutoff_ms <= first_ms:
+        remedy = (
+            f"no customer is known by then: the events begin at {moment_text(first_ms)}; choose a "
+            "later one"
+        )
+        raise InputError("--cutoffs", moment_text(last_cutoff_ms), remedy)
+
+
 def refuse_unfinished(last_ms: int, last_cutoff_ms: int, horizon_ms: int, refused: Refused) -> None:
     """Raises InputError where events that end at last_ms make too few labels of a cut-off.
 

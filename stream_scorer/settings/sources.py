@@ -36,6 +36,7 @@ Location = tuple[str | int, ...]
 _PASSWORD = re.compile(r"password|secret|\.key\.pem|jaas|token|basic\.auth", re.IGNORECASE)
 _ADDRESS = re.compile(r"url|servers|address", re.IGNORECASE)
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_SECTIONS = ("model_type", "model_attributes_type", "dataclass_type")
 _REMEDIES = {
     "missing": "has to be set; see the config that `init` writes",
     "int_parsing": "write a whole number",
@@ -49,10 +50,13 @@ _REMEDIES = {
     "path_type": "write a path in quotes",
     "tuple_type": 'write a list, such as ["view", "purchase"]',
     "dict_type": "write a table of names and values",
-    "model_type": "write a section of settings",
-    "model_attributes_type": "write a section of settings",
-    "dataclass_type": "write a section of settings",
+    **dict.fromkeys(_SECTIONS, "write a section with settings in it: [{}]"),
 }
+_KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list"}
+
+# A list of tables: section, which of them, field. These fields decide what its others may be.
+ENTRY_DEPTH = 3
+DECIDES_MORE = ("kind", "by", "buckets")
 
 
 class SeveralConfigError(ConfigError):
@@ -67,6 +71,7 @@ class SeveralConfigError(ConfigError):
 
 def raise_all(errors: list[ConfigError]) -> None:
     """Raise the error, or one error for several; do nothing where the list is empty."""
+    errors = list({str(error): error for error in errors}.values())
     if len(errors) == 1:
         raise errors[0] from None
     if errors:
@@ -121,6 +126,26 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return tree
 
 
+def not_read(environment: Mapping[str, str], model: type[BaseModel]) -> list[ConfigError]:
+    """One error for each variable that is a setting of `model` but for its underscores.
+
+    Kubernetes sets such as STREAM_SCORER_WEB_PORT=tcp://10.0.0.1:80 for a service of that name.
+    """
+    settings = {
+        f"{section}_{name}".upper(): f"{PREFIX}{section}__{name}".upper()
+        for section in _fields_of(model)
+        for name in _names(model, (section,))
+    }
+    wrong = []
+    for key, text in environment.items():
+        meant = settings.get(key.upper().removeprefix("STREAM_SCORER_").replace("__", "_"))
+        begins = key.upper().startswith("STREAM_SCORER_") and not key.upper().startswith(PREFIX)
+        if begins and meant and not text.startswith(("tcp://", "udp://")):
+            remedy = f"is not read: the name of a setting has two underscores twice, {meant}"
+            wrong.append(ConfigError(key, "(not shown)", remedy))
+    return wrong
+
+
 def merge(under: dict[str, Any], over: Mapping[str, Any]) -> None:
     """Put the values of `over` into `under`, section by section, replacing what is there."""
     for name, value in over.items():
@@ -172,25 +197,64 @@ def explain(
     ]
 
 
-def without(data: Mapping[str, Any], error: ValidationError) -> tuple[dict[str, Any], set[str]]:
+def without(
+    data: Mapping[str, Any], error: ValidationError, model: type[BaseModel]
+) -> tuple[dict[str, Any], set[str]]:
     """`data` without what is wrong in it, and the names that nothing is known of by that.
 
     A wrong setting gets its default there, which nobody chose: what contradicts it says nothing.
-    Where a name is wrong, it may stand for any setting of its section.
+    A misspelt name stands for the setting that it is like, and an unknown one for none.
     """
     rest, doubtful = copy.deepcopy(dict(data)), set()
     for one in error.errors(include_url=False):
-        # Of a list, such as [[features]], all goes: what is left of it would be another one.
-        cut = next((i for i, p in enumerate(one["loc"]) if isinstance(p, int)), len(one["loc"]))
-        path = [str(part) for part in one["loc"][:cut]]
-        unknown = one["type"] in _UNKNOWN and cut == len(one["loc"])
-        doubtful.add(".".join(path[:-1]) + "." if unknown else ".".join(path))
-        at: Any = rest
-        for part in path[:-1]:
-            at = at.get(part) if isinstance(at, dict) else None
-        if isinstance(at, dict) and path:
-            at.pop(path[-1], None)
+        path, names = _cut(one["loc"], rest)
+        if one["type"] in _UNKNOWN:
+            near = _near(one["loc"], model)
+            if near and _at((*path[:-1], near), data) is None:
+                doubtful.add(".".join((*names[:-1], near)))
+        else:
+            doubtful.add(".".join(names))
+            if len(path) == ENTRY_DEPTH and names[-1] in DECIDES_MORE:
+                doubtful.add(".".join(names[:-1]))
+        around = _at(path[:-1], rest)
+        if isinstance(around, dict):
+            around.pop(path[-1], None)
+        elif isinstance(around, list) and isinstance(path[-1], int):
+            around[path[-1]] = None  # so that the places of the others stay as they are
+    for name, value in rest.items():
+        if isinstance(value, list):
+            rest[name] = [entry for entry in value if entry is not None]
     return rest, doubtful
+
+
+def _at(location: Location, data: Any) -> Any:
+    """What stands there, or None."""
+    for part in location:
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            return None
+    return data
+
+
+def _cut(location: Location, data: Mapping[str, Any]) -> tuple[Location, list[str]]:
+    """What is to be taken out where `location` is wrong, and its name in messages.
+
+    Of a list all of it goes: what is left would be another one. Of a list of tables, as
+    [[features]] writes it, the field of the table goes, or the table where it has no name.
+    """
+    section, *inside = location
+    entries = data.get(str(section))
+    if inside and isinstance(inside[0], int) and isinstance(entries, list):
+        entry = entries[inside[0]]
+        named = isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        if named and len(inside) > 1 and inside[1] != "name":
+            return location[:ENTRY_DEPTH], [str(section), entry["name"], str(inside[1])]
+        return location[:2], [str(section), str(inside[0])]
+    cut = next((i for i, p in enumerate(location) if isinstance(p, int)), len(location))
+    return location[:cut], [str(part) for part in location[:cut]]
 
 
 def rests_on(error: ConfigError, doubtful: set[str]) -> bool:
@@ -198,9 +262,7 @@ def rests_on(error: ConfigError, doubtful: set[str]) -> bool:
     said = f"{error.field} {error.remedy}".replace('"', "")
     section = error.field.partition(".")[0]
     servers = section in ("kafka", "redis", "schema_registry")
-    return any(
-        name == "." or name in said or (servers and name.startswith(section)) for name in doubtful
-    )
+    return any(name in said or (servers and name.startswith(section)) for name in doubtful)
 
 
 def _field(location: Location, environment: Mapping[str, str]) -> str:
@@ -220,8 +282,8 @@ def _given_value(error: ErrorDetails) -> object:
     # A wrong name says nothing of what its value is: a misspelt password is one.
     if error["type"] in _UNKNOWN:
         return "(not shown)"
-    if error["type"] in ("model_type", "model_attributes_type", "dict_type", "dataclass_type"):
-        return f"({type(value).__name__})"
+    if error["type"] in (*_SECTIONS, "dict_type"):
+        return f"({_KINDS.get(type(value), 'another kind of value')})"
     text = str(value)
     if "://" in text or "@" in text or any(_ADDRESS.search(str(p)) for p in error["loc"]):
         return shown_address(text)
@@ -231,17 +293,24 @@ def _given_value(error: ErrorDetails) -> object:
 def _remedy(error: ErrorDetails, model: type[BaseModel]) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in _UNKNOWN:
-        *parents, name = error["loc"]
-        names = list(_names(model, tuple(parents)))
-        near = difflib.get_close_matches(str(name), names, n=1)
-        return f"unknown setting; {f'did you mean {near[0]}?' if near else 'remove it'}"
+        near = _near(error["loc"], model)
+        return f"unknown setting; {f'did you mean {near}?' if near else 'remove it'}"
     if kind == "literal_error":
         return f"use {context['expected']}"
     if kind == "value_error":
         return str(context["error"])
+    if error["loc"] == ("features",):
+        return "write [[features]] before the settings of each feature"
     if kind in _REMEDIES:
-        return _REMEDIES[kind]
+        return _REMEDIES[kind].format(error["loc"][-1])
     return error["msg"].replace("Input should be", "must be").replace("String should", "must")
+
+
+def _near(location: Location, model: type[BaseModel]) -> str:
+    """The setting that an unknown name is most like; "" where it is like none."""
+    *parents, name = location
+    near = difflib.get_close_matches(str(name), list(_names(model, tuple(parents))), n=1)
+    return near[0] if near else ""
 
 
 def _names(model: Any, parents: Location) -> Iterator[str]:

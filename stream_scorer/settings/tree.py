@@ -201,7 +201,7 @@ class Settings(Section):
             wrong += cls._problems_beside(data, error)
         else:
             wrong = settings._problems()
-        config_sources.raise_all(wrong)
+        config_sources.raise_all(wrong + config_sources.not_read(environment, cls))
         return settings
 
     def event_rules(self) -> EventRules:
@@ -273,7 +273,7 @@ class Settings(Section):
     @classmethod
     def _problems_beside(cls, data: dict[str, Any], error: ValidationError) -> list[ConfigError]:
         """What else is wrong between settings, as far as those in `error` have no part in it."""
-        rest, doubtful = config_sources.without(data, error)
+        rest, doubtful = config_sources.without(data, error, cls)
         try:
             settings = cls.model_validate(rest)
         except ValidationError:

@@ -50,6 +50,7 @@ from stream_scorer.past.sources import (
     TOPIC,
     open_past,
     refuse_unfinished,
+    refuse_without_rows,
     valid_batches,
 )
 from stream_scorer.settings.tree import Settings
@@ -120,6 +121,7 @@ def replay(
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
             moments = None
             if span is not None:
+                refuse_without_rows(first, span[1])
                 refuse_unfinished(last, span[1], rule.horizon_ms, refused)
             if asked.samples:
                 moments = asked.moments(first, last, rule.horizon_ms)

@@ -107,6 +107,15 @@ def test_times_in_another_unit_are_refused_and_not_a_customer_of_1970(
         replay(settings, [tmp_path / "all.jsonl"], tmp_path / "t", [START_MS])
 
 
+def test_cut_offs_before_the_first_event_make_no_empty_snapshot(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = lines(tmp_path / "e.jsonl", [purchase(n) for n in range(40)])
+    with pytest.raises(InputError, match="no customer is known by then: the events begin at 2026"):
+        replay(settings, [file], tmp_path / "s", [START_MS - DAY_MS, START_MS])
+    assert not (tmp_path / "s").exists()
+
+
 def test_newest_events_that_are_refused_are_named_where_the_horizon_is_not_over(
     settings: Settings, tmp_path: Path
 ) -> None:

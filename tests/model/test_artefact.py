@@ -258,6 +258,9 @@ def test_a_symbol_of_something_else_is_refused_before_it_is_used(saved):
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):
     assert "there is no model" in refusal(tmp_path / "nothing")
+    assert f"'{tmp_path}': is no model: it has no manifest.json" in refusal(tmp_path)
+    (tmp_path / "_manifest.json").write_text("{}")
+    assert "is a snapshot, and no model; give the model first" in refusal(tmp_path)
 
 
 def test_an_existing_model_is_not_overwritten(saved, make_model):

@@ -15,7 +15,7 @@ from stream_scorer.settings.tree import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "stream_scorer.toml"
 SECRET = "hunter2-very-secret"
-FEATURE = '[[features]]\nname = "x"\non = ["view"]\n'
+FEATURE = '[vocabularies]\ncategory_id = ["tea"]\n[[features]]\nname = "x"\non = ["view"]\n'
 
 
 def load(tmp_path: Path, text: str = "", **environment: str) -> Settings:
@@ -65,7 +65,7 @@ def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
         ("[batch]\nmax_events = 0", {}, r"batch.max_events: '0': must be greater than 0"),
         ("[batch]\nmax_event = 1", {}, r"batch.max_event: .*: .*did you mean max_events\?"),
         ("[bach]\nmax_events = 1", {}, r"bach: \(a table\): .*did you mean batch\?"),
-        ("batch = 3", {}, r"batch: \(int\): write a section"),
+        ("batch = 3", {}, r"batch: \(a number\): write a section"),
         ("[batch]\nmax_events = 'x'", {}, r"batch.max_events: 'x': write a whole number"),
         ("[kafka]\ninput_topic = 'a b'", {}, r"kafka.input_topic: 'a b': use letters"),
         ("[store]\nnamespace = 'a b'", {}, r"store.namespace: 'a b': use letters"),
@@ -104,12 +104,12 @@ def test_environment_takes_lists_and_tables_as_json(tmp_path: Path) -> None:
             "[kafka]\ndelivery = 'exactly_once'\n"
             "[kafka.properties]\n'log.connection.close' = false",
             {},
-            r"kafka.properties\['log.connection.close'\]: 'False': with it the client does not log",
+            r"kafka.properties\['log.connection.close'\]: 'false': with it the client does not log",
         ),
         (
             "[events]\nrefuse_unknown_category = true",
             {},
-            r"events.refuse_unknown_category: 'True': list the categories",
+            r"events.refuse_unknown_category: 'true': list the categories",
         ),
         ("", {"BATCH__MAX_EVENTS": "x"}, r"batch.max_events \(from STREAM_SCORER__BATCH__MAX_EVE"),
         ("", {"BATCHES__MAX_EVENTS": "1"}, r"batches: .*did you mean batch\?"),
@@ -128,7 +128,7 @@ def test_wrong_setting_is_one_line_with_field_value_and_remedy(
 def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
     lines = complaint(tmp_path, "[batch]\nmax_events = 0\n[publish]\ntop_k = -1")
     assert [line.split(":")[0] for line in lines] == ["batch.max_events", "publish.top_k"]
-    lines = complaint(tmp_path, FEATURE + "[labels]\nactions = [['buy']]")
+    lines = complaint(tmp_path, FEATURE[FEATURE.index("[[") :] + "[labels]\nactions = [['buy']]")
     assert [line.split(":")[0] for line in lines] == ["labels.actions", "labels.by"]
 
 
@@ -404,11 +404,44 @@ def test_wrong_values_and_contradictions_are_named_at_once(tmp_path: Path) -> No
     found = complaint(tmp_path, text)
     assert [line.split(":")[0] for line in found] == [
         "labels.actions", "publish.top_k", "vocabularies.category_id", "features.x.on",
-        "features.y",
+        "features.y.by",
     ]  # fmt: skip
     assert "is 'order' meant?" in found[0]
     with_wrong_value = complaint(tmp_path, text + '[batch]\nmax_events = "many"\n')
     assert with_wrong_value == ["batch.max_events: 'many': write a whole number", *found]
+
+
+def test_all_that_is_wrong_with_the_features_is_named_at_once(tmp_path: Path) -> None:
+    text = SHOP + (
+        '[[features]]\nname = "bought"\non = ["buy"]\nby = ["category"]\n'
+        'half_lives = ["2 days", "x"]\ntransform = "log"\n'
+        '[[features]]\nname = "seen"\non = ["loko"]\nhalf_lives = "2d"\nbukets = 3\n'
+        '[fields.category_id]\nvocabulary = "x.txt"\n'
+    )
+    assert [line.split(": ")[:2] for line in complaint(tmp_path, text)] == [
+        ["features[1].transform", "'log'"],
+        ["features[2].half_lives", "'2d'"],
+        ["features[2].bukets", "(not shown)"],
+        ["fields", "(a table)"],
+        ["features.bought.on", "'buy'"],
+        ["features.bought.half_lives", "'2 days'"],
+        ["features.bought.half_lives", "'x'"],
+        ["features.bought.by", "'category'"],
+        ["features.seen.on", "'loko'"],
+    ]
+
+
+def test_a_variable_with_too_few_underscores_is_named() -> None:
+    environment = {
+        "STREAM_SCORER_KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "STREAM_SCORER_CONFIG": "a.toml",
+        "STREAM_SCORER_WEB_PORT": "tcp://10.0.0.1:80", "STREAM_SCORER_STORE__NAMESPACE": "shop",
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(None, environment=environment)
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [
+        "STREAM_SCORER_KAFKA_BOOTSTRAP_SERVERS", "STREAM_SCORER_STORE__NAMESPACE",
+    ]  # fmt: skip
+    assert "STREAM_SCORER__KAFKA__BOOTSTRAP_SERVERS" in str(caught.value)
 
 
 def test_what_rests_on_a_wrong_setting_is_not_named_beside_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stream_scorer.core.features.space import Feature, FeatureSpace
+from stream_scorer.core.features.space import Feature, FeatureSpace, feature_problems
 from stream_scorer.errors import ConfigError
 
 UNKNOWN_WORDS = ("(not known)",)  # in place of a vocabulary that is wrong
@@ -15,8 +15,8 @@ def declaration_problems(
     vocabularies: Mapping[str, Sequence[str]],
     event_types: Sequence[str] | None,
 ) -> list[ConfigError]:
-    """The first error of each vocabulary and of each feature, then of all together; as of
-    `FeatureSpace.compile`, and [] where that raises nothing."""
+    """The first error of each vocabulary, all of each feature, then the first of all together; as
+    of `FeatureSpace.compile`, and [] where that raises nothing."""
     together = _problem(features, vocabularies, event_types)
     if together is None:
         return []
@@ -28,9 +28,7 @@ def declaration_problems(
             found.append(wrong)
             words[field] = UNKNOWN_WORDS  # its features are not wrong because of it
     for feature in features:
-        wrong = _problem([feature], words, event_types)
-        if wrong is not None:
-            found.append(wrong)
+        found += feature_problems(feature, {k: tuple(v) for k, v in words.items()}, event_types)
     if str(together) not in map(str, found):
         found.append(together)
     return found

@@ -11,7 +11,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -143,7 +143,8 @@ class FeatureSpace:
             raise ConfigError(
                 "features",
                 "(none)",
-                "none is declared; add [[features]], as the config that `init` writes shows",
+                "none is declared; name your config with --config FILE, and add [[features]] to "
+                "it, as the config that `init` writes shows",
             )
         names = [f.name for f in features]
         twice = _repeated(names)
@@ -154,7 +155,8 @@ class FeatureSpace:
         blocks: list[Block] = []
         start = 0
         for number, feature in enumerate(features):
-            _check(feature, words, event_types)
+            for problem in feature_problems(feature, words, event_types):
+                raise problem
             width = _width(feature, words)
             # A trend's half-lives share the one column that holds the day.
             half_lives = ("inf",) if feature.kind == "trend" else feature.half_lives
@@ -327,36 +329,25 @@ def _width(feature: Feature, vocabularies: Mapping[str, tuple[str, ...]]) -> int
     return math.prod(len(vocabularies[field]) for field in feature.by)
 
 
-def _check(
+def feature_problems(
     feature: Feature,
     vocabularies: Mapping[str, tuple[str, ...]],
     event_types: Sequence[str] | None,
-) -> None:
+) -> Iterator[ConfigError]:
+    """All that is wrong with one feature, whatever the others are; nothing where it is right."""
     at = f"features.{feature.name}"
     for event_type in feature.on:
         if event_types is not None and event_type not in event_types:
-            raise ConfigError(f"{at}.on", event_type, undeclared(event_type, event_types))
+            yield ConfigError(f"{at}.on", event_type, undeclared(event_type, event_types))
     wrong_zone = zone_problem(feature.time_zone)
     if wrong_zone:
-        raise ConfigError(f"{at}.time_zone", feature.time_zone, wrong_zone)
-    if not feature.half_lives:
-        raise ConfigError(f"{at}.half_lives", "[]", 'give at least one, such as "14d" or "inf"')
-    half_lives = ", ".join(feature.half_lives)
-    if feature.kind in NO_HALF_LIFE and half_lives != "inf":
-        remedy = f"{feature.kind} does not fade: leave half_lives out"
-        raise ConfigError(f"{at}.half_lives", half_lives, remedy)
-    if len(feature.half_lives) > 1 and feature.kind not in SEVERAL_HALF_LIVES:
-        choices = ", ".join(SEVERAL_HALF_LIVES)
-        remedy = f"{feature.kind} takes one; kinds that take several: {choices}"
-        raise ConfigError(f"{at}.half_lives", half_lives, remedy)
-    twice = _repeated(feature.half_lives)
-    if twice is not None and feature.kind in ("recency", "first"):
-        raise ConfigError(f"{at}.half_lives", twice, "is listed twice; list each half-life once")
+        yield ConfigError(f"{at}.time_zone", feature.time_zone, wrong_zone)
+    yield from _half_life_problems(feature, f"{at}.half_lives")
     if feature.kind in ONLY_MOMENTS and feature.value != 1.0:
         remedy = f"{feature.kind} looks only at the moments of events: leave value out"
-        raise ConfigError(f"{at}.value", feature.value, remedy)
+        yield ConfigError(f"{at}.value", feature.value, remedy)
     if feature.buckets < 0 or (feature.buckets and not feature.by):
-        raise ConfigError(
+        yield ConfigError(
             f"{at}.buckets",
             feature.buckets,
             "must be 0 or more, and above 0 only with fields to hash in `by`",
@@ -365,53 +356,88 @@ def _check(
         wrong = [f for f in feature.by if f not in CALENDAR_WIDTHS]
         if wrong or not feature.by or feature.buckets:
             choices = " or ".join(CALENDAR_WIDTHS)
-            raise ConfigError(
+            yield ConfigError(
                 f"{at}.by",
-                wrong or feature.by,
+                ", ".join(wrong or feature.by) or "(none)",
                 f"a calendar feature is by {choices}, without buckets",
             )
         return
-    for field in (*feature.by, *([feature.value] if isinstance(feature.value, str) else [])):
-        if field not in EVENT_FIELDS and not field.startswith(ATTRIBUTE) and field != "value":
-            choices = ", ".join((*EVENT_FIELDS, "attributes.NAME"))
-            raise ConfigError(f"{at}", field, f"is no field of an event; use one of {choices}")
+    if isinstance(feature.value, str) and not _is_event_field(feature.value):
+        choices = 'a number, "value" or "attributes.NAME"'
+        yield ConfigError(f"{at}.value", feature.value, f"is no field of an event; write {choices}")
     for field in feature.by:
         if field == "value":
-            raise ConfigError(
+            yield ConfigError(
                 f"{at}.by",
                 field,
                 'is a number, which can\'t be a key; to sum it, set value = "value"',
             )
-        if not feature.buckets and field not in vocabularies:
+        elif not _is_event_field(field):
+            near = difflib.get_close_matches(field, EVENT_FIELDS, n=1)
+            choices = ", ".join((*EVENT_FIELDS, "attributes.NAME"))
+            meant = f"; is {near[0]!r} meant?" if near else ""
+            yield ConfigError(
+                f"{at}.by", field, f"is no field of an event; use one of {choices}{meant}"
+            )
+        elif not feature.buckets and field not in vocabularies:
             remedy = (
                 f"has no vocabulary: list its values in vocabularies.{as_key(field)}, or set "
                 "buckets to hash them"
             )
-            raise ConfigError(f"{at}.by", field, remedy)
+            yield ConfigError(f"{at}.by", field, remedy)
     if feature.kind == "trend":
-        _check_trend(feature, at)
+        yield from _trend_problems(feature, at)
 
 
-def _check_trend(feature: Feature, at: str) -> None:
-    """What only a trend must be. Raises ConfigError."""
+def _is_event_field(field: str) -> bool:
+    return field in EVENT_FIELDS or field.startswith(ATTRIBUTE) or field == "value"
+
+
+def _half_life_problems(feature: Feature, at: str) -> Iterator[ConfigError]:
+    if not feature.half_lives:
+        yield ConfigError(at, "(none)", 'give at least one, such as "14d" or "inf"')
+        return
+    half_lives = ", ".join(feature.half_lives)
+    for half_life in feature.half_lives:
+        try:
+            parse_duration_ms(half_life)
+        except ConfigError as error:
+            yield ConfigError(at, half_life, error.remedy)
+    if feature.kind in NO_HALF_LIFE and half_lives != "inf":
+        yield ConfigError(at, half_lives, f"{feature.kind} does not fade: leave half_lives out")
+    elif len(feature.half_lives) > 1 and feature.kind not in SEVERAL_HALF_LIVES:
+        choices = ", ".join(SEVERAL_HALF_LIVES)
+        remedy = f"{feature.kind} takes one; kinds that take several: {choices}"
+        yield ConfigError(at, half_lives, remedy)
+    twice = _repeated(feature.half_lives)
+    if twice is not None and feature.kind in ("recency", "first"):
+        yield ConfigError(at, twice, "is listed twice; list each half-life once")
+
+
+def _trend_problems(feature: Feature, at: str) -> Iterator[ConfigError]:
+    """What only a trend must be."""
     if len(feature.by) != 1 or feature.buckets:
         remedy = "a trend is of the values of one field with a vocabulary, without buckets"
-        raise ConfigError(f"{at}.by", feature.by if not feature.buckets else "buckets", remedy)
+        given = "buckets" if feature.buckets else ", ".join(feature.by) or "(none)"
+        yield ConfigError(f"{at}.by", given, remedy)
     if feature.value != 1.0:
-        raise ConfigError(f"{at}.value", feature.value, "a trend counts events; leave value out")
+        yield ConfigError(f"{at}.value", feature.value, "a trend counts events; leave value out")
     if feature.transform != "none" or feature.scale != 1.0:
         changed = feature.transform if feature.transform != "none" else feature.scale
         remedy = "the column of a trend holds the day; leave transform and scale out"
-        raise ConfigError(f"{at}.transform", changed, remedy)
-    half_lives_ms = [parse_duration_ms(half_life) for half_life in feature.half_lives]
+        yield ConfigError(f"{at}.transform", changed, remedy)
+    try:
+        half_lives_ms = [parse_duration_ms(half_life) for half_life in feature.half_lives]
+    except ConfigError:
+        return  # reported as of any kind
     for half_life, ms in zip(feature.half_lives, half_lives_ms, strict=True):
         if ms is None or not DAY_MS <= ms <= LONGEST_TREND_MS:
             remedy = f"events of a trend are counted by day; choose from 1d to {LONGEST_TREND}"
-            raise ConfigError(f"{at}.half_lives", half_life, remedy)
+            yield ConfigError(f"{at}.half_lives", half_life, remedy)
     ascending = [ms for ms in half_lives_ms if ms is not None]
-    if len(ascending) < 2 or ascending != sorted(set(ascending)):
+    if len(half_lives_ms) < 2 or ascending != sorted(set(ascending)):
         remedy = 'a trend compares each half-life with the next; give two or more, as "2d", "14d"'
-        raise ConfigError(f"{at}.half_lives", feature.half_lives, remedy)
+        yield ConfigError(f"{at}.half_lives", ", ".join(feature.half_lives), remedy)
 
 
 def _check_trends(features: Sequence[Feature]) -> None:

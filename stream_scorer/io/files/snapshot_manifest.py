@@ -28,6 +28,9 @@ _FIELDS = {
 _SHARD_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
 
 
+NAME_SNAPSHOT = "name a folder that `replay --cutoffs` or `export` wrote"
+
+
 def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
     """The manifest of the snapshot in `path`, and the file that it stands in.
 
@@ -43,15 +46,19 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
         except OSError as error:
             raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
         return parse_manifest(content, where), where
+    if not path.exists():
+        remedy = f"there is no such folder; {NAME_SNAPSHOT}"
+        raise SnapshotError("snapshot", path, remedy)
     raise without_manifest(path)
 
 
 def without_manifest(path: object) -> SnapshotError:
     """What to raise where the directory `path` has no manifest of either name."""
     remedy = (
-        f"is missing, and so is {OLD_MANIFEST_FILE}, its name in older snapshots; {WRITE_AGAIN}"
+        f"is no snapshot: it has neither {MANIFEST_FILE} nor, as of older versions, "
+        f"{OLD_MANIFEST_FILE}; {NAME_SNAPSHOT}"
     )
-    return SnapshotError("snapshot", f"{path}/{MANIFEST_FILE}", remedy)
+    return SnapshotError("snapshot", path, remedy)
 
 
 def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
         raise SnapshotError("snapshot", where, f"{error}; {WRITE_AGAIN}") from None
     written = raw.get("format") if isinstance(raw, dict) else None
     if type(written) is not int or written < 1:
-        raise SnapshotError("snapshot", where, f"not a snapshot's manifest; {WRITE_AGAIN}")
+        raise SnapshotError("snapshot", where, f"{_other_manifest(raw)}; {NAME_SNAPSHOT}")
     # Before the checksum, because a newer format may compute it in another way.
     if written > FORMAT:
         remedy = f"format {written}; this program reads up to {FORMAT}: upgrade stream-scorer"
@@ -72,6 +79,12 @@ def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
         raise SnapshotError("snapshot", where, f"was altered after it was written; {WRITE_AGAIN}")
     _check_listed(manifest, where)
     return manifest
+
+
+def _other_manifest(raw: object) -> str:
+    if isinstance(raw, dict) and "mode" in raw:
+        return "is of propensities, which `replay` writes without --cutoffs, and of no snapshot"
+    return "is no snapshot's manifest"
 
 
 def manifest_content(manifest: Mapping[str, Any]) -> bytes:

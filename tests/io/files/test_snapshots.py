@@ -221,8 +221,14 @@ def test_a_changed_manifest_is_noticed(snapshot):
 def test_missing_files_are_named(snapshot, tmp_path):
     (snapshot.path / "part-00001.parquet").unlink()
     assert "part-00001.parquet" in refusal(snapshot.path)
-    said = refusal(tmp_path / "nothing")
-    assert "/_manifest.json': is missing, and so is manifest.json" in said
+    assert "there is no such folder" in refusal(tmp_path / "nothing")
+    (tmp_path / "events").mkdir()
+    said = refusal(tmp_path / "events")
+    assert "events': is no snapshot: it has neither _manifest.json nor" in said
+    (tmp_path / "events" / "manifest.json").write_text('{"mode": "top_k"}')
+    assert "is of propensities, which `replay` writes without --cutoffs" in refusal(
+        tmp_path / "events"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": "one"}'])

@@ -73,8 +73,9 @@ public record Snapshot(
 
     /** The error for a directory that has a manifest of neither name. */
     static BadInput withoutManifest(String directory) {
-        String remedy = "is missing, and so is " + OLD_MANIFEST + ", its name in older snapshots; ";
-        return new BadInput(KIND, directory + "/" + MANIFEST, remedy + Manifest.again(KIND));
+        String remedy = "is no snapshot: it has neither " + MANIFEST + " nor, as of older versions, "
+                + OLD_MANIFEST + "; name a folder that `replay --cutoffs` or `export` wrote";
+        return new BadInput(KIND, directory, remedy);
     }
 
     /**

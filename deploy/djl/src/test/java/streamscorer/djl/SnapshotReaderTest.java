@@ -23,7 +23,7 @@ class SnapshotReaderTest {
     @Test
     void aDirectoryWithoutAManifestIsRefusedByBothNames(@TempDir Path empty) {
         String message = refusal(empty);
-        assertTrue(message.contains("/_manifest.json': is missing, and so is manifest.json"), message);
+        assertTrue(message.contains("has neither _manifest.json nor, as of older versions, manifest.json"), message);
     }
 
     @Test
