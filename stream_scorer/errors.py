@@ -38,6 +38,16 @@ class InputError(StreamScorerError):
         self.field, self.value = field, value
 
 
+def cannot_read(error: OSError) -> str:
+    """What an InputError says of a file that the system does not let us read."""
+    return f"can't be read: {error.strerror or error}; check path and permissions"
+
+
+def cannot_write(error: OSError) -> str:
+    """What an InputError says of a file that the system does not let us write."""
+    return f"can't be written: {error.strerror or error}; check path, permissions and free space"
+
+
 def _shown(value: object) -> str:
     """A value as it is written in a config or on a command line, rather than as Python shows it."""
     if value is None:

@@ -184,8 +184,9 @@ def test_what_core_may_not_do_is_seen(source: str) -> None:
 AT_THE_TOP = {
     "avro_bytes", "conftest", "fuzz_records", "peak_memory", "redis_proxy",
     "requirements_without_mxnet", "shell_blocks", "test_atomic",
-    "test_backoff", "test_confidential", "test_counts", "test_imports", "test_jit",
-    "test_log_events", "test_runtime", "test_words", "tier_counts", "without_mxnet",
+    "test_backoff", "test_confidential", "test_counts", "test_errors", "test_imports",
+    "test_jit", "test_log_events", "test_progress", "test_runtime", "test_words", "tier_counts",
+    "without_mxnet",
 }  # fmt: skip
 # Folders of tests/ that test no room: servers and other languages, and what stands beside the code.
 OTHER_TESTS = {

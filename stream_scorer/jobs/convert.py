@@ -16,7 +16,7 @@ from scipy import sparse
 
 from stream_scorer.atomic import write_file
 from stream_scorer.core.trend import TrendTable
-from stream_scorer.errors import ArtefactError, InputError
+from stream_scorer.errors import ArtefactError, InputError, cannot_write
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH, TOLERANCE, check_golden_batch
@@ -61,7 +61,7 @@ def convert(model: Path, to: str, out: Path) -> ConvertedModel:
     try:
         write_file(out, content)
     except OSError as error:
-        raise InputError("--out", out, f"can't be written: {error.strerror}") from None
+        raise InputError("--out", out, cannot_write(error)) from None
     return ConvertedModel(
         str(model), loaded.manifest.model_version, str(out), len(content),
         hashlib.sha256(content).hexdigest(), golden_batch,

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from stream_scorer import atomic
-from stream_scorer.errors import ArtefactError
+from stream_scorer.errors import ArtefactError, cannot_write
 
 ACTIVE, PREVIOUS = "active", "previous"
 
@@ -52,4 +52,4 @@ def _point(link: Path, name: str) -> None:
         # Renamed over the old link: a consumer that starts now finds the one or the other.
         atomic.publish(fresh, link)
     except OSError as error:
-        raise ArtefactError("models", link, f"can't be written: {error.strerror}") from None
+        raise ArtefactError("models", link, cannot_write(error)) from None

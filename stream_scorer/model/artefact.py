@@ -38,7 +38,13 @@ from stream_scorer.core.drift.reference import DriftReference
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.space import MALFORMED, FeatureSpace
 from stream_scorer.core.labels.labels import LabelRule
-from stream_scorer.errors import ArtefactError, ConfigError, FingerprintMismatch
+from stream_scorer.errors import (
+    ArtefactError,
+    ConfigError,
+    FingerprintMismatch,
+    cannot_read,
+    cannot_write,
+)
 from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
 from stream_scorer.model import golden_batch as golden_batches
 from stream_scorer.model import params_file, symbol_file
@@ -144,7 +150,7 @@ def save(
                 (folder.work / name).write_bytes(content)
             folder.publish()
     except OSError as error:
-        raise ArtefactError("model", path, f"can't be written: {error.strerror}") from None
+        raise ArtefactError("model", path, cannot_write(error)) from None
     return manifest
 
 
@@ -389,7 +395,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
             raise ArtefactError("model", path.parent, remedy) from None
         raise ArtefactError("model", path, f"is missing; {TRAIN_AGAIN}") from None
     except OSError as error:
-        raise ArtefactError("model", path, f"can't be read: {error.strerror}") from None
+        raise ArtefactError("model", path, cannot_read(error)) from None
 
 
 def _sha256(content: bytes) -> str:

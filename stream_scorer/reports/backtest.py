@@ -9,9 +9,11 @@ from stream_scorer.core.evaluation.backtest import Backtest, JudgedScores
 from stream_scorer.core.evaluation.backtest_metrics import Staleness
 from stream_scorer.core.evaluation.intervals import ModelComparison
 from stream_scorer.core.evaluation.metrics import QualityMetrics
+from stream_scorer.core.evaluation.scoring_times import EVENT, GIVEN_CUTOFFS
 from stream_scorer.core.events.refused import ignored_events_in_words, refused_in_words
 from stream_scorer.core.features.ignored_values import ignored_in_words
 from stream_scorer.reports import differences, page, plots, task
+from stream_scorer.reports import verdict as verdict_words
 from stream_scorer.reports.curves import calibration_plot, gain_plot, histogram
 from stream_scorer.reports.evaluation import metrics_table
 from stream_scorer.reports.plots import AXIS, SERIES
@@ -19,8 +21,6 @@ from stream_scorer.reports.verdict import (
     BASELINES,
     LOWER_IS_BETTER,
     against,
-    doubts,
-    not_held_back,
     shown_names,
 )
 
@@ -50,9 +50,8 @@ def write(path: Path, found: Backtest, judged: JudgedScores) -> None:
             page.heading("What was judged, and what was trained"),
             task.judged(found.task, found.judged, found.categories, found.categories_scored),
             page.paragraph(
-                f"{found.events:,} events; {found.rows:,} scores ({found.every}), of "
-                f"which {found.judged:,} are judged; for {found.pending:,} the horizon is "
-                "not over. A score uses only what was known before it."
+                f"{found.events:,} events; {found.rows:,} scores ({_how_often(found.every)}), "
+                f"{_of_which_judged(found)}. A score uses only what was known before it."
             ),
             task.trained(models),
             *(page.paragraph(text) for text in _notes(found, names)),
@@ -107,13 +106,24 @@ def verdict(found: Backtest) -> list[str]:
 
 def warnings(found: Backtest) -> list[str]:
     """What makes the figures doubtful, in sentences that fit after "warning:"."""
-    names = names_of(found)
-    flatters = [
-        not_held_back(names[key], of.trained)
-        for key, of in found.models.items()
-        if of.not_held_back
-    ]
-    return [*flatters, *doubts(found.task)]
+    return verdict_words.warnings(names_of(found), found.models, found.task)
+
+
+def _how_often(every: str) -> str:
+    if every == EVENT:
+        return "one just after each event"
+    if every == GIVEN_CUTOFFS:
+        return "one of each customer at each given cut-off"
+    return f"one of each customer every {every}"
+
+
+def _of_which_judged(found: Backtest) -> str:
+    if not found.pending:
+        return "all judged"
+    return (
+        f"of which {found.judged:,} are judged; for the other {found.pending:,} the horizon was "
+        "not over when the events ended"
+    )
 
 
 def _notes(found: Backtest, names: Mapping[str, str]) -> list[str]:
@@ -256,5 +266,5 @@ def _by_age(found: Backtest, names: Mapping[str, str]) -> str:
         for word, age in zip(words, ages, strict=True)
     ]
     points = page.table(["days", "rows", *(names.get(k, k) for k in keys)], rows)
-    caption = "How well customers are known by then. Lower is better."
+    caption = "By how long customers had been known when they were scored. Lower is better."
     return plots.plot(figure, "By customer age", caption, points)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from stream_scorer.core.evaluation.model_comparison import ComparedModels, JudgedPair
 from stream_scorer.reports import differences, page, task
+from stream_scorer.reports import verdict as verdict_words
 from stream_scorer.reports.curves import calibration_plot, gain_plot, histogram
 from stream_scorer.reports.evaluation import metrics_table
-from stream_scorer.reports.verdict import doubts, not_held_back
 
 
 def write(path: Path, found: ComparedModels, judged: JudgedPair, verdict: str) -> None:
@@ -71,10 +71,5 @@ def names_of(found: ComparedModels) -> dict[str, str]:
 
 def warnings(found: ComparedModels) -> list[str]:
     """What makes the figures doubtful, in sentences that fit after "warning:"."""
-    names = names_of(found)
-    flatters = [
-        not_held_back(names[role], of.trained)
-        for role, of in found.models.items()
-        if of.not_held_back
-    ]
-    return [*flatters, *(doubts(found.task) if found.judged else [])]
+    task_if_judged = found.task if found.judged else None
+    return verdict_words.warnings(names_of(found), found.models, task_if_judged)

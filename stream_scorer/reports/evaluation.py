@@ -8,6 +8,7 @@ from pathlib import Path
 from stream_scorer.core.evaluation.evaluation import MODEL, Evaluation, ScoredRows
 from stream_scorer.core.evaluation.metrics import QualityMetrics
 from stream_scorer.reports import differences, page, task
+from stream_scorer.reports import verdict as verdict_words
 from stream_scorer.reports.curves import (
     auc_plot,
     calibration_plot,
@@ -16,7 +17,7 @@ from stream_scorer.reports.curves import (
     spread_plot,
 )
 from stream_scorer.reports.verdict import BASELINES as BASELINE_WORDS
-from stream_scorer.reports.verdict import against, doubts, not_held_back, shown_names
+from stream_scorer.reports.verdict import against, shown_names
 
 # The prior ranks nobody: its AUC is always a half, so that there is none in the tables.
 RANKING = ("logistic",)
@@ -88,10 +89,7 @@ def verdict(found: Evaluation) -> list[str]:
 
 def warnings(found: Evaluation) -> list[str]:
     """What makes the figures doubtful, in sentences that fit after "warning:"."""
-    flatters = []
-    if found.not_held_back:
-        flatters = [not_held_back(names_of(found)[MODEL], found.trained)]
-    return [*flatters, *doubts(found.task)]
+    return verdict_words.warnings(names_of(found), {MODEL: found}, found.task)
 
 
 def metrics_table(columns: Sequence[tuple[str, QualityMetrics]]) -> str:

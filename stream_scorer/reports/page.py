@@ -56,6 +56,7 @@ td small { color: var(--soft); white-space: nowrap; }
 .parts th, .parts td { padding: .2rem .4rem; }
 .better { color: var(--good); font-weight: 600; } .worse { color: var(--bad); font-weight: 600; }
 .same { color: var(--soft); }
+.differences th, .differences td { padding: .25rem .5rem; }
 td:has(.better), td:has(.worse), td:has(.same) { text-align: left; white-space: nowrap; }
 .interval { width: 9rem; height: 1rem; vertical-align: middle; }
 .interval line { stroke: var(--axis); } .interval .zero { stroke-dasharray: 2 2; }

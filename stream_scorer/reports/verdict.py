@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Protocol
 
 from stream_scorer.core.evaluation.intervals import MetricDifference
 from stream_scorer.core.evaluation.judged_task import JudgedTask, TrainedOn
@@ -21,6 +22,18 @@ BASELINES = {
 }
 BETTER, WORSE, SAME = "better", "worse", "no difference shown"
 LONGEST_NAME = 32
+
+
+class JudgedModel(Protocol):
+    """What a result says of a model that was judged."""
+
+    @property
+    def trained(self) -> TrainedOn:
+        """The moments and labels that it was trained on."""
+
+    @property
+    def not_held_back(self) -> bool:
+        """Whether it was trained on outcomes that it is measured by."""
 
 
 def shown_names(paths: Mapping[str, str]) -> dict[str, str]:
@@ -75,6 +88,19 @@ def against(
     if flattered:
         return f"{name} looks {found} than {other}, but see the warning: {figures}."
     return f"{name} is {found} than {other}: {figures}."
+
+
+def warnings(
+    names: Mapping[str, str], models: Mapping[str, JudgedModel], task: JudgedTask | None
+) -> list[str]:
+    """What makes figures doubtful, in sentences that fit after "warning:".
+
+    names: how models are called, by their keys. task: None where nothing was judged.
+    """
+    flatters = [
+        not_held_back(names[key], of.trained) for key, of in models.items() if of.not_held_back
+    ]
+    return [*flatters, *(doubts(task) if task is not None else [])]
 
 
 def doubts(task: JudgedTask) -> list[str]:

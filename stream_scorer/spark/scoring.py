@@ -99,7 +99,10 @@ def score(
             # Counted from what is stored: a reader of the scores would not notice that rows are
             # missing.
             if written != due:
-                raise Halt(f"scores {out}: {written} rows of {due}; all of it was deleted")
+                raise Halt(
+                    f"scores {out}: only {written:,} of {due:,} rows were written, "
+                    "so all of it was deleted; see Spark's log, and run it again"
+                )
     except TargetTaken:
         raise
     except (InputError, Halt) as error:

@@ -64,7 +64,10 @@ def session(master: str | None = None, conf: Sequence[str] = ()) -> Iterator[Spa
         spark = builder.getOrCreate()
     except (PySparkException, _java_error()) as error:
         where = master or "the master that spark-submit names"
-        raise Unavailable(f"Spark did not start at {where}: {_reason(str(error))}") from None
+        remedy = "check --master and --conf, and that the master runs and has room for one more job"
+        raise Unavailable(
+            f"Spark did not start at {where}: {_reason(str(error))}", remedy
+        ) from None
     try:
         yield spark
     finally:

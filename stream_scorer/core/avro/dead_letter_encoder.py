@@ -74,7 +74,12 @@ def decode_dead_letter(value: bytes) -> DeadLetterRecord:
         )  # fmt: skip
         return DeadLetterRecord(dead_letter, row["failed_at"], row["value_bytes"])
     except (EOFError, IndexError, ValueError) as error:
-        raise InputError("dead letter", value[:40], f"not one of our records: {error}") from error
+        raise InputError(
+            "dead letter",
+            value[:40],
+            f"is no dead letter as stream-scorer writes them ({error}); read the topic that "
+            "kafka.dead_letter_topic names",
+        ) from error
 
 
 def decode_dead_letters(values: Iterable[bytes]) -> list[DeadLetter]:

@@ -238,7 +238,12 @@ def _propensity_row(value: bytes) -> Any:
         stream = BytesIO(value[frame_bytes(value) :])
         return fastavro.schemaless_reader(stream, parsed("category_propensities"), None)
     except (EOFError, IndexError, ValueError) as error:
-        raise InputError("propensities", value[:40], f"not one of our records: {error}") from error
+        raise InputError(
+            "propensities",
+            value[:40],
+            f"is no record of propensities as stream-scorer writes them ({error}); read the topic "
+            "that kafka.output_topic names",
+        ) from error
 
 
 def _long(value: int) -> bytes:

@@ -11,6 +11,7 @@ from stream_scorer.core.labels.as_of import KnownEvents, Moments, after_events, 
 from stream_scorer.errors import InputError
 
 EVENT = "event"
+GIVEN_CUTOFFS = "given cut-offs"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ScoringTimes:
     @property
     def every_in_words(self) -> str:
         """How often, for a report."""
-        return "given cut-offs" if self.cutoffs_ms else self.every
+        return GIVEN_CUTOFFS if self.cutoffs_ms else self.every
 
     def moments(self, known: KnownEvents) -> Moments:
         """Every (customer, moment) to score: only customers with an event known before it.
@@ -39,7 +40,7 @@ class ScoringTimes:
         """
         found = self._moments(known)
         if not len(found.as_of_ms):
-            remedy = "no customer is known by then"
+            remedy = "no customer is known by then; choose a later time, or give older events"
             raise InputError("--from", np.datetime64(self.from_ms, "ms"), remedy)
         return found
 

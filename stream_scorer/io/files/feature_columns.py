@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_scorer.atomic import new_file
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, cannot_write
 from stream_scorer.result import Result
 
 SCHEMA = pa.schema(
@@ -65,5 +65,5 @@ def write_columns(out: Path, columns: Sequence[Column]) -> None:
         with new_file(out) as work:
             pq.write_table(table, work, compression="zstd")
     except OSError as error:
-        remedy = f"can't be written: {error.strerror or error}"
+        remedy = cannot_write(error)
         raise InputError("--out", out, remedy) from None

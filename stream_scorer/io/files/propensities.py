@@ -23,7 +23,7 @@ from stream_scorer.atomic import NewFolder
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.state import CustomerStates, Float32, source_positions
 from stream_scorer.core.propensities import Entries
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, cannot_write
 
 FILE, MANIFEST = "propensities.parquet", "_manifest.json"
 _ENTRY = pa.struct(
@@ -100,7 +100,7 @@ class PropensityWriter:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> InputError:
-        return InputError("--out", self._path, f"can't be written: {error.strerror or error}")
+        return InputError("--out", self._path, cannot_write(error))
 
     def _last(self, chosen: Entries | Float32) -> pa.Array:
         if not isinstance(chosen, Entries):

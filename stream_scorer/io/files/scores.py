@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from stream_scorer.atomic import new_file
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.state import Float32
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, cannot_write
 
 ROWS_PER_GROUP = 8_192
 REPEATING = ["customer_id", "as_of"]  # hardly two probabilities are equal
@@ -110,7 +110,7 @@ class ScoreWriter:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> InputError:
-        return InputError("scores", self._path, f"can't be written: {error.strerror or error}")
+        return InputError("scores", self._path, cannot_write(error))
 
 
 def _kept(scores: Float32) -> pa.Array:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stream_scorer.errors import SnapshotError
+from stream_scorer.errors import SnapshotError, cannot_read
 from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
 from stream_scorer.io.files.snapshot_trend import is_entry
 from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
@@ -44,7 +44,7 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
         except ValueError as error:
             raise SnapshotError("snapshot", where, f"{error}; {WRITE_AGAIN}") from None
         except OSError as error:
-            raise SnapshotError("snapshot", where, f"can't be read: {error.strerror}") from None
+            raise SnapshotError("snapshot", where, cannot_read(error)) from None
         return parse_manifest(content, where), where
     if not path.exists():
         remedy = f"there is no such folder; {NAME_SNAPSHOT}"
@@ -67,6 +67,10 @@ def parse_manifest(content: bytes, where: object) -> dict[str, Any]:
         raw = parse_json(content)
     except ValueError as error:
         raise SnapshotError("snapshot", where, f"{error}; {WRITE_AGAIN}") from None
+    if isinstance(raw, dict) and "model_version" in raw and "shards" not in raw:
+        raise SnapshotError(
+            "snapshot", where, f"is of a model, and of no snapshot; {NAME_SNAPSHOT}"
+        )
     written = raw.get("format") if isinstance(raw, dict) else None
     if type(written) is not int or written < 1:
         raise SnapshotError("snapshot", where, f"{_other_manifest(raw)}; {NAME_SNAPSHOT}")

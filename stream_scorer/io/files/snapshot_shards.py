@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from stream_scorer.atomic import flush
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows
-from stream_scorer.errors import SnapshotError
+from stream_scorer.errors import SnapshotError, cannot_read, cannot_write
 from stream_scorer.io.files.snapshot_tables import SCHEMA, to_table
 
 # Rows that a writer holds at a time. More need more memory; fewer make more groups, each with
@@ -88,7 +88,7 @@ def check_shard(file: Path, recorded: Mapping[str, Any]) -> None:
     except FileNotFoundError:
         raise SnapshotError("snapshot", file, f"is missing; {WRITE_AGAIN}") from None
     except OSError as error:
-        raise SnapshotError("snapshot", file, f"can't be read: {error.strerror}") from None
+        raise SnapshotError("snapshot", file, cannot_read(error)) from None
     if not right:
         remedy = f"its SHA-256 is not the manifest's; {WRITE_AGAIN}"
         raise SnapshotError("snapshot", file, remedy)
@@ -105,4 +105,4 @@ def sha256(file: Path) -> str:
 
 def unwritable(path: Path, error: OSError) -> SnapshotError:
     """What to raise where `path` can't be written."""
-    return SnapshotError("snapshot", path, f"can't be written: {error.strerror or error}")
+    return SnapshotError("snapshot", path, cannot_write(error))

@@ -257,7 +257,11 @@ def _keyed(file: Path) -> tuple[bytes, str]:
         parse_writer_schema(text)  # before fastavro, which checks neither sizes nor nesting
         return fingerprint_prefix(text), text
     except OSError as error:
-        raise ConfigError("events.schema_directory", file, f"can't be read: {error}") from error
+        raise ConfigError(
+            "events.schema_directory",
+            file,
+            f"can't be read: {error.strerror}; check path and permissions",
+        ) from error
     except UnusableSchemaError as error:
         raise ConfigError("events.schema_directory", file, str(error)) from error
     except Exception as error:  # fastavro raises almost anything for an invalid schema

@@ -112,7 +112,10 @@ def translated(error: Exception, login: Login, *, first: bool) -> StreamScorerEr
             value = login.user if field == "redis.username" else login.address
             return ConfigError(field, value, remedy.format(said=said))
     for_now = refused(said, login.address)
-    return for_now or Halt(f"Redis at {login.address} answers: {said}")
+    return for_now or Halt(
+        f"redis.url: {login.address!r}: Redis answers with an error that is not known here: {said}",
+        "look it up in Redis's documentation and in the server's log",
+    )
 
 
 def _raised_by_a_script(text: str) -> InputError | None:

@@ -180,7 +180,7 @@ def test_no_propensities_encode_to_no_records() -> None:
 
 
 def test_what_is_not_a_propensity_record_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="not one of our records"):
+    with pytest.raises(InputError, match="as stream-scorer writes them"):
         decode_propensities([b"\x00\x00\x00\x00\x01\x40abc"])
 
 
