@@ -10,9 +10,10 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 from stream_scorer import __version__
 from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
@@ -25,7 +26,25 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+# In the order in which a newcomer meets them; others follow.
+FIRST_VERBS = (
+    "demo", "init", "features", "replay", "train", "evaluate", "backtest", "score", "topics",
+    "publish", "run", "doctor", "web", "customer", "models",
+)  # fmt: skip
+
+
+class _InOrderOfUse(TyperGroup):
+    """The verbs as --help lists them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names: `FIRST_VERBS`, then the rest as they were added."""
+        names = super().list_commands(ctx)
+        first = [name for name in FIRST_VERBS if name in names]
+        return first + [name for name in names if name not in first]
+
+
 app = typer.Typer(
+    cls=_InOrderOfUse,
     help="Keeps every customer's propensities for each category fresh, from Kafka through Redis.",
     no_args_is_help=True,
     add_completion=False,

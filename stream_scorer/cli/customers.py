@@ -93,7 +93,8 @@ def customer_explain(
 
 
 @customers_app.command(
-    "history", epilog="Example: stream-scorer customer history c1 --category SOUP -c FILE"
+    "history",
+    epilog="Example: stream-scorer customer history c1 --category SOUP -c stream_scorer.toml",
 )
 @verb
 def customer_history(
@@ -150,7 +151,9 @@ def customer_history(
 
 
 @customers_app.command(
-    "forget", epilog="Example: stream-scorer customer forget c1 --yes --receipt c1.json -c FILE"
+    "forget",
+    epilog="Example: stream-scorer customer forget c1 --yes --receipt c1.json "
+    "-c stream_scorer.toml",
 )
 @verb
 def customer_forget(

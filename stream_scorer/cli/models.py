@@ -50,7 +50,10 @@ models_app = typer.Typer(help="Model artefacts.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
 
-@app.command(epilog="Example: stream-scorer train snapshots/* -c stream_scorer.toml --out model")
+@app.command(
+    epilog="Example: stream-scorer train snapshots/train -c stream_scorer.toml "
+    "--validation snapshots/validation --out model"
+)
 @verb
 def train(
     snapshots: Annotated[list[Path], typer.Argument(metavar="SNAPSHOTS...")],
@@ -113,7 +116,7 @@ def evaluate(
     show(found, job.in_words(found), as_json)
 
 
-@app.command(epilog="Example: stream-scorer score model snapshot --out scores.parquet")
+@app.command(epilog="Example: stream-scorer score model snapshots/test --out scores.parquet")
 @verb
 def score(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model artefact.")],
@@ -165,7 +168,9 @@ def models_list(
     show(found, job.listing_in_words(found), as_json, ok=found.all_whole)
 
 
-@models_app.command("verify", epilog="Example: stream-scorer models verify model -c shop.toml")
+@models_app.command(
+    "verify", epilog="Example: stream-scorer models verify model -c stream_scorer.toml"
+)
 @verb
 def models_verify(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model artefact.")],
@@ -200,7 +205,8 @@ def models_convert(
 
 
 @models_app.command(
-    "activate", epilog="Example: stream-scorer models activate models/2026-11-24 -c shop.toml"
+    "activate",
+    epilog="Example: stream-scorer models activate models/2026-11-24 -c stream_scorer.toml",
 )
 @verb
 def models_activate(
@@ -225,7 +231,9 @@ def models_activate(
     show(done, job.activated_in_words(done), as_json)
 
 
-@models_app.command("rollback", epilog="Example: stream-scorer models rollback -c shop.toml")
+@models_app.command(
+    "rollback", epilog="Example: stream-scorer models rollback -c stream_scorer.toml"
+)
 @verb
 def models_rollback(
     folder: Annotated[
@@ -240,8 +248,8 @@ def models_rollback(
     Without it: point DIR/active at the model that was active before.
     """
     if (folder is None) == (config is None):
-        remedy = "give a folder of models, or -c FILE for the members that run"
-        raise InputError("DIR", "none" if folder is None else folder, remedy)
+        remedy = "give a folder of models, or -c stream_scorer.toml for the members that run"
+        raise InputError("DIR", folder, remedy)
     if config is not None:
         from stream_scorer.jobs import announced_models
 
@@ -254,7 +262,7 @@ def models_rollback(
         show(done, job.activated_in_words(done), as_json)
 
 
-@models_app.command("status", epilog="Example: stream-scorer models status -c shop.toml")
+@models_app.command("status", epilog="Example: stream-scorer models status -c stream_scorer.toml")
 @verb
 def models_status(config: Config = None, as_json: Json = False) -> None:
     """Show which model each member serves.

@@ -15,7 +15,9 @@ namespaces_app = typer.Typer(help="The namespaces of the Redis database.", no_ar
 app.add_typer(namespaces_app, name="namespaces")
 
 
-@namespaces_app.command("list", epilog="Example: stream-scorer namespaces list -c FILE")
+@namespaces_app.command(
+    "list", epilog="Example: stream-scorer namespaces list -c stream_scorer.toml"
+)
 @verb
 def namespaces_list(config: Config = None, as_json: Json = False) -> None:
     """List the namespaces, and who reads into each.
@@ -29,7 +31,7 @@ def namespaces_list(config: Config = None, as_json: Json = False) -> None:
 
 
 @namespaces_app.command(
-    "drop", epilog="Example: stream-scorer namespaces drop version-1 -c FILE --yes"
+    "drop", epilog="Example: stream-scorer namespaces drop version-1 -c stream_scorer.toml --yes"
 )
 @verb
 def namespaces_drop(

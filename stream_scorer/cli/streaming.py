@@ -170,7 +170,8 @@ def check(config: Config = None, as_json: Json = False) -> None:
 
 
 @dead_letters_app.command(
-    "list", epilog="Example: stream-scorer dead-letters list --reason unknown_schema --limit 20"
+    "list",
+    epilog="Example: stream-scorer dead-letters list -c stream_scorer.toml --reason unknown_schema",
 )
 @verb
 def dead_letters_list(
@@ -195,7 +196,9 @@ def dead_letters_list(
 
 
 @dead_letters_app.command(
-    "replay", epilog="Example: stream-scorer dead-letters replay --reason unknown_schema"
+    "replay",
+    epilog="Example: stream-scorer dead-letters replay -c stream_scorer.toml "
+    "--reason unknown_schema",
 )
 @verb
 def dead_letters_replay(

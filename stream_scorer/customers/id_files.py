@@ -41,5 +41,5 @@ def all_ids(given: Sequence[str], path: Path | None) -> list[str]:
     """Those given, then those of the file, each once. Raises InputError where there is none."""
     found = list(dict.fromkeys([*given, *([] if path is None else read_ids(path))]))
     if not found:
-        raise InputError("ID", "none", "give a customer's id, or a file of them (--ids-file)")
+        raise InputError("ID", None, "give a customer's id, or a file of them (--ids-file)")
     return found

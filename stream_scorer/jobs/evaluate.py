@@ -130,7 +130,7 @@ def _shards(
     if not sum(s.rows for s in shards.snapshots):
         raise SnapshotError(
             "snapshots",
-            "no rows",
+            "(no rows)",
             "the snapshots are empty; replay with cut-offs by which customers were known",
         )
     return shards

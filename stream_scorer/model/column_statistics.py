@@ -81,9 +81,7 @@ class ColumnStatistics:
             slots = (n * layout.classes + shard.label_class)[n != NONE]
             counts += np.bincount(slots, weight[n != NONE], counts.size).reshape(counts.shape)
         if not rows:
-            raise InputError(
-                "training snapshots", "they have no rows", "give snapshots that have rows"
-            )
+            raise InputError("training snapshots", "(no rows)", "give snapshots that have rows")
         counts[:, 0] = total - counts.sum(axis=1)
         entries = np.bincount(block_of, rows_of_column, len(widths))
         size = np.sqrt(squares / np.maximum(entries, 1))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -44,6 +47,35 @@ def test_help_has_an_example_that_names_the_verb(words: list[str]) -> None:
     shown = CliRunner().invoke(cli.app, [*words, "--help"])
     assert shown.exit_code == 0
     assert f"Example: stream-scorer {' '.join(words)}" in shown.stdout
+
+
+def examples(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from examples(inner, (*words, name))
+    if command.epilog:
+        yield words, command.epilog.removeprefix("Example: stream-scorer ")
+
+
+EXAMPLES = list(examples(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize(("words", "example"), EXAMPLES, ids=str)
+def test_an_example_is_what_the_verb_takes_and_names_the_config_of_init(
+    words: tuple[str, ...], example: str
+) -> None:
+    command: Any = typer.main.get_command(cli.app)
+    for word in words:
+        command = command.commands[word]
+    arguments = cli.spread(shlex.split(example))
+    assert tuple(arguments[: len(words)]) == words
+    context = command.make_context(words[-1], arguments[len(words) :])  # parsed, and not run
+    assert context.params.get("config") in (None, Path("stream_scorer.toml"), Path("new.toml"))
+
+
+def test_help_lists_the_verbs_of_a_newcomer_first() -> None:
+    shown = CliRunner().invoke(cli.app, ["--help"]).stdout.partition("Commands:")[2].split("\n")
+    names = [line.split()[0] for line in shown if line.startswith("  ") and line[2] != " "]
+    assert names[:5] == ["demo", "init", "features", "replay", "train"]
 
 
 @pytest.mark.parametrize(
