@@ -100,6 +100,7 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
                 typer.echo(f"stream-scorer: {line}", err=True)
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
         except KeyboardInterrupt:
+            typer.echo("stream-scorer: interrupted before it was done", err=True)
             raise typer.Exit(130) from None
 
     return run

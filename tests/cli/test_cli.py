@@ -125,8 +125,8 @@ def test_error_of_ours_is_one_line_and_a_status(error: BaseException, status: in
 
     ran = CliRunner().invoke(app, [])
     assert ran.exit_code == status
-    expected = f"stream-scorer: {error}\n" if isinstance(error, StreamScorerError) else ""
-    assert ran.stderr == expected
+    ours = isinstance(error, StreamScorerError)
+    assert ran.stderr == f"stream-scorer: {error if ours else 'interrupted before it was done'}\n"
     assert ran.stdout == ""
 
 
@@ -185,6 +185,7 @@ def test_interrupt_leaves_with_130_and_no_traceback(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert ran.returncode == 130
+    assert ran.stderr.splitlines()[-1] == "stream-scorer: interrupted before it was done"
     assert "Traceback" not in ran.stderr
 
 

@@ -79,7 +79,8 @@ class EvictionWatch:
         policy = info.get("maxmemory_policy", NO_EVICTION)
         if grown and self._allowed:
             log.warning(
-                "Redis evicted %s keys; vectors may be among them", f"{grown:,}",
+                "Redis evicted %s keys, and vectors may be among them; %s",
+                f"{grown:,}", FIND_THEM,
                 extra=event("keys_evicted", keys=grown),
             )  # fmt: skip
         elif grown:
