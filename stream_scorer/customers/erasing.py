@@ -29,7 +29,7 @@ from stream_scorer.customers.erasure_receipt import (
 from stream_scorer.customers.still_held import still_held
 from stream_scorer.customers.tombstones import SentTombstone, Tombstones
 from stream_scorer.customers.valid_ids import require_ids
-from stream_scorer.errors import StoreUnavailable, StreamScorerError, Unavailable
+from stream_scorer.errors import InputError, StoreUnavailable, StreamScorerError, Unavailable
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.drift_store import DriftStore
 from stream_scorer.io.stores.erasures import ErasedRecord, Erasures, joined
@@ -69,12 +69,13 @@ def erase(
 ) -> ErasureReceipt:
     """Forget these customers, each up to its moment in ms since 1970 UTC; None: now.
 
-    version: of this package, for the receipt. Raises InputError for ids that are none,
-    FingerprintMismatch, StoreUnavailable, and BusUnavailable or Halt where Kafka refuses before
-    anything was deleted; afterwards the receipt's `problem` says what is open.
+    version: of this package, for the receipt. Raises InputError for ids that are none and for
+    moments to come, FingerprintMismatch, StoreUnavailable, and BusUnavailable or Halt where Kafka
+    refuses before anything was deleted; afterwards the receipt's `problem` says what is open.
     """
     started, now_ms = time.monotonic(), clock_ms()
     require_ids(list(customers), settings.events.max_record_bytes, MOST_CUSTOMERS)
+    _refuse_future(settings, customers, now_ms)
     with closing(open_store(settings, settings.feature_space())) as store:
         spaces = _erasures(settings, store)
         # Both may refuse, and nothing is deleted yet.
@@ -115,6 +116,19 @@ def erase(
         stream_scorer=version,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _refuse_future(settings: Settings, customers: Mapping[str, int | None], now_ms: int) -> None:
+    """A boundary is never taken back, so one of a mistyped year would leave a customer out until
+    then. Events may be so far ahead, and so a receipt may be."""
+    latest_ms = now_ms + settings.event_rules().allowed_skew_ms
+    for customer, at_ms in customers.items():
+        if at_ms is not None and at_ms > latest_ms:
+            remedy = (
+                f"{customer!r} would be left out until then, which can't be undone; give a moment "
+                "that is over"
+            )
+            raise InputError("forgotten_at", moment_text(at_ms), remedy)
 
 
 def listed(settings: Settings) -> dict[str, int]:

@@ -10,7 +10,7 @@ such a customer between the loss and this moment stays in the output topic; the 
 that the request has to be made again.
 
 The list is read only where its length is another one than at the last look, which a GET of a few
-bytes tells.
+bytes tells, and then only what was added to it: a list of a million customers takes seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from stream_scorer.settings.tree import Settings
 log = logging.getLogger(__name__)
 
 NAMED = 5
+END_BYTES = 512  # by which a list is known to be the same one, with more behind it
 
 
 class KeptErasures:
@@ -49,14 +50,16 @@ class KeptErasures:
         self._known: dict[str, int] = {}
         self._brought_back: dict[str, int] = {}  # whose samples are still to be looked for
         self._rank = rank
-        self.list_bytes = 0
+        self.list_bytes, self._end = 0, b""
         self.sampled: dict[int, int] = {}
 
     def keep(self) -> None:
         """Learn whom others erased meanwhile, and erase again whom Redis has lost."""
-        length = self._erasures.list_bytes()
-        if length != self.list_bytes:
-            self._learn(length)
+        if self._erasures.list_bytes() != self.list_bytes:
+            new = self._added()
+            if new is None:
+                new = self._all()
+            self._take(new)
         if self._brought_back:
             self._forget_samples(self._brought_back)
             self._brought_back = {}
@@ -65,8 +68,22 @@ class KeptErasures:
         """Up to which moment a customer is known to be forgotten; `NEVER` for nobody asked."""
         return self._known.get(customer_id, NEVER)
 
-    def _learn(self, length: int) -> None:
-        listed = self._erasures.listed()
+    def _added(self) -> dict[str, int] | None:
+        """What was added to the list that is known; None where it is not the same one."""
+        if not self._end:
+            return None
+        text = self._erasures.text(self.list_bytes - len(self._end))
+        if not text.startswith(self._end):
+            return None
+        new = self._erasures.parsed(text[len(self._end) :])
+        self.list_bytes += len(text) - len(self._end)
+        self._end = text[-END_BYTES:]
+        return new
+
+    def _all(self) -> dict[str, int]:
+        """The whole list, after erasing again whom it lacks."""
+        text = self._erasures.text()
+        listed = self._erasures.parsed(text)
         lost = {i: ms for i, ms in self._known.items() if listed.get(i, NEVER) < ms}
         if lost:
             self._brought_back |= lost
@@ -77,12 +94,14 @@ class KeptErasures:
                 "forget` again for %s",
                 f"{len(lost):,}", ", ".join(sorted(lost)[:NAMED]) + " ..." * (len(lost) > NAMED),
             )  # fmt: skip
-            length = self._erasures.list_bytes()
+        self.list_bytes, self._end = len(text), text[-END_BYTES:]
+        return listed
+
+    def _take(self, listed: Mapping[str, int]) -> None:
         new = {i: ms for i, ms in listed.items() if self._known.get(i, NEVER) < ms}
         self._known |= new
         for hashed, ms in boundaries_by_hash(new, self._rank).items():
             self.sampled[hashed] = max(ms, self.sampled.get(hashed, NEVER))
-        self.list_bytes = length
 
 
 def open_kept_erasures(

@@ -19,7 +19,7 @@ from stream_scorer.core.events.moments import moment_text
 from stream_scorer.core.features.state_codec import pack
 from stream_scorer.customers import erasing, still_held
 from stream_scorer.customers.tombstones import Tombstones
-from stream_scorer.errors import BusUnavailable, FingerprintMismatch, StoreUnavailable
+from stream_scorer.errors import BusUnavailable, FingerprintMismatch, InputError, StoreUnavailable
 from stream_scorer.io.files.events import write_events
 from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import ConfirmedProducer
@@ -121,6 +121,13 @@ def test_what_is_open_after_the_deletion_is_no_success(
     assert done.customers[0].tombstone is None
     assert job.listing(settings).customers.keys() == {"ann"}
     assert forget(settings, "ann").done
+
+
+def test_a_moment_to_come_is_refused_since_it_could_not_be_taken_back(settings: Settings) -> None:
+    in_a_year_ms = time.time_ns() // 10**6 + 366 * 86_400_000
+    with pytest.raises(InputError, match=r"forgotten_at.*'ann' would be left out.*that is over"):
+        job.forget(settings, {"ann": in_a_year_ms}, version="1")
+    assert job.listing(settings).customers == {}
 
 
 def test_a_receipt_that_cannot_be_written_is_said_and_shown_all_the_same(

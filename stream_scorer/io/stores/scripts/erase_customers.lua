@@ -38,7 +38,8 @@ for i = 1, records do
   found[i] = {length, head, kept, math.max(least, tonumber(ARGV[1 + i]))}
 end
 for i = 1, records do redis.call('DEL', KEYS[2 + records + i]) end
-local listed, answer = redis.call('GET', KEYS[1]) or '', {}
+-- Joined once at the end: to add each line to a list of some megabytes would copy it each time.
+local lines, answer = {redis.call('GET', KEYS[1]) or ''}, {}
 for i = 1, records do
   local length, head, sources, boundary = unpack(found[i])
   -- First, where a fold that begins with the boundary has it, too.
@@ -46,9 +47,10 @@ for i = 1, records do
   local record = struct.pack('<I4I4I4I4I4', 3, #sources, 0, 0, 0) .. fingerprint .. never
   redis.call('SET', KEYS[2 + i], record .. table.concat(sources))
   local written = string.format('%.0f', boundary)
-  listed = listed .. '[' .. written .. ',' .. ARGV[1 + records + i] .. ']\n'
+  lines[i + 1] = '[' .. written .. ',' .. ARGV[1 + records + i] .. ']\n'
   answer[i] = {written, length, head}
 end
+local listed = table.concat(lines)
 redis.call('SET', KEYS[1], listed)
 redis.call('SET', KEYS[2], #listed)
 return answer
