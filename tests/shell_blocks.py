@@ -22,6 +22,7 @@ TIERS = {"plain", "containers", "spark"}
 SHORT_TRAINING = {
     "STREAM_SCORER__TRAINING__MIN_STEPS": "60",
     "STREAM_SCORER__TRAINING__EPOCHS": "1",
+    "STREAM_SCORER__TRAINING__AVERAGE_SEEDS": "1",
 }
 
 

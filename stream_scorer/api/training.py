@@ -142,38 +142,44 @@ def _train_rows(
         remedy = "the settings declare one: give that of the rows' days, as shop_trend returns it"
         raise InputError("trend", "(none)", remedy)
     later = None if validation is None else [validation]
-    if trend is not None:
-        for part in (rows, *(later or [])):
-            _require_days(space, part, trend)
+    # As a snapshot has it: with days that no row stands on sums may be rounded otherwise.
+    later_trend = None if validation is None else _of_days(space, validation, trend)
+    trend = _of_days(space, rows, trend)
     model = training.train(
-        [rows], later, space, rule, settings.training, trend=trend,
-        validation_trend=None if later is None else trend,
-    )  # fmt: skip
+        [rows], later, space, rule, settings.training, trend=trend, validation_trend=later_trend
+    )
     of_training = in_memory([rows], trend)
-    of_validation = None if later is None else in_memory(later, trend)
+    of_validation = None if later is None else in_memory(later, later_trend)
     card, prior = card_of(model, of_training, of_validation, settings.training.min_customers)
-    golden = golden_batch_of(model, [rows] if later is None else later, trend)
+    golden = golden_batch_of(model, [rows] if later is None else later, later_trend or trend)
     reference = reference_for(model, card, of_training, of_validation)
     about = {"prior": prior.tolist()}
     artefact.save(model, out, about, golden, model_card.writer(card), reference)
 
 
-def _require_days(space: FeatureSpace, rows: LabelledRows, trend: TrendTable) -> None:
-    """Raises InputError where the trend is of other features, or has not the day of every row, as
-    its matrix has it."""
+def _of_days(
+    space: FeatureSpace, rows: LabelledRows, trend: TrendTable | None
+) -> TrendTable | None:
+    """The trend of the days that the rows stand on, None where none is declared. Raises InputError
+    where it is of other features, or has not the day of every row, as its matrix has it."""
+    if trend is None:
+        return None
     block = next(block for block in space.blocks if block.kind == "trend")
     words = len(space.vocabularies[block.fields[0]])
     if trend.contrasts.shape[1:] != (contrast_count(space), words):
         raise InputError("trend", "of other features", "make it with settings.feature_space()")
     column = block.start
     days = days_of(rows.matrix, column)
-    if len(days) and not trend.covers(int(days.min()), int(days.max())):
+    if not len(days):
+        return trend
+    if not trend.covers(int(days.min()), int(days.max())):
         first, last, given, until = (
             np.datetime64(int(day), "D")
             for day in (days.min(), days.max(), trend.first_day, trend.last_day)
         )
         remedy = f"rows stand on the days {first} to {last}: give shop_trend of all of these"
         raise InputError("trend", f"{given} to {until}", remedy)
+    return trend.part(int(days.min()), int(days.max()))
 
 
 def _paths(given: SnapshotPaths) -> list[Path]:
