@@ -41,7 +41,7 @@ def web(
     with (
         stop.on_signals(),
         when_missing(lambda: compile_where_missing(log.info)),
-        WebService(settings, listen(host, port, "--port"), build) as service,
+        WebService(settings, listen(host, port, "--port"), build, open_early=True) as service,
     ):
         on_start(service.url)
         started = time.monotonic()

@@ -2,13 +2,15 @@
 
 The reader of customers has a model and an engine of its own: the consumer in the same process uses
 its engine from its own thread alone. So it is opened when the first look-up comes, and a member
-whom nobody asks holds one model.
+whom nobody asks holds one model. That takes seconds, and minutes where kernels are compiled first:
+it has a thread of its own, and whoever would wait for too long is told to come again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -18,11 +20,12 @@ from stream_scorer.customers.current_model import OpenModel
 from stream_scorer.customers.explanation import Explanation
 from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.customers.shown import ChosenPropensities, CustomerShown, ShownPropensity
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, Unavailable
 from stream_scorer.result import Result
 from stream_scorer.web.answers import PropensityTexts
 
 ALL = 1_000_000  # more categories than any model has
+OPEN_SECONDS = 25.0  # so long a look-up waits for the reader: less than an answer may take
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class NotKnown(InputError):
     def __init__(self, customer_id: str) -> None:
         super().__init__(
             "customer", customer_id,
-            "is not known: no event of this customer was read, or the record has expired",
+            "is not known: no event of this customer was read, the record has expired, or its "
+            "newest event is older than store.time_to_live_seconds",
         )  # fmt: skip
 
 
@@ -54,15 +58,44 @@ class LookUps:
 
     def __init__(self, open_reader: Callable[[], CustomerReader]) -> None:
         self._open_reader, self._lock = open_reader, threading.Lock()
+        self._opening: Future[CustomerReader] | None = None
         self._reader: CustomerReader | None = None
+        self._closed = False
         self._texts: WeakKeyDictionary[OpenModel, PropensityTexts] = WeakKeyDictionary()
 
     def reader(self) -> CustomerReader:
-        """The one reader, opened by whoever asks first. Raises as CustomerReader.open."""
-        with self._lock:
-            if self._reader is None:
-                self._reader = self._open_reader()
+        """The one reader, opened for whoever asks first. Raises as CustomerReader.open, and
+        Unavailable where it takes long to open."""
+        if self._reader is not None:
             return self._reader
+        opening = self.begin()
+        if not _is_done(opening, OPEN_SECONDS):
+            raise Unavailable("the model is still being opened", "ask again in a moment")
+        return opening.result()
+
+    def begin(self) -> Future[CustomerReader]:
+        """Open the reader, where nobody does yet, and wait for nothing."""
+        with self._lock:
+            if self._opening is None:
+                self._opening = Future()
+                threading.Thread(
+                    target=self._open, args=(self._opening,), name="customer reader", daemon=True
+                ).start()
+            return self._opening
+
+    def _open(self, opening: Future[CustomerReader]) -> None:
+        try:
+            reader = self._open_reader()
+        except BaseException as error:
+            with self._lock:
+                self._opening = None  # whoever asks next tries again
+            opening.set_exception(error)
+            return
+        with self._lock:
+            self._reader, closed = reader, self._closed
+        if closed:
+            reader.close()
+        opening.set_result(reader)
 
     def propensities(
         self, customer_id: str, as_of_ms: int | None, top_k: int | None, categories: Sequence[str]
@@ -108,9 +141,15 @@ class LookUps:
         return found
 
     def close(self) -> None:
-        """Close the reader, where one was opened."""
-        if self._reader is not None:
-            self._reader.close()
+        """Close the reader, where one was opened, or will be."""
+        with self._lock:
+            self._closed, reader = True, self._reader
+        if reader is not None:
+            reader.close()
+
+
+def _is_done(opening: Future[CustomerReader], seconds: float) -> bool:
+    return bool(wait([opening], seconds).done)
 
 
 def _numbers(texts: PropensityTexts, categories: Sequence[str]) -> set[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import socket
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 
 from stream_scorer.customers.erasing import erase
@@ -51,13 +53,14 @@ class WebService:
 
     listening: as server.listen returns it. build: this package's version. health: of the consumer
     in this process, None where it has none. exposition: its metrics. customers_as_of: now for
-    customers, in ms since 1970 UTC. Raises ConfigError for a token that can't be read or used.
+    customers, in ms since 1970 UTC. open_early: open the model now and not for the first look-up,
+    for a process that does nothing else. Raises ConfigError for a token that can't be read or used.
     """
 
     def __init__(
         self, settings: Settings, listening: socket.socket, build: str,
         health: Health | None = None, exposition: Exposition | None = None,
-        customers_as_of: Callable[[], int] = clock_ms,
+        customers_as_of: Callable[[], int] = clock_ms, *, open_early: bool = False,
     ) -> None:  # fmt: skip
         self._closing = ExitStack()
         self._closing.callback(listening.close)
@@ -96,6 +99,8 @@ class WebService:
             )  # fmt: skip
             server = WebServer(listening, application(parts))
             self._closing.callback(server.close)
+            if open_early and settings.web.customers and access.gives_customers:
+                look_ups.begin().add_done_callback(_opened)
             undo.pop_all()
         shown = f"[{host}]" if ":" in host else host
         self.port, self.url = server.port, f"http://{shown}:{server.port}/"
@@ -109,6 +114,16 @@ class WebService:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _opened(opening: Future[CustomerReader]) -> None:
+    """Of what was opened early, and stays: the collector need not go through it again. An error
+    comes again when someone asks."""
+    if opening.exception() is None:
+        gc.collect()
+        gc.freeze()
+    else:
+        log.warning("no customer can be looked up yet: %s", opening.exception())
 
 
 def _forgetting(settings: Settings, build: str) -> Forgetting:

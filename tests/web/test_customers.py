@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import cast
 
 import pytest
 
 from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.errors import StoreUnavailable
+from stream_scorer.web import look_ups as module
+from stream_scorer.web import workers as workers_module
 from stream_scorer.web.access import Access
 from stream_scorer.web.look_ups import LookUps
 from stream_scorer.web.server import WebServer
-from stream_scorer.web.workers import Workers
+from stream_scorer.web.workers import Busy, Workers
 from tests.customers.conftest import NOW_MS, Shop
 from tests.web.asking import ask
 from tests.web.fixed_group import looked_up, serve
@@ -167,3 +171,62 @@ def test_a_reader_that_can_t_be_opened_is_tried_again(shop: Shop) -> None:
     ):
         assert ask(server, "/api/customers/anna").status == 503
         assert ask(server, "/api/customers/anna").status == 200
+
+
+def test_whoever_would_wait_long_for_the_model_is_told_to_come_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_SECONDS", 0.05)
+    may_open = threading.Event()
+    opened: list[CustomerReader] = []
+
+    def opening() -> CustomerReader:
+        assert may_open.wait(30)
+        opened.append(CustomerReader.open(shop.settings, lambda: NOW_MS))
+        return opened[-1]
+
+    with (
+        closing(LookUps(opening)) as look_ups,
+        serve(look_ups=look_ups, look_up_workers=Workers("look-ups", 2, 8)) as server,
+    ):
+        for _ in range(2):
+            refused = ask(server, "/api/customers/anna")
+            assert (refused.status, refused.headers["retry-after"]) == (503, "2")
+            assert "being opened" in refused.json["error"]
+        may_open.set()
+        look_ups.begin().result(30)
+        assert ask(server, "/api/customers/anna").status == 200
+        assert len(opened) == 1
+
+
+def test_a_reader_that_is_opened_after_all_was_closed_is_closed() -> None:
+    class Reader:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    reader, may_open = Reader(), threading.Event()
+
+    def opening() -> CustomerReader:
+        assert may_open.wait(30)
+        return cast(CustomerReader, reader)
+
+    look_ups = LookUps(opening)
+    begun = look_ups.begin()
+    look_ups.close()
+    may_open.set()
+    begun.result(30)
+    assert reader.closed
+
+
+def test_a_call_whose_turn_comes_late_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "WAIT_SECONDS", 0.0)
+    began: list[int] = []
+
+    async def asked() -> None:
+        await Workers("late", 1, 1).run(began.append, 1)
+
+    with pytest.raises(Busy, match="kept this one waiting"):
+        asyncio.run(asked())
+    assert began == []
