@@ -17,11 +17,14 @@ def read_ids(path: Path) -> list[str]:
     `customer forget --list`.
     """
     try:
-        size = path.stat().st_size
-        if size > MOST_FILE_BYTES:
-            remedy = f"divide it: a file may have {MOST_FILE_BYTES:,} bytes at most"
-            raise InputError("--ids-file", path, f"has {size:,} bytes; {remedy}")
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:  # a pipe does not say how much comes
+            content = file.read(MOST_FILE_BYTES + 1)
+        if len(content) > MOST_FILE_BYTES:
+            remedy = "divide it, for which a file of lines may be cut at any of them"
+            raise InputError(
+                "--ids-file", path, f"has more than {MOST_FILE_BYTES:,} bytes; {remedy}"
+            )
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         remedy = f"can't be read ({error.strerror}); check path and permissions"
         raise InputError("--ids-file", path, remedy) from None

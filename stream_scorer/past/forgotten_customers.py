@@ -56,11 +56,12 @@ def read_erased(option: str, path: Path) -> dict[str, int]:
     """A file of `customer forget --list`, or a receipt; option: named in the InputError that is
     raised where it is neither."""
     try:
-        size = path.stat().st_size
-        if size > MOST_FILE_BYTES:
-            remedy = f"has {size:,} bytes; a list may have {MOST_FILE_BYTES:,} at most"
-            raise InputError(option, path, remedy)
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:  # a pipe does not say how much comes
+            content = file.read(MOST_FILE_BYTES + 1)
+        if len(content) > MOST_FILE_BYTES:
+            remedy = f"has more than the {MOST_FILE_BYTES:,} bytes that a list may have"
+            raise InputError(option, path, f"{remedy}; divide it, as a list has a line for each")
+        text = content.decode("utf-8-sig")
     except OSError as error:
         remedy = f"can't be read ({error.strerror}); check path and permissions"
         raise InputError(option, path, remedy) from None

@@ -335,8 +335,10 @@ def test_ids_come_from_arguments_and_files(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match="give a customer's id"):
         all_ids([], None)
     monkeypatch.setattr("stream_scorer.customers.id_files.MOST_FILE_BYTES", 3)
+    with pytest.raises(InputError, match="has more than 3 bytes"):
+        read_ids(Path("/dev/zero"))  # as a pipe, it says that it has no bytes
     file.write_bytes(b"long")
-    with pytest.raises(InputError, match="has 4 bytes; divide it"):
+    with pytest.raises(InputError, match="has more than 3 bytes; divide it"):
         read_ids(file)
 
 

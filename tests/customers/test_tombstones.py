@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.features.state import topic_hash
-from stream_scorer.customers.tombstones import is_stale, needed_offsets
+from stream_scorer.customers.tombstones import Tombstones, is_stale, needed_offsets
+from stream_scorer.io.kafka.admin import Topic
 from stream_scorer.io.stores.erasures import ErasedRecord
+from stream_scorer.settings.tree import Settings
 
 INPUT = topic_hash("events")
 ERASED = ErasedRecord(5000, 100, 3, 4000, {(INPUT, 2): 70, (topic_hash("file"), 2): 900}, None)
@@ -44,3 +49,22 @@ def test_scores_of_erased_events_are_known_by_position_and_moment(
 def test_members_have_to_commit_what_the_records_were_made_of() -> None:
     other = {(INPUT, 2): 90, (INPUT, 0): 5}
     assert needed_offsets("events", [ERASED.sources, other, {}]) == {2: 91, 0: 6}
+
+
+def test_a_tombstone_is_the_last_word_once_members_have_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def positions(group: str, _topic: Topic) -> dict[tuple[str, int], SimpleNamespace]:
+        asked.append(group)
+        return {("events", 2): SimpleNamespace(committed=70 if len(asked) < 3 else 71)}
+
+    overrides = {"kafka": {"input_topic": "events"}}
+    waits: Any = object.__new__(Tombstones)
+    waits._kafka = Settings.load(None, overrides=overrides, environment={}).kafka
+    waits._admin = SimpleNamespace(positions=positions, members=lambda _group: 1)
+    waits._input, waits.members = Topic("events", 3, None), 1
+    monkeypatch.setattr("stream_scorer.customers.tombstones.time.sleep", lambda _seconds: None)
+    assert waits._committed({"ann": ERASED}, 60.0) == ""
+    assert len(asked) == 3

@@ -35,6 +35,7 @@ from stream_scorer.live.stop import Stop
 MOST_CALLS = 30_000
 HELD_BACK = 4  # events that come after the faults, or where a fault asks for them
 BEYOND_REPAIR = "redis evicts"  # then the store may lack what the log has: consumers stop
+PATIENCE_SECONDS = 200.0  # longer than any call of Kafka takes, also while a member is suspended
 QUIET_SECONDS = 12.0  # in which an idle consumer looks at Redis at least twice
 # Where faults do most harm: half of them come just before the next call of one of these names.
 MOMENTS = (
@@ -222,6 +223,7 @@ class World:
             self.clients = [c for c in self.clients if c.process is not process]
             self._judge(slot, process)
         if slot.process is None and not slot.retired and self.scheduler.now >= slot.start_at:
+            slot.erasures = None
             slot.process = self.scheduler.start(slot.client_id, lambda: self._consume(slot))
 
     def _consume(self, slot: Slot) -> None:
@@ -281,8 +283,12 @@ class World:
         if self.scheduler.now <= self._quiet_since + QUIET_SECONDS:
             return False
         again = [r for r in self.requests if r.losses < self.redis.losses]
+        lost = [text for r in again for text in lost_though_known(self, r)]
+        # A member may be waiting for an answer of Kafka; then it looks as soon as it goes on.
+        if lost and self.scheduler.now <= self._quiet_since + PATIENCE_SECONDS:
+            return False
+        self.crashes += lost
         for request in again:
-            self.crashes += lost_though_known(self, request)
             self._ask(request)
         return not again
 
