@@ -94,6 +94,9 @@ class KeptErasures:
                 "forget` again for %s",
                 f"{len(lost):,}", ", ".join(sorted(lost)[:NAMED]) + " ..." * (len(lost) > NAMED),
             )  # fmt: skip
+            # As it is now: a Redis that goes back again has the list of before once more.
+            text = self._erasures.text()
+            listed = self._erasures.parsed(text)
         self.list_bytes, self._end = len(text), text[-END_BYTES:]
         return listed
 

@@ -94,6 +94,18 @@ def test_a_list_that_is_another_one_of_more_bytes_is_read_as_a_whole(
     assert kept.list_bytes == erasures.list_bytes()
 
 
+def test_a_redis_that_goes_back_twice_to_the_same_moment_is_noticed_twice(
+    client: Any, erasures: Erasures
+) -> None:
+    kept = KeptErasures(erasures)
+    erasures.erase({"ann": 5000})
+    kept.keep()
+    for _ in range(2):
+        client.flushall()
+        kept.keep()
+        assert erasures.listed() == {"ann": 5000}
+
+
 def test_a_member_that_knows_nothing_changes_nothing(client: Any, erasures: Erasures) -> None:
     KeptErasures(erasures).keep()
     assert client.keys() == []
