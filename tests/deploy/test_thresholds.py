@@ -40,6 +40,8 @@ BUSY = ("batch_records_sum{", "0+60000x60", "0+60000x60")
 UNKNOWN = 'ignored_values_total{field="category_id",problem="unknown_word"'
 DAYS_SCORES = 'live_scores{model_version="v1",delay="1d"'
 PREDICTED = 'live_predicted_over_seen{model_version="v1",delay="1d"'
+RATIO = 'live_interval{model_version="v1",delay="1d",measure="predicted_over_seen",bound='
+LOSS_LOW = 'live_interval{model_version="v1",delay="horizon",measure="log_loss",bound="low"'
 Series = tuple[str, str, str]
 MOVED: dict[str, tuple[str, int, list[Series]]] = {
     "fewer_members_lag_seconds": ("MembersFewer", 50, [
@@ -93,12 +95,15 @@ MOVED: dict[str, tuple[str, int, list[Series]]] = {
     "event_psi": ("EventMixDrifts", 122, [("event_psi{", "0.3x130", "0.6x130")]),
     "predicted_times": ("PredictionsOff", SIX_HOURS, [
         (PREDICTED, "0.5x400", "0.2x400"), (DAYS_SCORES, "5000x400", "5000x400"),
+        (RATIO + '"high"', "0.9x400", "0.9x400"),
     ]),
     "predicted_scores": ("PredictionsOff", SIX_HOURS, [
         (PREDICTED, "5x400", "5x400"), (DAYS_SCORES, "1500x400", "3000x400"),
+        (RATIO + '"low"', "1.2x400", "1.2x400"),
     ]),
     "log_loss_times": ("LogLossWorse", 1810, [
         ('live_log_loss{model_version="v1"', "0.15x1439 0.18x400", "0.15x1439 0.25x400"),
+        (LOSS_LOW, "0.15x1439 0.17x400", "0.15x1439 0.17x400"),
     ]),
 }  # fmt: skip
 
