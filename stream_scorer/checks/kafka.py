@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from stream_scorer.checks.broker_version import version_findings
 from stream_scorer.checks.finding import Finding
 from stream_scorer.checks.kafka_rights import remedy_of, rights_findings
+from stream_scorer.checks.output_sample import output_findings
 from stream_scorer.checks.record_sample import sample_findings
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import FRESH_START, Halt, StreamScorerError
 from stream_scorer.io.kafka.admin import GroupPosition, KafkaAdmin, Topic
+from stream_scorer.io.kafka.broker_requests import newest_requests
 from stream_scorer.io.stores.bound_namespace import BoundNamespace
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.live.consumer import redis_client
@@ -38,6 +41,8 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
     try:
         admin = KafkaAdmin(settings.kafka.client_properties())
         yield Finding("kafka", f"brokers {', '.join(admin.brokers())}")
+        newest = newest_requests(settings.kafka.client_properties())
+        yield from version_findings(settings.kafka, newest)
         topics: dict[str, Topic] = {}
         for plan in topic_plans(settings.kafka):
             yield from _topic(admin, plan, topics)
@@ -57,10 +62,30 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
             if all(finding.ok for finding in rights if finding.check == f"topic {topic.name}"):
                 ranges = {tp: (at.first, at.end) for tp, at in positions.items()}
                 yield from sample_findings(settings, ranges)
+        yield from _output(admin, settings, topics)
     except StreamScorerError as error:
         yield Finding(
             "kafka", f"{settings.kafka.bootstrap_servers}: {error.found}", remedy_of(error)
         )
+
+
+def _output(
+    admin: KafkaAdmin, settings: Settings, topics: Mapping[str, Topic]
+) -> Iterator[Finding]:
+    """Where propensities lie, for whom may read them: `run` itself need not."""
+    kafka = settings.kafka
+    if kafka.input_topic not in topics or kafka.output_topic not in topics:
+        return
+    output = topics[kafka.output_topic]
+    allowed = admin.operations(output.name)
+    if allowed is not None and not allowed & {"READ", "ALL"}:
+        yield Finding(
+            f"records of {output.name}",
+            "this user may not read it, so partitions of keys are not looked at",
+        )
+        return
+    partitions = topics[kafka.input_topic].partitions
+    yield from output_findings(kafka, admin.ranges(output), partitions)
 
 
 def _topic(admin: KafkaAdmin, plan: TopicPlan, topics: dict[str, Topic]) -> Iterator[Finding]:

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stream_scorer.checks.finding import Finding
+from stream_scorer.core.drift.reference import AFTER_EVENTS
 from stream_scorer.core.features.space import DAY_MS
-from stream_scorer.errors import InputError
+from stream_scorer.errors import ArtefactError, InputError
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import engines_here
+from stream_scorer.model.stored_reference import stored_reference
 from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks
 from stream_scorer.settings.tree import Settings
 
@@ -37,9 +39,40 @@ def model_findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("model", f"{found}, engine {engine}")
     if settings.features:
         yield from _labels(settings, loaded)
+    yield from _reference(settings, loaded)
     lacks = moments_it_lacks(manifest.training, refreshes=settings.refresh.every_ms > 0)
     if lacks is not None:
         yield Finding("training rows", lacks, REMEDY, warning=True)
+
+
+def _reference(settings: Settings, loaded: artefact.Artefact) -> Iterator[Finding]:
+    """What drift is measured against, where it is measured."""
+    if not settings.drift.one_in:
+        return
+    check = "reference of drift"
+    try:
+        reference = stored_reference(loaded)
+    except ArtefactError as error:
+        yield Finding(check, f"{error.field}: {error.value}", error.remedy)
+        return
+    if reference is None:
+        yield Finding(
+            check,
+            "the model has no reference.json, so drift of features and scores is not measured, and "
+            "no alert of it can fire",
+            "train again with this release (`train SNAPSHOTS -c FILE --out DIR`), which stores it, "
+            "and activate that model; or set drift.one_in = 0",
+            warning=True,
+        )
+    elif AFTER_EVENTS not in (reference.rows_of, reference.scored_rows_of):
+        yield Finding(
+            check, "too few of its rows stand just after events, as live ones do, so that drift of "
+            "features and scores is shown and not judged",
+            "make the labelled rows with `replay --rows-at both`, or of a whole period, and train "
+            "again", warning=True,
+        )  # fmt: skip
+    else:
+        yield Finding(check, f"{reference.rows:,} rows, scores of {reference.scores_of}")
 
 
 def first_model(settings: Settings) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 from typer.testing import CliRunner
 
 from stream_scorer import cli
@@ -22,6 +23,7 @@ from stream_scorer.checks.versions import (
     redis_version_finding,
     version_findings,
 )
+from stream_scorer.core.drift.reference import reference_of
 from stream_scorer.core.events.batch import RecordBatch
 from stream_scorer.errors import ArtefactError
 from stream_scorer.jobs.doctor import Diagnosis, in_words
@@ -218,3 +220,43 @@ def test_a_warning_is_no_problem_and_is_marked_in_the_json() -> None:
     lines = in_words(Diagnosis(True, (note, replace(note, warning=False, remedy=None))))
     assert lines[0].startswith("note ")
     assert lines[-1] == "2 findings: nothing is wrong"
+
+
+@pytest.mark.parametrize(
+    ("rows_of", "one_in", "warning", "said"),
+    [
+        (None, 16, True, "the model has no reference.json"),
+        (None, 0, False, ""),
+        ("event", 16, False, "30 rows, scores of validation"),
+        ("all", 16, True, "shown and not judged"),
+    ],
+)
+def test_a_model_that_drift_can_say_nothing_of_is_warned_of(
+    tmp_path: Path, rows_of: str | None, one_in: int, warning: bool, said: str
+) -> None:
+    settings = load(tmp_path, drift={"one_in": one_in})
+    reference = None
+    if rows_of is not None:
+        space, ones = settings.feature_space(), np.ones(30, np.float32)
+        matrix = sparse.random(30, space.width, 0.5, "csr", np.float32, 1)
+        p = np.full((30, 4), 0.1, np.float32)
+        reference = reference_of(space, (matrix, ones, rows_of), (p, ones, rows_of, "validation"))
+    artefact.save(random_model(settings, 3), settings.model.path, reference=reference)
+    found = [f for f in model_findings(settings) if f.check == "reference of drift"]
+    assert [f.warning for f in found] == [warning] * bool(said)
+    assert [said in f.found for f in found] == [True] * bool(said)
+    assert all(f.ok for f in found)
+    assert all("train" in str(f.remedy) for f in found if warning)
+
+
+def test_an_altered_reference_is_wrong(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    space, ones = settings.feature_space(), np.ones(30, np.float32)
+    matrix = sparse.random(30, space.width, 0.5, "csr", np.float32, 1)
+    p = np.full((30, 4), 0.1, np.float32)
+    reference = reference_of(space, (matrix, ones, "event"), (p, ones, "event", "validation"))
+    artefact.save(random_model(settings, 3), settings.model.path, reference=reference)
+    (settings.model.path / artefact.REFERENCE_FILE).write_text("{}")
+    (found,) = wrong(model_findings(settings))
+    assert found.check == "reference of drift"
+    assert found.remedy

@@ -418,3 +418,5 @@ def test_doctor_reports_how_far_behind_the_group_is(
     findings = {f.check: f for f in doctor(settings).findings}
     assert findings[f"group {unique}"].found == "4 events behind"
     assert findings[f"topic {unique}-in"].ok
+    assert findings["kafka version"].found.startswith("4.0 or newer")
+    assert "there are none yet" in findings[f"records of {unique}-out"].found

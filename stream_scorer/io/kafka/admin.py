@@ -210,12 +210,17 @@ class KafkaAdmin:
             for p in answer
             if p.offset >= 0
         }
+        return {
+            tp: GroupPosition(first, end, *committed.get(tp[1], ()))
+            for tp, (first, end) in self.ranges(topic).items()
+        }
+
+    def ranges(self, topic: Topic) -> dict[TopicPartition, tuple[int, int]]:
+        """Of each partition the log's first offset, and the one after its last."""
+        partitions = [KafkaPartition(topic.name, p) for p in range(topic.partitions)]
         first = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         end = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        return {
-            (topic.name, p): GroupPosition(first[p], end[p], *committed.get(p, ()))
-            for p in sorted(end)
-        }
+        return {(topic.name, p): (first[p], end[p]) for p in sorted(end)}
 
     def with_waiting(
         self, group: str, positions: Mapping[TopicPartition, GroupPosition]

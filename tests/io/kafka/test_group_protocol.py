@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from stream_scorer.errors import BusUnavailable, ClientLost, Halt
-from stream_scorer.io.kafka import group_protocol
+from stream_scorer.io.kafka import broker_requests, group_protocol
 from stream_scorer.io.kafka.consumer_errors import ConsumerErrors
 from stream_scorer.io.kafka.errors import translate_error
 from stream_scorer.io.kafka.group_protocol import brokers_have_consumer_protocol, chosen_protocol
@@ -29,7 +29,7 @@ def test_a_broker_is_asked_for_its_requests(mock_kafka: str) -> None:
 def test_brokers_that_do_not_answer_have_not_said_which_protocols_they_know(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(group_protocol, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(broker_requests, "REQUEST_SECONDS", 0.2)
     with pytest.raises(BusUnavailable, match="Connection refused"):
         brokers_have_consumer_protocol({"bootstrap.servers": "127.0.0.1:1"})
 
