@@ -50,6 +50,7 @@ from stream_scorer.io.stores.store import Store
 from stream_scorer.live.scoring import Scoring
 from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.live.tracing import (
+    GuardedTraces,
     NoTraces,
     OutputHeaders,
     Traced,
@@ -148,7 +149,7 @@ class Pipeline:
         self._decoder, self._preparation, self._clock_ms = decoder, preparation, clock_ms
         self._fold = StoreFold(store, preparation.space, rates=rates)
         self._worker, self._trend = worker, trend
-        self._traces = traces or NoTraces()
+        self._traces = NoTraces() if traces is None else GuardedTraces(traces)
         self._batches: deque[_Batch] = deque()
         self._in_a_row = 0
         # Of batches that were given up since the last report.

@@ -33,6 +33,7 @@ from stream_scorer.core.freshness import UNKNOWN_MODEL, PartitionFreshness, roun
 from stream_scorer.core.refresh_pace import Pace
 from stream_scorer.errors import StoreRewound, StoreUnavailable
 from stream_scorer.io.stores.refresh_store import RefreshRequest, RefreshStore
+from stream_scorer.io.telemetry.gauge_series import show_only
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.live.consumer import Consumer
 from stream_scorer.live.refresh_page import PageDone, PageRefresher
@@ -280,9 +281,8 @@ class Refresher:
         self._show_models()
 
     def _show_models(self) -> None:
-        self._metrics.scores_by_model.clear()
-        for version, customers in self._models.items():
-            self._metrics.scores_by_model.labels(version).set(customers)
+        by_version: dict[tuple[str, ...], float] = {(v,): n for v, n in self._models.items()}
+        show_only(self._metrics.scores_by_model, by_version)
 
     def _show_age(self) -> None:
         """No score is older than the start of the last round that was finished; NaN where a

@@ -90,6 +90,26 @@ def test_an_attempt_that_fails_is_told_and_the_next_one_is_another_trace(
     assert log.headers == {b"ann": [("traceparent", b"10")]}
 
 
+@pytest.mark.parametrize("broken", ["open", "close", "fail"])
+def test_a_fault_of_traces_costs_no_batch_and_is_logged_once(
+    engine: NativeEngine, broken: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def fault(*_: object) -> None:
+        raise ValueError("a span can't be made")
+
+    monkeypatch.setattr(NotedTraces if broken == "open" else NotedTrace, broken, fault)
+    log = Log(traced_batch(["ann"], {0: 1}))
+    log.failures = [BusUnavailable("away")]
+    steps = pipeline(log, MemoryStore(SPACE.fingerprint), engine, traces=NotedTraces())
+    with pytest.raises(BusUnavailable):
+        steps.step()
+    steps.step()
+    assert len(log.values) == 1
+    assert steps.idle
+    assert caplog.text.count("a micro-batch has no trace") == 1
+
+
 def test_without_traces_no_record_has_a_header(engine: NativeEngine) -> None:
     log = Log(traced_batch(["ann"], {0: 1}))
     pipeline(log, MemoryStore(SPACE.fingerprint), engine).step()

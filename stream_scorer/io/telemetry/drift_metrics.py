@@ -11,6 +11,7 @@ from stream_scorer.core.drift.live_quality import HORIZON
 from stream_scorer.core.drift.stability import JUDGED
 from stream_scorer.core.drift.summary import DriftSummary
 from stream_scorer.io.telemetry.drift_list import MEASURES
+from stream_scorer.io.telemetry.gauge_series import show_only
 
 Labels = tuple[str, ...]
 Values = dict[Labels, float | None]
@@ -39,7 +40,6 @@ class DriftMetrics:
         self._interval = gauge("stream_scorer_live_interval")
         self._log_loss = gauge("stream_scorer_live_log_loss")
         self._calibration_error = gauge("stream_scorer_live_calibration_error")
-        self._shown: dict[Gauge, set[Labels]] = {}
 
     def show(self, summary: DriftSummary) -> None:
         """From now on."""
@@ -88,10 +88,5 @@ class DriftMetrics:
         self._set(self._calibration_error, {(v,): delay.ece for v, delay in over.items()})
 
     def _set(self, gauge: Gauge, values: Values) -> None:
-        """These values, and no other labels; NaN where one is not defined. Nothing is cleared
-        first, as it may be read meanwhile."""
-        for labels, value in values.items():
-            gauge.labels(*labels).set(math.nan if value is None else value)
-        for labels in self._shown.get(gauge, set()) - set(values):
-            gauge.remove(*labels)
-        self._shown[gauge] = set(values)
+        """These values, and no other labels; NaN where one is not defined."""
+        show_only(gauge, {of: math.nan if value is None else value for of, value in values.items()})

@@ -23,6 +23,7 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.telemetry.batch_histogram import BatchHistogram
 from stream_scorer.io.telemetry.drift_metrics import DriftMetrics
+from stream_scorer.io.telemetry.gauge_series import show_only
 from stream_scorer.io.telemetry.metric import OPEN, Kind, MetricFamily
 from stream_scorer.io.telemetry.metric_list import OWN_METRICS
 
@@ -112,8 +113,7 @@ class Metrics:
 
     def observe_model(self, model_version: str, fingerprint: str, build: str) -> None:
         """The model that is served from now on."""
-        self.build_info.clear()
-        self.build_info.labels(model_version, fingerprint, build).set(1)
+        show_only(self.build_info, {(model_version, fingerprint, build): 1})
 
     def observe_hot_records(self, found: int, missing: int, held_bytes: int) -> None:
         """Count records that were found in memory, and those that were not."""
@@ -129,9 +129,7 @@ class Metrics:
         gauges: list[tuple[Gauge, Mapping[TopicPartition, float]]]
         gauges = [(self.lag, lag), (self.lag_seconds, seconds)]
         for metric, of_partitions in gauges:
-            metric.clear()
-            for (topic, partition), value in of_partitions.items():
-                metric.labels(topic, str(partition)).set(value)
+            show_only(metric, {(t, str(p)): value for (t, p), value in of_partitions.items()})
         self.partitions.set(len(lag))
 
     def _counter(self, name: str) -> Counter:

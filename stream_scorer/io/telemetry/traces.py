@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from stream_scorer.confidential import without_credentials
 from stream_scorer.core.events.batch import Position
 from stream_scorer.errors import ConfigError
 from stream_scorer.io.batch_report import BatchReport
@@ -197,7 +198,7 @@ class BatchSpans:
         for span in (*self._events.values(), self._batch):
             # As of the conventions for errors; the text of the exception may be long.
             span.set_attribute("error.type", type(error).__name__)
-            span.set_status(Status(StatusCode.ERROR, str(error)[:500]))
+            span.set_status(Status(StatusCode.ERROR, without_credentials(str(error))[:500]))
             span.end()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
 import stream_scorer
@@ -81,6 +83,36 @@ def test_lag_of_a_partition_given_up_is_no_longer_shown() -> None:
         'stream_scorer_consumer_lag_seconds{partition="1",topic="t"}': 3.5,
     }
     assert found["stream_scorer_partitions"] == 2
+
+
+def test_a_scrape_in_the_middle_of_an_update_lacks_no_series(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever reads between two steps of it sees every partition and the model."""
+    metrics, seen = Metrics(), list[set[str]]()
+
+    def show() -> None:
+        metrics.observe_lag({("t", 0): 3, ("t", 1): 4}, {("t", 0): 1.5, ("t", 1): 2.5})
+        metrics.observe_model("m1", "f", "1")
+
+    show()
+    every = {name for name in read(metrics) if "consumer_lag" in name or "build_info" in name}
+    assert len(every) == 5
+    for step in (
+        MetricWrapperBase.labels, MetricWrapperBase.clear, MetricWrapperBase.remove, Gauge.set,
+    ):  # fmt: skip
+
+        def watched(self: object, *arguments: object, step: Callable[..., object] = step) -> object:
+            found = step(self, *arguments)
+            seen.append(set(read(metrics)))
+            return found
+
+        owner = Gauge if step is Gauge.set else MetricWrapperBase
+        monkeypatch.setattr(owner, step.__name__, watched)
+    show()
+    monkeypatch.undo()
+    assert len(seen) > len(every)
+    assert all(every <= names for names in seen)
 
 
 def shown(metrics: Metrics) -> dict[str, set[str]]:
