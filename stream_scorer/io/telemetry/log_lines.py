@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 import sys
 from datetime import datetime, timezone
 
 from stream_scorer.confidential import without_credentials
+
+# Of ASCII and of Latin 1, and the two separators of Unicode that end a line.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _JsonLines(logging.Formatter):
@@ -31,19 +36,32 @@ class _JsonLines(logging.Formatter):
             line |= {key: _shown(value) for key, value in fields.items()}
         if record.exc_info:
             line["error"] = without_credentials(self.formatException(record.exc_info))
-        return json.dumps(line)
+        # Whatever a caller passes, a line is better than none.
+        return json.dumps(line, default=str)
 
 
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage().replace("\n", " | ")
+        message = _printable(record.getMessage().replace("\n", " | "))
         line = f"{_iso(record.created)} {record.levelname.lower():7} {message}"
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
-        return without_credentials(line + trace)
+        return without_credentials(line + "\n".join(map(_printable, trace.split("\n"))))
+
+
+def _printable(text: str) -> str:
+    """Without what would begin a line, or move a terminal: ids are whatever producers write."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _shown(value: object) -> object:
-    return without_credentials(value) if isinstance(value, str) else value
+    """As JSON can hold it, which has no NaN."""
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, list | tuple):
+        return [_shown(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _iso(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -67,3 +68,40 @@ def test_a_text_line_stays_one_line(
     logging.getLogger("x").warning("two\nlines")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("warning two | lines")
+
+
+@pytest.mark.parametrize("character", ["\r", "\x1b", "\x0b", "\x85", "\u2028", "\x00"])
+def test_an_id_with_a_control_character_begins_no_line_and_moves_no_terminal(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str], character: str
+) -> None:
+    log_to_stderr("warning", "text")
+    try:
+        raise ValueError(f"customer ann{character}[2K is no customer")
+    except ValueError:
+        logging.getLogger("x").exception("customer ann%sFAKE", character)
+    text = capsys.readouterr().err
+    assert character not in text
+    escaped = character.encode("unicode_escape").decode()
+    first, *_, last = text.splitlines()
+    assert first.endswith(f"customer ann{escaped}FAKE")
+    assert last == f"ValueError: customer ann{escaped}[2K is no customer"
+
+
+def test_a_json_line_is_json_whatever_its_fields_are(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_stderr("info", "json")
+    fields: dict[str, Any] = {
+        "delay_seconds": float("nan"), "server": ["redis://u:pw@host", "kafka"],
+        "error": ValueError("odd"),
+    }  # fmt: skip
+    logging.getLogger("x").info("an\u2028id", extra={"event": "server_awaited", "fields": fields})
+    (line,) = capsys.readouterr().err.splitlines()
+
+    def no_constant(text: str) -> None:
+        pytest.fail(f"{text} is no JSON")
+
+    found = json.loads(line, parse_constant=no_constant)
+    assert found["delay_seconds"] is None
+    assert found["server"] == ["redis://***@host", "kafka"]
+    assert found["error"] == "odd"
