@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import signal
@@ -36,6 +37,8 @@ from stream_scorer.io.kafka.admin import KafkaAdmin
 from stream_scorer.io.kafka.producer import ConfirmedProducer
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.io.telemetry.drift_list import DRIFT
+from stream_scorer.io.telemetry.metric_list import OWN_METRICS
 from stream_scorer.io.telemetry.metrics import Metrics
 from stream_scorer.jobs import run as job
 from stream_scorer.live.consumer import Consumer as Parts
@@ -163,6 +166,55 @@ def assert_member_shows_itself(metrics: str, events: int) -> None:
     assert int(waited[1]) >= events
 
 
+ROOT = Path(__file__).resolve().parents[2]
+# What this run need not move, by the test that does and the word that it knows the metric by.
+MOVED_ELSEWHERE: dict[str, dict[str, str | None]] = {
+    "tests/io/telemetry/test_drift_metrics.py": {family.name: "DRIFT" for family in DRIFT},
+    "tests/io/telemetry/test_shown_metrics.py": dict.fromkeys(
+        ("consumer_lag", "consumer_lag_seconds", "extreme_customers", "foreign_keys",
+         "split_customers", "refused_writes")
+    ),
+    "tests/live/test_challenger.py": dict.fromkeys(
+        ("challenger_agreement", "challenger_customers", "challenger_difference",
+         "challenger_failures", "challenger_on", "challenger_seconds_per_customer")
+    ),
+    "tests/live/test_model_switch.py": dict.fromkeys(
+        ("model_switches", "refused_models", "last_model_switch_seconds")
+    ),
+    "tests/live/test_refresh.py": {
+        "oldest_score_seconds": None, "refresh_customers": "refreshed", "scores": "scores",
+    },
+    "tests/live/test_shop_trend.py": {
+        "trend_age_seconds": "age_seconds", "trend_early_rows": "early_rows",
+        "trend_missed_offsets": "missed_offsets",
+    },
+    "tests/jobs/test_run.py": {"redis_evicted_keys": None},
+    "tests/io/kafka/test_group_protocol.py": {"kafka_errors": None},
+}  # fmt: skip
+
+
+def assert_metrics_move(metrics: str) -> None:
+    """Of a member that has worked, every metric has a value that is not where it began, but for
+    those that another test moves."""
+    samples = [line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#")]
+    moved = {
+        re.split("{", name)[0]
+        for name, value in samples
+        if float(value) != 0 and math.isfinite(float(value)) and "_created" not in name
+    }
+    still = {f.name for f in OWN_METRICS if not moved & f.series().keys()}
+    elsewhere = {
+        f"stream_scorer_{name.removeprefix('stream_scorer_')}"
+        for names in MOVED_ELSEWHERE.values()
+        for name in names
+    }
+    assert still <= elsewhere
+    for test, names in MOVED_ELSEWHERE.items():
+        text = (ROOT / test).read_text(encoding="utf-8")
+        for name, word in names.items():
+            assert (word or name) in text, f"{test} moves {name} no more"
+
+
 def assert_log_has_its_events(lines: list[dict[str, Any]]) -> None:
     events = [line["event"] for line in lines if line["event"]]
     assert {"consumer_started", "partitions_assigned", "partition_begun", "store_rewound",
@@ -203,6 +255,7 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     unheard_of = 'stream_scorer_ignored_values_total{field="category_id",problem="unknown_word"}'
     assert unheard_of in metrics
 
+    assert_metrics_move(metrics)
     dead_letters: dict[str, int] = {}
     until = time.monotonic() + 20
     while not dead_letters and time.monotonic() < until:  # as its next heartbeat says

@@ -322,6 +322,9 @@ def test_a_report_has_the_figures_since_the_last_one(
     overlap = value("stream_scorer_challenger_agreement", {"measure": "overlap"})
     assert overlap == 1.0  # all three that both have are the top 10
     assert value("stream_scorer_challenger_difference", {"measure": "p99"}) > 0  # type: ignore[operator]
+    seconds = value("stream_scorer_challenger_seconds_per_customer", {"model": "active"})
+    assert seconds is not None
+    assert seconds > 0
     (said,) = caplog.messages
     assert "60 customers compared; 100.0% of the top 3 are the same" in said
     assert "in 3 categories (1 of the active model and 0 of its own are not compared)" in said

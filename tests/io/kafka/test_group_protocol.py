@@ -63,3 +63,13 @@ def test_group_that_still_has_classic_members_is_named_as_the_cause() -> None:
     errors.on_client_error(KafkaError(KafkaError._FATAL, text))
     with pytest.raises(ClientLost, match="when the last of those has stopped"):
         errors.raise_failure()
+
+
+def test_a_transient_error_is_counted_by_its_name() -> None:
+    """As stream_scorer_kafka_errors_total has it: of the client's names, which are few."""
+    names: list[str] = []
+    errors = ConsumerErrors(names.append)
+    for _ in range(3):
+        errors.on_client_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    errors.raise_failure()
+    assert names == ["_ALL_BROKERS_DOWN"] * 3

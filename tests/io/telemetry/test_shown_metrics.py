@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import stream_scorer
 from stream_scorer.core.events.batch import DeadLetter, Reason
+from stream_scorer.core.events.customer_rates import ExtremeRate
 from stream_scorer.core.features.ignored_values import IgnoredCount
 from stream_scorer.io.batch_report import BatchReport
 from stream_scorer.io.exposition import exposition
@@ -52,6 +53,8 @@ def test_a_batch_is_counted_once() -> None:
         dead_letters=[dead_letter], seconds={"poll": 0.5},
         ignored=[IgnoredCount("category_id", "unknown_word", 4, "brot")],
         waited_seconds=np.array([0.2, 0.25, 5000.0, 1e6]),
+        foreign_keys=3, split_customers=4, refused_writes=5, too_old=6, ignored_events=8,
+        erased_events=9, extreme_customers=[ExtremeRate("c", 0, 99)],
     )  # fmt: skip
     metrics.observe(report)
     found = read(metrics)
@@ -63,6 +66,13 @@ def test_a_batch_is_counted_once() -> None:
     assert found['stream_scorer_stage_seconds_sum{stage="poll"}'] == 0.5
     assert found["stream_scorer_batch_customers_sum"] == 5
     assert found["stream_scorer_propensities_total"] == 5
+    assert found['stream_scorer_events_total{outcome="too_old"}'] == 6
+    assert found['stream_scorer_events_total{outcome="ignored_customer"}'] == 8
+    assert found['stream_scorer_events_total{outcome="forgotten_customer"}'] == 9
+    for name, count in (
+        ("foreign_keys", 3), ("split_customers", 4), ("refused_writes", 5), ("extreme_customers", 1)
+    ):  # fmt: skip
+        assert found[f"stream_scorer_{name}_total"] == count
     waits = "stream_scorer_event_to_propensity_seconds"
     assert found[f'{waits}_bucket{{le="0.1"}}'] == 0
     assert found[f'{waits}_bucket{{le="0.25"}}'] == 2
