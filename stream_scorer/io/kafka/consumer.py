@@ -106,6 +106,7 @@ class KafkaSource:
             topic=f"Read on topic {topic}", group=f"Read on group {properties.get('group.id')}"
         )
         self._errors = ConsumerErrors(on_error, rights)
+        self._paused = False  # since the last `poll` that waited for records
         self._closed = False
         config = {**properties, **FIXED_PROPERTIES, "on_commit": self._offsets.answered}
         if not by_epoch:
@@ -140,6 +141,8 @@ class KafkaSource:
         self._start_pending()
         seconds = 0.0 if ahead else self._max_age_seconds
         self._held += self._consume(self._max_events - len(self._held), seconds)
+        if not ahead:
+            self._paused = False
         self._errors.raise_failure()
         # What a rebalance refused, or what came while another commit was on its way; with the next
         # event it might wait for hours, and all that time the group would seem to lag, and a
@@ -209,6 +212,7 @@ class KafkaSource:
         """Pause for `seconds`, but keep polling: a member that does not poll is evicted."""
         assigned = [KafkaPartition(*tp) for tp in self._next]
         ask("pausing", self._consumer.pause, assigned)
+        self._paused = True
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             # Partitions assigned meanwhile are not read yet: nothing of them can arrive here.
@@ -223,7 +227,7 @@ class KafkaSource:
     def lag(self) -> dict[TopicPartition, int]:
         """For each partition read from, how many records the log holds beyond the last one read."""
         held = {partition_of(message) for message in self._held}
-        return self._lag.of(self._consumer, self._next, held)
+        return self._lag.of(self._consumer, self._next, held, paused=self._paused)
 
     def lag_seconds(
         self, lag: Mapping[TopicPartition, int], now_ms: int

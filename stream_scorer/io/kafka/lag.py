@@ -12,17 +12,22 @@ or what a producer of past events wrote; the second one is by this process's clo
 is known as of the client's last fetch, half a second ago at most, and this is asked every few
 seconds: a bound below that says no more than "just now". It is not known of a partition that was
 begun, or sought to another offset, of which nothing was read and that was never seen at its end.
+
+A member that waits for Redis fetches nothing, and what its client knows would stay as it was: the
+group would seem to have no lag for as long as Redis is away. There the brokers are asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import NO_TIMESTAMP, TopicPartition
 from stream_scorer.io.kafka.messages import partition_of
+
+ASK_SECONDS = 1.0  # one question to a broker, of which at most one in a row is not answered
 
 
 class Lag:
@@ -54,13 +59,23 @@ class Lag:
         consumer: Consumer,
         next_offsets: Mapping[TopicPartition, int],
         held: Collection[TopicPartition],
+        *,
+        paused: bool = False,
     ) -> dict[TopicPartition, int]:
         """The lag of each partition of `next_offsets` in records. held: those of which records were
-        received that are not handed out yet."""
+        received that are not handed out yet. paused: nothing was fetched lately; as long as a
+        broker answers, it is asked."""
         found = {}
         for tp, following in next_offsets.items():
+            partition = KafkaPartition(*tp)
             # cached: as of the last fetch, so that asking costs no round trip for each partition.
-            _, end = consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
+            _, end = consumer.get_watermark_offsets(partition, cached=True)
+            if paused:
+                try:
+                    _, now = consumer.get_watermark_offsets(partition, ASK_SECONDS)
+                    end = max(end, now)
+                except KafkaException:
+                    paused = False  # of the other partitions as well what is known
             reached = 0 if tp in held else self.ends.get(tp, 0)
             found[tp] = max(end - max(following, reached), 0)
         return found

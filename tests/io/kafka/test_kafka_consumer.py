@@ -339,10 +339,13 @@ def test_nothing_is_lost_or_doubled_while_waiting(scenarios: dict[str, Scenario]
     scenario.produce(b"before")
     scenario.source.wait(0.3)
     scenario.produce(b"after")
+    # Nothing was fetched since, so that the client does not know of it.
+    assert scenario.source.lag()["wait", 0] == 2
     batches = [scenario.read(1)]
     while sum(map(len, batches)) < 2:
         batches.append(scenario.read(1))
     assert [v for b in batches for v in b.values] == [b"before", b"after"]
+    assert scenario.source.lag()["wait", 0] == 0
 
 
 def test_an_evicted_member_commits_nothing_until_its_rebalance_is_handled(

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
 from stream_scorer.core.events.batch import NO_TIMESTAMP
 from stream_scorer.io.kafka.lag import Lag
 
@@ -49,3 +55,38 @@ def test_a_record_of_the_future_has_not_waited() -> None:
     lag = Lag()
     lag.read(TP, 9_000)
     assert lag.seconds({TP: 1}, 5_000) == {TP: 0.0}
+
+
+class Client:
+    """Fetched up to offset 10 of each partition; the brokers have 15, where they answer."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self.answers, self.asked = answers, 0
+
+    def get_watermark_offsets(
+        self, _partition: KafkaPartition, _timeout: float = -1, cached: bool = False
+    ) -> tuple[int, int]:
+        if cached:
+            return 0, 10
+        self.asked += 1
+        if not self.answers:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return 0, 15
+
+
+@pytest.mark.parametrize(
+    ("paused", "answers", "records", "asked"),
+    [
+        (False, True, 0, 0),  # what was fetched half a second ago is new enough
+        (True, True, 5, 3),
+        (True, False, 0, 1),  # not for each partition anew
+    ],
+)
+def test_brokers_are_asked_where_nothing_was_fetched_lately(
+    paused: bool, answers: bool, records: int, asked: int
+) -> None:
+    client: Any = Client(answers=answers)
+    read = {("events", number): 10 for number in range(3)}
+    found = Lag().of(cast(Consumer, client), read, (), paused=paused)
+    assert found == dict.fromkeys(read, records)
+    assert client.asked == asked
