@@ -140,9 +140,12 @@ def test_the_table_says_which_alerts_were_seen_firing_on_a_real_system() -> None
     rows = dict(re.findall(r"^\| (StreamScorer\w+) \| *(.*?) *\|$", text, flags=re.MULTILINE))
     assert list(rows) == list(ALERTS)
     real = (ROOT / "tests" / "containers" / "test_alerts.py").read_text(encoding="utf-8")
-    assert {name for name, how in rows.items() if how} == set(
+    untried = "not tried on a broken group: "
+    assert {name for name, how in rows.items() if not how.startswith(untried)} == set(
         re.findall(r'"(StreamScorer\w+)"', real)
     )
+    for name, how in rows.items():
+        assert how.removeprefix(untried), f"{name}: how, or why not"
 
 
 def test_the_log_events_that_the_runbook_names_are_those_of_the_log() -> None:
