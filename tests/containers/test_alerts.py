@@ -3,12 +3,14 @@
 What is broken at once, by the events: schemas that are unknown, times of the future and of an hour
 ago, unknown categories, foreign keys, customers in several partitions and one that never rests; by
 members: two different models, a group that others keep joining; and an announced model whose file
-is altered. Then in turn: Redis evicts, on which a member halts that does not allow it; it is
-emptied, and away; and all members are killed.
+is altered. Beside these a member that never gets a partition, and one whose Redis went away while
+it had a backlog of an hour, with hardly a file descriptor left. Then in turn: Redis evicts, on
+which a member halts that does not allow it; it is emptied, and away; and all members are killed.
 """
 
 from __future__ import annotations
 
+import resource
 import shutil
 import threading
 import time
@@ -21,6 +23,7 @@ import pytest
 import redis
 from alerting import Prometheus
 from confluent_kafka import Consumer, Producer
+from harness.member import Member, wait_until
 from harness.rig import SESSION_MS, Rig
 from harness.stream import CATEGORIES, random_model
 from servers import QUIET_CLIENT, KafkaServer, RedisServer
@@ -37,6 +40,7 @@ pytestmark = [
 ]
 
 HEALTHY, BROKEN = "stream-scorer-healthy", "stream-scorer-broken"
+STANDBY, WAITING = "stream-scorer-standby", "stream-scorer-waiting"
 BY_EVENTS = {
     "StreamScorerDeadLetters", "StreamScorerDeadLettersNearHalt", "StreamScorerClockSkew",
     "StreamScorerUnknownWords", "StreamScorerForeignKeys", "StreamScorerSplitCustomers",
@@ -44,6 +48,10 @@ BY_EVENTS = {
 }  # fmt: skip
 BY_MEMBERS = {
     "StreamScorerModelsDiffer", "StreamScorerModelRefused", "StreamScorerRebalanceStorm",
+    "StreamScorerMemberIdle",
+}  # fmt: skip
+BY_WAITING = {
+    "StreamScorerEventsWait", "StreamScorerFewFileDescriptors", "StreamScorerNotReady",
 }  # fmt: skip
 IN_TURN = {
     "StreamScorerRedisEvicts", "StreamScorerStoreRewound", "StreamScorerServerWaits",
@@ -51,20 +59,22 @@ IN_TURN = {
 }  # fmt: skip
 # On a machine that is busy with other work it is right that this one fires for the healthy group.
 BY_SPEED = {"StreamScorerPropensitiesLate"}
-SEEN_FIRING = BY_EVENTS | BY_MEMBERS | IN_TURN
+SEEN_FIRING = BY_EVENTS | BY_MEMBERS | BY_WAITING | IN_TURN
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 PARTITIONS = 4
 UNKNOWN_SCHEMA = b"\0\0\0\0\7"
 FEED_SECONDS = 0.2
+BACKLOG = 20_000
 SECONDS = 60.0
 
 
 class Feed:
-    """Publishes to both topics, steadily and in a thread of its own, until it is closed."""
+    """Publishes a backlog to one topic, and from `start` on to all, steadily and in a thread of its
+    own, until it is closed."""
 
-    def __init__(self, kafka: KafkaServer, healthy: Rig, broken: Rig) -> None:
-        self._healthy, self._broken = healthy.input, broken.input
+    def __init__(self, kafka: KafkaServer, healthy: Rig, broken: Rig, waiting: Rig) -> None:
+        self._healthy, self._broken, self._waiting = healthy.input, broken.input, waiting.input
         self._producer = Producer(
             {
                 "bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random",
@@ -73,11 +83,15 @@ class Feed:
         )  # fmt: skip
         self._made, self._ended = 0, threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed")
+        self._backlog()
+
+    def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
         self._ended.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._producer.flush(10)
 
     def _run(self) -> None:
@@ -85,10 +99,21 @@ class Feed:
             now_ms = time.time_ns() // 1_000_000
             for number in range(10):
                 customer = f"customer-{number}"
-                self._send(self._healthy, customer, self._event(customer, now_ms))
+                event = self._event(customer, now_ms)
+                self._send(self._healthy, customer, event)
+                self._send(self._waiting, customer, event)
             for number in range(3 * PARTITIONS):
                 self._broken_records(f"customer-{number % 3}", number % PARTITIONS, now_ms)
             self._producer.poll(0)
+
+    def _backlog(self) -> None:
+        """Of the member that is to wait: records of an hour ago, more than it takes in seconds."""
+        hour_ago_ms = time.time_ns() // 1_000_000 - HOUR_MS
+        for number in range(BACKLOG):
+            customer = f"customer-{number}"
+            event = self._event(customer, hour_ago_ms)
+            self._send(self._waiting, customer, event, timestamp=hour_ago_ms)
+        self._producer.flush(10)
 
     def _broken_records(self, customer: str, partition: int, now_ms: int) -> None:
         """Of one customer: an event of an hour ago under a foreign key and with an unknown
@@ -179,6 +204,13 @@ def join_and_leave(rig: Rig, ended: threading.Event) -> None:
             other.close()
 
 
+def leave_few_file_descriptors(member: Member) -> None:
+    """Let it open an eighth more than it has open."""
+    opened = len(list(Path(f"/proc/{member.pid}/fd").iterdir()))
+    _, hard = resource.prlimit(member.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(member.pid, resource.RLIMIT_NOFILE, (opened * 9 // 8, hard))
+
+
 def evict(server: RedisServer) -> None:
     """Leave Redis less memory than it has in use, and let it evict records: only they expire."""
     with redis.Redis.from_url(server.url) as client:
@@ -198,8 +230,8 @@ def test_alerts_fire_on_a_broken_group_and_on_no_healthy_one(
     make_rig: Callable[..., Rig], kafka: KafkaServer, start_redis: Callable[..., RedisServer],
     prometheus: Callable[..., Prometheus], model: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
-    server = start_redis()
-    healthy = make_rig(partitions=2)
+    server, waiting_server = start_redis(), start_redis()
+    healthy = make_rig(partitions=1)
     broken = make_rig(
         redis_url=server.url, partitions=PARTITIONS,
         settings={
@@ -207,21 +239,37 @@ def test_alerts_fire_on_a_broken_group_and_on_no_healthy_one(
             "dead_letters": {"max_share": 1.0},
         },
     )  # fmt: skip
+    waiting = make_rig(redis_url=waiting_server.url, partitions=1)
     other_model = tmp_path / "other-model"
     artefact.save(random_model(seed=2), other_model)
     well = healthy.member()
     strict = broken.member(model={"path": str(other_model)}, redis={"allow_eviction": False})
-    members = [broken.member(), strict]
-    for member in (well, *members):
-        member.start()
-    for member in (well, *members):
-        member.reading()
-    monitor = prometheus({HEALTHY: [well.port], BROKEN: [member.port for member in members]})
-    feed = Feed(kafka, healthy, broken)
+    lenient = broken.member()
+    waits = waiting.member()
+    feed = Feed(kafka, healthy, broken, waiting)
     try:
+        for member in (well, strict, lenient, waits):
+            member.start()
+        # Where nothing was read yet, it is not known for how long events wait.
+        wait_until(
+            "some are read", lambda: waits.metric("stream_scorer_batch_records_sum"), SECONDS
+        )
+        waiting_server.stop()
+        leave_few_file_descriptors(waits)
+        for member in (well, strict, lenient):
+            member.reading()
+        standby = healthy.member()  # the one partition has its member
+        standby.start()
+        monitor = prometheus(
+            {
+                HEALTHY: [well.port], BROKEN: [lenient.port, strict.port],
+                STANDBY: [standby.port], WAITING: [waits.port],
+            }
+        )  # fmt: skip
+        feed.start()
         announce_altered(broken, model, tmp_path)
         with somebody_keeps_joining(broken):
-            fired = monitor.wait_for(BY_EVENTS | BY_MEMBERS, SECONDS)
+            fired = monitor.wait_for(BY_EVENTS | BY_MEMBERS | BY_WAITING, SECONDS)
         evict(server)
         fired |= monitor.wait_for(
             {"StreamScorerRedisEvicts", "StreamScorerMemberUnreachable"}, SECONDS
@@ -235,12 +283,13 @@ def test_alerts_fire_on_a_broken_group_and_on_no_healthy_one(
     finally:
         feed.close()
     assert monitor.fired(HEALTHY) <= BY_SPEED
-    for member in (well, members[0]):
+    assert monitor.fired(STANDBY) <= {"StreamScorerMemberIdle"} | BY_SPEED
+    for member in (well, lenient, standby, waits):
         member.kill()
     fired |= monitor.wait_for({"StreamScorerAbsent"}, SECONDS)
     assert fired.keys() == SEEN_FIRING
     for name, alert in fired.items():
-        assert alert["labels"].get("job", BROKEN) == BROKEN, name
+        assert alert["labels"].get("job", BROKEN) != HEALTHY, name
         for text in alert["annotations"].values():
             assert text
             assert "<" not in text, f"{name}: {text}"
