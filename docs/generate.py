@@ -28,7 +28,7 @@ from stream_scorer.core.evaluation.model_card import ModelCard
 from stream_scorer.core.evaluation.model_comparison import ComparedModels
 from stream_scorer.core.features.space import Feature
 from stream_scorer.customers.erasure_receipt import ErasureReceipt
-from stream_scorer.customers.explanation import Explanation
+from stream_scorer.customers.explanation import ExplainedCustomers, Explanation
 from stream_scorer.customers.history import CustomerHistory
 from stream_scorer.customers.shown import ShownCustomers
 from stream_scorer.demo.report import DemoResult
@@ -89,6 +89,7 @@ RESULTS: dict[str, type[Result]] = {
     "backtest": Backtest,
     "bench": Benchmark,
     "customer explain": Explanation,
+    "customer explain --ids-file": ExplainedCustomers,
     "customer forget": ErasureReceipt,
     "customer forget --list": ForgottenList,
     "customer history": CustomerHistory,
@@ -361,7 +362,7 @@ def json_page() -> str:
         lines += [f"## {words}", "", *result_lines(result, parts)]
     lines += ["# The card of a model", "", CARD, "", *result_lines(ModelCard, parts)]
     lines += ["# Parts", ""]
-    done: set[type[Result]] = set()
+    done = set(RESULTS.values())
     while waiting := [part for part in parts if part not in done]:
         done.add(waiting[0])
         lines += [f"## {waiting[0].__name__}", "", *result_lines(waiting[0], parts)]

@@ -64,14 +64,19 @@ def customer_show(
 )
 @verb
 def customer_explain(
-    customer_id: Annotated[str, typer.Argument(metavar="ID", help="A customer's id.")],
+    ids: Ids = None,
     config: Config = None,
+    ids_file: IdsFile = None,
     category: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CATEGORY",
             help="Category to explain, several times if wanted; without it the most probable.",
         ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Explain by this one, in place of the served one."),
     ] = None,
     as_of: AsOf = None,
     top: Annotated[
@@ -82,14 +87,18 @@ def customer_explain(
 ) -> None:
     """Explain what pushes a propensity up and down, as amounts that add up to its logit.
 
-    Exit status 1 where the customer is not known, or a check of the amounts fails.
+    With --json one ID gives one object; several, or --ids-file, give an object with all of them.
+    Exit status 1 where a customer is not known, or a check of the amounts fails.
     """
+    from stream_scorer.customers.id_files import all_ids
     from stream_scorer.jobs import customer_explain as job
 
+    wanted = all_ids(ids or [], ids_file)
     found = job.explain(
-        load_settings(config), customer_id, category or [], moment_ms("--as-of", as_of), top
+        load_settings(config), wanted, category or [], moment_ms("--as-of", as_of), top, model
     )
-    show(found, job.in_words(found), as_json, ok=found.ok)
+    single = len(wanted) == 1 and ids_file is None
+    show(found.customers[0] if single else found, job.in_words(found), as_json, ok=not found.not_ok)
 
 
 @customers_app.command(

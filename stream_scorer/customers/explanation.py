@@ -131,6 +131,15 @@ class Explanation(Result):
 
 
 @dataclass(frozen=True)
+class ExplainedCustomers(Result):
+    """Of several customers, in the order in which they were given. not_ok: of how many something is
+    not explained, or a check fails."""
+
+    customers: tuple[Explanation, ...]
+    not_ok: int
+
+
+@dataclass(frozen=True)
 class ScoredRow:
     """One customer's row as it was scored. row (1, F) CSR; values (k,): before transform and scale;
     table: the shop's trend that the engine had; scores (N, C) of the engine."""

@@ -188,16 +188,18 @@ class CustomerReader:
         *,
         top_categories: int = 3,
         top_inputs: int | None = 10,
+        model: OpenModel | None = None,
     ) -> Explanation:
         """Why the customer has its propensities: of these categories, or of the top_categories
         most probable, with the top_inputs that matter most, None for all.
 
-        as_of_ms: as of `show_all`. Raises as `propensities`, and InputError for a category that the
-        model has not.
+        as_of_ms: as of `show_all`. model: in place of the one that serves the customer. Raises as
+        `propensities`, and InputError for a category that the model has not.
         """
         stored, moments = self._look_up([customer_id], as_of_ms)
         as_of, namespace = moment_text(int(moments[0])), self.settings.store.namespace
-        model = self._models.of(customer_id)
+        problem = "" if model is not None else self.problem
+        model = model or self._models.of(customer_id)
         newest = stored.states.arrays.newest_ms
         if newest[0] == NEVER:
             erased = erased_until_of(stored.states)
@@ -206,7 +208,7 @@ class CustomerReader:
             customer_id, True, namespace, as_of, moment_text(int(newest[0])),
             bool(self._forgotten(stored.states, moments)[0]), model.engine.model_version,
             calibration=str(model.artefact.manifest.calibration.get("kind", "")),
-            model_problem=self.problem, erased_until=erased_until_of(stored.states),
+            model_problem=problem, erased_until=erased_until_of(stored.states),
         )  # fmt: skip
         if found.forgotten:
             return found

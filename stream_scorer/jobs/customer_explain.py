@@ -1,30 +1,52 @@
-"""`stream-scorer customer explain`: why a customer has its propensities."""
+"""`stream-scorer customer explain`: why customers have their propensities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from stream_scorer.customers.explanation import Explanation
+from stream_scorer.customers.current_model import open_model
+from stream_scorer.customers.explanation import ExplainedCustomers
 from stream_scorer.customers.explanation_in_words import explanation_in_words
 from stream_scorer.customers.reader import CustomerReader
+from stream_scorer.customers.valid_ids import require_ids
+from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
 
 def explain(
     settings: Settings,
-    customer_id: str,
+    customer_ids: Sequence[str],
     categories: Sequence[str] = (),
     as_of_ms: int | None = None,
     top_inputs: int = 10,
-) -> Explanation:
-    """Of these categories, or of the three most probable; as_of_ms: None for now.
+    model: Path | None = None,
+) -> ExplainedCustomers:
+    """Of these categories, or of each customer's three most probable; as_of_ms: None for now.
 
-    Raises InputError and StoreUnavailable as `CustomerReader.explain`.
+    model: an artefact in place of the one that members serve. Raises InputError and
+    StoreUnavailable as `CustomerReader.explain`; ArtefactError and FingerprintMismatch for `model`.
     """
+    # All of them, before the first is explained.
+    require_ids(customer_ids, settings.events.max_record_bytes)
+    found = []
+    several = len(customer_ids) > 1
     with CustomerReader.open(settings) as reader:
-        return reader.explain(customer_id, categories, as_of_ms, top_inputs=top_inputs)
+        opened = None if model is None else open_model(settings, reader.space, model)
+        with progress("explaining", len(customer_ids), quiet=not several) as bar:
+            for customer_id in customer_ids:
+                found.append(
+                    reader.explain(
+                        customer_id, categories, as_of_ms, top_inputs=top_inputs, model=opened
+                    )
+                )
+                bar.advance(1)
+    return ExplainedCustomers(tuple(found), sum(not one.ok for one in found))
 
 
-def in_words(found: Explanation) -> list[str]:
-    """The explanation for people."""
-    return explanation_in_words(found)
+def in_words(found: ExplainedCustomers) -> list[str]:
+    """The explanations for people, with two empty lines between customers."""
+    lines: list[str] = []
+    for one in found.customers:
+        lines += [*(["", ""] if lines else []), *explanation_in_words(one)]
+    return lines

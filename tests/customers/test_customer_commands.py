@@ -47,6 +47,30 @@ def test_explain_prints_a_sum_or_one_object(shop: Shop) -> None:
     assert "forgotten" in ran.stdout
 
 
+def test_several_are_explained_in_one_object_by_the_model_that_is_wanted(
+    shop: Shop, tmp_path: Path
+) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("ben\nnobody\n")
+    model = ("--model", str(shop.settings.model.path))
+    ran = call(shop, "explain", "anna", "--ids-file", str(ids), "--json", *model, *AS_OF)
+    assert ran.exit_code == 1, ran.output
+    found = json.loads(ran.stdout)
+    assert found["not_ok"] == 1
+    assert [(c["customer_id"], c["found"]) for c in found["customers"]] == [
+        ("anna", True),
+        ("ben", True),
+        ("nobody", False),
+    ]
+    assert found["customers"][0] == json.loads(
+        call(shop, "explain", "anna", "--json", *AS_OF).stdout
+    )
+    ran = call(shop, "explain", "anna", "ben", *AS_OF)
+    assert ran.exit_code == 0
+    assert "customer anna in" in ran.stdout
+    assert "\n\n\ncustomer ben in" in ran.stdout
+
+
 def test_wrong_input_is_one_line_with_status_2(shop: Shop) -> None:
     for arguments, said in (
         (["show"], "give a customer's id"),
@@ -54,6 +78,9 @@ def test_wrong_input_is_one_line_with_status_2(shop: Shop) -> None:
         (["show", "anna", "--as-of", "2999-01-01T00:00Z"], "lies in the future"),
         (["show", "anna", "--as-of", "2022-01-01T00:00Z"], "has had an event at"),
         (["explain", "anna", "--category", "soop", *AS_OF], "is 'soup' meant?"),
+        (["explain"], "give a customer's id"),
+        (["explain", "anna", ""], "is empty"),
+        (["explain", "anna", "--model", "nowhere", *AS_OF], "nowhere"),
     ):
         ran = call(shop, *arguments)
         assert (ran.exit_code, ran.stdout) == (2, ""), arguments

@@ -41,8 +41,6 @@ def serve(registry: CollectorRegistry, parser: module.Parser = module.PARSER) ->
 
 @pytest.fixture(params=["httptools", "h11"])
 def server(request: pytest.FixtureRequest) -> Iterator[WebServer]:
-    if request.param == "httptools":
-        pytest.importorskip("httptools")
     registry = CollectorRegistry()
     Counter("things", "Things", registry=registry).inc(3)
     with serve(registry, request.param) as server:
