@@ -74,7 +74,8 @@ def test_a_shop_without_a_model_is_told_how_to_make_the_first_one(tmp_path: Path
 def test_a_folder_that_is_no_whole_model_is_not_taken_for_a_first_shop(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (found,) = model_findings(load(tmp_path))
-    assert "manifest.json" in found.found
+    assert found.found.endswith("model")
+    assert "manifest.json" in str(found.remedy)
     assert "publish" not in str(found.remedy)
 
 
