@@ -54,9 +54,15 @@ def _shown(value: object) -> str:
         return "(not given)"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list):  # as TOML and JSON have it: a list of one is not its entry
+        return "[" + ", ".join(_entry(one) for one in value) + "]"
+    if isinstance(value, tuple | set | frozenset):
         return ", ".join(map(str, value)) or "(none)"
     return str(value)
+
+
+def _entry(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else _shown(value)
 
 
 class ConfigError(InputError):

@@ -10,7 +10,8 @@ from stream_scorer.errors import InputError
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (None, "(not given)"), (True, "'true'"), (["view", "buy"], "'view, buy'"), ((), "(none)"),
+        (None, "(not given)"), (True, "'true'"), (["view", [1]], "'[\"view\", [1]]'"),
+        (("view", "buy"), "'view, buy'"), ((), "(none)"),
         ("soup", "'soup'"), (3, "'3'"),
     ],
 )  # fmt: skip

@@ -49,6 +49,8 @@ def fresh() -> Iterator[None]:
 def run(copy: Path, **environment: str) -> tuple[str, str, int]:
     """What the program prints when it runs on the copy: bytes, length, hits of the cache."""
     kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    # Python takes kept bytecode for that of a source with the same length and time of change.
+    kept["PYTHONDONTWRITEBYTECODE"] = "1"
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=copy.parent, env=kept | environment,
         capture_output=True, text=True, check=False, timeout=300,

@@ -96,7 +96,7 @@ def from_the_future(model: Path) -> None:
         (lambda m: (m / artefact.GOLDEN_FILE).unlink(), "is missing"),
         (lambda m: (m / artefact.PARAMS_FILE).unlink(), "is missing"),
         (lambda m: (m / artefact.SYMBOL_FILE).unlink(), "is missing"),
-        (lambda m: (m / artefact.MANIFEST_FILE).unlink(), "is missing"),
+        (lambda m: (m / artefact.MANIFEST_FILE).unlink(), "it has no manifest.json"),
         (lambda m: (m / artefact.MANIFEST_FILE).write_text("{"), "not JSON"),
         (from_the_future, "upgrade"),
     ],

@@ -199,7 +199,7 @@ def test_train_says_what_it_left_out_in_the_result_and_in_words(trained: Trained
     ) in lines
     assert "left out 1 of 7 categories, on which no training customer acted: wine" in lines
     assert "no training row has a value of these features: returned" in lines
-    assert "no training row has a value in 8 of 22 columns" in lines
+    assert any(line.startswith("no training row has a value in 8 of 22 columns,") for line in lines)
     assert not any("weigh 0" in line for line in lines)
     card = card_in(trained.model)
     assert [c["category_id"] for c in card["left_out"]] == ["rice", "salt", "wine"]

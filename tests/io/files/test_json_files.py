@@ -65,7 +65,8 @@ def test_what_is_no_id_is_refused_with_column_value_and_remedy(
     (tmp_path / "e.jsonl").write_bytes(lines([row(0, customer_id=given), row(1)]))
     events, refused = read(tmp_path / "e.jsonl")
     assert ids(events) == ["e1"]
-    said = f"line 1: customer_id: {str(given)!r}: give text or whole numbers"
+    shown = "true" if given is True else str(given)
+    said = f"line 1: customer_id: {shown!r}: give text or whole numbers"
     assert [(d.offset, d.detail) for d in refused] == [(0, said)]
 
 
@@ -76,7 +77,7 @@ def test_not_a_number_is_a_missing_id(tmp_path: Path) -> None:
     assert ids(events) == ["e1"]
     assert events.category_id[0] is None
     assert [d.detail for d in refused] == [
-        "line 1: customer_id: 'None': give every event this field"
+        "line 1: customer_id: (not given): give every event this field"
     ]
 
 
