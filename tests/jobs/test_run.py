@@ -232,8 +232,11 @@ def test_vectors_and_scores_are_right_though_redis_came_back_empty(
     publish(kafka, settings.kafka.input_topic, first)
     wait_until_committed(settings, running)
     redis_server.kill()
-    redis_server.start()
     publish(kafka, settings.kafka.input_topic, [*second, {**second[0], "event_type": "theft"}])
+    waited, until = re.compile(r'waits_total\{server="redis"\} [1-9]'), time.monotonic() + 60
+    while not waited.search(metrics_of(metrics_port)) and time.monotonic() < until:
+        time.sleep(0.05)
+    redis_server.start()
     wait_until_committed(settings, running)
 
     expected = single_pass(settings, first + second)
