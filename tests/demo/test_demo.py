@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,8 +67,13 @@ def test_the_page_shows_what_was_streamed_and_closes_at_ctrl_c(tmp_path: Path) -
                 f"{url[0]}api/customers/{customer}/propensities?top_k=3", timeout=60
             ) as answer:
                 shown = json.loads(answer.read())
-            with urllib.request.urlopen(f"{url[0]}api/status", timeout=60) as answer:
-                status = json.loads(answer.read())
+            status: dict[str, Any] = {"totals": {"events": {}}}
+            until = time.monotonic() + 60
+            # The member says what it has done with its next heartbeat.
+            while not status["totals"]["events"] and time.monotonic() < until:
+                with urllib.request.urlopen(f"{url[0]}api/status", timeout=60) as answer:
+                    status = json.loads(answer.read())
+                time.sleep(0.1)
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
