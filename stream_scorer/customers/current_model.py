@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from scipy import sparse
 
@@ -24,7 +23,6 @@ from stream_scorer.errors import InputError, StreamScorerError
 from stream_scorer.io.stores.announcements import Announcement, Announcements
 from stream_scorer.live.challenger import load_challenger
 from stream_scorer.live.served_model import model_at_start
-from stream_scorer.model import artefact as artefacts
 from stream_scorer.model.artefact import Artefact
 from stream_scorer.model.attribution import Attributor
 from stream_scorer.model.engines.engine import Engine, open_engine
@@ -58,17 +56,6 @@ class OpenModel:
                 self.engine.use_trend(table)
                 self._table = table
             return self.engine.score(matrix)
-
-
-def open_model(settings: Settings, space: FeatureSpace, path: Path) -> OpenModel:
-    """The artefact `path`, whether members serve it or not.
-
-    Raises ArtefactError, and FingerprintMismatch where it was trained on other features.
-    """
-    loaded = artefacts.load(path, space.fingerprint)
-    engine = open_engine(loaded, settings.model.engine)
-    check_golden_batch(engine, loaded)
-    return OpenModel(loaded, engine)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, cannot_read
 
 MOST_FILE_BYTES = 64 << 20
 
@@ -26,8 +26,7 @@ def read_ids(path: Path) -> list[str]:
             )
         text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
-        remedy = f"can't be read ({error.strerror}); check path and permissions"
-        raise InputError("--ids-file", path, remedy) from None
+        raise InputError("--ids-file", path, cannot_read(error)) from None
     except UnicodeDecodeError:
         raise InputError("--ids-file", path, "is not UTF-8 text; save it as UTF-8") from None
     lines = [line for line in text.split("\n") if line]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stream_scorer.customers.current_model import open_model
+from stream_scorer.customers.current_model import OpenModel
 from stream_scorer.customers.explanation import ExplainedCustomers
 from stream_scorer.customers.explanation_in_words import explanation_in_words
 from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.customers.valid_ids import require_ids
+from stream_scorer.live.served_model import open_model
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
 
@@ -32,7 +33,10 @@ def explain(
     found = []
     several = len(customer_ids) > 1
     with CustomerReader.open(settings) as reader:
-        opened = None if model is None else open_model(settings, reader.space, model)
+        opened = None
+        if model is not None:
+            wanted = open_model(settings, reader.space, model)
+            opened = OpenModel(wanted.model, wanted.engine)
         with progress("explaining", len(customer_ids), quiet=not several) as bar:
             for customer_id in customer_ids:
                 found.append(

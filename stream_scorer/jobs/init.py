@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_scorer.atomic import NewFolder, write_file
-from stream_scorer.errors import InputError
+from stream_scorer.errors import InputError, cannot_write
 from stream_scorer.result import Result
 
 CONFIG_FILE = "stream_scorer.toml"
@@ -73,8 +73,7 @@ def init(directory: Path) -> Starter:
             raise InputError("DIR", directory, remedy)
         _write(directory, contents)
     except OSError as error:
-        remedy = f"can't be written ({error.strerror}); check path and permissions"
-        raise InputError("DIR", directory, remedy) from None
+        raise InputError("DIR", directory, cannot_write(error)) from None
     return Starter(
         str(directory), tuple(contents), len(lines), CUSTOMERS, len(CATEGORIES), tuple(commands())
     )

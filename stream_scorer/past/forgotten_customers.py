@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from stream_scorer.core.events.erased_customers import parse_erased
-from stream_scorer.errors import InputError, StreamScorerError
+from stream_scorer.errors import InputError, StreamScorerError, cannot_read
 from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.live.consumer import redis_client
@@ -63,8 +63,7 @@ def read_erased(option: str, path: Path) -> dict[str, int]:
             raise InputError(option, path, f"{remedy}; divide it, as a list has a line for each")
         text = content.decode("utf-8-sig")
     except OSError as error:
-        remedy = f"can't be read ({error.strerror}); check path and permissions"
-        raise InputError(option, path, remedy) from None
+        raise InputError(option, path, cannot_read(error)) from None
     except UnicodeDecodeError:
         raise InputError(option, path, "is not UTF-8 text") from None
     return parse_erased(option, path, text)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from stream_scorer.core.drift.stability import ACT, WATCH
 from stream_scorer.web import charts, words
 
 FILTERS = {
@@ -26,7 +27,9 @@ class Pages:
             undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         self._environment.filters |= FILTERS
-        self._environment.globals |= {"bar": charts.bar, **standing}
+        self._environment.globals |= {
+            "bar": charts.bar, "act_psi": ACT, "watch_psi": WATCH, **standing,
+        }  # fmt: skip
 
     def render(self, template: str, **context: Any) -> str:
         """template: its name, as status.html."""
