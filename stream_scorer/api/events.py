@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from stream_scorer.core.events.batch import DeadLetter, EventBatch
 from stream_scorer.core.events.refused import Refused, ignored_events_in_words, refused_in_words
 from stream_scorer.core.events.validation import EventRules, judge
-from stream_scorer.errors import EventFileError
+from stream_scorer.errors import EventFileError, cannot_write
 from stream_scorer.io.files import events as event_files
 from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, events_of, table_of
 from stream_scorer.io.files.limits import DEFAULT_BLOCK_BYTES
@@ -86,8 +86,7 @@ def write_events(events: pa.Table, path: str | Path) -> int:
             with event_files.new_event_file(target) as work:
                 pq.write_table(table, work)
         except OSError as error:
-            remedy = f"can't be written ({error}); check path and permissions"
-            raise EventFileError("events", target, remedy) from error
+            raise EventFileError("events", target, cannot_write(error)) from error
         return int(table.num_rows)
     if target.suffix == ".avro":
         return event_files.write_events(target, _rows(table))

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from stream_scorer.confidential import Address, read_address, shown_address
 from stream_scorer.core.features.space import parse_duration_ms
-from stream_scorer.errors import ConfigError
+from stream_scorer.errors import ConfigError, cannot_read
 from stream_scorer.settings.kafka_properties import (
     CLASSIC_ONLY,
     CONSUMER_REMEDY,
@@ -105,7 +105,7 @@ class Section(BaseModel):
             try:
                 return read_text(path).rstrip("\r\n")
             except OSError as error:
-                remedy = f"can't be read: {error.strerror}; check path and permissions"
+                remedy = cannot_read(error)
             except UnicodeDecodeError:  # its text has a byte of the password in it
                 remedy = "is not UTF-8 text; save it as UTF-8"
             raise ConfigError(f"{section}.{name}_file", "(secret)", remedy)

@@ -25,7 +25,7 @@ from stream_scorer.core.avro.writer_schema import (
     UnusableSchemaError,
     parse_writer_schema,
 )
-from stream_scorer.errors import BusUnavailable, ConfigError, Halt
+from stream_scorer.errors import BusUnavailable, ConfigError, Halt, cannot_read
 from stream_scorer.io.kafka.registry_http import Answer, RegistryHttp
 from stream_scorer.io.kafka.registry_lookups import Found, Lookups, UnknownIdError
 
@@ -257,11 +257,7 @@ def _keyed(file: Path) -> tuple[bytes, str]:
         parse_writer_schema(text)  # before fastavro, which checks neither sizes nor nesting
         return fingerprint_prefix(text), text
     except OSError as error:
-        raise ConfigError(
-            "events.schema_directory",
-            file,
-            f"can't be read: {error.strerror}; check path and permissions",
-        ) from error
+        raise ConfigError("events.schema_directory", file, cannot_read(error)) from error
     except UnusableSchemaError as error:
         raise ConfigError("events.schema_directory", file, str(error)) from error
     except Exception as error:  # fastavro raises almost anything for an invalid schema
