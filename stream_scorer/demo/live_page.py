@@ -80,7 +80,8 @@ class LivePage:
         if now >= self._next_lag:
             self._next_lag = now + LAG_SECONDS
             behind = source.lag()
-            self._metrics.observe_lag(behind, source.lag_seconds(behind, clock_ms()))
+            seconds = source.lag_seconds(behind, clock_ms())
+            self._metrics.observe_lag(behind, seconds, len(source.handed_out()))
         if self._consumer.pipeline.idle:
             self._member.check()
 

@@ -236,9 +236,10 @@ class Loop:
         now = time.monotonic()
         if now >= self._next_lag:
             self._next_lag = now + LAG_SECONDS
-            behind = self._consumer.source.lag()
-            seconds = self._consumer.source.lag_seconds(behind, clock_ms())
-            self._metrics.observe_lag(behind, seconds)
+            source = self._consumer.source
+            behind = source.lag()
+            seconds = source.lag_seconds(behind, clock_ms())
+            self._metrics.observe_lag(behind, seconds, len(source.handed_out()))
         if now >= self._next_report:
             self._next_report = now + REPORT_SECONDS
             lag = sum(self._consumer.source.lag().values())

@@ -75,9 +75,10 @@ class LiveMember:
 
     def _beat(self, status: Status) -> None:
         settings = self._consumer.settings
+        partitions = sorted(p for _, p in self._consumer.source.handed_out())
         said = MemberSaid(
             member=self._id, client_id=settings.kafka.client_name, host=socket.gethostname(),
-            pid=os.getpid(), partitions=tuple(sorted(p for _, p in self._consumer.source.lag())),
+            pid=os.getpid(), partitions=tuple(partitions),
             model_version=status.model.model_version, model_path=status.model.path,
             announcement=status.announcement, fingerprint=self._consumer.space.fingerprint_hex,
             build=self._build, state=status.state, reason=status.reason,

@@ -26,6 +26,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from math import inf
 
 from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.events.partitioners import partition_of_key
@@ -174,7 +175,9 @@ class Refresher:
         every_ms, now_ms = self._limits.every_ms, self._clock_ms()
         start = round_start_ms(now_ms, every_ms) if every_ms else 0
         asked = self._store.asked()
-        behind = {p for (_, p), n in self._consumer.source.lag().items() if n > self._most_behind}
+        lag = self._consumer.source.lag()
+        # Those whose lag is not known yet may be far behind.
+        behind = {p for p in self._known if lag.get((self._topic, p), inf) > self._most_behind}
         ready = {p: known for p, known in self._known.items() if p not in behind}
         wanted = {p for p, known in ready.items() if asked and known.answered != asked.name}
         if asked and wanted:

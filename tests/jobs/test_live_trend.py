@@ -153,11 +153,13 @@ def test_consumers_count_each_event_once_though_one_was_killed(
     with monkeypatch.context() as killed:  # nothing that it counted gets to Redis
         killed.setattr(TrendStore, "save", lambda *_: None)
         assert consume(settings) > 0
+    assert sum(record.next_offset for record in stored(settings).values()) == 2000
     read_again = consume(settings)
     assert read_again == 0
     report = verify(settings, 0, seed=1)
     assert (report.ok, report.trend_differences, report.trends_unverifiable) == (True, (), 0)
     assert report.trends_checked == len(stored(settings)) > 1
+    assert sum(record.next_offset for record in stored(settings).values()) == len(ROWS)
     day = (END - 6 * DAY) // DAY
     past = replayed(settings, tmp_path, day)
     plan = TrendPlan.of(settings.feature_space())

@@ -29,7 +29,9 @@ def test_lost_order_is_logged_though_the_consumer_stops_before_its_next_report(
 
     consumer: Any = SimpleNamespace(
         pipeline=SimpleNamespace(step=step, finish=BatchReport, idle=True),
-        source=SimpleNamespace(lag=dict, lag_seconds=lambda *_: {}, assignment=lambda: (1, 0)),
+        source=SimpleNamespace(
+            lag=dict, lag_seconds=lambda *_: {}, handed_out=dict, assignment=lambda: (1, 0)
+        ),
         evictions=SimpleNamespace(evicted=int),
         space=SimpleNamespace(vocabularies={}),
         verify=lambda: None,
@@ -49,7 +51,9 @@ def test_what_is_folded_already_is_finished_before_too_many_dead_letters_stop_th
     finished = [BatchReport(records=2)]
     consumer: Any = SimpleNamespace(
         pipeline=SimpleNamespace(step=lambda: bad, finish=finished.pop, idle=False),
-        source=SimpleNamespace(lag=dict, lag_seconds=lambda *_: {}, assignment=lambda: (1, 0)),
+        source=SimpleNamespace(
+            lag=dict, lag_seconds=lambda *_: {}, handed_out=dict, assignment=lambda: (1, 0)
+        ),
         evictions=SimpleNamespace(evicted=int),
         space=SimpleNamespace(vocabularies={}),
         verify=lambda: None,

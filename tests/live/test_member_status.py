@@ -87,7 +87,9 @@ def test_an_hour_of_the_past_does_not_show_in_the_rate(
 
 
 def test_lag_is_that_of_the_partitions_read_now(metrics: Metrics, said: StatusOfMember) -> None:
-    metrics.observe_lag({("t", p): p for p in range(100)}, {("t", p): 0.5 * p for p in range(100)})
+    metrics.observe_lag(
+        {("t", p): p for p in range(100)}, {("t", p): 0.5 * p for p in range(100)}, 100
+    )
     status = said()
     assert (status.lag_records, status.lag_seconds) == (sum(range(100)), 49.5)
     assert [one.partition for one in status.lag] == list(range(100 - MOST_PARTITIONS, 100))
@@ -139,7 +141,7 @@ def test_drift_is_said_by_its_largest_measures(clock: Clock) -> None:
 def test_what_is_said_is_bounded_and_comes_back_from_json(
     metrics: Metrics, clock: Clock, said: StatusOfMember
 ) -> None:
-    metrics.observe_lag({("t", p): 10**9 + p for p in range(1000)}, {("t", 1): 1e9})
+    metrics.observe_lag({("t", p): 10**9 + p for p in range(1000)}, {("t", 1): 1e9}, 1000)
     for n in range(200):
         metrics.ignored_values.labels(f"attributes.{n}{'x' * 400}", "unknown_word").inc(10**9)
     for _ in range(STEPS * 4):

@@ -224,6 +224,14 @@ def test_a_partition_that_lags_is_refreshed_once_it_has_caught_up(member: Member
     assert len(member.work()) == 1
 
 
+def test_a_partition_whose_lag_is_not_known_yet_waits_as_one_that_lags(member: Member) -> None:
+    member.add("ann")
+    del member.behind["events", 0]
+    assert not len(member.work())
+    member.behind["events", 0] = 0
+    assert len(member.work()) == 1
+
+
 def test_each_customer_belongs_to_the_member_that_owns_its_newest_partition(
     member: Member, server: EmbeddedRedis, engine: NativeEngine
 ) -> None:

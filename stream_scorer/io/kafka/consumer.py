@@ -225,7 +225,8 @@ class KafkaSource:
         return [m for m in messages if partition_of(m) in self._next]
 
     def lag(self) -> dict[TopicPartition, int]:
-        """For each partition read from, how many records the log holds beyond the last one read."""
+        """How many records the log holds beyond the last one that was read, of each partition that
+        is read and whose end is known (lag.py)."""
         held = {partition_of(message) for message in self._held}
         return self._lag.of(self._consumer, self._next, held, paused=self._paused)
 

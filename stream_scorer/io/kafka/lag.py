@@ -13,6 +13,10 @@ is known as of the client's last fetch, half a second ago at most, and this is a
 seconds: a bound below that says no more than "just now". It is not known of a partition that was
 begun, or sought to another offset, of which nothing was read and that was never seen at its end.
 
+Of a partition that was begun just now the client does not know the end before its first fetch was
+answered. Its lag is not known then, which is not the same as no lag: who takes it for none believes
+that all is read, and counts the seconds from that moment instead of from the oldest unread record.
+
 A member that waits for Redis fetches nothing, and what its client knows would stay as it was: the
 group would seem to have no lag for as long as Redis is away. There the brokers are asked.
 """
@@ -62,9 +66,9 @@ class Lag:
         *,
         paused: bool = False,
     ) -> dict[TopicPartition, int]:
-        """The lag of each partition of `next_offsets` in records. held: those of which records were
-        received that are not handed out yet. paused: nothing was fetched lately; as long as a
-        broker answers, it is asked."""
+        """The lag in records of each partition of `next_offsets` whose end is known. held: those of
+        which records were received that are not handed out yet. paused: nothing was fetched lately;
+        as long as a broker answers, it is asked."""
         found = {}
         for tp, following in next_offsets.items():
             partition = KafkaPartition(*tp)
@@ -76,6 +80,8 @@ class Lag:
                     end = max(end, now)
                 except KafkaException:
                     paused = False  # of the other partitions as well what is known
+            if end < 0:  # OFFSET_INVALID: nothing was fetched yet
+                continue
             reached = 0 if tp in held else self.ends.get(tp, 0)
             found[tp] = max(end - max(following, reached), 0)
         return found

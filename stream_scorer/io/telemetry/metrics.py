@@ -122,15 +122,18 @@ class Metrics:
         self.hot_bytes.set(held_bytes)
 
     def observe_lag(
-        self, lag: Mapping[TopicPartition, int], seconds: Mapping[TopicPartition, float]
+        self,
+        lag: Mapping[TopicPartition, int],
+        seconds: Mapping[TopicPartition, float],
+        partitions: int,
     ) -> None:
-        """The lag of every partition read now, in records and where it is known in seconds; those
-        given up are no longer shown."""
+        """The lag of those of the partitions that are read now of which it is known, in records and
+        in seconds; those given up are no longer shown. partitions: how many are read."""
         gauges: list[tuple[Gauge, Mapping[TopicPartition, float]]]
         gauges = [(self.lag, lag), (self.lag_seconds, seconds)]
         for metric, of_partitions in gauges:
             show_only(metric, {(t, str(p)): value for (t, p), value in of_partitions.items()})
-        self.partitions.set(len(lag))
+        self.partitions.set(partitions)
 
     def _counter(self, name: str) -> Counter:
         family = _declared(name, "counter")

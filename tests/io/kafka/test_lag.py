@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from stream_scorer.core.events.batch import NO_TIMESTAMP
@@ -60,14 +60,14 @@ def test_a_record_of_the_future_has_not_waited() -> None:
 class Client:
     """Fetched up to offset 10 of each partition; the brokers have 15, where they answer."""
 
-    def __init__(self, *, answers: bool) -> None:
-        self.answers, self.asked = answers, 0
+    def __init__(self, *, answers: bool, fetched: int = 10) -> None:
+        self.answers, self.asked, self.fetched = answers, 0, fetched
 
     def get_watermark_offsets(
         self, _partition: KafkaPartition, _timeout: float = -1, cached: bool = False
     ) -> tuple[int, int]:
         if cached:
-            return 0, 10
+            return min(self.fetched, 0), self.fetched
         self.asked += 1
         if not self.answers:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
@@ -90,3 +90,12 @@ def test_brokers_are_asked_where_nothing_was_fetched_lately(
     found = Lag().of(cast(Consumer, client), read, (), paused=paused)
     assert found == dict.fromkeys(read, records)
     assert client.asked == asked
+
+
+def test_it_is_not_known_before_the_first_fetch_was_answered() -> None:
+    """No lag would say that all is read."""
+    client: Any = Client(answers=True, fetched=OFFSET_INVALID)
+    lag = Lag()
+    assert lag.of(cast(Consumer, client), {TP: 0}, ()) == {}
+    assert lag.of(cast(Consumer, client), {TP: 10}, (), paused=True) == {TP: 5}
+    assert lag.seconds({TP: 5}, 5_000) == {}, "it was never seen at its end"

@@ -83,8 +83,8 @@ def test_a_batch_is_counted_once() -> None:
 
 def test_lag_of_a_partition_given_up_is_no_longer_shown() -> None:
     metrics = Metrics()
-    metrics.observe_lag({("t", 0): 3, ("t", 1): 4}, {("t", 0): 1.5, ("t", 1): 2.5})
-    metrics.observe_lag({("t", 1): 5, ("t", 2): 6}, {("t", 1): 3.5})
+    metrics.observe_lag({("t", 0): 3, ("t", 1): 4}, {("t", 0): 1.5, ("t", 1): 2.5}, 2)
+    metrics.observe_lag({("t", 1): 5, ("t", 2): 6}, {("t", 1): 3.5}, 3)
     found = read(metrics)
     lag = {k: v for k, v in found.items() if "consumer_lag" in k}
     assert lag == {
@@ -92,7 +92,7 @@ def test_lag_of_a_partition_given_up_is_no_longer_shown() -> None:
         'stream_scorer_consumer_lag{partition="2",topic="t"}': 6.0,
         'stream_scorer_consumer_lag_seconds{partition="1",topic="t"}': 3.5,
     }
-    assert found["stream_scorer_partitions"] == 2
+    assert found["stream_scorer_partitions"] == 3
 
 
 def test_a_scrape_in_the_middle_of_an_update_lacks_no_series(
@@ -102,7 +102,7 @@ def test_a_scrape_in_the_middle_of_an_update_lacks_no_series(
     metrics, seen = Metrics(), list[set[str]]()
 
     def show() -> None:
-        metrics.observe_lag({("t", 0): 3, ("t", 1): 4}, {("t", 0): 1.5, ("t", 1): 2.5})
+        metrics.observe_lag({("t", 0): 3, ("t", 1): 4}, {("t", 0): 1.5, ("t", 1): 2.5}, 2)
         metrics.observe_model("m1", "f", "1")
 
     show()
