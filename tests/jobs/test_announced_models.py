@@ -317,7 +317,7 @@ def test_a_member_that_runs_switches_refuses_and_rolls_back(
         client.delete("stream-scorer:model")
         wait_until(lambda: client.get("stream-scorer:model"))
     running.send_signal(signal.SIGTERM)
-    assert running.wait(20) == 0
+    assert running.wait(60) == 0
     assert job.status(settings).members == ()
     log = config.with_name("run.log").read_text()
     assert "Redis lost the announcement of model" in log

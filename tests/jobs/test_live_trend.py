@@ -226,7 +226,7 @@ def test_switched_models_canaries_and_refreshes_score_with_the_trend_of_their_mo
         topic = settings.kafka.input_topic
         asking = RefreshStore(consumer.store, settings.store.namespace, topic)
         asking.ask(RefreshRequest("all", now_ms, None))
-        for _ in range(600):
+        for _ in range(2400):
             consumer.pipeline.step()  # finds out how far behind the partitions are
             refresher.slice()
             if len(newest) == 60:

@@ -56,7 +56,7 @@ class Shop:
 
     def request(self) -> str:
         """The name of the command's request, once it is there."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             try:
                 asked = self.store.asked()

@@ -33,13 +33,13 @@ def test_web_shows_the_members_of_a_group_and_stops_in_good_order(tmp_path: Path
             try:
                 assert process.stderr is not None
                 url = process.stderr.readline().decode().split()[-1]
-                with urllib.request.urlopen(f"{url}api/status", timeout=20) as answer:
+                with urllib.request.urlopen(f"{url}api/status", timeout=60) as answer:
                     status = json.loads(answer.read())
-                with urllib.request.urlopen(f"{url}readyz", timeout=20) as answer:
+                with urllib.request.urlopen(f"{url}readyz", timeout=60) as answer:
                     assert json.loads(answer.read()) == {"ok": True, "reason": "Redis answers"}
             finally:
                 process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
     assert [one["client_id"] for one in status["members"]] == ["scorer-1"]
     assert status["totals"]["partitions"] == 4
 

@@ -68,7 +68,7 @@ class Rig:
 
     def _load(self, said: Announcement) -> ServedModel:
         self.loads.append(said.model.model_version)
-        assert self.may_load.wait(20)
+        assert self.may_load.wait(60)
         if self.load_error:
             raise self.load_error
         return served(said)

@@ -181,7 +181,7 @@ def test_whoever_would_wait_long_for_the_model_is_told_to_come_again(
     opened: list[CustomerReader] = []
 
     def opening() -> CustomerReader:
-        assert may_open.wait(30)
+        assert may_open.wait(60)
         opened.append(CustomerReader.open(shop.settings, lambda: NOW_MS))
         return opened[-1]
 
@@ -209,7 +209,7 @@ def test_a_reader_that_is_opened_after_all_was_closed_is_closed() -> None:
     reader, may_open = Reader(), threading.Event()
 
     def opening() -> CustomerReader:
-        assert may_open.wait(30)
+        assert may_open.wait(60)
         return cast(CustomerReader, reader)
 
     look_ups = LookUps(opening)

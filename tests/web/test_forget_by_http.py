@@ -83,7 +83,7 @@ def test_more_requests_than_may_wait_are_told_to_come_again() -> None:
 
     def forget(_customer_id: str) -> ErasureReceipt:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return receipt()
 
     path = PATH.replace("{id}", "anna")
@@ -93,7 +93,7 @@ def test_more_requests_than_may_wait_are_told_to_come_again() -> None:
         )
         first.start()
         try:
-            assert begun.wait(20)
+            assert begun.wait(60)
             busy = ask(server, path, "POST", authorization=BEARER)
         finally:
             go_on.set()

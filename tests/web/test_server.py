@@ -50,7 +50,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[WebServer]:
 def get(server: WebServer, path: str = "/metrics", **headers: str) -> str:
     url = f"http://127.0.0.1:{server.port}{path}"
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -122,7 +122,7 @@ def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(
 
 
 def test_a_connection_is_kept_for_the_next_request(server: WebServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     for _ in range(3):
         connection.request("GET", "/metrics")
         assert b"things_total" in connection.getresponse().read()
@@ -145,7 +145,7 @@ def test_an_answer_that_is_on_its_way_is_not_cut_off(monkeypatch: pytest.MonkeyP
     with WebServer(listen("127.0.0.1", 0, "port"), slow) as server, ExitStack() as clients:
         asked = clients.enter_context(connect(server))
         asked.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert began.wait(10)
+        assert began.wait(60)
         for _ in range(10):
             clients.enter_context(connect(server))
         idle = clients.enter_context(connect(server))
@@ -249,5 +249,5 @@ def test_ipv6_is_served() -> None:
 
     with WebServer(listen("::1", 0, "port"), here) as server:
         url = f"http://[::1]:{server.port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             assert answer.read() == b"here"

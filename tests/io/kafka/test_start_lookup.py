@@ -23,7 +23,7 @@ class Client:
         self.refuses = False
 
     def committed(self, partitions: Any, _timeout: float) -> Any:
-        assert self.answers.wait(10)
+        assert self.answers.wait(60)
         if self.refuses:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return [KafkaPartition(p.topic, p.partition, 10 + p.partition) for p in partitions]
@@ -37,7 +37,7 @@ def test_a_coordinator_that_does_not_answer_is_not_waited_for() -> None:
     lookup = StartLookup(client, {TWO, ONE}, {})
     assert not lookup.finished(0.05)
     client.answers.set()
-    assert lookup.finished(10)
+    assert lookup.finished(60)
     answers, ranges = lookup.answers()
     assert [(a.partition, a.offset) for a in answers] == [(1, 11), (2, 12)]
     assert ranges == {ONE: (1, 100), TWO: (2, 100)}
@@ -48,7 +48,7 @@ def test_what_is_found_of_a_partition_that_was_given_up_meanwhile_is_left_out() 
     lookup = StartLookup(client, {ONE, TWO}, {})
     lookup.discard([ONE])
     client.answers.set()
-    assert lookup.finished(10)
+    assert lookup.finished(60)
     answers, ranges = lookup.answers()
     assert (lookup.partitions, [a.partition for a in answers], list(ranges)) == ([TWO], [2], [TWO])
 
@@ -58,6 +58,6 @@ def test_a_question_that_failed_is_raised_where_the_answer_is_asked_for() -> Non
     client.refuses = True
     client.answers.set()
     lookup = StartLookup(client, {ONE}, {})
-    assert lookup.finished(10)
+    assert lookup.finished(60)
     with pytest.raises(BusUnavailable, match="reading committed offsets"):
         lookup.answers()
