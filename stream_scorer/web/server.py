@@ -7,8 +7,8 @@ is disconnected, and so is one that does not take its answer within `ANSWER_SECO
 `MAX_CONNECTIONS` one that is not being answered, the oldest, is ended, so that clients that hold
 theirs open can't keep Prometheus out. Headers and bodies of requests are bounded, too.
 
-Requests are parsed by httptools, in C: of a look-up of a customer h11, in Python, takes a third of
-the time of this thread. It is used where httptools is not installed.
+Requests are parsed by httptools, in C: of a look-up of a customer h11, in Python, would take a
+third of the time of this thread.
 """
 
 from __future__ import annotations
@@ -17,15 +17,10 @@ import asyncio
 import logging
 import socket
 import threading
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-try:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-except ImportError:
-    HttpToolsProtocol = None  # type: ignore[assignment, misc]
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from stream_scorer.errors import ConfigError
 
@@ -40,27 +35,20 @@ BACKLOG = 128  # with fewer a burst of clients keeps others waiting
 CLOSE_SECONDS = 1  # for requests that are being answered when the server is closed
 
 
-Parser = Literal["httptools", "h11"]
-PARSER: Parser = "h11" if HttpToolsProtocol is None else "httptools"
-
-
 class WebServer:
     """Serves one ASGI application until it is closed; a context manager."""
 
-    def __init__(
-        self, listening: socket.socket, application: Any, *, parser: Parser = PARSER
-    ) -> None:
+    def __init__(self, listening: socket.socket, application: Any) -> None:
         """listening: as `listen` returns it; it is closed with the server."""
-        self.port, self.parser = int(listening.getsockname()[1]), parser
+        self.port = int(listening.getsockname()[1])
         # What uvicorn says at level info is of no use beside our own lines, and its warnings are of
         # requests that are no HTTP, of which clients can send any number.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                application, http=_connection_of(parser), loop="asyncio", ws="none", lifespan="off",
+                application, http=_Connection, loop="asyncio", ws="none", lifespan="off",
                 interface="asgi3", log_config=None, access_log=False, server_header=False,
                 proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=int(SILENT_SECONDS),
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )  # fmt: skip
@@ -107,35 +95,53 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     return listening
 
 
-class _Bounds:
-    """Beside a protocol class of uvicorn: one client's connection, which ends where the client
-    takes too long."""
+class _Connection(HttpToolsProtocol):
+    """One client's connection, which ends where the client takes too long.
+
+    httptools bounds nothing, so what is no body is counted here: of one request, or of the last
+    that came with others in one piece.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _is_answering = False
-    loop: asyncio.AbstractEventLoop
+    _overhead_bytes = 0
     transport: asyncio.Transport
-    connections: set[Any]
-    cycle: Any
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.since = self.loop.time()
-        super().connection_made(_Gathering(cast(asyncio.Transport, transport), self.loop))  # type: ignore[misc]
+        gathering: Any = _Gathering(cast(asyncio.Transport, transport), self.loop)
+        super().connection_made(gathering)
         if len(self.connections) > MAX_CONNECTIONS:
             _end_oldest(self.connections)
         self._allow(SILENT_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_timer()
-        super().connection_lost(exc)  # type: ignore[misc]
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)  # type: ignore[misc]
+        self._overhead_bytes += len(data)
+        super().data_received(data)
+        if self._overhead_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response("The headers of the request are too long.")
         self._watch()
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests at once")  # the client gets 400
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._overhead_bytes = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         # It may begin the next request, where that came already.
-        super().on_response_complete()  # type: ignore[misc]
+        super().on_response_complete()
         self._is_answering = False
         # What the client has not taken yet is still part of the answer.
         untaken = self.transport.get_write_buffer_size() > 0
@@ -163,42 +169,6 @@ class _Bounds:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class _H11(_Bounds, H11Protocol):
-    """h11 bounds headers, and parses a request when the one before is answered."""
-
-
-def _connection_of(parser: Parser) -> type:
-    if parser == "h11":
-        return _H11
-
-    class HttpTools(_Bounds, HttpToolsProtocol):
-        """httptools bounds nothing, so what is no body is counted here: of one request, or of the
-        last that came with others in one piece."""
-
-        _overhead_bytes = 0
-
-        def data_received(self, data: bytes) -> None:
-            self._overhead_bytes += len(data)
-            super().data_received(data)
-            if self._overhead_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-                self.send_400_response("The headers of the request are too long.")
-
-        def on_headers_complete(self) -> None:
-            if len(self.pipeline) >= MAX_PIPELINED:
-                raise ValueError("too many requests at once")  # the client gets 400
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            self._overhead_bytes -= len(body)
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._overhead_bytes = 0
-            super().on_message_complete()
-
-    return HttpTools
 
 
 class _Gathering:

@@ -27,7 +27,7 @@ from stream_scorer.web.server import MAX_CONNECTIONS, WebServer, listen
 MOST_LOOKS = 300  # of 10 ms
 
 
-def serve(registry: CollectorRegistry, parser: module.Parser = module.PARSER) -> WebServer:
+def serve(registry: CollectorRegistry) -> WebServer:
     """The smallest application: the metrics of one registry, and 404 elsewhere."""
 
     async def metrics(request: Request) -> Response:
@@ -36,14 +36,14 @@ def serve(registry: CollectorRegistry, parser: module.Parser = module.PARSER) ->
         return Response(text, media_type=kind)
 
     served = Starlette(routes=[Route("/metrics", metrics)])
-    return WebServer(listen("127.0.0.1", 0, "port"), served, parser=parser)
+    return WebServer(listen("127.0.0.1", 0, "port"), served)
 
 
-@pytest.fixture(params=["httptools", "h11"])
-def server(request: pytest.FixtureRequest) -> Iterator[WebServer]:
+@pytest.fixture
+def server() -> Iterator[WebServer]:
     registry = CollectorRegistry()
     Counter("things", "Things", registry=registry).inc(3)
-    with serve(registry, request.param) as server:
+    with serve(registry) as server:
         yield server
 
 
@@ -196,10 +196,9 @@ def test_requests_that_come_before_the_answers_to_those_before_are_few(server: W
         received = b""
         while received.count(b"HTTP/1.1 200") < 3:
             received += client.recv(65_536)
-    if server.parser == "httptools":  # h11 does not look at the next before the last is answered
-        with connect(server) as client:
-            client.sendall(5000 * one)
-            assert ends(client)
+    with connect(server) as client:
+        client.sendall(5000 * one)
+        assert ends(client)
 
 
 def test_an_answer_is_one_packet(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
