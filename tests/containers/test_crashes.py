@@ -1,4 +1,5 @@
-"""SIGKILL at seeded random times, and three sabotaged consumers that the harness must catch.
+"""SIGKILL at seeded random times, and three sabotaged consumers that the harness must catch, killed
+between the two steps that are in the wrong order.
 
 STREAM_SCORER_CHAOS_KILLS: how many kills (10; `make chaos` sets 50), and with transactions two
 fifths of that, though no fewer than six. STREAM_SCORER_CHAOS_SEED: of the stream and kill times.
@@ -8,8 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from random import Random
-from threading import Event
 
 import pytest
 from harness.member import wait_until
@@ -117,11 +116,12 @@ def test_a_sabotaged_consumer_is_caught(make_rig: MakeRig, sabotage: str, kind: 
     rig = make_rig(seed=SEED, customers=3000, sabotage=sabotage)
     rig.publish(3000)
     (member,) = rig.start()
-    draw = Random(SEED)
     for _ in range(3):
-        Event().wait(draw.uniform(0.2, 0.8))
+        wait_until("it is between its two steps", member.frozen, 60)
         member.kill()
-        member.start().reading()
+        member.start()
+    wait_until("it is between its two steps", member.frozen, 60)
+    member.thaw()
     verdict = rig.finish()
     print(f"{sabotage}: {verdict.lost} lost, {verdict.doubled} doubled, {verdict.findings[:3]}")
     assert verdict.count(kind) > 0

@@ -5,6 +5,8 @@ hurry.
 commit-before-save      offsets and watermark move before the records are saved: events get lost
 commit-before-delivery  offsets are committed before propensities are delivered: old ones remain
 ignore-offsets          an event is applied however often it comes: events get doubled
+Each of these suspends itself (SIGSTOP) once, between the two steps that a kill is to come between:
+of kills at random moments three in a row come elsewhere once in some thirty runs.
 
 stop-after-load         SIGSTOP once, with old records in hand
 stop-before-delivery    SIGSTOP once, records saved and propensities not yet sent
@@ -35,10 +37,26 @@ from stream_scorer.live import challenger, challenger_report, pipeline
 from stream_scorer.live.store_fold import StoreFold
 
 STOP_AT_CALL = 10
-WINDOW_SECONDS = 0.05  # between the steps that a kill is to hit
+BETWEEN_AT_CALL = 3
+SENT_SECONDS = 0.5  # in which the client's threads have sent what was given to them
+
+
+def between_steps() -> Callable[[], None]:
+    """To be called between two steps: suspends this process once, when the first one is done."""
+    count = 0
+
+    def call() -> None:
+        nonlocal count
+        count += 1
+        if count == BETWEEN_AT_CALL:
+            time.sleep(SENT_SECONDS)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    return call
 
 
 def commit_before_save() -> None:
+    between = between_steps()
     rightly = pipeline.Pipeline.__init__
 
     class Hasty(StoreFold):
@@ -49,7 +67,7 @@ def commit_before_save() -> None:
         def fold(self, prepared: Any, report: Any) -> Any:
             self._store.advance(report.next_offsets)
             self._source.commit(report.next_offsets)
-            time.sleep(WINDOW_SECONDS)
+            between()
             return super().fold(prepared, report)
 
     def wrongly(self: Any, source: Any, store: Any, *more: Any, **rest: Any) -> None:
@@ -60,6 +78,7 @@ def commit_before_save() -> None:
 
 
 def commit_before_delivery() -> None:
+    between = between_steps()
     rightly = pipeline.Pipeline.__init__
 
     class Hasty:
@@ -70,7 +89,7 @@ def commit_before_delivery() -> None:
             self, keys: Any, values: Any, dead_letters: Any, next_offsets: Any, headers: Any
         ) -> None:
             self._source.commit(next_offsets)
-            time.sleep(WINDOW_SECONDS)
+            between()
             self._sink.deliver(keys, values, dead_letters, next_offsets, headers)
 
     def wrongly(self: Any, source: Any, store: Any, scoring: Any, sink: Any, **rest: Any) -> None:
@@ -95,10 +114,10 @@ def ignore_offsets() -> None:
         return applied
 
     fold.fold_stream = wrongly
-    commit = KafkaSource.commit
+    between, commit = between_steps(), KafkaSource.commit
 
     def late(self: Any, next_offsets: Any) -> None:
-        time.sleep(WINDOW_SECONDS)
+        between()
         commit(self, next_offsets)
 
     KafkaSource.commit = late  # type: ignore[method-assign]
