@@ -6,7 +6,7 @@ commit-before-save      offsets and watermark move before the records are saved:
 commit-before-delivery  offsets are committed before propensities are delivered: old ones remain
 ignore-offsets          an event is applied however often it comes: events get doubled
 Each of these suspends itself (SIGSTOP) once, between the two steps that a kill is to come between:
-of kills at random moments three in a row come elsewhere once in some thirty runs.
+kills at random moments may all come elsewhere.
 
 stop-after-load         SIGSTOP once, with old records in hand
 stop-before-delivery    SIGSTOP once, records saved and propensities not yet sent
