@@ -3,7 +3,8 @@ catch; or unbroken, but suspended at the worst moment, or with a challenger that
 hurry.
 
 commit-before-save      offsets and watermark move before the records are saved: events get lost
-commit-before-delivery  offsets are committed before propensities are delivered: old ones remain
+commit-before-delivery  offsets are committed before propensities are delivered: old ones remain,
+                        or none
 ignore-offsets          an event is applied however often it comes: events get doubled
 Each of these suspends itself (SIGSTOP) once, between the two steps that a kill is to come between:
 kills at random moments may all come elsewhere.
