@@ -33,7 +33,7 @@ from stream_scorer.customers.history import CustomerHistory
 from stream_scorer.customers.shown import ShownCustomers
 from stream_scorer.demo.report import DemoResult
 from stream_scorer.io.telemetry.metric import MetricFamily
-from stream_scorer.io.telemetry.metric_list import OWN_METRICS, PROCESS
+from stream_scorer.io.telemetry.metric_list import OWN_METRICS, PROCESS, SUPERVISOR
 from stream_scorer.jobs.announced_models import AnnouncedModel
 from stream_scorer.jobs.bench import Benchmark
 from stream_scorer.jobs.convert import ConvertedModel
@@ -266,7 +266,8 @@ def command_line_page() -> str:
     for words, command in commands(typer.main.get_command(app), ()):
         lines += [f"## {' '.join(words[1:])}", "", inspect.cleandoc(command.help or ""), ""]
         lines += ["| argument or option | meaning | default |", "|---|---|---|"]
-        lines += [parameter_row(parameter) for parameter in command.params]
+        shown = [p for p in command.params if not getattr(p, "hidden", False)]
+        lines += [parameter_row(parameter) for parameter in shown]
         if command.epilog:
             lines += ["", command.epilog.replace("Example: ", "Example: `") + "`"]
         lines.append("")
@@ -306,6 +307,10 @@ def metrics_page() -> str:
         "`stream_scorer/io/telemetry/metric_list.py`: dashboards and alerts are tested against it.",
         "A histogram has the series `_bucket`, `_sum` and `_count`.", "",
         *metric_table(OWN_METRICS),
+        "## Several processes", "",
+        "Of the supervisor where `run --processes` keeps several. All other series have the label",
+        "`process` there, too: the number of the process, from 1 on.", "",
+        *metric_table(SUPERVISOR),
         "## The process and Python", "",
         "As the client library of Prometheus shows them.", "",
         *metric_table(PROCESS),

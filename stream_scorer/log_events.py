@@ -51,6 +51,15 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     ),
     "config_wrong": LogEvent("The config was read again and is wrong, so nothing changes"),
     "config_unchanged": LogEvent("The config was read again and says the same"),
+    # The processes of a supervisor, by their numbers.
+    "process_started": LogEvent("A member was started", {"process": int, "pid": int}),
+    "process_ended": LogEvent(
+        "A member ended and will be started again; a status below 0 is a signal's",
+        {"process": int, "status": int},
+    ),
+    "process_killed": LogEvent(
+        "A member was stuck, or no longer answered, and was killed", {"process": int}
+    ),
     # The group and its partitions.
     "group_protocol_chosen": LogEvent(
         "How the group is joined", {"group": str, "protocol": str}

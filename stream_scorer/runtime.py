@@ -20,6 +20,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _KEPT_BYTES = 1 << 30
 _CGROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _NO_QUOTA = 1 << 30
+_sharing = 1  # processes like this one on this machine; see `share_cores`
 
 Piece = TypeVar("Piece")
 
@@ -38,14 +39,20 @@ class Threads:
             return list(pool.map(work, first, last))
 
 
+def share_cores(processes: int) -> None:
+    """From now on `usable_cores` is this process's share: it is one of so many that do the same."""
+    global _sharing  # noqa: PLW0603 - of the whole process, as its cores are
+    _sharing = processes
+
+
 def usable_cores() -> int:
     """Cores that this process may keep busy, at least 1: no more than it may run on, and than the
-    processor time that its container or service is limited to."""
+    processor time that its container or service is limited to, shared as `share_cores` says."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min(cores, _quota_cores(_CGROUPS, _MEMBERSHIP)))
+    return max(1, min(cores, _quota_cores(_CGROUPS, _MEMBERSHIP)) // _sharing)
 
 
 def _quota_cores(groups: Path, membership: Path) -> int:

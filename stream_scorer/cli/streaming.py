@@ -60,9 +60,21 @@ def demo(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: stream-scorer run -c stream_scorer.toml")
+@app.command(epilog="Example: stream-scorer run -c stream_scorer.toml --processes 4")
 @verb
-def run(config: Config = None) -> None:
+def run(
+    config: Config = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            metavar="N",
+            help="Keep N members of the group running, each in a process of its own.",
+        ),
+    ] = None,
+    member: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Keep vectors and propensities fresh: the live consumer.
 
     It runs until SIGTERM or Ctrl-C; SIGHUP re-reads the config.
@@ -70,15 +82,31 @@ def run(config: Config = None) -> None:
     from stream_scorer.live.stop import Stop
 
     stop = Stop(hangup_rereads=True)
+    if processes is not None:
+        from stream_scorer.jobs.run_processes import supervise
+
+        status = supervise(load_settings(config), config, processes, stop)
+        raise typer.Exit(status)
     # Before the imports, which take seconds where kernels are compiled.
     with stop.on_signals(starting=True):
+        supervisor = None
+        if member is not None:
+            from stream_scorer.processes.channel import supervised
+
+            supervisor = supervised(member, stop)
         from stream_scorer.io.telemetry.log_lines import log_to_stderr
         from stream_scorer.jobs.run import run as job
+        from stream_scorer.processes.member import member_settings
         from stream_scorer.settings.tree import Settings
 
-        settings = load_settings(config)
-        log_to_stderr(settings.telemetry.log_level, settings.telemetry.log_format)
-        job(settings, stop, reread=lambda: Settings.load(config))
+        number = None if supervisor is None else supervisor.number
+
+        def own(settings: Settings) -> Settings:
+            return settings if number is None else member_settings(settings, number)
+
+        settings = own(load_settings(config))
+        log_to_stderr(settings.telemetry.log_level, settings.telemetry.log_format, number)
+        job(settings, stop, lambda: own(Settings.load(config)), supervisor)
 
 
 @app.command(epilog="Example: stream-scorer web -c stream_scorer.toml --port 9110")

@@ -29,19 +29,23 @@ from stream_scorer.live.tracing import Traces
 from stream_scorer.live.warming import compile_where_missing
 from stream_scorer.log_events import event
 from stream_scorer.missing_kernels import when_missing
+from stream_scorer.processes.channel import MemberEnd
 from stream_scorer.settings.tree import RefreshSettings, Settings
-from stream_scorer.web.server import listen
-from stream_scorer.web.service import WebService
+from stream_scorer.web.service import WebService, listening_service
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    settings: Settings, stop: Stop | None = None, reread: Callable[[], Settings] | None = None
+    settings: Settings,
+    stop: Stop | None = None,
+    reread: Callable[[], Settings] | None = None,
+    supervisor: MemberEnd | None = None,
 ) -> Totals:
     """Consume until SIGTERM, SIGINT or `stop`; what was done.
 
     reread: reads the config again, which SIGHUP asks for; without it SIGHUP asks to stop.
+    supervisor: who started this process as one of several, and shows its metrics.
 
     Raises Halt, Unavailable, InputError. A stop that takes longer than `STOP_SECONDS`, because a
     server does not answer, ends the process.
@@ -51,11 +55,13 @@ def run(
     stop = stop or Stop()
     totals = Totals()
     with stop.on_signals(starting=True), when_missing(lambda: compile_where_missing(log.info)):
-        totals = _run(settings, stop, reread or (lambda: settings))
+        totals = _run(settings, stop, reread or (lambda: settings), supervisor)
     return totals
 
 
-def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Totals:
+def _run(
+    settings: Settings, stop: Stop, reread: Callable[[], Settings], supervisor: MemberEnd | None
+) -> Totals:
     # Before the consumer is built and warmed up, so that a probe gets an answer meanwhile.
     metrics = Metrics()
     health = Health(
@@ -66,7 +72,7 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
     )  # fmt: skip
     metrics.alive.set_function(lambda: health.alive(time.monotonic())[0])
     metrics.ready.set_function(lambda: health.ready(time.monotonic())[0])
-    web = _web_service(settings, metrics, health)
+    web = _shown(settings, metrics, health, supervisor)
     try:
         rebalances = Rebalances(
             clock_ms, lambda kind: metrics.rebalances.labels(kind).inc(), metrics.silence.observe
@@ -132,7 +138,8 @@ def _run(settings: Settings, stop: Stop, reread: Callable[[], Settings]) -> Tota
                     health,
                     drift.done,
                 )
-                changed = Reread(settings, stop, reread, _appliers(consumer, loop, refresher))
+                appliers = _appliers(consumer, loop, refresher, supervisor)
+                changed = Reread(settings, stop, reread, appliers)
                 between.append(changed.check)
                 try:
                     loop.run()
@@ -187,26 +194,25 @@ def _traces(settings: Settings) -> Iterator[Traces | None]:
         traces.close()
 
 
-def _web_service(settings: Settings, metrics: Metrics, health: Health) -> WebService | None:
-    """None where the settings ask for none. Raises ConfigError where it can't listen, and for a
-    token that can't be used."""
-    telemetry = settings.telemetry
-    if not telemetry.port:
-        return None
-    listening = listen(telemetry.host, telemetry.port, "telemetry.port")
-    web = WebService(
-        settings, listening, version("stream-scorer"), health,
-        partial(exposition, metrics.registry),
-    )  # fmt: skip
-    log.info("metrics, probes and the status page: %s", web.url)
-    return web
+def _shown(
+    settings: Settings, metrics: Metrics, health: Health, supervisor: MemberEnd | None
+) -> WebService | None:
+    """Metrics and health go to the supervisor, where one has started this process, and to whoever
+    asks at telemetry.port."""
+    shown = partial(exposition, metrics.registry)
+    if supervisor is not None:
+        supervisor.show(health, shown, time.monotonic)
+    return listening_service(settings, version("stream-scorer"), health, shown)
 
 
-def _appliers(consumer: Consumer, loop: Loop, refresher: Refresher) -> dict[str, Apply]:
+def _appliers(
+    consumer: Consumer, loop: Loop, refresher: Refresher, supervisor: MemberEnd | None
+) -> dict[str, Apply]:
     """By field what a running consumer does where it has changed."""
+    process = None if supervisor is None else supervisor.number
 
     def telemetry(now: Settings) -> None:
-        log_to_stderr(now.telemetry.log_level, now.telemetry.log_format)
+        log_to_stderr(now.telemetry.log_level, now.telemetry.log_format, process)
 
     def publish(now: Settings) -> None:
         consumer.scoring.publish_as(now.publish_policy())

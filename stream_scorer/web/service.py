@@ -20,7 +20,7 @@ from stream_scorer.web.application import Exposition, Health, Parts, application
 from stream_scorer.web.forgetting import Forgetting
 from stream_scorer.web.group_reader import GroupReader
 from stream_scorer.web.look_ups import LookUps
-from stream_scorer.web.server import WebServer
+from stream_scorer.web.server import WebServer, listen
 from stream_scorer.web.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,20 @@ class WebService:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def listening_service(
+    settings: Settings, build: str, health: Health, exposition: Exposition
+) -> WebService | None:
+    """The service at telemetry.port, None where the settings ask for none. Raises ConfigError where
+    it can't listen, and for a token that can't be used."""
+    telemetry = settings.telemetry
+    if not telemetry.port:
+        return None
+    listening = listen(telemetry.host, telemetry.port, "telemetry.port")
+    web = WebService(settings, listening, build, health, exposition)
+    log.info("metrics, probes and the status page: %s", web.url)
+    return web
 
 
 def _opened(opening: Future[CustomerReader]) -> None:

@@ -509,7 +509,7 @@ def test_other_limits_hold_from_now_on(
 def test_every_setting_of_refreshing_is_taken_while_it_runs() -> None:
     nothing: Any = None
     fields = {f"refresh.{name}" for name in RefreshSettings.model_fields}
-    assert fields <= _appliers(nothing, nothing, nothing).keys()
+    assert fields <= _appliers(nothing, nothing, nothing, None).keys()
 
 
 def rest_after_a_round(member: Member) -> None:

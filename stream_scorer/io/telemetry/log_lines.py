@@ -2,7 +2,8 @@
 
 A JSON line has `time`, `level`, `logger`, `message` and `event`, which is null where the line is
 none of log_events.py; beside them the fields of the event, and `error` with the trace of an
-exception.
+exception. Where a supervisor keeps several processes, lines of each also have its number, as
+`process`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _JsonLines(logging.Formatter):
+    def __init__(self, process: int | None) -> None:
+        super().__init__()
+        self._process = {} if process is None else {"process": process}
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": _iso(record.created),
@@ -28,6 +33,7 @@ class _JsonLines(logging.Formatter):
             "logger": record.name,
             "message": without_credentials(record.getMessage()),
             "event": None,
+            **self._process,
         }
         # Of `log_events.event`; another package may give a record one of these alone.
         name, fields = getattr(record, "event", None), getattr(record, "fields", None)
@@ -41,9 +47,13 @@ class _JsonLines(logging.Formatter):
 
 
 class _TextLines(logging.Formatter):
+    def __init__(self, process: int | None) -> None:
+        super().__init__()
+        self._process = "" if process is None else f"process {process}: "
+
     def format(self, record: logging.LogRecord) -> str:
         message = _printable(record.getMessage().replace("\n", " | "))
-        line = f"{_iso(record.created)} {record.levelname.lower():7} {message}"
+        line = f"{_iso(record.created)} {record.levelname.lower():7} {self._process}{message}"
         trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
         return without_credentials(line + "\n".join(map(_printable, trace.split("\n"))))
 
@@ -69,10 +79,11 @@ def _iso(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def log_to_stderr(level: str, log_format: str) -> None:
-    """Set up logging: level "debug" to "error", log_format "text" or "json"."""
+def log_to_stderr(level: str, log_format: str, process: int | None = None) -> None:
+    """Set up logging: level "debug" to "error", log_format "text" or "json". process: the number of
+    this one, where a supervisor keeps several."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
+    handler.setFormatter(_JsonLines(process) if log_format == "json" else _TextLines(process))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -311,8 +311,20 @@ PROCESS = (
     ),
 )  # fmt: skip
 
+# Of the supervisor where `run --processes` keeps several members; every other series has the label
+# `process` there, too.
+PROCESS_UP = gauge(
+    "stream_scorer_process_up", "1 where the process of a supervisor runs, 0 where it does not",
+    process=OPEN,
+)  # fmt: skip
+PROCESS_RESTARTS = counter(
+    "stream_scorer_process_restarts", "How often a supervisor started a process again",
+    process=OPEN,
+)  # fmt: skip
+SUPERVISOR = (PROCESS_UP, PROCESS_RESTARTS)
+
 OWN_METRICS = (*EVENTS, *MEMBERS, *BATCHES, *KAFKA, *STORE, *TREND, *MODELS, *REFRESH, *DRIFT)
-METRICS = (*OWN_METRICS, *PROCESS)
+METRICS = (*OWN_METRICS, *SUPERVISOR, *PROCESS)
 
 
 def exposed_series(families: tuple[MetricFamily, ...] = METRICS) -> dict[str, tuple[str, ...]]:

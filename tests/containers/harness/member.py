@@ -41,8 +41,14 @@ class Member:
     """A consumer process. It may be started again after it ended."""
 
     def __init__(
-        self, directory: Path, name: str, sections: Sections, sabotage: str | None = None
+        self,
+        directory: Path,
+        name: str,
+        sections: Sections,
+        sabotage: str | None = None,
+        processes: int | None = None,
     ) -> None:
+        """processes: as of `run --processes`."""
         self.name = name
         self.config = directory / f"{name}.toml"
         self._log = directory / f"{name}.log"
@@ -54,6 +60,8 @@ class Member:
         launcher = str(Path(__file__).with_name("sabotage.py"))
         program = ["-m", "stream_scorer"] if sabotage is None else [launcher, sabotage]
         self._command = [sys.executable, *program, "run", "-c", str(self.config)]
+        if processes is not None:
+            self._command += ["--processes", str(processes)]
 
     @property
     def pid(self) -> int:

@@ -101,8 +101,11 @@ class Rig:
         self._feeder: threading.Thread | None = None
         self._fed = threading.Event()
 
-    def member(self, sabotage: str | None = None, **settings: dict[str, Any]) -> Member:
-        """A new member, not yet started; settings: sections over the rig's own."""
+    def member(
+        self, sabotage: str | None = None, processes: int | None = None, **settings: dict[str, Any]
+    ) -> Member:
+        """A new member, not yet started; settings: sections over the rig's own. processes: several,
+        under a supervisor."""
         name = f"member-{len(self.members)}"
         sections = self._sections(name)
         for layer in (self._settings, settings):
@@ -111,7 +114,9 @@ class Rig:
         if sections["kafka"].get("group_protocol") == "consumer":
             for classic in CLASSIC_ONLY:  # the test's broker has the same values for this protocol
                 sections["kafka.properties"].pop(classic, None)
-        member = Member(self._directory, name, sections, sabotage or self._sabotage)
+        member = Member(
+            self._directory, name, sections, sabotage or self._sabotage, processes
+        )  # fmt: skip
         self.members.append(member)
         return member
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
 import stream_scorer
@@ -27,6 +27,7 @@ from stream_scorer.io.telemetry.metric_list import (
     exposed_series,
 )
 from stream_scorer.io.telemetry.metrics import Metrics
+from stream_scorer.io.telemetry.supervisor_metrics import SupervisorMetrics
 
 
 def read(metrics: Metrics) -> dict[str, float]:
@@ -125,10 +126,10 @@ def test_a_scrape_in_the_middle_of_an_update_lacks_no_series(
     assert all(every <= names for names in seen)
 
 
-def shown(metrics: Metrics) -> dict[str, set[str]]:
+def shown(registry: CollectorRegistry) -> dict[str, set[str]]:
     """Labels by the name of each series that /metrics has now."""
     found: dict[str, set[str]] = {}
-    for family in metrics.registry.collect():
+    for family in registry.collect():
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
@@ -144,7 +145,10 @@ def show_everything(metrics: Metrics) -> None:
 def test_every_series_is_declared_and_every_declared_series_is_shown() -> None:
     metrics = Metrics()
     show_everything(metrics)
-    found, declared = shown(metrics), exposed_series()
+    supervisor = SupervisorMetrics()
+    supervisor.restarted(1)
+    supervisor.up(1, is_up=True)
+    found, declared = shown(metrics.registry) | shown(supervisor.registry), exposed_series()
     assert found.keys() == declared.keys()
     for name, labels in declared.items():
         assert found[name] == set(labels), name
