@@ -39,6 +39,7 @@ from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
+from stream_scorer.io.stores.redis_sentinel import sentinel_client
 from stream_scorer.io.stores.redis_server import RedisServer
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.challenger import open_challenger
@@ -74,8 +75,12 @@ def redis_client(settings: Settings) -> redis.Redis:
         # The client would silently take database 0.
         remedy = "the database after the last slash is a whole number; write redis://HOST:PORT/0"
         raise ConfigError("redis.url", settings.redis.shown_url, remedy)
+    to, options = settings.redis, settings.redis.client_options()
     try:
-        return redis.Redis.from_url(settings.redis.url, **settings.redis.client_options())
+        if to.mode == "sentinel":
+            asking = to.sentinel_options()
+            return sentinel_client(url, to.sentinels, to.primary_name, options, asking)
+        return redis.Redis.from_url(url, **options)
     except ValueError:  # its text may have a part of the password in it
         remedy = f"write {shape}, with %2F for / and so on in a password"
         raise ConfigError("redis.url", settings.redis.shown_url, remedy) from None

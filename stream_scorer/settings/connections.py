@@ -1,4 +1,4 @@
-"""How to reach Kafka, Redis and a schema registry: settings, and the options of their clients.
+"""How to reach Kafka and a schema registry: settings, and the options of their clients.
 
 Each section is a frozen pydantic model that translates itself to the options of its client. A
 secret is given as text or as the path of a file that holds it. The file is read each time a client
@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from stream_scorer.confidential import Address, read_address, shown_address
+from stream_scorer.confidential import Address, read_address
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError, cannot_read
 from stream_scorer.settings.kafka_properties import (
@@ -71,11 +71,6 @@ def http_address_or_none(text: str) -> str:
 def _registry_addresses(text: str) -> str:
     for part in text.split(",") if text else ():
         read_address(part, HTTP)
-    return text
-
-
-def _redis_address(text: str) -> str:
-    read_address(text, ("redis", "rediss", "unix"))
     return text
 
 
@@ -295,56 +290,6 @@ class SchemaRegistrySettings(Section):
         if self.ssl_ca_file is not None:
             chosen["ssl.ca.location"] = str(self.ssl_ca_file)
         return chosen
-
-
-class RedisSettings(Section):
-    """Where feature vectors live."""
-
-    url: Annotated[str, AfterValidator(_redis_address)] = Field(
-        default="redis://127.0.0.1:6379/0", repr=False
-    )
-    username: str | None = None
-    password: SecretStr | None = None
-    password_file: SecretFile | None = None
-    ssl_ca_file: SecretFile | None = None
-    ssl_certificate_file: SecretFile | None = None
-    ssl_key_file: SecretFile | None = None
-    timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
-    allow_eviction: bool = False
-
-    @property
-    def shown_url(self) -> str:
-        """The url without user and password, to be shown in messages."""
-        return shown_address(self.url)
-
-    def problems(self) -> list[ConfigError]:
-        """One error for each setting of this section that contradicts another."""
-        files = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file")
-        found = [
-            ConfigError(
-                f"redis.{name}",
-                getattr(self, name),
-                'start redis.url with "rediss://", or remove it',
-            )
-            for name in files
-            if getattr(self, name) is not None and not self.url.startswith("rediss:")
-        ]
-        return found + self.double_secrets("redis", "password")
-
-    def client_options(self) -> dict[str, Any]:
-        """Keyword arguments for `redis.Redis.from_url(settings.redis.url, **options)`."""
-        chosen = {
-            "username": self.username,
-            "password": self.secret("redis", "password"),
-            "socket_timeout": self.timeout_seconds,
-            "socket_connect_timeout": self.timeout_seconds,
-        }
-        if self.url.startswith("unix:"):
-            del chosen["socket_connect_timeout"]
-        files = (self.ssl_ca_file, self.ssl_certificate_file, self.ssl_key_file)
-        names = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-        chosen |= {n: str(f) for n, f in zip(names, files, strict=True) if f is not None}
-        return {k: v for k, v in chosen.items() if v is not None}
 
 
 def _plain(value: object) -> str | int:

@@ -39,12 +39,12 @@ from stream_scorer.settings.connections import (
     Duration,
     KafkaSettings,
     Name,
-    RedisSettings,
     SchemaRegistrySettings,
     Section,
     http_address_or_none,
 )
 from stream_scorer.settings.drift import DriftSettings
+from stream_scorer.settings.redis import RedisSettings
 from stream_scorer.settings.values import ExistingDirectory, Moment, PathOrNone, Period, Words
 from stream_scorer.settings.web import WebSettings
 

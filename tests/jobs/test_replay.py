@@ -27,7 +27,7 @@ from stream_scorer.jobs import replay as job
 from stream_scorer.jobs.replay import Window, propensities, rebuild
 from stream_scorer.live.consumer import open_store
 from stream_scorer.past.namespaces import _begin
-from stream_scorer.settings.connections import RedisSettings
+from stream_scorer.settings.redis import RedisSettings
 from stream_scorer.settings.tree import Settings
 
 START = 1_700_000_000_000

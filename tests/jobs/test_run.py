@@ -44,7 +44,7 @@ from stream_scorer.jobs import run as job
 from stream_scorer.live.consumer import Consumer as Parts
 from stream_scorer.live.consumer import open_store
 from stream_scorer.live.stop import Stop
-from stream_scorer.settings.connections import RedisSettings
+from stream_scorer.settings.redis import RedisSettings
 from stream_scorer.settings.tree import ChallengerSettings, Settings
 from tests.live.test_challenger import saved
 

@@ -25,9 +25,11 @@ from typing import Any, TypeVar
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from stream_scorer.errors import StoreUnavailable, StreamScorerError
 from stream_scorer.io.stores.redis_errors import Login, translated
+from stream_scorer.io.stores.redis_sentinel import asked_of, with_options
 
 Answer = TypeVar("Answer")
 
@@ -53,6 +55,7 @@ class RedisServer:
         self._greeted: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._login = Login("redis", "default", False)
+        self._by_sentinels = False
         if type(client) is redis.Redis:
             pool = client.connection_pool
             options = {
@@ -61,10 +64,14 @@ class RedisServer:
                 "health_check_interval": 0, "decode_responses": False,
                 "redis_connect_func": self._greet,
             }  # fmt: skip
-            own = redis.ConnectionPool(
-                connection_class=pool.connection_class, max_connections=pool.max_connections,
-                **options,
-            )  # fmt: skip
+            if isinstance(pool, SentinelConnectionPool):
+                self._by_sentinels = True
+                own: redis.ConnectionPool = with_options(pool, options)
+            else:
+                own = redis.ConnectionPool(
+                    connection_class=pool.connection_class, max_connections=pool.max_connections,
+                    **options,
+                )  # fmt: skip
             self.client = redis.Redis(connection_pool=own)
             self._login = Login(
                 _address(pool), options.get("username") or "default",
@@ -119,16 +126,19 @@ class RedisServer:
         """Close all connections for good."""
         self.drop_connections()
         self._given.close()
+        if self._by_sentinels:
+            self.client.connection_pool.sentinel_manager.close()
 
     def _greet(self, connection: Any) -> None:
         """Log in as redis-py does, then compare the server's run id with the one before."""
         connection.on_connect()
-        connection.send_command("INFO", "server")
-        try:
-            answer = connection.read_response()
-        except redis.exceptions.ResponseError:
-            answer = b""  # refused to this user
-        text = answer if isinstance(answer, str) else bytes(answer).decode(errors="replace")
+        # Sentinels name a primary some moments before it is one, or one that no longer is.
+        if self._by_sentinels and "role:slave" in _info_text(connection, "replication"):
+            raise redis.exceptions.ConnectionError(
+                f"the Sentinels name {connection.host}:{connection.port} as the primary, which is "
+                "a replica: failover"
+            )
+        text = _info_text(connection, "server")
         named = re.search(r"^run_id:(\w+)", text, re.MULTILINE)
         run = named.group(1) if named else ""
         with self._lock:
@@ -147,8 +157,20 @@ class RedisServer:
         return translated(error, self._login, first=self._run is None)
 
 
+def _info_text(connection: Any, section: str) -> str:
+    """A section of INFO, "" where this user may not ask."""
+    connection.send_command("INFO", section)
+    try:
+        answer = connection.read_response()
+    except redis.exceptions.ResponseError:
+        return ""
+    return answer if isinstance(answer, str) else bytes(answer).decode(errors="replace")
+
+
 def _address(pool: redis.ConnectionPool) -> str:
     """As a url without user and password."""
+    if isinstance(pool, SentinelConnectionPool):
+        return asked_of(pool)
     options = pool.connection_kwargs
     if path := options.get("path"):
         return f"unix://{path}?db={options.get('db') or 0}"

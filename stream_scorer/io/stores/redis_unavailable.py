@@ -35,6 +35,16 @@ _HOST = (
 )
 # The first that fits is taken.
 _UNREACHED = (
+    _kind(
+        r"No master found for ",
+        "no Sentinel that answers knows a primary of this name that is up: check "
+        "redis.primary_name (SENTINEL MASTERS lists the names), redis.url, redis.other_addresses, "
+        "redis.sentinel_username and redis.sentinel_password; during a failover, wait",
+    ),
+    _kind(
+        r"previous master is now a slave|which is a replica: failover",
+        "a failover is under way: the Sentinels are asked again for the primary",
+    ),
     _kind(r"hostname mismatch|IP address mismatch|doesn't match", _HOST, passes=False),
     _kind(
         r"has expired|not yet valid",
