@@ -1,4 +1,4 @@
-"""A thousand schedules of faults, and that the simulator can be trusted."""
+"""Five hundred schedules of faults, and that the simulator can be trusted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from plan import parse, plan_of
 from shrinking import failure_of, report
 from world import play
 
-SCHEDULES, IN_ONE_TEST = 1000, 50
+SCHEDULES, IN_ONE_TEST = 500, 50
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, IN_ONE_TEST))
