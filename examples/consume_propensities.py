@@ -1,9 +1,10 @@
 """The newest propensities of every customer, read from the output topic without stream_scorer.
 
-Usage: python consume_propensities.py SERVERS TOPIC SCHEMA [--registry URL] [--follow]
+Usage: python consume_propensities.py SERVERS TOPIC SCHEMA... [--registry URL] [--follow]
 
-SCHEMA is schemas/category_propensities.avsc. Prints one JSON object for each customer when the end
-of the topic is reached; with --follow it goes on and prints each change.
+SCHEMA is schemas/category_propensities.avsc, and after it, where publish.precision is or was
+"float16", schemas/category_propensities_float16.avsc. Prints one JSON object for each customer when
+the end of the topic is reached; with --follow it goes on and prints each change.
 
 What a reader has to know:
 - A customer's records may repeat, and an older one may come late (from a consumer that was
@@ -33,18 +34,17 @@ Record = dict[str, Any]
 class Reader:
     """Framed values to records; writer schemas of a registry are asked for once."""
 
-    def __init__(self, schema: dict[str, Any], registry_url: str | None = None) -> None:
-        self._ours = fastavro.parse_schema(schema)
-        canonical = to_parsing_canonical_form(schema)
-        # fastavro prints the fingerprint's bytes in the order in which they stand in the frame.
-        self._single_object = b"\xc3\x01" + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+    def __init__(self, schemas: list[dict[str, Any]], registry_url: str | None = None) -> None:
+        """schemas: that of records to read, each once; the last has the fields of all."""
+        self._known = {_single_object(schema): fastavro.parse_schema(schema) for schema in schemas}
+        self._ours = fastavro.parse_schema(schemas[-1])
         self._registry_url = registry_url
         self._writers: dict[int, Any] = {}
 
     def read(self, value: bytes) -> Record:
         """The record; times are datetimes. Raises ValueError for a frame of another schema."""
-        if value.startswith(self._single_object):
-            writer, body = self._ours, value[10:]
+        if value[:10] in self._known:
+            writer, body = self._known[value[:10]], value[10:]
         elif value[:1] == b"\x00" and len(value) >= 5:
             writer, body = self._writer(struct.unpack(">I", value[1:5])[0]), value[5:]
         else:
@@ -62,6 +62,12 @@ class Reader:
             found = SchemaRegistryClient({"url": self._registry_url}).get_schema(schema_id)
             self._writers[schema_id] = fastavro.parse_schema(json.loads(found.schema_str or ""))
         return self._writers[schema_id]
+
+
+def _single_object(schema: dict[str, Any]) -> bytes:
+    canonical = to_parsing_canonical_form(schema)
+    # fastavro prints the fingerprint's bytes in the order in which they stand in the frame.
+    return b"\xc3\x01" + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
 
 
 def is_newer(record: Record, known: Record) -> bool:
@@ -112,10 +118,12 @@ def messages(consumer: Consumer, topic: str, *, follow: bool) -> Iterator[Any]:
 
 def shown(record: Record) -> str:
     """A record as one line of JSON."""
-    probabilities = record["probabilities"]
-    if probabilities is not None:  # publish.mode is "all": float32 in the model's category order
-        count = len(probabilities) // 4
-        record = {**record, "probabilities": list(struct.unpack(f"<{count}f", probabilities))}
+    # Where publish.mode is "all": numbers in the model's category order.
+    for field, code, size in (("probabilities", "f", 4), ("probabilities_float16", "e", 2)):
+        packed = record.get(field)
+        if packed is not None:
+            numbers = struct.unpack(f"<{len(packed) // size}{code}", packed)
+            record = {**record, field: list(numbers)}
     return json.dumps(record, default=lambda moment: moment.isoformat())
 
 
@@ -124,11 +132,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("servers")
     parser.add_argument("topic")
-    parser.add_argument("schema", type=Path)
+    parser.add_argument("schema", type=Path, nargs="+")
     parser.add_argument("--registry", metavar="URL")
     parser.add_argument("--follow", action="store_true")
     given = parser.parse_args()
-    reader = Reader(json.loads(given.schema.read_text(encoding="utf-8")), given.registry)
+    schemas = [json.loads(path.read_text(encoding="utf-8")) for path in given.schema]
+    reader = Reader(schemas, given.registry)
     consumer = Consumer(
         {
             "bootstrap.servers": given.servers,

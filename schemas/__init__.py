@@ -1,4 +1,4 @@
-"""The Avro schemas of the three topics, installed as `stream_scorer.schemas`.
+"""The Avro schemas of the topics, installed as `stream_scorer.schemas`.
 
 The texts are read once, when this package is imported, so that `stream_scorer.core`, which reads no
 file, finds them as constants.
@@ -8,5 +8,10 @@ from importlib.resources import files
 
 TEXTS: dict[str, str] = {
     name: (files(__name__) / f"{name}.avsc").read_text(encoding="utf-8")
-    for name in ("customer_event", "category_propensities", "dead_letter")
+    for name in (
+        "customer_event",
+        "category_propensities",
+        "category_propensities_float16",
+        "dead_letter",
+    )
 }

@@ -18,13 +18,14 @@ class PublishPolicy:
     """What of a customer's propensities is published.
 
     mode "top_k": the top_k most probable (category, class); "threshold": those of at least
-    `threshold`, top_k of them at most where top_k > 0; "all": every one, in category order. The
-    settings [publish] take their defaults from here.
+    `threshold`, top_k of them at most where top_k > 0; "all": every one, in category order, as
+    numbers of `precision`. The settings [publish] take their defaults from here.
     """
 
     mode: Literal["top_k", "threshold", "all"] = "top_k"
     top_k: int = 10
     threshold: float = 0.1
+    precision: Literal["float32", "float16"] = "float32"
 
 
 class Entries(NamedTuple):

@@ -226,6 +226,7 @@ def _appliers(
     return {
         "dead_letters.max_share": dead_letters, "dead_letters.window_records": dead_letters,
         "publish.mode": publish, "publish.top_k": publish, "publish.threshold": publish,
+        "publish.precision": publish,
         **{f"refresh.{name}": refresh for name in RefreshSettings.model_fields},
         "telemetry.log_level": telemetry, "telemetry.log_format": telemetry,
     }  # fmt: skip

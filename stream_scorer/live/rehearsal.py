@@ -22,7 +22,7 @@ from scipy import sparse
 from stream_scorer import jit
 from stream_scorer.core.avro import attributes, event_encoder
 from stream_scorer.core.avro.decoder import Decoder
-from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
+from stream_scorer.core.avro.propensity_encoder import PRECISIONS, PropensityEncoder
 from stream_scorer.core.avro.schemas import parsed
 from stream_scorer.core.evaluation.metrics import row_macro_auc
 from stream_scorer.core.events.batch import NO_TIMESTAMP, EventBatch, RecordBatch, StringColumn
@@ -164,7 +164,8 @@ def publishing() -> None:
         [b"1", b"2"], np.full(2, NOW_MS, np.int64), NOW_MS, [PARTITION], np.zeros(2, np.int32),
         np.zeros(2, np.int64),
     )  # fmt: skip
-    encoder.encode_all(*head, published_in_full(scores))
+    for precision in PRECISIONS:
+        encoder.encode_all(*head, published_in_full(scores), precision)
     encoder.encode_entries(*head, *select(scores, PublishPolicy("top_k", 1, 0.0)))
 
 

@@ -242,7 +242,7 @@ class Scoring:
         if isinstance(found, Entries):
             return encoder.encode_entries(*heads, *found)
         if self.publish.mode == "all":
-            return encoder.encode_all(*heads, published_in_full(found))
+            return encoder.encode_all(*heads, published_in_full(found), self.publish.precision)
         return encoder.encode_entries(*heads, *select(found, self.publish))
 
     def _encoder_of(self, engine: Engine) -> PropensityEncoder:

@@ -99,6 +99,7 @@ class PublishSettings(Section):
     mode: Literal["top_k", "threshold", "all"] = PublishPolicy.mode
     top_k: CountOrNone = PublishPolicy.top_k
     threshold: Annotated[float, Field(ge=0, le=1)] = PublishPolicy.threshold
+    precision: Literal["float32", "float16"] = PublishPolicy.precision
     max_dead_letter_bytes: Count = 500_000
 
 
@@ -253,7 +254,8 @@ class Settings(Section):
 
     def publish_policy(self) -> PublishPolicy:
         """Which propensities are published."""
-        return PublishPolicy(self.publish.mode, self.publish.top_k, self.publish.threshold)
+        chosen = self.publish
+        return PublishPolicy(chosen.mode, chosen.top_k, chosen.threshold, chosen.precision)
 
     def feature_space(self) -> FeatureSpace:
         """The declared features as columns. Raises ConfigError, also where none is declared."""

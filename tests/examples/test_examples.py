@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
-from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
+from stream_scorer.core.avro.propensity_encoder import PRECISIONS, PropensityEncoder
 from stream_scorer.core.avro.schemas import parsed, schema_json
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.jobs.init import init
@@ -29,6 +29,7 @@ from stream_scorer.settings.tree import Settings
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SCHEMA = EXAMPLES.parent / "schemas" / "category_propensities.avsc"
+SCHEMA_FLOAT16 = SCHEMA.with_name("category_propensities_float16.avsc")
 TOPIC = "category-propensities"
 FAST = {"STREAM_SCORER__TRAINING__MIN_STEPS": "60", "STREAM_SCORER__TRAINING__EPOCHS": "1"}
 
@@ -143,13 +144,17 @@ def registry() -> Iterator[str]:
 def test_the_plain_reader_keeps_the_newest_record(tmp_path: Path, registry: str) -> None:
     """Over both frames, tombstones, repeats, and older records that come late."""
     entries = PropensityEncoder(["bread", "tea"], 2, "all", "0" * 16)
-    in_full = entries.encode_all(
-        [b"full"], np.array([5]), 9, [("events", 0)], np.zeros(1, np.int32), np.array([1]),
-        np.array([[0.25, 0.75]], np.float32),
-    )[0]  # fmt: skip
+    in_full, halved = (
+        entries.encode_all(
+            [name], np.array([5]), 9, [("events", 0)], np.zeros(1, np.int32), np.array([1]),
+            np.array([[0.25, 0.75]], np.float32), precision,
+        )[0]
+        for name, precision in ((b"full", PRECISIONS[0]), (b"halved", PRECISIONS[1]))
+    )  # fmt: skip
     single, confluent = in_full[:10], b"\x00\x00\x00\x01\x02"
     sent = [
         ("full", in_full),
+        ("halved", halved),
         ("late", avro(record("late", 7, 50, "newest"), single)),
         ("late", avro(record("late", 6, 60, "older"), confluent)),
         ("refreshed", avro(record("refreshed", 7, 50, "event"), single)),
@@ -174,11 +179,12 @@ def test_the_plain_reader_keeps_the_newest_record(tmp_path: Path, registry: str)
         assert producer.flush(20) == 0
         said = run(
             "consume_propensities.py", kafka.bootstrap_servers, TOPIC, str(SCHEMA),
-            "--registry", registry, cwd=tmp_path,
+            str(SCHEMA_FLOAT16), "--registry", registry, cwd=tmp_path,
         )  # fmt: skip
     newest = {row["customer_id"]: row for row in map(json.loads, said.splitlines())}
-    assert list(newest) == ["back", "filed", "full", "late", "moved", "refreshed"]
+    assert list(newest) == ["back", "filed", "full", "halved", "late", "moved", "refreshed"]
     assert newest["full"]["probabilities"] == [0.25, 0.75]
+    assert newest["halved"]["probabilities_float16"] == [0.25, 0.75]
     assert newest["late"]["as_of"] == "1970-01-01T00:00:00.050000+00:00"
     assert newest["late"]["propensities"] == record("", 0, 0, "")["propensities"]
     for customer in ("late", "refreshed", "back", "moved", "filed"):

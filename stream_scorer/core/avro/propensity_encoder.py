@@ -3,6 +3,9 @@
 Within a batch all records share the moment of scoring, the texts of model version and fingerprint,
 and few source partitions and category names. These are encoded once; a compiled loop then puts all
 records together in one buffer, which is cut into values.
+
+Only records with every probability as float16 have the schema category_propensities_float16, which
+has one field more at its end: whoever does not ask for them keeps the schema of before.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import fastavro
 import numpy as np
 import numpy.typing as npt
 
 from stream_scorer.core.avro.event_encoder import cut
+from stream_scorer.core.avro.float16 import halves
 from stream_scorer.core.avro.primitives import put_bytes, put_long
 from stream_scorer.core.avro.schemas import frame_bytes, parsed, single_object_prefix
 from stream_scorer.core.events.batch import Int32, Int64, TopicPartition, UInt8
@@ -24,8 +28,13 @@ from stream_scorer.errors import InputError
 from stream_scorer.jit import bytes_of, kernel
 
 Float32 = npt.NDArray[np.float32]
+Precision = Literal["float32", "float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 
 LONG_BYTES = 10  # of the longest varint
+# After the head of a record with every probability: no entries, and which field is not null.
+FULL = np.array([0, 2], np.uint8)
+FULL_FLOAT16 = np.array([0, 0, 2], np.uint8)
 
 
 class _Pieces(NamedTuple):
@@ -103,7 +112,8 @@ class PropensityEncoder:
         prefix: bytes | None = None,
     ) -> None:
         self.categories, self.classes = tuple(categories), classes
-        self._prefix = single_object_prefix("category_propensities") if prefix is None else prefix
+        self._prefix = prefix or single_object_prefix("category_propensities")
+        self._prefix_float16 = prefix or single_object_prefix("category_propensities_float16")
         self._model = _text(model_version) + _text(fingerprint_hex)
         self._names = _Pieces.of([_text(name) for name in categories])
 
@@ -122,15 +132,24 @@ class PropensityEncoder:
         partition_index: Int32,
         offsets: Int64,
         probabilities: Float32,
+        precision: Precision = "float32",
     ) -> list[bytes]:
-        """Records with every probability: (B, K) float32, K = `values_per_record`."""
+        """Records with every probability: (B, K) float32, K = `values_per_record`.
+
+        precision: in which they are written.
+        """
         if probabilities.shape != (len(customer_ids), self.values_per_record):
             raise ValueError(f"probabilities {probabilities.shape}: not (B, K)")
+        prefix, lead = self._prefix, FULL
+        if precision == "float16":
+            prefix, lead = self._prefix_float16, FULL_FLOAT16
+            full = halves(probabilities).view(np.uint8)
+        else:
+            full = np.ascontiguousarray(probabilities, "<f4").view(np.uint8)
         heads = self._heads(
-            customer_ids, as_of_ms, scored_at_ms, partitions, partition_index, offsets
+            customer_ids, as_of_ms, scored_at_ms, partitions, partition_index, offsets, prefix
         )
-        full = np.ascontiguousarray(probabilities, "<f4").view(np.uint8)
-        out, ends = _write_full(heads, full)
+        out, ends = _write_full(heads, lead, full)
         return cut(out, ends)
 
     def encode_entries(
@@ -172,10 +191,11 @@ class PropensityEncoder:
         partitions: Sequence[TopicPartition],
         partition_index: Int32,
         offsets: Int64,
+        prefix: bytes | None = None,
     ) -> _Heads:
         sources = [_text(topic) + _long(partition) for topic, partition in partitions]
         return _Heads(
-            prefix=np.frombuffer(self._prefix, np.uint8),
+            prefix=np.frombuffer(prefix or self._prefix, np.uint8),
             ids=_Pieces.of(customer_ids),
             # Contiguous, because bare pointers know no strides.
             as_of_ms=np.ascontiguousarray(as_of_ms, np.int64),
@@ -214,10 +234,10 @@ class PublishedPropensities:
 def decode_propensities(values: Sequence[bytes]) -> PublishedPropensities:
     """Records that `PropensityEncoder` made, in any frame, as columns. Raises InputError."""
     rows = [_propensity_row(value) for value in values]
-    full = [row["probabilities"] for row in rows]
-    probabilities = None
-    if full and all(p is not None and len(p) == len(full[0]) for p in full):
-        probabilities = np.frombuffer(b"".join(full), "<f4").reshape(len(full), -1)
+    full = [_in_full(row) for row in rows]
+    known = [p for p in full if p is not None]
+    same = len(known) == len(full) and len({len(p) for p in known}) == 1
+    probabilities = np.stack(known) if same else None
     return PublishedPropensities(
         [row["customer_id"] for row in rows],
         np.array([row["as_of"] for row in rows], np.int64),
@@ -233,10 +253,21 @@ def decode_propensities(values: Sequence[bytes]) -> PublishedPropensities:
     )  # fmt: skip
 
 
+def _in_full(row: Any) -> Float32 | None:
+    """(K,) float32, None where it was not published in full."""
+    if row["probabilities"] is not None:
+        return np.frombuffer(row["probabilities"], "<f4")
+    if row.get("probabilities_float16") is not None:
+        return np.frombuffer(row["probabilities_float16"], "<f2").astype(np.float32)
+    return None
+
+
 def _propensity_row(value: bytes) -> Any:
+    halved = value.startswith(single_object_prefix("category_propensities_float16"))
+    schema = parsed("category_propensities_float16" if halved else "category_propensities")
     try:
         stream = BytesIO(value[frame_bytes(value) :])
-        return fastavro.schemaless_reader(stream, parsed("category_propensities"), None)
+        return fastavro.schemaless_reader(stream, schema, None)
     except (EOFError, IndexError, ValueError) as error:
         raise InputError(
             "propensities",
@@ -303,18 +334,19 @@ def _put_head(data, at, row, head):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _write_full(heads: _Heads, full: UInt8) -> tuple[UInt8, Int64]:
-    """Records one after another, and their ends (B,); full (B, bytes of all probabilities)."""
+def _write_full(heads: _Heads, lead: UInt8, full: UInt8) -> tuple[UInt8, Int64]:
+    """Records one after another, and their ends (B,); lead: FULL or FULL_FLOAT16; full (B, bytes of
+    all probabilities)."""
     n, width = full.shape
-    out = np.empty(n * (_longest_head_bytes(heads) + width + 2 + LONG_BYTES), np.uint8)
+    out = np.empty(n * (_longest_head_bytes(heads) + width + len(lead) + LONG_BYTES), np.uint8)
     ends = np.empty(n, np.int64)
     data, source, head = bytes_of(out), bytes_of(full), _pointers(heads)
+    first = bytes_of(lead)
     at: Any = 0
     for row in range(n):
         at = _put_head(data, at, row, head)
-        data[at] = 0  # no entries
-        data[at + 1] = 2  # bytes, not null
-        at = put_long(data, at + 2, width)
+        at = put_bytes(data, at, first, 0, len(lead))
+        at = put_long(data, at, width)
         at = put_bytes(data, at, source, row * width, width)
         ends[row] = at
     return out[:at], ends

@@ -1,4 +1,4 @@
-"""The three record schemas and the frames that name a record's schema on the wire.
+"""The record schemas and the frames that name a record's schema on the wire.
 
 Reading and writing of records is the other modules' work.
 
@@ -18,7 +18,9 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from stream_scorer.schemas import TEXTS
 
-SchemaName = Literal["customer_event", "category_propensities", "dead_letter"]
+SchemaName = Literal[
+    "customer_event", "category_propensities", "category_propensities_float16", "dead_letter"
+]
 
 CONFLUENT_MAGIC = b"\x00"
 CONFLUENT_PREFIX_BYTES = 5

@@ -17,7 +17,12 @@ from stream_scorer.core.avro.dead_letter_encoder import decode_dead_letters, enc
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_event_batch, encode_events
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder, decode_propensities
-from stream_scorer.core.avro.schemas import confluent_prefix, parsed, single_object_prefix
+from stream_scorer.core.avro.schemas import (
+    SchemaName,
+    confluent_prefix,
+    parsed,
+    single_object_prefix,
+)
 from stream_scorer.core.events.batch import NO_TIMESTAMP, DeadLetter, Reason
 from stream_scorer.errors import InputError
 
@@ -84,13 +89,16 @@ def test_a_wrong_row_is_named_by_its_field(changed: dict[str, Any], field: str) 
     assert caught.value.field == field
 
 
-def by_schema(record: dict[str, Any], prefix: bytes) -> bytes:
+def by_schema(record: dict[str, Any], prefix: bytes, name: SchemaName) -> bytes:
     stream = BytesIO()
-    fastavro.schemaless_writer(stream, parsed("category_propensities"), record)
+    fastavro.schemaless_writer(stream, parsed(name), record)
     return prefix + stream.getvalue()
 
 
-def expected(encoder_prefix: bytes, row: int, columns: tuple[Any, ...], **published: Any) -> bytes:
+def expected(
+    encoder_prefix: bytes, row: int, columns: tuple[Any, ...],
+    name: SchemaName = "category_propensities", **published: Any,
+) -> bytes:  # fmt: skip
     ids, as_of, scored_at, partitions, index, offsets = columns
     topic, partition = partitions[index[row]] if index[row] >= 0 else ("", -1)
     record = {
@@ -99,7 +107,7 @@ def expected(encoder_prefix: bytes, row: int, columns: tuple[Any, ...], **publis
         "source": {"topic": topic, "partition": partition, "offset": int(offsets[row])},
         "propensities": [], "probabilities": None, **published,
     }  # fmt: skip
-    return by_schema(record, encoder_prefix)
+    return by_schema(record, encoder_prefix, name)
 
 
 def random_columns(rng: np.random.Generator, rows: int) -> tuple[Any, ...]:
@@ -136,6 +144,41 @@ def test_full_propensities_are_fastavros_bytes(classes: int, prefix: bytes | Non
     assert back.probabilities is not None
     assert np.array_equal(back.probabilities, probabilities)
     assert back.entries == [[]] * 50
+
+
+def test_float16_propensities_are_fastavros_bytes_of_the_schema_with_them() -> None:
+    rng = np.random.default_rng(7)
+    encoder = PropensityEncoder(CATEGORIES, 2, "2017-10-01.1", "0123456789abcdef")
+    columns = random_columns(rng, 20)
+    probabilities = rng.random((20, 40)).astype(np.float32) ** 9
+    values = encoder.encode_all(*columns, probabilities, "float16")  # type: ignore[call-arg]
+    prefix = single_object_prefix("category_propensities_float16")
+    halved = probabilities.astype("<f2")
+    assert values == [
+        expected(
+            prefix, i, columns, name="category_propensities_float16",
+            probabilities_float16=halved[i].tobytes(),
+        )
+        for i in range(20)
+    ]  # fmt: skip
+    before = encoder.encode_all(*columns, probabilities)  # type: ignore[call-arg]
+    back = decode_propensities([*values, *before])
+    assert back.probabilities is not None
+    assert np.array_equal(back.probabilities[:20], halved.astype(np.float32))
+    assert np.array_equal(back.probabilities[20:], probabilities)
+    saved = 2 * 40 - 1  # the other field, which is null, takes a byte
+    assert [len(b) - len(v) for b, v in zip(before, values, strict=True)] == [saved] * 20
+
+
+def test_a_reader_of_the_schema_with_float16_reads_records_of_the_one_without() -> None:
+    ours, with_more = parsed("category_propensities"), parsed("category_propensities_float16")
+    encoder = PropensityEncoder(["tea"], 2, "v", "0" * 16)
+    columns = random_columns(np.random.default_rng(8), 1)
+    (value,) = encoder.encode_all(*columns, np.ones((1, 1), np.float32))  # type: ignore[call-arg]
+    stream = BytesIO(value[10:])
+    found: Any = fastavro.schemaless_reader(stream, ours, with_more)
+    assert found["probabilities_float16"] is None
+    assert found["probabilities"] == np.ones(1, "<f4").tobytes()
 
 
 def test_chosen_propensities_are_fastavros_bytes() -> None:
