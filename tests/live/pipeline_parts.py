@@ -100,10 +100,11 @@ class Log:
 
 def pipeline(
     log: Log, store: Any, engine: NativeEngine, mode: Any = "all", worker: Executor | None = None,
-    traces: Any = None,
+    traces: Any = None, precision: Any = "float32",
 ) -> Pipeline:  # fmt: skip
+    policy = PublishPolicy(mode, top_k=2, precision=precision)
     return Pipeline(
-        log, store, Scoring(engine, SPACE, PublishPolicy(mode, top_k=2), lambda: NOW_MS), log,
+        log, store, Scoring(engine, SPACE, policy, lambda: NOW_MS), log,
         decoder=Decoder(lambda _key: None, max_record_bytes=1000),
         preparation=Preparation(RULES, SPACE), clock_ms=lambda: NOW_MS, worker=worker,
         traces=traces,

@@ -65,6 +65,18 @@ def test_top_k_publishes_the_best_first(engine: NativeEngine) -> None:
     assert top.published.entries[0] == [(c, 1, p) for c, p in best]
 
 
+def test_all_propensities_as_float16_are_those_as_float32_rounded(engine: NativeEngine) -> None:
+    records = batch(encode_events([event("ann"), event("bob", "milk")]))
+    full, halved = Log(records), Log(records)
+    pipeline(full, MemoryStore(SPACE.fingerprint), engine).step()
+    pipeline(halved, MemoryStore(SPACE.fingerprint), engine, precision="float16").step()
+    exact, found = full.published.probabilities, halved.published.probabilities
+    assert exact is not None
+    assert found is not None
+    assert np.array_equal(found, exact.astype(np.float16).astype(np.float32))
+    assert not np.array_equal(found, exact)
+
+
 def test_nothing_to_do_commits_nothing(engine: NativeEngine) -> None:
     log = Log()
     assert pipeline(log, MemoryStore(SPACE.fingerprint), engine).step().records == 0
