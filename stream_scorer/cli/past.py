@@ -25,6 +25,7 @@ from stream_scorer.cli.application import (
     verb,
     wants_spark,
 )
+from stream_scorer.core.customer_sample import CustomerSample
 from stream_scorer.errors import InputError
 from stream_scorer.runtime import keep_freed_memory
 
@@ -56,6 +57,16 @@ AcceptMissing = Annotated[
     ),
 ]
 
+SampleCustomers = Annotated[
+    str | None,
+    typer.Option(
+        "--sample-customers",
+        metavar="1/K",
+        help="Only of this share of customers, by a hash of the id: the same ones everywhere. "
+        "Also A/K.",
+    ),
+]
+
 
 @app.command(
     epilog="Example: stream-scorer export -c stream_scorer.toml --out snapshots/2026-11-24"
@@ -68,6 +79,7 @@ def export(
         str | None,
         typer.Option(metavar="TIME", help="ISO 8601 with a zone; without it each customer's own."),
     ] = None,
+    sample_customers: SampleCustomers = None,
     as_json: Json = False,
 ) -> None:
     """Write a snapshot of all vectors in the live store.
@@ -76,7 +88,8 @@ def export(
     """
     from stream_scorer.jobs import export as job
 
-    settings, as_of_ms = load_settings(config), moment_ms("--as-of", as_of)
+    sample = CustomerSample.asked(sample_customers)
+    settings, as_of_ms = load_settings(config).sampling(sample), moment_ms("--as-of", as_of)
     done = job.export(settings, out, as_of_ms=as_of_ms)
     show(done, job.in_words(done), as_json)
 
@@ -113,6 +126,7 @@ def replay(
     seed: Annotated[
         int, typer.Option(help="Another one takes other rows where a share is taken.")
     ] = 0,
+    sample_customers: SampleCustomers = None,
     into: Annotated[
         str | None,
         typer.Option(metavar="NAMESPACE", help="Build this new namespace in Redis instead."),
@@ -139,7 +153,11 @@ def replay(
     from stream_scorer.past.replayed import in_words
     from stream_scorer.past.rows_asked import RowsAsked
 
-    settings = leaving_out(load_settings(config), forgotten)
+    sample = CustomerSample.asked(sample_customers)
+    if not sample.whole and cutoffs is None:
+        remedy = "is about labelled snapshots: give --cutoffs and --out too"
+        raise InputError("--sample-customers", sample, remedy)
+    settings = leaving_out(load_settings(config), forgotten).sampling(sample)
     missing: MissingHistory = "accept" if accept_missing_history else "refuse"
     window = job.Window(moment_ms("--from", start), moment_ms("--to", end), missing)
     if (out is None) == (into is None) or (into is not None and cutoffs is not None):

@@ -30,7 +30,11 @@ from stream_scorer.core.features.state import Float32
 from stream_scorer.core.labels.labels import LabelledRows, dense_labels
 from stream_scorer.core.labels.overlap import first_overlap
 from stream_scorer.errors import FingerprintMismatch, SnapshotError
-from stream_scorer.io.files.labelled_snapshots import erased_rows_in_words, open_labelled
+from stream_scorer.io.files.labelled_snapshots import (
+    erased_rows_in_words,
+    open_labelled,
+    samples_in_words,
+)
 from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.io.files.snapshots import Shards
 from stream_scorer.model import artefact
@@ -76,7 +80,7 @@ def evaluate(
     held_back = _held_back(loaded, shards, scored.first_ms)
     if not held_back:
         notes.append(NOT_HELD_BACK)
-    notes += erased_rows_in_words(shards)
+    notes += [*erased_rows_in_words(shards), *samples_in_words(shards)]
     found = Evaluation.of(
         scored,
         loaded.manifest.categories,

@@ -2,7 +2,8 @@
 
 How it works, in two passes, neither of which blocks the server:
 1. SCAN lists the customers' ids, partitioned by hash into lists on disk, one part for each shard. A
-   customer that SCAN gives twice is twice in one part, and once in its shard.
+   customer that SCAN gives twice is twice in one part, and once in its shard. Of a sample of
+   customers only those are listed, and so no other record is read.
 2. Several threads write shards: a part's records are read in pages of `PAGE` (MGET) in order of
    the ids, and become rows. On one server SCAN can't be split, but reading and packing can.
 Memory is one flush of ids, then one part's ids and one row group for each thread, however many
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from stream_scorer.core.customer_sample import CustomerSample
 from stream_scorer.core.features import csr
 from stream_scorer.core.features.erasure import erased_and_gone
 from stream_scorer.core.features.fold_plan import Memory
@@ -65,7 +67,8 @@ class Exported(Result):
     """later: customers left out because of later events. forgotten: customers left out because
     their time to live was over by then. ignored_customers: whose events are to be ignored, with
     vectors from before. shards_before: those of earlier runs. erased_customers: left out, since
-    they were forgotten on request and did nothing since."""
+    they were forgotten on request and did nothing since. sample_customers: the share of customers
+    that was asked for, null where it is everybody."""
 
     rows: int
     later: int
@@ -77,6 +80,7 @@ class Exported(Result):
     seconds: float
     early_trend_days: int = 0
     erased_customers: int = 0
+    sample_customers: str | None = None
 
 
 def export(
@@ -99,7 +103,9 @@ def export(
         # Both decide which customers are left out, so the shards of two runs would not agree.
         "time_to_live_seconds": settings.store.time_to_live_seconds,
         "ignored_customer_ids": _digest(settings.events.ignored_customer_ids),
+        "sample_customers": settings.customer_sample.in_manifest,
     }  # fmt: skip
+    sample = settings.customer_sample
     count, run = store.count(), store.server_run()
     # Before anything is read: what is written later holds at least these offsets.
     now = _watermarks(store, topic)
@@ -108,13 +114,13 @@ def export(
         # The shards before would hold events that the store has lost since.
         _refuse_older_store(out, unfinished.found["source_offsets"][topic], now[topic])
         # Eight lists for each shard, so that parts of about equal size can be put together.
-        buckets = min(max(8 * count // rows_per_shard, 1), MOST_BUCKETS)
+        buckets = min(max(8 * int(count * sample.share) // rows_per_shard, 1), MOST_BUCKETS)
         lists = CustomerLists(unfinished.lists, buckets)
         if lists.cursor is not None:
             # A cursor means nothing to another server, and without an id each may be another.
             if not run or unfinished.found["server_run"] != run:
                 lists.begin_again()
-            _list(store, lists, count)
+            _list(store, lists, count, sample)
         parts = lists.parts(rows_per_shard)
         with progress("exporting", len(lists)) as meter:
             advancing = threading.Lock()
@@ -134,7 +140,7 @@ def export(
         notes = [unfinished.done[number]["notes"] for number in range(len(parts))]
         info = SnapshotInfo(
             space, settings.labels.by, None, unfinished.found["source_offsets"],
-            {topic: _ends(notes)},
+            {topic: _ends(notes)}, customer_sample=sample,
         )  # fmt: skip
         found_ms = [moment for n in notes for moment in n["as_of_ms"]]
         moments = sorted({min(found_ms), max(found_ms)} if found_ms else [])
@@ -151,6 +157,7 @@ def export(
         seconds=round(time.monotonic() - started, 3),
         early_trend_days=early_days,
         erased_customers=sum(n.get("erased", 0) for n in notes),
+        sample_customers=sample.in_manifest,
     )
 
 
@@ -177,6 +184,8 @@ def _trend(
 def in_words(done: Exported) -> list[str]:
     """The result for people."""
     lines = [f"{done.rows:,} customers to {done.out} in {done.seconds:.1f} s"]
+    if done.sample_customers is not None:
+        lines.append(f"these are {done.sample_customers} of customers, chosen by a hash of the id")
     if done.shards_before:
         lines.append(
             f"{done.shards_before} of {done.shards} shards were there from an interrupted export"
@@ -330,10 +339,12 @@ def _refuse_older_store(out: Path, then: dict[str, int], now: dict[str, int]) ->
             raise SnapshotError("snapshot", out, remedy)
 
 
-def _list(store: RedisStore, lists: CustomerLists, expected: int) -> None:
-    with progress("listing", expected) as meter:
+def _list(store: RedisStore, lists: CustomerLists, expected: int, sample: CustomerSample) -> None:
+    with progress("listing", int(expected * sample.share)) as meter:
         for ids, cursor in store.customer_pages(lists.cursor or 0, PAGE):
-            lists.add(ids, cursor)
+            lists.add(
+                [i for i, there in zip(ids, sample.contains(ids), strict=True) if there], cursor
+            )
             meter.at(len(lists))
         meter.at(len(lists), len(lists))
 

@@ -35,7 +35,7 @@ from stream_scorer.core.labels.cutoffs import rows_at_cutoffs
 from stream_scorer.core.labels.labels import LabelCollector
 from stream_scorer.core.labels.sampled_moments import EVENT, QUIET, MomentCounts, counted
 from stream_scorer.core.propensities import published_in_full
-from stream_scorer.core.trend import DailyCounts, contrast_count, refuse_days
+from stream_scorer.core.trend import contrast_count, refuse_days
 from stream_scorer.errors import EventFileError, InputError
 from stream_scorer.io.files.propensities import PropensityWriter
 from stream_scorer.io.files.snapshot_info import LeftOut, SnapshotInfo
@@ -65,6 +65,7 @@ from stream_scorer.past.sources import (
     valid_batches,
 )
 from stream_scorer.past.vectors import BATCH_RECORDS, PastFold
+from stream_scorer.past.whole_log import WholeLog
 from stream_scorer.progress import progress
 from stream_scorer.runtime import Threads, usable_cores
 from stream_scorer.settings.tree import Settings
@@ -112,19 +113,20 @@ def replay(
     refused, ignored = stopping(settings), IgnoredValues()
     with _opened(settings, sources, window, BATCH_RECORDS) as past:
         # All at once, because cut-offs need the events of before and after them in order of time.
-        events = _read(settings, past, refused, ignored)
+        events, log = _read(settings, past, refused, ignored)
         offsets = _source_offsets({tp: end for tp, (_, end) in past.ranges.items()})
-    first_event_ms, last_event_ms = (int(events.occurred_at_ms[i]) for i in (0, -1))
+    # Of everybody, so that a sample of customers has the moments that the whole has.
+    first_event_ms, last_event_ms = log.first_ms or 0, log.last_ms or 0
     if span is not None:
-        refuse_without_rows(first_event_ms, span[1])
+        refuse_without_rows(int(events.occurred_at_ms[0]), span[1])
         refuse_unfinished(last_event_ms, span[1], rule.horizon_ms, refused)
     labels = LabelCollector(rule, space.vocabularies[rule.by])
     labels.add(events)
-    counts = DailyCounts.of(space, events)
     left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
     info = SnapshotInfo(
         space, rule.by, rule, offsets, left_out=left_out,
         event_types=event_type_counts(EventColumns(events)),
+        customer_sample=settings.customer_sample,
     )  # fmt: skip
     memory, workers = settings.memory(), Threads(threads or usable_cores())
     known, sample = None, None
@@ -154,7 +156,7 @@ def replay(
                     written = written.plus(MomentCounts(0, *map(int, of_kinds)))
                     writer.write(part)
                     meter.advance(len(part))
-        writer.finish(asked.written(written, sample), counts)
+        writer.finish(asked.written(written, sample), log.daily_counts)
     return LabelledSnapshot(
         events=len(events),
         dead_letters=refused.by_reason(),
@@ -170,6 +172,8 @@ def replay(
         ignored_events=refused.ignored_events,
         erased_events=refused.erased_events,
         outside_window=refused.outside_window,
+        sample_customers=settings.customer_sample.in_manifest,
+        sampled_out_events=log.left_out,
     )
 
 
@@ -303,16 +307,20 @@ def _source_offsets(ends: dict[TopicPartition, int]) -> dict[str, dict[str, int]
 
 def _read(
     settings: Settings, past: PastEvents, refused: Refused, ignored: IgnoredValues
-) -> EventBatch:
-    """All valid events in order of time, those of one moment as they came."""
+) -> tuple[EventBatch, WholeLog]:
+    """All valid events of the sample's customers in order of time, those of one moment as they
+    came, and what is known of everybody's."""
     parts = []
     space, also = settings.feature_space(), settings.label_rule().looks_at()
+    log = WholeLog(space, settings.customer_sample)
     with progress("reading events", past.most_records) as meter:
         for batch in valid_batches(settings, past, refused):
-            ignored.add(ignored_values(space, EventColumns(batch.events), also))
-            parts.append(batch.events)
+            events = log.sampled(batch.events)
+            ignored.add(ignored_values(space, EventColumns(events), also))
+            parts.append(events)
             meter.advance(len(batch), past.expected_records())
+    log.refuse_empty_sample()
     if not sum(map(len, parts)):
         raise EventFileError("events", past.name, refused.nothing_left())
     events = concatenate_events(parts)
-    return events.take(np.argsort(events.occurred_at_ms, kind="stable"))
+    return events.take(np.argsort(events.occurred_at_ms, kind="stable")), log

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from stream_scorer.core.features.ignored_values import UNKNOWN_WORD
 from stream_scorer.core.labels.sampled_moments import CUTOFF
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import ArtefactError
-from stream_scorer.io.files.labelled_snapshots import open_labelled
+from stream_scorer.io.files.labelled_snapshots import open_labelled, samples_of
 from stream_scorer.io.files.snapshot_info import LeftOut
 from stream_scorer.io.files.snapshots import Shards
 from stream_scorer.model import artefact
@@ -61,7 +62,8 @@ class Trained(Result):
     features_without_value: those of which no column has. rows_without_weight: of `rows`, those that
     weigh 0, and so teach nothing. customers: whose rows they are. averaged_seeds: the model is the
     mean of so many networks. erased_rows: of the snapshots, validation included, that were left out
-    since their customers were forgotten on request; kinds of rows are counted with them.
+    since their customers were forgotten on request; kinds of rows are counted with them. samples:
+    of training snapshots that are of a sample of customers, by path, of which share.
     """
 
     model: str
@@ -85,6 +87,7 @@ class Trained(Result):
     rows_without_weight: int = 0
     averaged_seeds: int = 1
     erased_rows: int = 0
+    samples: Mapping[str, str] = field(default_factory=dict)
 
 
 def train(
@@ -179,6 +182,7 @@ def train(
         features_without_value=card.features_without_value,
         rows_without_weight=card.training.without_weight,
         averaged_seeds=int(model.training["averaged_seeds"]),
+        samples=samples_of(shards),
     )
 
 
@@ -217,6 +221,12 @@ def _left_out_in_words(trained: Trained) -> list[str]:
             f"{trained.min_customers:,} training customers acted (training.min_customers), with "
             f"{trained.labels_left_out:,} labels: {named}"
         )
+    least = trained.min_customers
+    lines += [
+        f"{snapshot}: rows of {share} of customers, who alone count for training.min_customers: "
+        f"{least:,} of them are about {float(least / Fraction(share)):,.0f} of all"
+        for snapshot, share in trained.samples.items()
+    ]
     if nobody:
         named = _first([c.category_id for c in nobody])
         words = "on which no training customer acted"
@@ -253,6 +263,7 @@ def _rows_of_card(shards: Shards, trend: TrendTable | None) -> RowsOfCard:
             sum(refusal.records for refusal in snapshot.info.left_out.refusals),
             sum(ignored.events for ignored in snapshot.info.left_out.ignored_values),
             snapshot.info.left_out.ignored_events,
+            snapshot.info.customer_sample.in_manifest,
         )
         for snapshot in shards.snapshots
     ]  # fmt: skip
@@ -268,15 +279,18 @@ def _events_of_training(
 ) -> tuple[dict[str, float] | None, dict[str, float] | None]:
     """The share of events of each type, and by field that of events with an unknown word; None
     where not every snapshot says which events it was made of."""
-    types, unknown = Counter[str](), Counter[str]()
+    types, unknown = defaultdict[str, float](float), defaultdict[str, float](float)
     for snapshot in shards.snapshots:
         if snapshot.info.event_types is None:
             return None, None
-        types.update(snapshot.info.event_types)
+        # Beside those of another share, the events of a sample stand for those of all customers.
+        stands_for = snapshot.info.customer_sample.stands_for
+        for name, count in snapshot.info.event_types.items():
+            types[name] += count * stands_for
         for value in snapshot.info.left_out.ignored_values:
             if value.problem == UNKNOWN_WORD:
-                unknown[value.field] += value.events
-    events = types.total()
+                unknown[value.field] += value.events * stands_for
+    events = sum(types.values())
     if not events:
         return None, None
     shares = [{name: n / events for name, n in sorted(c.items())} for c in (types, unknown)]

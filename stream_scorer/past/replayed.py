@@ -27,6 +27,8 @@ class LabelledSnapshot(Result):
     features and labels can't use, by field. ignored_events: of customers who are to be ignored.
     erased_events: of customers who were forgotten on request, from before that.
     outside_window: events of files, or records of the topic, outside --from and --to.
+    sample_customers: the share of customers whose rows these are, null where it is everybody.
+    sampled_out_events: valid ones of other customers, which `events` does not count.
     """
 
     events: int
@@ -43,6 +45,8 @@ class LabelledSnapshot(Result):
     event_rows: int = 0
     quiet_rows: int = 0
     erased_events: int = 0
+    sample_customers: str | None = None
+    sampled_out_events: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,11 @@ def in_words(done: LabelledSnapshot | ReplayedPropensities | RebuiltNamespace) -
         rows = ", ".join([f"{done.rows:,} rows", *kinds]) + ("," if kinds else "")
         cutoffs = "1 cut-off" if done.cutoffs == 1 else f"{done.cutoffs} cut-offs"
         words = f"{cutoffs}: {rows} to {done.out} {took}"
+        if done.sample_customers is not None:
+            words += (
+                f"; of {done.sample_customers} of customers, {done.sampled_out_events:,} events of "
+                "others passed over"
+            )
     elif isinstance(done, RebuiltNamespace):
         events = done.counts.events
         words = f"{done.counts.applied:,} applied to namespace {done.namespace} {took}"

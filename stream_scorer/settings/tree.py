@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
+from stream_scorer.core.customer_sample import EVERYBODY, CustomerSample
 from stream_scorer.core.events.customer_rates import CustomerRates
 from stream_scorer.core.events.dead_letter_window import DeadLetterWindow
 from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
@@ -175,6 +176,7 @@ class Settings(Section):
 
     # No setting: a list that grows, which work on past events is given beside the config.
     _erased_customers: dict[str, int] = PrivateAttr(default_factory=dict)
+    _customer_sample: CustomerSample = PrivateAttr(default=EVERYBODY)
 
     @classmethod
     def load(
@@ -228,6 +230,17 @@ class Settings(Section):
         request: by id the moment in ms since 1970 UTC up to which nothing counts."""
         settings = self.model_copy()
         settings._erased_customers = dict(erased_customers)
+        return settings
+
+    @property
+    def customer_sample(self) -> CustomerSample:
+        """As given to `sampling`."""
+        return self._customer_sample
+
+    def sampling(self, sample: CustomerSample) -> Settings:
+        """The same settings for a replay or export that makes rows of these customers alone."""
+        settings = self.model_copy()
+        settings._customer_sample = sample
         return settings
 
     def customer_rates(self) -> CustomerRates:

@@ -53,6 +53,7 @@ from stream_scorer.past.sources import (
     refuse_without_rows,
     valid_batches,
 )
+from stream_scorer.past.whole_log import WholeLog
 from stream_scorer.settings.tree import Settings
 from stream_scorer.spark.hadoop_files import HadoopFiles
 from stream_scorer.spark.session import errors_in_one_line
@@ -71,7 +72,7 @@ ROW_COLUMNS = (
     "customer_id string, as_of timestamp, columns array<int>, values array<float>, "
     "labels array<struct<category: int, class: smallint>>, weight float"
 )
-Reports = dict[int, tuple[Refused, IgnoredValues, DailyCounts]]
+Reports = dict[int, tuple[Refused, IgnoredValues, WholeLog]]
 
 
 class ReportsParam(AccumulatorParam[Reports]):  # type: ignore[misc] # pyspark is not type-checked
@@ -115,21 +116,26 @@ def replay(
     try:
         with nothing_left(files, out), errors_in_one_line("replay", out):
             at = sql.col("occurred_at")
-            count, first, last = events.agg(sql.count("*"), sql.min(at), sql.max(at)).collect()[0]
-            refused, ignored, daily = _together(reports.value, settings)
+            count, first_row = events.agg(sql.count("*"), sql.min(at)).collect()[0]
+            refused, ignored, log = _together(reports.value, settings)
+            log.refuse_empty_sample()
             if not count:
                 raise EventFileError("events", ", ".join(listed), refused.nothing_left())
             moments = None
+            # Of everybody, so that a sample of customers has the moments that the whole has.
+            first, last = log.first_ms or 0, log.last_ms or 0
             if span is not None:
-                refuse_without_rows(first, span[1])
+                refuse_without_rows(first_row, span[1])
                 refuse_unfinished(last, span[1], rule.horizon_ms, refused)
             if asked.samples:
                 moments = asked.moments(first, last, rule.horizon_ms)
                 refuse_days(space, moments.from_ms, moments.to_ms)
             sample = _write(events, count, settings, asked, moments, out)
             left_out = LeftOut.by(refused, ignored.found(space.vocabularies))
-            info = SnapshotInfo(space, rule.by, rule, left_out=left_out)
-            written = _finish(spark, files, out, info, asked, sample, daily)
+            info = SnapshotInfo(
+                space, rule.by, rule, left_out=left_out, customer_sample=settings.customer_sample
+            )
+            written = _finish(spark, files, out, info, asked, sample, log.daily_counts)
     finally:
         events.unpersist()
     return LabelledSnapshot(
@@ -147,6 +153,8 @@ def replay(
         ignored_events=refused.ignored_events,
         erased_events=refused.erased_events,
         outside_window=refused.outside_window,
+        sample_customers=settings.customer_sample.in_manifest,
+        sampled_out_events=log.left_out,
     )
 
 
@@ -165,7 +173,7 @@ def _events(
     window: tuple[int | None, int | None],
     reports: Accumulator[Reports],
 ) -> DataFrame:
-    """All valid events, kept on disk once they were read; a task for each file."""
+    """All valid events of the sample's customers, kept on disk once read; a task for each file."""
     numbered = spark.sparkContext.parallelize(list(enumerate(listed)), len(listed))
     # The moment is the driver's, or workers might judge one event differently.
     read = partial(_read, settings=settings, window=window, now_ms=clock_ms(), reports=reports)
@@ -235,18 +243,18 @@ def _finish(
     return written
 
 
-def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredValues, DailyCounts]:
+def _together(reports: Reports, settings: Settings) -> tuple[Refused, IgnoredValues, WholeLog]:
     """In the order of the log, as one reader would have given it. Raises TooManyDeadLetters."""
     whole, ignored = Refused(), IgnoredValues()
     window = settings.dead_letter_window(live=False)
-    daily = [DailyCounts.none(settings.feature_space())]
-    for _, (one, values, counts) in sorted(reports.items()):
+    log = WholeLog(settings.feature_space(), settings.customer_sample)
+    for _, (one, values, of_file) in sorted(reports.items()):
         whole.join(one)
-        daily.append(counts)
+        log.join(of_file)
         ignored.add(values.counts.values())
         for part in one.window.parts if isinstance(one.window, DeadLetterParts) else ():
             window.add_part(part)
-    return whole, ignored, DailyCounts.sum(daily)
+    return whole, ignored, log
 
 
 @in_worker
@@ -265,18 +273,16 @@ def _read(
             ignored = IgnoredValues()
             part_records = settings.dead_letter_window(live=False).part_records
             refused = Refused(DeadLetterParts(part_records))
-            daily = DailyCounts.none(space)
+            log = WholeLog(space, settings.customer_sample)
             with open_past(
                 settings, [row["path"]], batch_records=BATCH_RECORDS,
                 from_ms=window[0], to_ms=window[1], now_ms=now_ms,
             ) as past:  # fmt: skip
                 for valid in valid_batches(settings, past, refused):
-                    columns = EventColumns(valid.events)
-                    ignored.add(ignored_values(space, columns, also))
-                    counts = DailyCounts.of(space, valid.events, columns)
-                    daily = DailyCounts.sum([daily, counts])
-                    yield event_tables.to_batch(valid.events, row["file"])
-            reports.add({row["file"]: (refused, ignored, daily)})
+                    kept = log.sampled(valid.events)
+                    ignored.add(ignored_values(space, EventColumns(kept), also))
+                    yield event_tables.to_batch(kept, row["file"])
+            reports.add({row["file"]: (refused, ignored, log)})
 
 
 @in_worker

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream_scorer.core.customer_sample import CustomerSample
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.core.labels.labels import concatenate_rows
@@ -376,3 +377,20 @@ def test_an_empty_store_is_an_empty_snapshot(settings: Settings, tmp_path: Path)
     assert exported(settings, tmp_path / "s").rows == 0
     (shard,) = Snapshot.open(tmp_path / "s").shards()
     assert len(shard) == 0
+
+
+def test_a_sample_of_customers_is_exported_alone(settings: Settings, tmp_path: Path) -> None:
+    sample = CustomerSample.parse("1/8")
+    job.export(settings, tmp_path / "all", START + 2 * 10**9)
+    found = job.export(settings.sampling(sample), tmp_path / "some", START + 2 * 10**9)
+    (whole,), (some,) = (
+        Snapshot.open(tmp_path / name).shards() for name in ("all", "some")
+    )  # fmt: skip
+    there = np.flatnonzero(sample.contains(whole.customer_ids))
+    assert sorted(some.customer_ids) == sorted(whole.customer_ids[i] for i in there)
+    rows = {c: whole.matrix[i] for i, c in enumerate(whole.customer_ids)}
+    for number, customer in enumerate(some.customer_ids):
+        assert (some.matrix[number] != rows[customer]).nnz == 0
+    assert (found.rows, found.sample_customers) == (len(there), "1/8")
+    assert "these are 1/8 of customers" in "\n".join(job.in_words(found))
+    assert Snapshot.open(tmp_path / "some").info.customer_sample == sample

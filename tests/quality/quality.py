@@ -8,6 +8,7 @@ below that of the logistic regression on a category's own columns.
 
 Usage: python tests/quality/quality.py [--tasks NAMES] [--seeds N] [--ablation] [--no-rivals]
          [--choose] [--training JSON] [--json] [--markdown FILE] [--keep DIR]
+         [--learning-curve [--halvings N] [--plot PNG]]
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import complete_journey
 import generated_shop
+import learning_curve
 import movielens
 import numpy as np
 import rivals
@@ -226,11 +228,34 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--markdown", type=Path, help="write the tables of a document")
     parser.add_argument("--keep", type=Path, help="events and snapshots stay there, for next time")
+    parser.add_argument(
+        "--learning-curve", action="store_true",
+        help="instead: models of 1/32 of the training customers up to all of them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--halvings", type=int, default=learning_curve.HALVINGS, help="of the customers"
+    )
+    parser.add_argument("--plot", type=Path, help="of the learning curve, as PNG")
     options = parser.parse_args()
     unknown = set(options.tasks.split(",")) - set(TASKS)
     if unknown:
         parser.error(f"--tasks: no {', '.join(sorted(unknown))}; choose of {', '.join(TASKS)}")
     return options
+
+
+def learned(options: argparse.Namespace, tasks: Sequence[Task], folder: Path) -> int:
+    curves: dict[str, Any] = {}
+    # Written after each seed of a task, since all of them may take hours.
+    for curves in learning_curve.measured(tasks, folder, options.seeds, options.halvings):
+        words = learning_curve.in_markdown(curves)
+        if options.markdown:
+            options.markdown.write_text(words, encoding="utf-8")
+        if options.plot:
+            learning_curve.plot(curves, options.plot)
+        say(words)
+    if options.json:
+        print(json.dumps(curves))
+    return 0
 
 
 def main() -> int:
@@ -240,8 +265,14 @@ def main() -> int:
     reports: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="stream-scorer-quality-") as temporary:
         folder = options.keep or Path(temporary)
-        for name in options.tasks.split(","):
-            task = replace(TASKS[name], training={**TASKS[name].training, **changed})
+        tasks = [
+            replace(TASKS[name], training={**TASKS[name].training, **changed})
+            for name in options.tasks.split(",")
+        ]
+        if options.learning_curve:
+            return learned(options, tasks, folder)
+        for task in tasks:
+            name = task.name
             reports[name] = task_measured(task, folder, options, variants)
             if not options.json:
                 print(in_words(name, reports[name]), flush=True)

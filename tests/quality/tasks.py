@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stream_scorer.core.customer_sample import EVERYBODY, CustomerSample
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.io.files.snapshots import Shards, Snapshot
@@ -64,12 +65,14 @@ class Task:
 class Variant:
     """A change of the defaults. without: kinds of features that are left out. rows: where those of
     training and validation stand on a task that has both: "served", a sample of the moments at
-    which `run` and a daily refresh would have scored, or "cutoffs"."""
+    which `run` and a daily refresh would have scored, or "cutoffs". sample: whose rows all
+    snapshots have."""
 
     name: str
     training: Mapping[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     rows: RowsKind = "served"
+    sample: CustomerSample = EVERYBODY
 
 
 DEFAULT = Variant("default")
@@ -91,11 +94,12 @@ class Workplace:
         changed = {"training": {**self.task.training, **variant.training, **training}}
         settings = Settings.load(self.folder / CONFIG_FILE, overrides=changed, environment={})
         kept = tuple(f for f in settings.features if f.kind not in variant.without)
-        return settings.model_copy(update={"features": kept})
+        return settings.model_copy(update={"features": kept}).sampling(variant.sample)
 
     def snapshots(self, variant: Variant) -> Path:
         """The folder of the variant's snapshots."""
-        folder = self.folder / "-".join(["rows", variant.rows, *variant.without])
+        of = [] if variant.sample.whole else [str(variant.sample).replace("/", "-of-")]
+        folder = self.folder / "-".join(["rows", variant.rows, *variant.without, *of])
         if not (folder / "whole").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -115,7 +119,10 @@ class Workplace:
 
     def train(self, variant: Variant, seed: int) -> tuple[Artefact, Trained]:
         """A model; one of the same name is replaced."""
-        rows, out = self.snapshots(variant), self.folder / f"model-{variant.name}-{seed}"
+        rows, out = (
+            self.snapshots(variant),
+            self.folder / f"model-{variant.name.replace('/', '-of-')}-{seed}",
+        )
         shutil.rmtree(out, ignore_errors=True)
         found = train(
             self.settings(variant, seed=seed), [rows / "train"], out,

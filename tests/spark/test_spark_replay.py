@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream_scorer.core.customer_sample import CustomerSample
 from stream_scorer.core.events.moments import nearest_ms, parse_iso_8601
 from stream_scorer.errors import EventFileError, InputError, TooManyDeadLetters
 from stream_scorer.io.files.events import write_events
@@ -125,19 +126,20 @@ def asked_for(words: str) -> RowsAsked:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("window", "asked"), [
-    ((None, None), RowsAsked.of(CUTOFFS, "both", 3)),
-    ((START + 5 * DAY, START + 49 * DAY), RowsAsked.of(CUTOFFS)),
-    ((None, None), asked_for(MIXED)),
-    ((None, None), asked_for("event:0.1")),
+@pytest.mark.parametrize(("window", "asked", "share"), [
+    ((None, None), RowsAsked.of(CUTOFFS, "both", 3), None),
+    ((START + 5 * DAY, START + 49 * DAY), RowsAsked.of(CUTOFFS), None),
+    ((None, None), asked_for(MIXED), None),
+    ((None, None), asked_for("event:0.2"), "2/3"),
 ])  # fmt: skip
 def test_rows_are_those_of_one_machine_bit_for_bit(
     spark: Any, settings: Settings, events: Path, tmp_path: Path, window: tuple[Any, Any],
-    asked: RowsAsked,
+    asked: RowsAsked, share: str | None,
 ) -> None:  # fmt: skip
     from stream_scorer.jobs.replay import Window
     from stream_scorer.spark import replay as on_spark
 
+    settings = settings.sampling(CustomerSample.asked(share))
     ours, theirs = tmp_path / "spark", tmp_path / "local"
     report = on_spark.replay(spark, settings, [str(events)], str(ours), asked, window)
     expected = replay(settings, [events], theirs, asked, Window(*window))
@@ -151,10 +153,22 @@ def test_rows_are_those_of_one_machine_bit_for_bit(
     for name in (
         "fingerprint", "features", "categories", "labels", "as_of_ms", "row_moments", "rows",
         "trend",  # with the SHA-256 of its file
+        "sample_customers",
     ):  # fmt: skip
         assert said[name] == meant[name], name
     assert (report.event_rows > 50) == asked.samples
     assert (report.quiet_rows > 50) == bool(asked.quiet_share)
+
+
+def test_sql_finds_the_customers_of_a_sample(spark: Any) -> None:
+    """As docs/explanation/how-many-rows.md says it."""
+    ids = [f"zoë {i}" for i in range(2000)]
+    frame = spark.createDataFrame([(i,) for i in ids], "customer_id string")
+    words = "shiftrightunsigned(xxhash64('sample-customers', customer_id), 58) = 0"
+    there = CustomerSample.parse("1/64").contains(ids)
+    assert [row[0] for row in frame.filter(words).orderBy("customer_id").collect()] == sorted(
+        i for i, taken in zip(ids, there, strict=True) if taken
+    )
 
 
 def test_many_partitions_and_shards_change_nothing(

@@ -60,6 +60,7 @@ class CardLabels(Result):
 class CardSource(Result):
     """A snapshot. refused_records, ignored_values, ignored_events: what its events lacked when it
     was made: records, values of fields, and events of customers who were to be ignored.
+    sample_customers: the share of customers that it is a sample of, null where it has everybody.
     """
 
     path: str
@@ -67,6 +68,7 @@ class CardSource(Result):
     refused_records: int
     ignored_values: int
     ignored_events: int
+    sample_customers: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,21 @@ class ModelCard(Result):
     def features_without_value(self) -> tuple[str, ...]:
         """The names of features of which no training row has a value."""
         return tuple(f.name for f in self.features if f.without_value == f.columns)
+
+
+def sample_notes(name: str, sources: Sequence[CardSource]) -> list[str]:
+    """What the reader should know where the rows of `name` are of samples of customers."""
+    shares = sorted({s.sample_customers for s in sources if s.sample_customers is not None})
+    if not shares:
+        return []
+    note = (
+        f"The {name} rows are of a sample of customers, {' and '.join(shares)} of them, whom a "
+        "hash of the id chose: numbers of rows, customers and labels are the sample's. Shares and "
+        "rates are those of all customers, but for chance."
+    )
+    if len({s.sample_customers for s in sources}) > 1:
+        note += " Rows weigh by how many customers they stand for."
+    return [note]
 
 
 def card_rows(

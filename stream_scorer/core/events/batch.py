@@ -92,6 +92,16 @@ class StringColumn:
         """The same buffer, only `rows`."""
         return StringColumn(self.buffer, self.starts[rows], self.lengths[rows])
 
+    def compacted(self) -> StringColumn:
+        """The same texts in a buffer that holds nothing else; texts of one place stay in one."""
+        places, of_row = np.unique(self.starts, return_inverse=True)
+        longest = np.zeros(len(places), np.int64)
+        np.maximum.at(longest, of_row, self.lengths)  # a shorter one at the same place begins it
+        ends = np.cumsum(longest)
+        firsts = ends - longest
+        at = np.arange(int(longest.sum())) + np.repeat(places - firsts, longest)
+        return StringColumn(self.buffer[at], firsts[of_row], self.lengths)
+
     def intern(self) -> tuple[Int32, list[str]]:
         """Codes (n,) int32 (`NULL` for null) into the distinct strings, in order of appearance.
 
@@ -246,6 +256,13 @@ class EventBatch:
             self.partitions, self.partition_index[rows], self.offsets[rows],
             self.record_index[rows],
         )  # fmt: skip
+
+    def compacted(self) -> EventBatch:
+        """The same events without the bytes of any others: what is left of a large batch after
+        `take` keeps all of its buffers in memory."""
+        columns = {f.name: getattr(self, f.name) for f in fields(EventBatch)}
+        texts = {n: c.compacted() for n, c in columns.items() if isinstance(c, StringColumn)}
+        return EventBatch(**{**columns, **texts})
 
 
 def concatenate_events(parts: list[EventBatch]) -> EventBatch:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from stream_scorer.core.customer_sample import EVERYBODY, CustomerSample
 from stream_scorer.core.events.refused import (
     Refusal,
     Refused,
@@ -85,7 +86,8 @@ class SnapshotInfo:
     before this offset went in. source_offsets_end: no event from this offset on went in; empty
     where that is the same offset, or not known. left_out: nothing, where that is not known.
     row_moments: of which kind each row's moment is, None where that is not known. event_types: how
-    many events of each type were read, None where that is not known.
+    many events of each type were read, None where that is not known. customer_sample: whose rows it
+    has; everybody's, where it is not a sample of customers.
     """
 
     space: FeatureSpace
@@ -96,6 +98,7 @@ class SnapshotInfo:
     left_out: LeftOut = LeftOut()
     row_moments: RowMoments | None = None
     event_types: Mapping[str, int] | None = None
+    customer_sample: CustomerSample = EVERYBODY
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -126,6 +129,7 @@ def manifest_of(
         "source_offsets_end": {t: dict(p) for t, p in info.source_offsets_end.items()},
         "left_out": info.left_out.as_json(),
         "event_types": None if info.event_types is None else dict(info.event_types),
+        "sample_customers": info.customer_sample.in_manifest,
         "rows": sum(s["rows"] for s in shards),
         "shards": list(shards),
     }
@@ -145,7 +149,7 @@ def info_of(manifest: Mapping[str, Any], where: object) -> SnapshotInfo:
             manifest.get("source_offsets_end", {}),
             LeftOut.of(manifest["left_out"]) if "left_out" in manifest else LeftOut(),
             RowMoments.of(manifest.get("row_moments"), manifest["rows"]),
-            _event_types(manifest.get("event_types")),
+            _event_types(manifest.get("event_types")), _sample(manifest.get("sample_customers")),
         )  # fmt: skip
         agrees = info.categories == tuple(manifest["categories"])
     except MALFORMED as error:
@@ -164,6 +168,16 @@ def _event_types(given: Mapping[str, Any] | None) -> dict[str, int] | None:
     found = {str(name): int(events) for name, events in given.items()}
     if min(found.values(), default=0) < 0:
         raise ValueError("event_types has a number below 0")
+    return found
+
+
+def _sample(given: str | None) -> CustomerSample:
+    """Raises AttributeError, TypeError and ValueError."""
+    if given is None:
+        return EVERYBODY
+    found = CustomerSample.parse(given)
+    if found.in_manifest != given:
+        raise ValueError(f"sample_customers is {given!r}, not in lowest terms")
     return found
 
 

@@ -10,7 +10,9 @@ The directory (others may read it):
                             first_day, days, bytes, sha256; null where none is declared),
                             source_offsets and
                             source_offsets_end (see `SnapshotInfo`), left_out (`LeftOut`),
-                            event_types (events by type, null where that is not known), rows,
+                            event_types (events by type, null where that is not known),
+                            sample_customers ("1/64": of a sample of customers, see
+                            core/customer_sample.py; null where the rows are everybody's), rows,
                             shards (name, rows, bytes, sha256), checksum of all that
 
 Programs that read a directory of Parquet files skip names that begin with "_", so they read a
@@ -23,6 +25,7 @@ every byte against the manifest, a block at a time. Readers hold one shard in me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -50,6 +53,7 @@ class Snapshot:
         self.info = info_of(manifest, manifest_file)
         self._erased: Mapping[str, int] = {}
         self._erased_rows: dict[str, int] = {}  # by shard
+        self._weight_factor = 1.0
 
     @classmethod
     def open(cls, path: Path, expected_fingerprint: int | None = None) -> Snapshot:
@@ -90,6 +94,16 @@ class Snapshot:
         kept = np.flatnonzero(rows.as_of_ms > until)
         self._erased_rows[shard] = len(rows) - len(kept)
         return rows if len(kept) == len(rows) else rows.take(kept)
+
+    def weigh(self, factor: float) -> None:
+        """From now on multiply the weights of its rows."""
+        self._weight_factor = factor
+
+    def weighed(self, rows: LabelledRows) -> LabelledRows:
+        """Rows of a shard with their weights as `weigh` asked for."""
+        if self._weight_factor == 1:
+            return rows
+        return replace(rows, weight=rows.weight * np.float32(self._weight_factor))
 
     @cached_property
     def trend(self) -> TrendTable | None:
@@ -183,7 +197,7 @@ class Shards(Sequence[LabelledRows]):
             rows = read_shard(file, self._names, self._space.width, self._categories, self._classes)
             if len(rows) != self._rows[number]:
                 raise ValueError(f"has {len(rows)} rows, its manifest says {self._rows[number]}")
-            return snapshot.without_erased(file.name, rows)
+            return snapshot.weighed(snapshot.without_erased(file.name, rows))
         except (OSError, pa.ArrowException) as error:
             # What pyarrow says of a file that is not Parquet has no number of the system.
             reason = error.strerror if isinstance(error, OSError) and error.errno else None

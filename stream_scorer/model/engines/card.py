@@ -30,6 +30,7 @@ from stream_scorer.core.evaluation.model_card import (
     ScoringCost,
     card_features,
     card_rows,
+    sample_notes,
 )
 from stream_scorer.core.evaluation.quality_by_part import MeasuredRows, quality_of
 from stream_scorer.core.evaluation.training_data import KindedRows, RowCounts
@@ -94,6 +95,8 @@ def card_of(
         if measured is not None:
             quality = quality_of(measured, prior, counts.acted[index], found.rows)
             notes += [] if found.moments else [KINDS_NOT_KNOWN]
+    notes += sample_notes("training", training.sources)
+    notes += [] if validation is None else sample_notes("validation", validation.sources)
     averaged = int(model.training.get("averaged_seeds", 1))
     if averaged > 1:
         notes.append(MEAN_OF_SEEDS.format(seeds=averaged))
