@@ -14,7 +14,7 @@ newcomer's shop is the same with fewer customers and six weeks of events.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +213,8 @@ def new_customers(folder: Path, rows: LabelledRows) -> dict[str, np.ndarray]:
 SHOP = Period(
     4_000, 120, {"train": range(40, 77, 7), "validation": (84, 91), "test": (98, 105, 112)}
 )
+# The same shop with four times as many customers, of whom the first ones are those of the other.
+LARGE_SHOP = replace(SHOP, customers=16_000)
 NEWCOMER = Period(1_000, 42, {"train": (10, 13, 16), "validation": (23, 24), "test": (31, 33, 35)})
 TASKS = (
     Task(
@@ -233,4 +235,13 @@ TASKS = (
         questions=QUESTIONS,
         floor={"log_loss": 0.0980, "macro_auc": 0.805, "recall_at_10": 0.670},
     ),
+)
+# For the learning curve; too many rows for every `make quality`.
+LARGE_TASK = Task(
+    name="large_shop",
+    title="a generated shop, four times as large",
+    events=LARGE_SHOP.events,
+    snapshots=LARGE_SHOP.snapshots,
+    questions=QUESTIONS,
+    groups=new_customers,
 )

@@ -38,6 +38,7 @@ from stream_scorer.core.trend import TrendTable
 from stream_scorer.model.artefact import Artefact
 
 TASKS = {t.name: t for t in (complete_journey.TASK, movielens.TASK, *generated_shop.TASKS)}
+LARGE = {generated_shop.LARGE_TASK.name: generated_shop.LARGE_TASK}
 OURS = "our model"
 ABLATION = (
     Variant("trained at cut-offs", rows="cutoffs"),
@@ -237,9 +238,11 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--plot", type=Path, help="of the learning curve, as PNG")
     options = parser.parse_args()
-    unknown = set(options.tasks.split(",")) - set(TASKS)
+    unknown = set(options.tasks.split(",")) - {*TASKS, *LARGE}
     if unknown:
-        parser.error(f"--tasks: no {', '.join(sorted(unknown))}; choose of {', '.join(TASKS)}")
+        parser.error(
+            f"--tasks: no {', '.join(sorted(unknown))}; choose of {', '.join([*TASKS, *LARGE])}"
+        )
     return options
 
 
@@ -266,8 +269,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="stream-scorer-quality-") as temporary:
         folder = options.keep or Path(temporary)
         tasks = [
-            replace(TASKS[name], training={**TASKS[name].training, **changed})
-            for name in options.tasks.split(",")
+            replace(task, training={**task.training, **changed})
+            for task in ({**TASKS, **LARGE}[name] for name in options.tasks.split(","))
         ]
         if options.learning_curve:
             return learned(options, tasks, folder)
