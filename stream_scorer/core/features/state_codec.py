@@ -1,12 +1,16 @@
 """The stored form of a customer's record, and the way between it and `CustomerStates`.
 
 The record, a public contract: a sequence of little-endian 32-bit words.
-  0      version: 1, or 2 where low parts follow; 3 and 4 likewise, with the boundary of an erasure
-         among the sources (erasure.py)
+  0      version: 1, or 2 where there are low parts; 3 and 4 likewise, with the boundary of an
+         erasure among the sources (erasure.py); and 256 more where what follows them is packed
   1..4   counts: sources S, sums N, stamps M, event ids K
   5..6   fingerprint of the feature declaration, low word first
   7..8   newest event time, ms since 1970, signed, low word first
   then   S x (xxh32 of the topic name, partition, offset low, offset high)
+In the packed form, which Redis holds, the body of record_packing.py follows, in versions 2 and 4
+with the number of low parts before it as a varint; then bytes of 0 up to a whole word, and
+`check_word` of all words before. In the form of words, which releases up to 0.1.0 wrote and which
+the store in memory works on, there are
          N x column, N x float32 value                               columns ascend
          M x column, M x float32 value, M x (time low, time high)    columns ascend
          K x (event id hash low, high)                               oldest first
@@ -25,23 +29,36 @@ from itertools import pairwise
 import numpy as np
 
 from stream_scorer.core.events.batch import Int64
+from stream_scorer.core.features.record_head import (
+    ERASURE,
+    HEADER_WORDS,
+    PACKED,
+    RECORD_VERSION,
+    WITH_LOW_PARTS,
+    get64,
+    put64,
+)
+from stream_scorer.core.features.record_packing import most_bytes, pack_all
+from stream_scorer.core.features.record_unpacking import unpack_all
 from stream_scorer.core.features.state import (
     ERASED_PARTITION,
     ERASED_TOPIC,
-    NEVER,
     CustomerStates,
-    StateArrays,
     UInt32,
 )
 from stream_scorer.errors import FingerprintMismatch
 from stream_scorer.jit import kernel
 
-RECORD_VERSION = 1
-WITH_LOW_PARTS = 2
-ERASURE = 2  # added to either, so that a release which knows no boundary refuses the record
-HEADER_WORDS = 9
-
 assert sys.byteorder == "little", "the record format is read in place"
+
+VERSIONS = {
+    form + boundary + version
+    for form in (0, PACKED)
+    for boundary in (0, ERASURE)
+    for version in (RECORD_VERSION, WITH_LOW_PARTS)
+}
+RECORD = "stored record of customer"
+REPLAY = "set store.namespace to a new name and replay the events into it"
 
 
 def empty_states(customer_ids: list[str]) -> CustomerStates:
@@ -50,24 +67,26 @@ def empty_states(customer_ids: list[str]) -> CustomerStates:
 
 
 def pack(states: CustomerStates, fingerprint: int) -> list[bytes]:
-    """One record for each customer, in the format of the module's head."""
-    words = np.empty(packed_words(states), np.uint32)
-    cuts = (pack_into(words, states, fingerprint) * 4).tolist()
-    data = words.tobytes()
+    """One record for each customer, in the packed form."""
+    words = np.empty(most_bytes(states.arrays) // 4 + 1, np.uint32)
+    ends = pack_all(words, words.view(np.uint8), states.arrays, np.uint64(fingerprint))
+    cuts = ends.tolist()
+    data = words[: cuts[-1] // 4].tobytes()
     return [data[a:b] for a, b in pairwise(cuts)]
 
 
-def packed_words(states: CustomerStates) -> int:
-    """The length of all records together."""
+def in_words(states: CustomerStates) -> int:
+    """The length of all records together in the form of words."""
     a = states.arrays
     words = HEADER_WORDS * len(states) + 4 * len(a.source_offset)
     words += 2 * len(a.sum_column) + 4 * len(a.stamp_column) + 2 * len(a.recent_id)
     return words + 2 * len(a.low_column)
 
 
-def pack_into(words: UInt32, states: CustomerStates, fingerprint: int) -> Int64:
-    """All records one after another into `words`; where each begins and the last ends (B + 1,)."""
-    at: Int64 = _pack(words, states.arrays, np.uint64(fingerprint))
+def put_words(words: UInt32, states: CustomerStates, fingerprint: int) -> Int64:
+    """All records one after another into `words`, in the form of words; where each begins and the
+    last ends (B + 1,)."""
+    at: Int64 = _put_words(words, states.arrays, np.uint64(fingerprint))
     return at
 
 
@@ -93,13 +112,18 @@ def unpack_words(
     customer_ids: list[str], words: UInt32, starts: Int64, lengths: Int64, fingerprint: int
 ) -> CustomerStates:
     """As `unpack`, of records words[starts[i] : starts[i] + lengths[i]]; no words: no record."""
-    bad, arrays = _unpack(words, starts, lengths, np.uint64(fingerprint))
+    data = words.view(np.uint8)
+    bad, arrays = unpack_all(words, data, starts, lengths, np.uint64(fingerprint))
     if bad >= 0:
         start = int(starts[bad])
-        found = int(words[start + 5]) | int(words[start + 6]) << 32
+        found, version = int(get64(words, start + 5)), int(words[start])
         what = "is damaged or of another version"
         # The remedy differs in words: another declaration is a change that somebody made, while a
         # damaged record is a fault.
+        if found == fingerprint and version not in VERSIONS:
+            what = f"is of version {version}: it is damaged, or a later release wrote it"
+            remedy = "run that release, or " + REPLAY
+            raise FingerprintMismatch(RECORD, customer_ids[int(bad)], f"it {what}; {remedy}")
         if found != fingerprint:
             what = f"was written under feature declaration {found:016x}, not {fingerprint:016x}"
         raise _mismatch(customer_ids[int(bad)], what)
@@ -107,20 +131,7 @@ def unpack_words(
 
 
 def _mismatch(customer_id: str, what: str) -> FingerprintMismatch:
-    remedy = "set store.namespace to a new name and replay the events into it"
-    return FingerprintMismatch("stored record of customer", customer_id, f"it {what}; {remedy}")
-
-
-@kernel
-def _put64(words, at, value):  # type: ignore[no-untyped-def]
-    bits = np.uint64(value)
-    words[at] = np.uint32(bits & np.uint64(0xFFFFFFFF))
-    words[at + 1] = np.uint32(bits >> np.uint64(32))
-
-
-@kernel
-def _get64(words, at):  # type: ignore[no-untyped-def]
-    return np.uint64(words[at]) | (np.uint64(words[at + 1]) << np.uint64(32))
+    return FingerprintMismatch(RECORD, customer_id, f"it {what}; {REPLAY}")
 
 
 @kernel
@@ -135,7 +146,7 @@ def _lacks_an_offset(a, row, words, at):  # type: ignore[no-untyped-def]
             if same and np.uint32(a.source_partition[i]) == words[w + 1]:
                 newest = a.source_offset[i]
                 break
-        if newest < np.int64(_get64(words, w + 2)):
+        if newest < np.int64(get64(words, w + 2)):
             return True
         w += 4
     return False
@@ -167,7 +178,7 @@ def joined_spans(words, start, length):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
+def _put_words(words, a, fingerprint):  # type: ignore[no-untyped-def]
     customers = len(a.newest_ms)
     starts = np.zeros(customers + 1, np.int64)
     sum_bits, stamp_bits = a.sum_value.view(np.uint32), a.stamp_value.view(np.uint32)
@@ -187,13 +198,13 @@ def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
         words[at + 2] = u1 - u0
         words[at + 3] = t1 - t0
         words[at + 4] = r1 - r0
-        _put64(words, at + 5, fingerprint)
-        _put64(words, at + 7, a.newest_ms[c])
+        put64(words, at + 5, fingerprint)
+        put64(words, at + 7, a.newest_ms[c])
         at += HEADER_WORDS
         for i in range(s0, s1):
             words[at] = a.source_topic[i]
             words[at + 1] = np.uint32(a.source_partition[i])
-            _put64(words, at + 2, a.source_offset[i])
+            put64(words, at + 2, a.source_offset[i])
             at += 4
         n = u1 - u0
         words[at : at + n] = a.sum_column[u0:u1]
@@ -204,10 +215,10 @@ def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
         words[at + n : at + 2 * n] = stamp_bits[t0:t1]
         at += 2 * n
         for i in range(t0, t1):
-            _put64(words, at, a.stamp_ms[i])
+            put64(words, at, a.stamp_ms[i])
             at += 2
         for i in range(r0, r1):
-            _put64(words, at, a.recent_id[i])
+            put64(words, at, a.recent_id[i])
             at += 2
         n = l1 - l0
         words[at : at + n] = a.low_column[l0:l1]
@@ -215,92 +226,3 @@ def _pack(words, a, fingerprint):  # type: ignore[no-untyped-def]
         at += 2 * n
         starts[c + 1] = at
     return starts
-
-
-@kernel
-def _unpack(words, starts, lengths, fingerprint):  # type: ignore[no-untyped-def]
-    customers = len(starts)
-    source_at = np.zeros(customers + 1, np.int64)
-    sum_at = np.zeros(customers + 1, np.int64)
-    stamp_at = np.zeros(customers + 1, np.int64)
-    recent_at = np.zeros(customers + 1, np.int64)
-    low_at = np.zeros(customers + 1, np.int64)
-    newest = np.full(customers, NEVER, np.int64)
-    bad = -1
-    for c in range(customers):
-        w, length = starts[c], lengths[c]
-        s, u, t, r = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        low = np.int64(0)
-        if length > 0:
-            s, u = np.int64(words[w + 1]), np.int64(words[w + 2])
-            t, r = np.int64(words[w + 3]), np.int64(words[w + 4])
-            # The counts are checked against the length before anything is read by them, so a
-            # damaged record can't make this read beyond its end.
-            whole = HEADER_WORDS + 4 * s + 2 * u + 4 * t + 2 * r
-            same = _get64(words, w + 5) == fingerprint
-            version = np.int64(words[w])
-            if version > WITH_LOW_PARTS:
-                version -= ERASURE
-            if version == WITH_LOW_PARTS and length > whole:
-                low = (length - whole) // 2
-                good = whole + 2 * low == length
-            else:
-                good = version == RECORD_VERSION and whole == length
-            if not (good and same):
-                bad = c
-                s, u, t, r = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-                low = np.int64(0)
-            newest[c] = np.int64(_get64(words, w + 7))
-        source_at[c + 1] = source_at[c] + s
-        sum_at[c + 1] = sum_at[c] + u
-        stamp_at[c + 1] = stamp_at[c] + t
-        recent_at[c + 1] = recent_at[c] + r
-        low_at[c + 1] = low_at[c] + low
-        # The arrays are returned empty but whole, because numba can't raise with the customer's id.
-        if bad >= 0:
-            source_at[:], sum_at[:], stamp_at[:], recent_at[:], low_at[:] = 0, 0, 0, 0, 0
-            break
-    source_topic = np.empty(source_at[-1], np.uint32)
-    source_partition = np.empty(source_at[-1], np.int32)
-    source_offset = np.empty(source_at[-1], np.int64)
-    sum_column = np.empty(sum_at[-1], np.uint32)
-    sum_bits = np.empty(sum_at[-1], np.uint32)
-    stamp_column = np.empty(stamp_at[-1], np.uint32)
-    stamp_bits = np.empty(stamp_at[-1], np.uint32)
-    stamp_ms = np.empty(stamp_at[-1], np.int64)
-    recent_id = np.empty(recent_at[-1], np.uint64)
-    low_column = np.empty(low_at[-1], np.uint32)
-    low_bits = np.empty(low_at[-1], np.uint32)
-    for c in range(customers if bad < 0 else 0):
-        w = starts[c] + HEADER_WORDS
-        for i in range(source_at[c], source_at[c + 1]):
-            source_topic[i] = words[w]
-            source_partition[i] = np.int32(words[w + 1])
-            source_offset[i] = np.int64(_get64(words, w + 2))
-            w += 4
-        n = sum_at[c + 1] - sum_at[c]
-        sum_column[sum_at[c] : sum_at[c + 1]] = words[w : w + n]
-        sum_bits[sum_at[c] : sum_at[c + 1]] = words[w + n : w + 2 * n]
-        w += 2 * n
-        n = stamp_at[c + 1] - stamp_at[c]
-        stamp_column[stamp_at[c] : stamp_at[c + 1]] = words[w : w + n]
-        stamp_bits[stamp_at[c] : stamp_at[c + 1]] = words[w + n : w + 2 * n]
-        w += 2 * n
-        for i in range(stamp_at[c], stamp_at[c + 1]):
-            stamp_ms[i] = np.int64(_get64(words, w))
-            w += 2
-        for i in range(recent_at[c], recent_at[c + 1]):
-            recent_id[i] = _get64(words, w)
-            w += 2
-        n = low_at[c + 1] - low_at[c]
-        low_column[low_at[c] : low_at[c + 1]] = words[w : w + n]
-        low_bits[low_at[c] : low_at[c + 1]] = words[w + n : w + 2 * n]
-    arrays = StateArrays(
-        newest,
-        source_at, source_topic, source_partition, source_offset,
-        sum_at, sum_column, sum_bits.view(np.float32),
-        stamp_at, stamp_column, stamp_bits.view(np.float32), stamp_ms,
-        recent_at, recent_id,
-        low_at, low_column, low_bits.view(np.float32),
-    )  # fmt: skip
-    return bad, arrays

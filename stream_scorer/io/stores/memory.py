@@ -2,8 +2,8 @@
 
 It behaves as redis.py does, checked by the same contract tests, but is gone with its process.
 
-All records lie one after another in one array of words, as Redis would hold them
-(core/features/state_codec.py), so that one compiled call reads or writes many. A changed record
+All records lie one after another in one array, in the form of words that Redis held before records
+were packed (core/features/state_codec.py), so that one compiled call reads or writes many. A changed record
 goes to the end, and what it replaces is outdated. When the array is full, the records in use move
 to a new one of twice their size. So memory is at most about four times the records (both arrays
 while they move), and grows with customers, not with events.
@@ -18,9 +18,9 @@ import numpy as np
 from stream_scorer.core.events.batch import Bool, Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.core.features.state_codec import (
+    in_words,
     joined_spans,
-    pack_into,
-    packed_words,
+    put_words,
     rows_behind,
     unpack_words,
 )
@@ -131,11 +131,11 @@ class MemoryStore:
         while len(self._number) > len(self._start):
             self._start = np.concatenate([self._start, np.zeros_like(self._start)])
             self._length = np.concatenate([self._length, np.zeros_like(self._length)])
-        needed = packed_words(states)
+        needed = in_words(states)
         self._live += needed - int(self._length[numbers].sum())
         if self._used + needed > len(self._words):
             self._make_room(numbers, needed)
-        at = pack_into(self._words[self._used : self._used + needed], states, self._fingerprint)
+        at = put_words(self._words[self._used : self._used + needed], states, self._fingerprint)
         self._start[numbers], self._length[numbers] = self._used + at[:-1], np.diff(at)
         self._used += needed
 
