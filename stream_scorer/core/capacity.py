@@ -18,8 +18,9 @@ from stream_scorer.result import Result
 
 STAGE = "capacity"  # of `bench`
 DAY_SECONDS = 86_400
-# Of a record of version 1 (features/state_codec.py): nine words, and one source of four.
-RECORD_HEAD_BYTES = 36 + 16
+# Of a packed record of version 1 (features/state_codec.py): nine words, one source of four, the
+# check word, and what fills the last word, on average.
+RECORD_HEAD_BYTES = 36 + 16 + 4 + 2
 # Of a Kafka record of format 2 beside key and value: length, attributes, timestamp delta, offset
 # delta, lengths of key and value, count of headers; all but attributes are varints of 1 to 3 bytes.
 KAFKA_RECORD_BYTES = 12

@@ -31,7 +31,7 @@ from stream_scorer.core.drift import reference as drift_reference
 from stream_scorer.core.drift.hour import HourSample
 from stream_scorer.core.drift.reference import reference_of
 from stream_scorer.core.evaluation import model_card
-from stream_scorer.core.features import state_codec
+from stream_scorer.core.features import record_packing, state_codec
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.freshness import PartitionFreshness, packed_marks
@@ -188,23 +188,45 @@ def test_event_files_are_recognised_by_what_the_page_says(tmp_path: Path) -> Non
 
 
 def test_the_record_has_the_words_of_the_table() -> None:
-    words, _ = tables("The record in Redis")
-    header = [row for row in words if re.fullmatch(r"[\d, to]+", row[0])]
+    words, in_words, _ = tables("The record in Redis")
+    header, (sources,) = words[:-1], words[-1:]
     numbers = [number for row in header for number in word_numbers(row[0])]
     assert numbers == list(range(state_codec.HEADER_WORDS))
     versions = state_codec.RECORD_VERSION, state_codec.WITH_LOW_PARTS
-    more = "{}; {} where low parts follow; {} more with a boundary"
-    assert header[0] == ["0", "version, " + more.format(*versions, state_codec.ERASURE)]
+    more = "{}; {} where there are low parts; {} more with a boundary; {} more where what follows "
+    more += "the sources is packed"
+    said = more.format(*versions, state_codec.ERASURE, state_codec.PACKED)
+    assert header[0] == ["0", "version, " + said]
     letters = re.findall(r" ([A-Z])\b", header[1][1])
-    sizes = [size for row in words[len(header) :] for size in row[0].split(", ")]
+    sizes = [size for row in in_words for size in row[0].split(", ")]
     for s, u, m, k, low_parts in product((0, 1, 3), repeat=5):
         counts = s, u, m, k
-        (record,) = state_codec.pack(states(s, u, m, k, low_parts), 0x1234567800000009)
+        one = states(s, u, m, k, low_parts)
+        (record,) = state_codec.pack(one, 0x1234567800000009)
         found = np.frombuffer(record, np.int32)
+        version = versions[low_parts > 0] + state_codec.PACKED
+        assert found[:9].tolist() == [version, *counts, 9, 0x12345678, -5, -1]
         named = dict(zip(letters, counts, strict=True)) | {"L": low_parts}
-        after = sum(words_of(size, named) for size in sizes)
-        assert len(found) == len(numbers) + after
-        assert found[:9].tolist() == [versions[low_parts > 0], *counts, 9, 0x12345678, -5, -1]
+        assert sources[0] == "4 S"
+        after = 4 * s + sum(words_of(size, named) for size in sizes)
+        assert state_codec.in_words(one) == len(numbers) + after
+
+
+def test_the_packed_body_has_the_tags_and_units_of_the_page() -> None:
+    parts, _, tags, moments = tables("The packed body")[:4]
+    assert [part for part, *_ in parts][1:5] == ["columns", "values", "moments", "event ids"]
+    first = record_packing.THREE_BYTES
+    named = {"0": record_packing.WHOLE, "1": record_packing.BEFORE, "2": record_packing.RUN,
+             "3": record_packing.BYTE, "4": record_packing.HUNDREDTHS,
+             "5, 6, 7": record_packing.ONE, f"{first} to 15": first}  # fmt: skip
+    assert [tag for tag, *_ in tags] == list(named)
+    assert [int(re.findall(r"\d+", tag)[0]) for tag in named] == list(named.values())
+    assert f"the n + {record_packing.LEAST_RUN} values" in tags[2][2]
+    assert tags[-1][2].endswith(f"{record_packing.LEAST_TOP - first} + the tag")
+    units = record_packing.MILLISECONDS, record_packing.SECONDS, record_packing.DAYS
+    words = "{} for ms, {} for seconds, {} for days of"
+    assert words.format(*units) in section("The packed body")
+    assert [t for t, _ in moments] == ["2 k", "2 v + 1"]
 
 
 def word_numbers(said: str) -> Iterator[int]:
@@ -221,7 +243,7 @@ def words_of(size: str, counts: dict[str, int]) -> int:
 
 def test_the_keys_in_redis_are_those_of_the_page() -> None:
     prefix = "NAMESPACE:"
-    _, table = tables("The record in Redis")
+    table = tables("The record in Redis")[-1]
     said = {key for key, _ in table} | {f"{prefix}c:CUSTOMER_ID"}
     with EmbeddedRedis() as server, redis.Redis(port=server.port) as client:
         store = RedisStore(client, "NAMESPACE", SPACE.fingerprint)

@@ -117,21 +117,20 @@ def unpack_words(
     if bad >= 0:
         start = int(starts[bad])
         found, version = int(get64(words, start + 5)), int(words[start])
-        what = "is damaged or of another version"
+        what = "is damaged"
         # The remedy differs in words: another declaration is a change that somebody made, while a
         # damaged record is a fault.
         if found == fingerprint and version not in VERSIONS:
-            what = f"is of version {version}: it is damaged, or a later release wrote it"
-            remedy = "run that release, or " + REPLAY
-            raise FingerprintMismatch(RECORD, customer_ids[int(bad)], f"it {what}; {remedy}")
+            what = f"is of another version ({version}), which a later release wrote, or is damaged"
+            raise _mismatch(customer_ids[int(bad)], what, "run that release, or " + REPLAY)
         if found != fingerprint:
             what = f"was written under feature declaration {found:016x}, not {fingerprint:016x}"
         raise _mismatch(customer_ids[int(bad)], what)
     return CustomerStates(customer_ids, arrays)
 
 
-def _mismatch(customer_id: str, what: str) -> FingerprintMismatch:
-    return FingerprintMismatch(RECORD, customer_id, f"it {what}; {REPLAY}")
+def _mismatch(customer_id: str, what: str, remedy: str = REPLAY) -> FingerprintMismatch:
+    return FingerprintMismatch(RECORD, customer_id, f"it {what}; {remedy}")
 
 
 @kernel
