@@ -187,7 +187,9 @@ def _records(
     if ordered:
         states = one_pass(_batch(ordered), erased)
         for customer, expected in zip(states.customer_ids, pack(states, fingerprint), strict=True):
-            if stored.get(customer) != expected:
+            # What Redis writes for an erasure is in words, and packed by the next save.
+            found = pack(unpack([customer], [stored.get(customer)], fingerprint), fingerprint)
+            if found != [expected]:
                 yield f"{customer}'s record differs from one pass over the log"
 
 

@@ -15,7 +15,7 @@ from stream_scorer.core.features import csr, fold
 from stream_scorer.core.features.parity import differences
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates
-from stream_scorer.core.features.state_codec import empty_states, pack
+from stream_scorer.core.features.state_codec import empty_states, in_words, pack, put_words
 from stream_scorer.errors import ConfigError
 
 DAY = 86_400_000
@@ -159,7 +159,7 @@ def test_a_late_event_moves_the_first_and_the_mean_gap_and_not_the_last(make_eve
         ([*ALL, Feature("bought", kind="gap", by=BY, on=("purchase",))], 80),
     ],
 )
-def test_a_key_costs_so_many_bytes_in_redis(
+def test_a_key_has_so_many_bytes_of_columns_values_and_moments(
     make_events: Any, features: list[Feature], bytes_of_a_key: int
 ) -> None:
     space = FeatureSpace.compile(features, WORDS)
@@ -167,8 +167,10 @@ def test_a_key_costs_so_many_bytes_in_redis(
         {"category": word, "at": START + i, "value": 2.0, "type": "purchase"}
         for i, word in enumerate(2 * WORDS["category_id"])
     ]
-    (record,) = pack(folded(make_events, rows, space), space.fingerprint)
-    assert len(record) == HEAD_BYTES + 3 * bytes_of_a_key
+    states = folded(make_events, rows, space)
+    assert 4 * in_words(states) == HEAD_BYTES + 3 * bytes_of_a_key
+    (record,) = pack(states, space.fingerprint)
+    assert len(record) < HEAD_BYTES + 3 * bytes_of_a_key
 
 
 def test_records_and_vectors_of_declarations_from_before_keep_their_bytes(make_events: Any) -> None:
@@ -195,8 +197,10 @@ def test_records_and_vectors_of_declarations_from_before_keep_their_bytes(make_e
     states = folded(make_events, rows, space, (7, 20))
     row = csr.build(states, space, np.array([START + 96 * DAY]))
     text = hashlib.sha256()
-    for part in (*pack(states, space.fingerprint), row.indices, row.data):
-        text.update(part if isinstance(part, bytes) else part.tobytes())
+    words = np.empty(in_words(states), np.uint32)
+    put_words(words, states, space.fingerprint)
+    for part in (words, row.indices, row.data):
+        text.update(part.tobytes())
     assert space.fingerprint_hex == "eea79a4cd8449424"
     assert text.hexdigest()[:16] == "fbfc077170cd73cf"
 

@@ -11,8 +11,8 @@ import redis
 
 from stream_scorer.core.features import fold
 from stream_scorer.core.features.space import Feature, FeatureSpace
-from stream_scorer.core.features.state import CustomerStates
-from stream_scorer.core.features.state_codec import empty_states, pack
+from stream_scorer.core.features.state import CustomerStates, take
+from stream_scorer.core.features.state_codec import empty_states, in_words, pack
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import (
     FingerprintMismatch,
@@ -315,16 +315,18 @@ def test_records_in_memory_survive_every_move(folded: Folded) -> None:
     store = MemoryStore(SPACE.fingerprint)
     draw = np.random.default_rng(3)
     newest: dict[str, bytes] = {}
+    words: dict[str, int] = {}
     for offset in range(400):
         ids = [f"c{i}" for i in draw.choice(1500, 60, replace=False).tolist()]
         states = folded(ids, offset, store.load(ids))
         assert len(store.save(states, rows(states))) == 0
         newest |= dict(zip(ids, pack(states, SPACE.fingerprint), strict=True))
+        words |= {i: in_words(take(states, np.array([row]))) for row, i in enumerate(ids)}
     found = [
         (i, r)
         for s in store.scan()
         for i, r in zip(s.customer_ids, pack(s, SPACE.fingerprint), strict=True)
     ]
     assert found == sorted(newest.items())
-    assert store.record_bytes == sum(map(len, newest.values()))
+    assert store.record_bytes == 4 * sum(words.values())
     assert len(store) == len(newest)
