@@ -129,8 +129,8 @@ def _assumptions(demand: Demand, measured: Measured) -> tuple[str, ...]:
         f"a record of {demand.record_bytes:,} bytes, as given"
         if demand.record_bytes
         else f"{demand.non_zeros:,} values of a customer's vector are not 0, with "
-        f"{measured.costs.record_bytes_per_non_zero:.1f} bytes each: from 8 where all are counts "
-        "to 16 where all are recencies; give --record-bytes once you know yours"
+        f"{measured.costs.record_bytes_per_non_zero:.1f} bytes each: from 2 where many repeat, "
+        "as all that was bought once, to 7 where none does; give --record-bytes once you know yours"
     )
     return (
         f"costs are processor seconds, measured by `bench capacity` on {measured.where}; other "

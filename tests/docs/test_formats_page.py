@@ -31,7 +31,7 @@ from stream_scorer.core.drift import reference as drift_reference
 from stream_scorer.core.drift.hour import HourSample
 from stream_scorer.core.drift.reference import reference_of
 from stream_scorer.core.evaluation import model_card
-from stream_scorer.core.features import record_packing, state_codec
+from stream_scorer.core.features import record_head, record_packing, state_codec
 from stream_scorer.core.features.space import Feature, FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.freshness import PartitionFreshness, packed_marks
@@ -191,11 +191,11 @@ def test_the_record_has_the_words_of_the_table() -> None:
     words, in_words, _ = tables("The record in Redis")
     header, (sources,) = words[:-1], words[-1:]
     numbers = [number for row in header for number in word_numbers(row[0])]
-    assert numbers == list(range(state_codec.HEADER_WORDS))
-    versions = state_codec.RECORD_VERSION, state_codec.WITH_LOW_PARTS
+    assert numbers == list(range(record_head.HEADER_WORDS))
+    versions = record_head.RECORD_VERSION, record_head.WITH_LOW_PARTS
     more = "{}; {} where there are low parts; {} more with a boundary; {} more where what follows "
     more += "the sources is packed"
-    said = more.format(*versions, state_codec.ERASURE, state_codec.PACKED)
+    said = more.format(*versions, record_head.ERASURE, record_head.PACKED)
     assert header[0] == ["0", "version, " + said]
     letters = re.findall(r" ([A-Z])\b", header[1][1])
     sizes = [size for row in in_words for size in row[0].split(", ")]
@@ -204,7 +204,7 @@ def test_the_record_has_the_words_of_the_table() -> None:
         one = states(s, u, m, k, low_parts)
         (record,) = state_codec.pack(one, 0x1234567800000009)
         found = np.frombuffer(record, np.int32)
-        version = versions[low_parts > 0] + state_codec.PACKED
+        version = versions[low_parts > 0] + record_head.PACKED
         assert found[:9].tolist() == [version, *counts, 9, 0x12345678, -5, -1]
         named = dict(zip(letters, counts, strict=True)) | {"L": low_parts}
         assert sources[0] == "4 S"

@@ -20,8 +20,8 @@ boundary moves its offset on and changes nothing else (`fold_plan.ERASED`). That
 events and for those that were sent anew, also after a replay. The boundary is never before the
 newest event that the record held, so an event whose clock was ahead does not outlive it either.
 
-A record of version 3 or 4 has a boundary (state_codec.py). Redis never lets it expire, because what
-it forbids has no end.
+A record whose first byte is 3 or 4 has a boundary (state_codec.py). Redis never lets it expire,
+because what it forbids has no end.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ def _tag_of(x, value):  # type: ignore[no-untyped-def]
 def _put_values(to, at, of, floats, n, seen, base):  # type: ignore[no-untyped-def]
     data, bits, values = bytes_of(to), bytes_of(of), bytes_of(floats)
     equal = bytes_of(seen)
-    i, tags_at = 0, np.int64(-1)
+    i, tags_at = 0, -1
     while i < n:
         x = bits[i]
         tag = WHOLE

@@ -293,48 +293,40 @@ def _values(found, at, stop, into, as_floats, n):  # type: ignore[no-untyped-def
             at += 1
             tag = tags & 15
         one_left = not one_left
+        if tag >= ONE:
+            needed = 3 if tag >= THREE_BYTES else 0
+        else:
+            needed = 4 if tag == WHOLE else 2 if tag == HUNDREDTHS else 1
+        if at + needed > stop:
+            return np.int64(DAMAGED)
         if tag >= THREE_BYTES:
-            if at + 3 > stop:
-                return np.int64(DAMAGED)
             low = np.uint32(data[at]) | np.uint32(data[at + 1]) << np.uint32(8)
             low |= np.uint32(data[at + 2]) << np.uint32(16)
             bits[i] = low | np.uint32(tag - THREE_BYTES + LEAST_TOP) << np.uint32(24)
-            at += 3
         elif tag >= ONE:
             bits[i] = ONE_BITS if tag == ONE else TWO_BITS if tag == ONE + 1 else THREE_BITS
         elif tag == WHOLE:
-            if at + 4 > stop:
-                return np.int64(DAMAGED)
             bits[i] = np.uint32(_number(data, at, 4))
-            at += 4
         elif tag == HUNDREDTHS:
-            if at + 2 > stop:
-                return np.int64(DAMAGED)
             hundredths = np.int64(data[at]) | np.int64(data[at + 1]) << 8
             values[i] = np.float32(hundredths / 100.0)
-            at += 2
-        else:
-            if at >= stop:
-                return np.int64(DAMAGED)
-            byte = np.int64(data[at])
-            at += 1
-            if tag == BYTE:
-                values[i] = np.float32(byte)
-            elif tag == BEFORE:
-                if byte >= i:
-                    return np.int64(DAMAGED)
-                bits[i] = bits[i - byte - 1]
-            elif tag == RUN:
-                back, at = _varint(data, at, stop)
+        elif tag == BYTE:
+            values[i] = np.float32(data[at])
+        at += needed
+        if tag in (BEFORE, RUN):
+            byte = np.int64(data[at - 1])
+            count, back = np.int64(1), np.uint64(byte + 1)
+            if tag == RUN:
                 count = byte + LEAST_RUN
-                if at == DAMAGED or back == 0 or back > np.uint64(i) or count > n - i:
-                    return np.int64(DAMAGED)
-                there = i - np.int64(back)
-                for k in range(count - 1):
-                    bits[i + k] = bits[there + k]
-                i += count - 1
-                bits[i] = bits[there + count - 1]
-        i += 1
+                back, at = _varint(data, at, stop)
+            if at == DAMAGED or back == 0 or back > np.uint64(i) or count > n - i:
+                return np.int64(DAMAGED)
+            there = i - np.int64(back)
+            for k in range(count):
+                bits[i + k] = bits[there + k]
+            i += count
+        else:
+            i += 1
     return at
 
 

@@ -3,10 +3,10 @@
 It behaves as redis.py does, checked by the same contract tests, but is gone with its process.
 
 All records lie one after another in one array, in the form of words that Redis held before records
-were packed (core/features/state_codec.py), so that one compiled call reads or writes many. A changed record
-goes to the end, and what it replaces is outdated. When the array is full, the records in use move
-to a new one of twice their size. So memory is at most about four times the records (both arrays
-while they move), and grows with customers, not with events.
+were packed (core/features/state_codec.py), so that one compiled call reads or writes many. A
+changed record goes to the end, and what it replaces is outdated. When the array is full, the
+records in use move to a new one of twice their size. So memory is at most about four times the
+records (both arrays while they move), and grows with customers, not with events.
 """
 
 from __future__ import annotations

@@ -343,7 +343,9 @@ def test_records_survive_packing(make_events: Any, stream: list[dict[str, Any]])
     assert all(np.array_equal(a, b) for a, b in zip(states.arrays, back.arrays, strict=True))  # type: ignore[arg-type]
     order = np.array([2, 0, 1])
     assert pack(take(back, order), SPACE.fingerprint) == [records[i] for i in order]
-    assert pack(concatenate_states(back, take(back, order[:1])), 0)[3] == pack(take(back, order), 0)[0]
+    assert (
+        pack(concatenate_states(back, take(back, order[:1])), 0)[3] == pack(take(back, order), 0)[0]
+    )
 
 
 @pytest.mark.parametrize("damage", [lambda r: r[:-4], lambda r: b"\2" + r[1:], lambda r: r[:3]])

@@ -197,9 +197,9 @@ def test_records_and_vectors_of_declarations_from_before_keep_their_bytes(make_e
     states = folded(make_events, rows, space, (7, 20))
     row = csr.build(states, space, np.array([START + 96 * DAY]))
     text = hashlib.sha256()
-    words = np.empty(in_words(states), np.uint32)
-    put_words(words, states, space.fingerprint)
-    for part in (words, row.indices, row.data):
+    record = np.empty(in_words(states), np.uint32)
+    put_words(record, states, space.fingerprint)
+    for part in (record, row.indices, row.data):
         text.update(part.tobytes())
     assert space.fingerprint_hex == "eea79a4cd8449424"
     assert text.hexdigest()[:16] == "fbfc077170cd73cf"

@@ -4,7 +4,7 @@ customer's id; and docs/reference/formats.md shows a reader of them and an examp
 from __future__ import annotations
 
 import re
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +101,13 @@ def as_words(states: CustomerStates) -> list[bytes]:
     """As releases wrote them before records were packed."""
     words = np.empty(in_words(states), np.uint32)
     cuts = put_words(words, states, PRINT).tolist()
-    return [words[a:b].tobytes() for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [words[a:b].tobytes() for a, b in pairwise(cuts)]
 
 
 def assert_same(found: CustomerStates, expected: CustomerStates) -> None:
     assert found.customer_ids == expected.customer_ids
-    for name, a, b in zip(StateArrays._fields, found.arrays, expected.arrays, strict=True):
+    for name in StateArrays._fields:
+        a, b = getattr(found.arrays, name), getattr(expected.arrays, name)
         assert (a.dtype, a.tobytes()) == (b.dtype, b.tobytes()), name
 
 
@@ -136,7 +137,9 @@ def test_head_and_sources_stand_where_scripts_read_them() -> None:
         sources = int(np.frombuffer(old, np.uint32)[1])
         assert new[0] == old[0]
         assert new[1] == PACKED >> 8
-        assert new[4 : 4 * (HEADER_WORDS + 4 * sources)] == old[4 : 4 * (HEADER_WORDS + 4 * sources)]
+        assert (
+            new[4 : 4 * (HEADER_WORDS + 4 * sources)] == old[4 : 4 * (HEADER_WORDS + 4 * sources)]
+        )
 
 
 def test_a_record_does_not_depend_on_those_that_are_packed_with_it() -> None:
@@ -240,7 +243,9 @@ def test_the_reader_of_the_page_reads_all_of_it() -> None:
         assert list(found["sums"]) == a.sum_column[u].tolist()
         bits = np.array(list(found["sums"].values()), np.float32)
         assert bits.tobytes() == a.sum_value[u].tobytes()
-        stamps = zip(*(x[t].tolist() for x in (a.stamp_column, a.stamp_value, a.stamp_ms)), strict=True)
+        stamps = zip(
+            *(x[t].tolist() for x in (a.stamp_column, a.stamp_value, a.stamp_ms)), strict=True
+        )
         assert found["stamps"] == list(stamps)
         ids = a.recent_id[a.recent_at[row] : a.recent_at[row + 1]].tolist()
         assert (found["event_ids"], found["fingerprint"]) == (ids, PRINT)

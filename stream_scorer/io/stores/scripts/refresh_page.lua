@@ -3,7 +3,7 @@
 -- records, the partitions.
 -- Returns the next cursor, how many customers the page has, the keys of those customers, and the
 -- keys of customers whose record has no event from the topic, as after a replay of event files.
--- Here, because a record has a thousand bytes and its sources a few: each member looks through all
+-- Here, because a record has hundreds of bytes and its sources a few: each member looks through all
 -- customers. A record's layout: stream_scorer/core/features/state_codec.py.
 local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
 local topic, wanted = tonumber(ARGV[4]), {}
