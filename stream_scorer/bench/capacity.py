@@ -47,6 +47,7 @@ from stream_scorer.live.store_fold import StoreFold
 from stream_scorer.model.engines.engine import open_engine, score_chosen
 
 TOPIC = "events"
+TIME_TO_LIVE_SECONDS = 400 * 86_400  # records that expire take more of Redis's memory
 EVENT_TYPES = ("view", "purchase")
 FEW = 4  # events of a customer, in the micro-batch with few customers
 EVENTS_BEFORE = (10, 40)  # of each customer, in the two namespaces whose memory is compared
@@ -109,7 +110,8 @@ def _measure_records(client: redis.Redis, sizes: Sizes, found: dict[str, list[fl
     found["record_bytes_per_non_zero"].append((long - RECORD_HEAD_BYTES) / values)
     before = _used_bytes(client)
     notes = RefreshStore(loop.store, "bench", TOPIC)
-    notes.note(states, [bytes(28)] * len(states), AS_OF_MS, 0)
+    kept_ms = 1000 * TIME_TO_LIVE_SECONDS
+    notes.note(states, [bytes(28)] * len(states), AS_OF_MS, kept_ms)
     found["redis_note_bytes"].append((_used_bytes(client) - before) / len(states))
     found["event_bytes"].append(loop.event_bytes)
     draw, n = np.random.default_rng(7), min(sizes.capacity_batch, customers)
@@ -132,7 +134,7 @@ class _Loop:
 
     def __init__(self, client: redis.Redis, space: FeatureSpace, shop: Shop) -> None:
         self._client, self._space, self._shop = client, space, shop
-        self.store = RedisStore(client, "bench", space.fingerprint)
+        self.store = RedisStore(client, "bench", space.fingerprint, TIME_TO_LIVE_SECONDS)
         self._decoder = Decoder(lambda _key: None, max_record_bytes=1_000_000)
         rules = EventRules(frozenset(EVENT_TYPES), None, False, 300_000, 0)
         self._preparation = Preparation(rules, space)
