@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from stream_scorer.bench import shop, torch_network
+from stream_scorer.bench import records, shop, torch_network
 from stream_scorer.bench.peer import Vectors
 from stream_scorer.bench.testbed import open_testbed
 from stream_scorer.bench.timing import Findings
@@ -100,6 +100,16 @@ def test_training_and_scoring_are_measured_at_the_size_of_a_large_shop(
     assert "whole command, 300 rows" in found[-1][2]
 
 
+def test_records_are_measured_packed_and_as_words() -> None:
+    report = bench(["records"], TINY)
+    by_case = {r.case: r for r in report.results}
+    whole = [by_case[f"for each value that is not 0, {form}"].median for form in records.FORMS]
+    assert whole[0] < whole[1]
+    assert list(report.ratios) == ["packed_records_vs_words_time"]
+    assert len(report.results) == 2 * 2 + 2 * 2 + 2
+    assert all(r.median > 0 for r in report.results)
+
+
 def test_the_table_of_sizes_changes_one_number_at_a_time_and_runs_only_where_it_is_named() -> None:
     report = bench(["sizes"], TINY)
     shapes = [r.case.split(",")[0] for r in report.results if r.unit == "rows/s"]
@@ -118,9 +128,14 @@ def test_stages_on_events_are_left_out_without_the_demos_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(complete_journey, "find_spec", lambda _name: None)
-    report = bench(["state", "replay", "end-to-end"], TINY)
+    report = bench(["state", "replay", "records", "end-to-end"], TINY)
     assert report.results == ()
-    assert [n.split(" left out")[0] for n in report.notes] == ["state", "replay", "end-to-end"]
+    assert [n.split(" left out")[0] for n in report.notes] == [
+        "state",
+        "replay",
+        "records",
+        "end-to-end",
+    ]
 
 
 def test_the_peer_computes_the_same_vectors() -> None:

@@ -146,7 +146,7 @@ class RedisStore(BoundNamespace):
         StoreUnavailable, with some or none of the rows written, where the store lost writes.
         """
         chosen = take(states, rows)
-        records = pack(chosen, self._fingerprint)
+        records = self._packed(chosen)
         sources = _sources(chosen if made_from is None else take(made_from, rows))
         keys = [self.record_key(i) for i in chosen.customer_ids]
         partitions = sorted(self._watermarks.owned)
@@ -324,6 +324,10 @@ class RedisStore(BoundNamespace):
             self._ask(self._watermarks.compare)
             # Another owner has moved the watermark since: what it covers is stored.
             raise StoreUnavailable("Redis had lost writes, which another consumer has made again")
+
+    def _packed(self, states: CustomerStates) -> list[bytes]:
+        """The records to save."""
+        return pack(states, self._fingerprint)
 
     def record_key(self, customer_id: str) -> str:
         """The key of a customer's record."""
