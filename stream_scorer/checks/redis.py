@@ -90,7 +90,7 @@ def _product(where: str, health: RedisHealth) -> Finding:
     if health.cluster:
         return Finding(
             "redis", f"{where}, {health.product}, a node of a Redis Cluster",
-            "name a server that runs with cluster-enabled no: a script can't reach all keys here",
+            'set redis.mode to "cluster", or name a server that runs with cluster-enabled no',
         )  # fmt: skip
     if health.role == "slave":
         return Finding(

@@ -47,6 +47,7 @@ WAIT_SECONDS = 60.0
 
 def planned(settings: Settings, customer_ids: Sequence[str]) -> PlannedErasure:
     """What `erase` would delete. Raises as `erase` does, and changes nothing."""
+    settings.redis.needs_one_server("forgetting customers")
     require_ids(customer_ids, settings.events.max_record_bytes, MOST_CUSTOMERS)
     with closing(open_store(settings, settings.feature_space())) as store:
         spaces = _erasures(settings, store)
@@ -73,6 +74,7 @@ def erase(
     moments to come, FingerprintMismatch, StoreUnavailable, and BusUnavailable or Halt where Kafka
     refuses before anything was deleted; afterwards the receipt's `problem` says what is open.
     """
+    settings.redis.needs_one_server("forgetting customers")
     started, now_ms = time.monotonic(), clock_ms()
     require_ids(list(customers), settings.events.max_record_bytes, MOST_CUSTOMERS)
     _refuse_future(settings, customers, now_ms)

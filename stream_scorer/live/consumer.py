@@ -38,9 +38,11 @@ from stream_scorer.io.kafka.sink import KafkaSink
 from stream_scorer.io.stores.announcements import Announcements
 from stream_scorer.io.stores.memory import MemoryStore
 from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.redis_cluster import ClusterClient, cluster_client
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.redis_sentinel import sentinel_client
 from stream_scorer.io.stores.redis_server import RedisServer
+from stream_scorer.io.stores.sharded import ShardedStore
 from stream_scorer.io.stores.store import Store
 from stream_scorer.live.challenger import open_challenger
 from stream_scorer.live.counting_rules import bind_rules, rules_text
@@ -63,7 +65,7 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def redis_client(settings: Settings) -> redis.Redis:
+def redis_client(settings: Settings) -> redis.Redis | ClusterClient:
     """A client of the settings' Redis, not yet connected. Raises ConfigError."""
     url = settings.redis.url
     shape = "unix:///PATH?db=DATABASE" if url.startswith("unix:") else "redis://HOST:PORT/DATABASE"
@@ -79,7 +81,9 @@ def redis_client(settings: Settings) -> redis.Redis:
     try:
         if to.mode == "sentinel":
             asking = to.sentinel_options()
-            return sentinel_client(url, to.sentinels, to.primary_name, options, asking)
+            return sentinel_client(url, to.addresses, to.primary_name, options, asking)
+        if to.mode == "cluster":
+            return cluster_client(url, to.addresses, options, to.shown_url)
         return redis.Redis.from_url(url, **options)
     except ValueError:  # its text may have a part of the password in it
         remedy = f"write {shape}, with %2F for / and so on in a password"
@@ -90,8 +94,10 @@ def open_store(settings: Settings, space: FeatureSpace, hot_bytes: int = 0) -> R
     """The store of the settings' namespace; hot_bytes: see RedisStore."""
     # The store lets the client retry nothing: the loop does, and between its attempts it polls
     # Kafka and can be stopped.
-    return RedisStore(
-        redis_client(settings),
+    client = redis_client(settings)
+    kind = ShardedStore if isinstance(client, ClusterClient) else RedisStore
+    return kind(
+        client,
         settings.store.namespace,
         space.fingerprint,
         settings.store.time_to_live_seconds or None,

@@ -45,6 +45,7 @@ def build_namespace(
     lost writes meanwhile, or the topic was created again since the namespace was begun; and as
     `PastFold.run`.
     """
+    settings.redis.needs_one_server("a replay into a namespace")
     namespace = settings.store.namespace
     if past.ranges:
         _recognise_topic(settings, store)

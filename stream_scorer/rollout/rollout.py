@@ -75,6 +75,7 @@ class Rollout:
     """
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        settings.redis.needs_one_server("`rollout`")
         self.refused_model, self._erased_bytes = "", 0
         self.settings, self._say, self._said = settings, say, ""
         self.space = settings.feature_space()

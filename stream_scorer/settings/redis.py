@@ -1,4 +1,4 @@
-"""How to reach Redis: one server, or the primary that Sentinels name; the options of its client."""
+"""How to reach Redis: one server, the one that Sentinels name, or a cluster; client options."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from stream_scorer.settings.connections import Name, SecretFile, Section
 
 _SENTINEL_PORT = 26_379
 _NODE = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.-]+)(?::(\d{1,5}))?")
-_SENTINEL_ONLY = (
-    "other_addresses", "sentinel_username", "sentinel_password", "sentinel_password_file",
-)  # fmt: skip
+_REDIS_PORT = 6379
+_SENTINEL_ONLY = ("sentinel_username", "sentinel_password", "sentinel_password_file")
 
 
 def _redis_address(text: str) -> str:
@@ -38,7 +37,7 @@ class RedisSettings(Section):
     url: Annotated[str, AfterValidator(_redis_address)] = Field(
         default="redis://127.0.0.1:6379/0", repr=False
     )
-    mode: Literal["single", "sentinel"] = "single"
+    mode: Literal["single", "sentinel", "cluster"] = "single"
     other_addresses: Annotated[str, AfterValidator(_addresses)] = ""
     primary_name: Name = "mymaster"
     username: str | None = None
@@ -59,14 +58,15 @@ class RedisSettings(Section):
         return shown_address(self.url)
 
     @property
-    def sentinels(self) -> list[tuple[str, int]]:
-        """Host and port of each Sentinel: that of the url, then the others."""
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each Sentinel, or cluster node: that of the url, then the others."""
         at = urlsplit(self.url)
-        found = [(str(at.hostname), at.port or _SENTINEL_PORT)]
+        port = _SENTINEL_PORT if self.mode == "sentinel" else _REDIS_PORT
+        found = [(str(at.hostname), at.port or port)]
         for address in self.other_addresses.split(",") if self.other_addresses else ():
             named = _NODE.fullmatch(address.strip())
             assert named is not None  # checked by the field
-            found.append((named[1].strip("[]"), int(named[2] or _SENTINEL_PORT)))
+            found.append((named[1].strip("[]"), int(named[2] or port)))
         return found
 
     def problems(self) -> list[ConfigError]:
@@ -81,10 +81,16 @@ class RedisSettings(Section):
             for name in files
             if getattr(self, name) is not None and not self.url.startswith("rediss:")
         ]
-        if self.mode == "sentinel" and self.url.startswith("unix:"):
-            remedy = "name a Sentinel, such as redis://sentinel-1:26379/0"
+        if self.mode != "single" and self.url.startswith("unix:"):
+            remedy = "name a Sentinel or a node, such as redis://sentinel-1:26379/0"
             remedy += ', or set redis.mode to "single"'
             found.append(ConfigError("redis.url", self.shown_url, remedy))
+        if self.mode == "cluster" and urlsplit(self.url).path.strip("/") not in ("", "0"):
+            remedy = "a cluster has no database but 0; end it with /0"
+            found.append(ConfigError("redis.url", self.shown_url, remedy))
+        if self.mode == "single" and self.other_addresses:
+            remedy = 'set redis.mode to "sentinel" or "cluster", or remove it'
+            found.append(ConfigError("redis.other_addresses", self.other_addresses, remedy))
         if self.mode != "sentinel":
             remedy = 'only Sentinels need it: set redis.mode to "sentinel", or remove it'
             found += [
@@ -96,6 +102,12 @@ class RedisSettings(Section):
                 if getattr(self, name)
             ]  # fmt: skip
         return found + self.double_secrets("redis", "password", "sentinel_password")
+
+    def needs_one_server(self, what: str) -> None:
+        """Raises ConfigError for what does not work on a cluster yet."""
+        if self.mode == "cluster":
+            remedy = f"{what} does not work on a Redis Cluster yet, but with one server"
+            raise ConfigError("redis.mode", self.mode, remedy)
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments for `redis.Redis.from_url(settings.redis.url, **options)`."""

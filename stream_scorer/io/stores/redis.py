@@ -29,6 +29,8 @@ because its customer was deleted or it expired, the new one is refused as well: 
 what was deleted. Records that were saved lately may stay in memory (hot_records.py): they are not
 loaded, and compared like any other when they are saved.
 
+On a Redis Cluster keys have a tag behind the namespace: cluster_keys.py, sharded.py.
+
 The watermark moves in a second round trip, after all records that it covers. How it is noticed that
 Redis has lost some of them: watermarks.py.
 
@@ -39,7 +41,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -89,7 +91,8 @@ class RedisStore(BoundNamespace):
         time_to_live_seconds: int | None = None,
         hot_bytes: int = 0,
     ) -> None:
-        super().__init__(RedisServer(client), namespace, fingerprint)
+        server = client if isinstance(client, RedisServer) else RedisServer(client)
+        super().__init__(server, namespace, fingerprint)
         self.hot = HotRecords(hot_bytes)
         self._ttl_ms = 1000 * (time_to_live_seconds or 0)
         self._watermarks = Watermarks(self._client, namespace)
@@ -146,14 +149,32 @@ class RedisStore(BoundNamespace):
         StoreUnavailable, with some or none of the rows written, where the store lost writes.
         """
         chosen = take(states, rows)
+        calls, records = self.save_calls(
+            chosen,
+            chosen if made_from is None else take(made_from, rows),
+            loaded=made_from is not None,
+        )
+        answers = self._ask(lambda: self._save.run(calls))
+        for answer in answers:
+            self._check(answer)
+        refused = self.note_saved(answers)
+        self.hot.put(chosen.customer_ids, records)
+        self.hot.drop(chosen.customer_ids[position] for position in refused)
+        return rows[np.array(refused, np.int64)]
+
+    def save_calls(
+        self, chosen: CustomerStates, made_from: CustomerStates, *, loaded: bool
+    ) -> tuple[list[Call], list[bytes]]:
+        """The script calls of a save of `chosen` (k,), and the k records. Whoever makes these calls
+        then calls `note_saved`. made_from (k,): the same customers as they were loaded."""
         records = self._packed(chosen)
-        sources = _sources(chosen if made_from is None else take(made_from, rows))
+        sources = _sources(made_from)
         keys = [self.record_key(i) for i in chosen.customer_ids]
         partitions = sorted(self._watermarks.owned)
         watermark_keys = [self._watermarks.key(tp) for tp in partitions]
         least = [self._watermarks.least(tp) for tp in partitions]
         shared = [len(watermark_keys), self._ttl_ms, kept_longer_ms(self._ttl_ms)]
-        shared += [int(made_from is not None), *least]
+        shared += [int(loaded), *least]
         # Of one batch, a save may follow another (refused records): it goes on from its mark.
         before, self._unadvanced = self._unadvanced, ""
         calls: list[Call] = []
@@ -165,22 +186,23 @@ class RedisStore(BoundNamespace):
             arguments = [*shared, before, mark, *records[chunk], *sources[chunk]]
             calls.append(([*watermark_keys, self.mark_key, *keys[chunk]], arguments))
             before = mark
-        refused: list[int] = []
-        for i, answer in enumerate(self._ask(lambda: self._save.run(calls))):
-            self._check(answer)
-            refused += [i * RECORDS_PER_SCRIPT + position for position in answer]
-        self._unadvanced = before
-        self.hot.put(chosen.customer_ids, records)
-        self.hot.drop(chosen.customer_ids[position] for position in refused)
-        return rows[np.array(refused, np.int64)]
+        return calls, records
+
+    def forget_mark(self) -> None:
+        """The save that it was of is made again."""
+        self._unadvanced = ""
+
+    def note_saved(self, answers: Sequence[Sequence[int]]) -> list[int]:
+        """Of answers that are all of successes, the positions of the records that were refused."""
+        self._unadvanced = str(self._calls)
+        chunks = enumerate(answers)
+        return [i * RECORDS_PER_SCRIPT + position for i, some in chunks for position in some]
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The next offset that the store needs of each partition that it knows, or that this
         process knew it to have: 0 for one whose watermark is gone."""
         found = self._ask(lambda: self._watermarks.stored(partitions))
-        for tp, offset in found.items():
-            self._watermarks.seen[tp] = max(offset, self._watermarks.least(tp))
-        return {tp: 0 for tp in partitions if tp in self._watermarks.seen} | found
+        return self._watermarks.noted(partitions, found)
 
     def watermark_epochs(
         self, partitions: list[TopicPartition]
@@ -198,12 +220,21 @@ class RedisStore(BoundNamespace):
         """
         if not offsets:
             return
+        call = self.begin_call(offsets)
+        (answer,) = self._ask(lambda: self._begin.run([call]))
+        self.note_begun(offsets, answer)
+
+    def begin_call(self, offsets: Mapping[TopicPartition, int]) -> Call:
+        """The script call of `begin`; its answer is for `note_begun`."""
         partitions = list(offsets)
         keys = [self._watermarks.key(tp) for tp in partitions]
         keys += [self._watermarks.start_key(tp) for tp in partitions]
         least = [max(self._watermarks.least(tp), 0) for tp in partitions]
-        calls: list[Call] = [(keys, [*offsets.values(), *least])]
-        ((fits, *answers),) = self._ask(lambda: self._begin.run(calls))
+        return keys, [*offsets.values(), *least]
+
+    def note_begun(self, offsets: Mapping[TopicPartition, int], answer: Sequence[Any]) -> None:
+        """Raises StoreRewound where the answer says that the store holds less."""
+        partitions, (fits, *answers) = list(offsets), answer
         stored = {tp: int(a) for tp, a in zip(partitions, answers, strict=True) if a != b""}
         if not fits:
             starts = {tp: offsets[tp] for tp in stored}
@@ -234,6 +265,15 @@ class RedisStore(BoundNamespace):
         """
         if not next_offsets:
             return
+        call = self.advance_call(next_offsets, epochs)
+        (answer,) = self._ask(lambda: self._advance.run([call]))
+        self._check(answer)
+        self.note_advanced(next_offsets)
+
+    def advance_call(
+        self, next_offsets: Mapping[TopicPartition, int], epochs: Epochs | None
+    ) -> Call:
+        """The script call of `advance`; after its success `note_advanced` is called."""
         partitions = list(next_offsets)
         keys = [self._watermarks.key(tp) for tp in partitions]
         keys += [*(self._watermarks.epoch_key(tp) for tp in partitions), self.mark_key]
@@ -241,11 +281,12 @@ class RedisStore(BoundNamespace):
         new = [next_offsets[tp] for tp in partitions]
         mark, self._unadvanced = self._unadvanced, ""
         known = [(epochs or {}).get(tp, "") for tp in partitions]
-        calls: list[Call] = [(keys, [*least, *new, *known, mark])]
-        (answer,) = self._ask(lambda: self._advance.run(calls))
-        self._check(answer)
+        return keys, [*least, *new, *known, mark]
+
+    def note_advanced(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        """The store has moved these watermarks."""
         self._watermarks.seen |= {
-            tp: max(self._watermarks.least(tp), next_offsets[tp]) for tp in partitions
+            tp: max(self._watermarks.least(tp), at) for tp, at in next_offsets.items()
         }
         self._watermarks.owned |= next_offsets.keys()
 
@@ -259,7 +300,7 @@ class RedisStore(BoundNamespace):
         if time.monotonic() >= self._reconnect_at:
             self._reconnect_at = time.monotonic() + RECONNECT_SECONDS
             self.server.drop_connections()
-        self._ask(self._watermarks.compare)
+        self._ask(self._compare)
 
     def scan(self, batch_customers: int = 1000) -> Iterator[CustomerStates]:
         """All customers, a batch at a time, without blocking the server (SCAN, then MGET).
@@ -308,7 +349,7 @@ class RedisStore(BoundNamespace):
             return self.server.ask(question)
         except ServerChanged:
             self.hot.drop()
-            self.server.ask(self._watermarks.compare)
+            self.server.ask(self._compare)
             raise
         except StreamScorerError:
             self.hot.drop()  # what of a save was written is not known now
@@ -321,13 +362,16 @@ class RedisStore(BoundNamespace):
         if answer == b"UNSAVED":
             raise StoreUnavailable("Redis lost what it had just confirmed")
         if answer == b"REWOUND":
-            self._ask(self._watermarks.compare)
+            self._ask(self._compare)
             # Another owner has moved the watermark since: what it covers is stored.
             raise StoreUnavailable("Redis had lost writes, which another consumer has made again")
 
     def _packed(self, states: CustomerStates) -> list[bytes]:
         """The records to save."""
         return pack(states, self._fingerprint)
+
+    def _compare(self) -> None:
+        self._watermarks.compare()
 
     def record_key(self, customer_id: str) -> str:
         """The key of a customer's record."""

@@ -27,7 +27,8 @@ READ_COMMANDS = ("SCAN", "DBSIZE")  # `export`, `verify` and what else reads all
 NEEDED = f"{', '.join((*RUN_COMMANDS, *READ_COMMANDS))} on the keys of store.namespace"
 
 NEEDS_ONE_SERVER = (
-    "where one script can't reach all keys; name a server that runs with cluster-enabled no"
+    "where one script can't reach all keys; name a server that runs with cluster-enabled no, or "
+    'set redis.mode to "cluster"'
 )
 
 # The client takes these words out of the text, and raises an exception of its own for each.

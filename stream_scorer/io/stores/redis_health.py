@@ -40,7 +40,7 @@ class RedisHealth:
     group: str | None
 
 
-def redis_health(client: redis.Redis, namespace: str, topic: str) -> RedisHealth:
+def redis_health(client: Any, namespace: str, topic: str) -> RedisHealth:
     """Ask the server that `client` leads to.
 
     Raises StoreUnavailable where it does not answer, and ConfigError where it does not let this

@@ -38,15 +38,16 @@ class ServerChanged(StoreUnavailable):
     """Redis was restarted, or another server answers at its address: it may hold less."""
 
 
-class _OtherServer(redis.exceptions.ConnectionError):
-    """Raised while connecting, where redis-py cleans up after errors of its own only."""
+class OtherServer(redis.exceptions.ConnectionError):
+    """Raised while connecting, where redis-py cleans up after errors of its own only; and by a
+    cluster's client."""
 
 
 class RedisServer:
     """One server and the client for it, which must not be used by anything else.
 
     client: a redis.Redis, whose options are taken for a client that retries nothing and returns
-    bytes. Any other object is used as it is (a model of Redis in simulations).
+    bytes. Any other object is used as it is: a client of a cluster, or a model of Redis.
     """
 
     def __init__(self, client: Any) -> None:
@@ -55,7 +56,9 @@ class RedisServer:
         self._greeted: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._login = Login("redis", "default", False)
-        self._by_sentinels = False
+        self._by_sentinels, self._of_cluster = False, hasattr(client, "info_of_primaries")
+        if self._of_cluster:
+            self._login = Login(client.address, client.user, client.has_password)
         if type(client) is redis.Redis:
             pool = client.connection_pool
             options = {
@@ -79,6 +82,11 @@ class RedisServer:
             )  # fmt: skip
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether it is all primaries of a cluster."""
+        return self._of_cluster
+
+    @property
     def address(self) -> str:
         """The url without user and password."""
         return self._login.address
@@ -90,15 +98,21 @@ class RedisServer:
         configuration have to be changed, and Halt for anything else that Redis says.
         """
         try:
-            return question()
+            answer = question()
         except redis.exceptions.RedisError as error:
             found = self._translated(error)
             if isinstance(found, StoreUnavailable):
                 self.drop_connections()
             raise found from error
+        if self._of_cluster:
+            self._run = ""  # its primaries have their own
+        return answer
 
     def drop_connections(self) -> None:
         """Close all connections; the next call goes to where the address leads to by then."""
+        if self._of_cluster:
+            self.client.drop_connections()
+            return
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             with self._lock:
@@ -107,6 +121,10 @@ class RedisServer:
 
     def info(self, *sections: str) -> dict[str, Any]:
         """These sections of INFO; {} where this user may not ask. One round trip."""
+
+        if self._of_cluster:
+            merged: dict[str, Any] = self.ask(lambda: self.client.info_of_primaries(sections))
+            return merged
 
         def asked() -> list[Any]:
             pipe = self.client.pipeline(transaction=False)
@@ -146,13 +164,13 @@ class RedisServer:
             again = connection in self._greeted
             self._greeted.add(connection)
         if again if not run else before not in (None, "", run):
-            raise _OtherServer(
+            raise OtherServer(
                 f"{self.address} was restarted, or leads to another server now; what it holds is "
                 "checked before going on"
             )
 
     def _translated(self, error: Exception) -> StreamScorerError:
-        if isinstance(error, _OtherServer):
+        if isinstance(error, OtherServer):
             return ServerChanged(f"{error}")
         return translated(error, self._login, first=self._run is None)
 

@@ -42,6 +42,11 @@ _UNREACHED = (
         "redis.sentinel_username and redis.sentinel_password; during a failover, wait",
     ),
     _kind(
+        r"CLUSTERDOWN|the cluster is being changed",
+        "a failover or a move of slots is under way, or some slots have no node: CLUSTER "
+        "NODES says how the cluster is",
+    ),
+    _kind(
         r"previous master is now a slave|which is a replica: failover",
         "a failover is under way: the Sentinels are asked again for the primary",
     ),
@@ -134,7 +139,7 @@ _REFUSED = (
     _kind(
         r"\b(CLUSTERDOWN|TRYAGAIN)\b",
         "it is a node of a Redis Cluster, which is down or is being changed; a server that runs "
-        "with cluster-enabled no is needed",
+        'with cluster-enabled no is needed, or redis.mode = "cluster"',
     ),
 )
 

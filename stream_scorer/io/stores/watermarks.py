@@ -67,9 +67,17 @@ class Watermarks:
         not two numbers."""
         if not partitions:
             return {}
+        return self.read_epochs(
+            partitions, self._client.mget([self.epoch_key(tp) for tp in partitions])
+        )
+
+    def read_epochs(
+        self, partitions: Sequence[TopicPartition], values: Sequence[bytes | None]
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """What these values of the partitions' keys are. Raises as `epochs`."""
         keys = [self.epoch_key(tp) for tp in partitions]
         found = {}
-        for tp, key, value in zip(partitions, keys, self._client.mget(keys), strict=True):
+        for tp, key, value in zip(partitions, keys, values, strict=True):
             if value is not None:
                 words = value.split()
                 if len(words) != 2 or not all(word.isdigit() for word in words):
@@ -79,10 +87,22 @@ class Watermarks:
 
     def compare(self) -> None:
         """Raises StoreRewound where Redis holds less than this owner had written."""
+        self.compare_with(self.stored(sorted(self.owned)))
+
+    def compare_with(self, stored: Mapping[TopicPartition, int]) -> None:
+        """As `compare`, with what Redis holds of this owner's partitions."""
         owned = sorted(self.owned)
-        stored = self.stored(owned)
         if any(stored.get(tp, -1) < self.least(tp) for tp in owned):
             raise self.rewound({tp: self.least(tp) for tp in owned}, stored)
+
+    def noted(
+        self, partitions: Sequence[TopicPartition], stored: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """`stored`, with 0 for those of `partitions` that are gone; from now on this is what must
+        be stored."""
+        for tp, offset in stored.items():
+            self.seen[tp] = max(offset, self.least(tp))
+        return {tp: 0 for tp in partitions if tp in self.seen} | dict(stored)
 
     def rewound(
         self, wanted: Mapping[TopicPartition, int], stored: Mapping[TopicPartition, int]
@@ -96,10 +116,15 @@ class Watermarks:
     def _offsets(
         self, partitions: Sequence[TopicPartition], keys: Sequence[str]
     ) -> dict[TopicPartition, int]:
-        if not partitions:
-            return {}
+        return self.read(partitions, keys, self._client.mget(keys)) if partitions else {}
+
+    @staticmethod
+    def read(
+        partitions: Sequence[TopicPartition], keys: Sequence[str], values: Sequence[bytes | None]
+    ) -> dict[TopicPartition, int]:
+        """The offsets that these values of the keys are. Raises ConfigError where one is none."""
         offsets = {}
-        for tp, key, value in zip(partitions, keys, self._client.mget(keys), strict=True):
+        for tp, key, value in zip(partitions, keys, values, strict=True):
             if value is not None:
                 if not value.isdigit():
                     raise not_an_offset(key)

@@ -1,0 +1,47 @@
+"""Where keys lie on a Redis Cluster: every key of a namespace has one of 64 tags.
+
+A cluster keeps a key on the server that has its slot, and the slot is a hash of what stands in the
+key's braces, where it has any. What must be read and written in one step needs one tag:
+
+  NS:{s07}:c:CUSTOMER_ID, NS:{s07}:r:...   records, and what a refresh notes: the customer's tag
+  NS:{s07}:watermark:TOPIC:PARTITION       of each tag its own, beside NS:{s07}:epoch and :start
+  NS:{s07}:saved:OWNER, NS:{s07}:fingerprint
+  NS:{s00}:...                             what there is once in a namespace
+
+A customer's tag follows from the id alone. So records, their watermarks and their marks are lost or
+kept together: a tag is what one server was for the whole namespace.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+TAGS = 64  # part of the format: another number is another place for each record
+_WHOLE = b"{s00}"
+_OF_CUSTOMER = re.compile(rb"([^:{]+):([cr]):(.*)", re.DOTALL)
+_TAGGED = re.compile(rb"[^{]*(\{s\d\d\}):")
+
+
+def tag_name(tag: int) -> str:
+    """As it stands in keys: {s07}."""
+    return f"{{s{tag:02d}}}"
+
+
+def tag_of(customer_id: str) -> int:
+    """The tag of a customer's keys, 0 to 63."""
+    return zlib.crc32(customer_id.encode()) % TAGS
+
+
+def placed(key: str | bytes) -> tuple[bytes, bytes]:
+    """The tag of a key, such as b"{s07}", and the key with it. Keys as on one server, such as
+    NS:c:CUSTOMER_ID, get theirs here."""
+    name = key.encode() if isinstance(key, str) else bytes(key)
+    if found := _OF_CUSTOMER.match(name):
+        namespace, kind, customer = found.groups()
+        tag = tag_name(zlib.crc32(customer) % TAGS).encode()
+        return tag, b"%b:%b:%b:%b" % (namespace, tag, kind, customer)
+    if found := _TAGGED.match(name):
+        return found[1], name
+    namespace, _, rest = name.partition(b":")
+    return _WHOLE, b"%b:%b:%b" % (namespace, _WHOLE, rest)
