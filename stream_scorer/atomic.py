@@ -7,7 +7,8 @@ the folder that holds the name has to be on disk after it, or the name may be lo
 all three in that order.
 
 Every function raises the OSError of the disk; callers turn it into an error that names their
-option.
+option. A target on object storage is written in a temporary folder first, then uploaded
+(storage/uploads.py), which raises errors of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from stream_scorer.storage.places import ObjectPath, Place
+from stream_scorer.storage.uploads import FolderUpload, new_object, new_work_folder
+
 
 class NewFolder:
     """A folder to be written in `work` and named `path` by `publish`; makes the parent folders.
@@ -26,20 +30,36 @@ class NewFolder:
     A context manager: leaving it without `publish` removes what was written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._made = _make_parents(path)
+    def __init__(self, path: Place) -> None:
+        self._upload: FolderUpload | None = None
+        self._made: list[Path] = []
         self._path = path
+        if isinstance(path, ObjectPath):
+            self._upload = FolderUpload(path)
+            self.work = new_work_folder()
+            return
+        self._made = _make_parents(path)
         self.work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         self.work.chmod(0o755)  # mkdtemp makes it readable by its owner alone
 
+    def settle(self, file: Path) -> None:
+        """A file in `work` is complete: one for object storage is uploaded, and gone from here."""
+        if self._upload is not None:
+            self._upload.send(file)
+
     def publish(self) -> None:
         """Have all files on disk and give the folder its name."""
-        publish(self.work, self._path)
+        if self._upload is not None:
+            self._upload.finish(self.work)
+        elif isinstance(self._path, Path):
+            publish(self.work, self._path)
 
     def discard(self) -> None:
         """Remove what was written and the parents that were made, unless it was published."""
         shutil.rmtree(self.work, ignore_errors=True)
         _remove_empty(self._made)
+        if self._upload is not None:
+            self._upload.discard()
 
     def __enter__(self) -> NewFolder:
         return self
@@ -49,12 +69,16 @@ class NewFolder:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Place) -> Iterator[Path]:
     """The name under which to write the file `path`; it is published when the block ends well.
 
     A file that is there already is replaced. Makes the parent folders, and removes those that it
     made where the block fails.
     """
+    if isinstance(path, ObjectPath):
+        with new_object(path) as work:
+            yield work
+        return
     made = _make_parents(path)
     # With the process's number, so that two that write the same file do not write into each
     # other's.
@@ -67,7 +91,7 @@ def new_file(path: Path) -> Iterator[Path]:
         _remove_empty(made)
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Place, content: bytes) -> None:
     """Write the file `path`, or replace it, whole or not at all."""
     with new_file(path) as work:
         work.write_bytes(content)

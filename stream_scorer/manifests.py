@@ -12,8 +12,9 @@ import hashlib
 import json
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from stream_scorer.storage.places import Place
 
 # Of a manifest; its vocabularies are most of it. A million words of 20 characters take 60 MB.
 MAX_BYTES = 256 << 20
@@ -49,7 +50,7 @@ def checksum(raw: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_file(path: Path, max_bytes: int) -> bytes:
+def read_file(path: Place, max_bytes: int) -> bytes:
     """A file's bytes. Raises OSError, and ValueError where it is not a file or longer than that."""
     found = path.stat()
     # A pipe or a device of that name would be read for ever.

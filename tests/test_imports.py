@@ -28,7 +28,7 @@ CLIENTS = {
     "redis": {"io/stores", "live", "demo", "bench"},
     "prometheus_client": {"io"},
     "opentelemetry": {"io/telemetry"},
-    "pyarrow": {"api", "io/files", "demo"},
+    "pyarrow": {"api", "io/files", "demo", "storage"},
     "pydantic": {"settings"},
     "typer": {"cli"},
     "rich": {"demo", "progress"},

@@ -15,6 +15,7 @@ from stream_scorer.customers.reader import CustomerReader
 from stream_scorer.customers.shown import CustomerShown
 from stream_scorer.jobs import customer_history as job
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import place
 
 
 class Customers:
@@ -146,9 +147,9 @@ def customer_history(
     if paths:
         return job.replayed(
             settings, customer_id, [str(path) for path in paths], from_ms=from_ms, to_ms=to_ms,
-            categories=categories, model=None if model is None else Path(model),
+            categories=categories, model=None if model is None else place(model, "model"),
         )  # fmt: skip
-    models = [] if model is None else [Path(model)]
+    models = [] if model is None else [place(model, "model")]
     return job.published(
         settings, customer_id, from_ms=from_ms, to_ms=to_ms, categories=categories, models=models
     )

@@ -19,6 +19,7 @@ from stream_scorer.io.files.arrow_events import MOST_RECORD_BYTES, SCHEMA, event
 from stream_scorer.io.files.limits import DEFAULT_BLOCK_BYTES
 from stream_scorer.live.consumer import clock_ms
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import place
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def read_events(
     most = MOST_RECORD_BYTES if settings is None else settings.events.max_record_bytes
     block = DEFAULT_BLOCK_BYTES if settings is None else settings.events.max_block_bytes
     opened = event_files.open_events(
-        [Path(path) for path in paths], max_record_bytes=most, max_block_bytes=block
+        [place(path, "events") for path in paths], max_record_bytes=most, max_block_bytes=block
     )
     tables = []
     now_ms, refused = clock_ms(), Refused()

@@ -21,6 +21,7 @@ from stream_scorer.io.files.snapshots import Snapshot
 from stream_scorer.jobs import evaluate as evaluate_job
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import engine_name, open_engine, score_chosen
+from stream_scorer.storage.places import Place, place
 
 
 class Model:
@@ -37,7 +38,7 @@ class Model:
         )
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """The directory that it was read from."""
         return self._artefact.path
 
@@ -126,14 +127,14 @@ class Model:
         return rows
 
 
-def load_model(path: str | Path, engine: str = "native") -> Model:
+def load_model(path: str | Place, engine: str = "native") -> Model:
     """The model in a directory that `train` wrote, every byte checked against its manifest.
 
     engine: "native"; or, where they are installed, "mxnet", the reference, or "onnx"; they agree to
     1e-5. Raises ArtefactError where something is missing or altered, and InputError for another
     engine.
     """
-    return Model(artefact.load(Path(path)), engine)
+    return Model(artefact.load(place(path, "model")), engine)
 
 
 def evaluate(
@@ -154,8 +155,10 @@ def evaluate(
     snapshots, where they are still there. Raises InputError where model and snapshots do not fit
     together.
     """
-    path = model.path if isinstance(model, Model) else Path(model)
+    path = model.path if isinstance(model, Model) else place(model, "model")
     given = [snapshots] if isinstance(snapshots, str | Path) else snapshots
     return evaluate_job.evaluate(
-        path, [Path(s) for s in given], baseline=[Path(b) for b in baseline]
+        path,
+        [place(s, "snapshot") for s in given],
+        baseline=[place(b, "baseline") for b in baseline],
     )

@@ -25,6 +25,7 @@ from stream_scorer.model.engines.reference import reference_for
 from stream_scorer.model.engines.trend_days import days_of
 from stream_scorer.reports import model_card
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place, place
 
 SnapshotPaths = str | Path | Sequence[str | Path]
 
@@ -36,7 +37,7 @@ def open_snapshot(path: str | Path) -> Snapshot:
     `snapshot.info` says which features, categories and label rule they have. Raises SnapshotError
     where something is missing or altered.
     """
-    return Snapshot.open(Path(path))
+    return Snapshot.open(place(path, "snapshot"))
 
 
 def labelled_rows(
@@ -96,7 +97,7 @@ def train(
     Raises InputError where the data do not fit the settings, where label windows of training reach
     into validation, and where `out` exists.
     """
-    target = Path(out)
+    target = place(out, "out")
     if isinstance(data, LabelledRows):
         if validation is not None and not isinstance(validation, LabelledRows):
             raise InputError("validation", type(validation).__name__, "give rows, as for data")
@@ -115,7 +116,7 @@ def _train_rows(
     settings: Settings,
     rows: LabelledRows,
     validation: LabelledRows | None,
-    out: Path,
+    out: Place,
     trend: TrendTable | None,
 ) -> None:
     from stream_scorer.model import training  # noqa: PLC0415 - imports MXNet
@@ -182,5 +183,5 @@ def _of_days(
     return trend.part(int(days.min()), int(days.max()))
 
 
-def _paths(given: SnapshotPaths) -> list[Path]:
-    return [Path(p) for p in ([given] if isinstance(given, str | Path) else given)]
+def _paths(given: SnapshotPaths) -> list[Place]:
+    return [place(p, "snapshot") for p in ([given] if isinstance(given, str | Path) else given)]

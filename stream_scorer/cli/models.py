@@ -25,6 +25,7 @@ from stream_scorer.cli.application import (
 )
 from stream_scorer.cli.past import AcceptMissing
 from stream_scorer.errors import InputError
+from stream_scorer.storage.places import place, places
 
 # Not from STREAM_SCORER_CONFIG: whether members switch should not follow from the environment.
 Members = Annotated[
@@ -43,7 +44,7 @@ Wait = Annotated[
 ]
 
 Report = Annotated[
-    Path | None, typer.Option(metavar="FILE.html", help="A page with tables and plots.")
+    str | None, typer.Option(metavar="FILE.html", help="A page with tables and plots.")
 ]
 
 models_app = typer.Typer(help="Model artefacts.", no_args_is_help=True)
@@ -56,11 +57,11 @@ app.add_typer(models_app, name="models")
 )
 @verb
 def train(
-    snapshots: Annotated[list[Path], typer.Argument(metavar="SNAPSHOTS...")],
-    out: Annotated[Path, typer.Option(metavar="MODEL", help="A new directory for the artefact.")],
+    snapshots: Annotated[list[str], typer.Argument(metavar="SNAPSHOTS...")],
+    out: Annotated[str, typer.Option(metavar="MODEL", help="A new directory for the artefact.")],
     config: Config = None,
     validation: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="SNAPSHOTS...", help="Later snapshots, to stop training by and to calibrate on."
         ),
@@ -76,17 +77,20 @@ def train(
     from stream_scorer.past.forgotten_customers import leaving_out
 
     settings = leaving_out(load_settings(config), forgotten)
-    trained = job.train(settings, snapshots, out, validation=validation or [])
+    trained = job.train(
+        settings, places(snapshots, "SNAPSHOTS"), place(out, "--out"),
+        validation=places(validation or [], "--validation"),
+    )  # fmt: skip
     show(trained, job.in_words(trained), as_json)
 
 
 @app.command(epilog="Example: stream-scorer evaluate model snapshots/test --report quality.html")
 @verb
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model artefact.")],
-    snapshots: Annotated[list[Path], typer.Argument(metavar="SNAPSHOTS...")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model artefact.")],
+    snapshots: Annotated[list[str], typer.Argument(metavar="SNAPSHOTS...")],
     baseline: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="SNAPSHOTS...",
             help="Fit the baseline on these; without it on the model's training snapshots.",
@@ -94,7 +98,7 @@ def evaluate(
     ] = None,
     report: Report = None,
     scores: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE.parquet", help="A new file, to write the scores of every row to."
         ),
@@ -110,7 +114,10 @@ def evaluate(
     from stream_scorer.past.forgotten_customers import forgotten_customers
 
     found = job.evaluate(
-        model, snapshots, baseline=baseline or [], report_file=report, scores_file=scores,
+        place(model, "MODEL"), places(snapshots, "SNAPSHOTS"),
+        baseline=places(baseline or [], "--baseline"),
+        report_file=None if report is None else place(report, "--report"),
+        scores_file=None if scores is None else place(scores, "--scores"),
         erased_customers=forgotten_customers(None, forgotten),
     )  # fmt: skip
     show(found, job.in_words(found), as_json)
@@ -148,14 +155,17 @@ def score(
                 spark, model, snapshot, out, model_engine, erased
             )
     else:
-        scores = job.score(Path(model), Path(snapshot), Path(out), model_engine, erased)
+        scores = job.score(
+            place(model, "MODEL"), place(snapshot, "SNAPSHOT"), place(out, "--out"),
+            model_engine, erased,
+        )  # fmt: skip
     show(scores, job.in_words(scores), as_json)
 
 
 @models_app.command("list", epilog="Example: stream-scorer models list models/")
 @verb
 def models_list(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of models.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of models.")],
     as_json: Json = False,
 ) -> None:
     """List the models of a folder, the active one with a star.
@@ -164,7 +174,7 @@ def models_list(
     """
     from stream_scorer.jobs import models as job
 
-    found = job.listing(folder)
+    found = job.listing(place(folder, "DIR"))
     show(found, job.listing_in_words(found), as_json, ok=found.all_whole)
 
 
@@ -173,14 +183,14 @@ def models_list(
 )
 @verb
 def models_verify(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model artefact.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model artefact.")],
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Check every byte of an artefact, and with a config that it is for these features."""
     from stream_scorer.jobs import models as job
 
-    summary = job.verify(model, None if config is None else load_settings(config))
+    summary = job.verify(place(model, "MODEL"), None if config is None else load_settings(config))
     show(summary, job.in_words(summary), as_json)
 
 
@@ -189,8 +199,8 @@ def models_verify(
 )
 @verb
 def models_convert(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model artefact.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A new file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model artefact.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="A new file.")],
     to: Annotated[str, typer.Option(metavar="FORMAT", help="The format to write: onnx.")] = "onnx",
     as_json: Json = False,
 ) -> None:
@@ -200,7 +210,7 @@ def models_convert(
     """
     from stream_scorer.jobs import convert as job
 
-    converted = job.convert(model, to, out)
+    converted = job.convert(place(model, "MODEL"), to, place(out, "--out"))
     show(converted, job.in_words(converted), as_json)
 
 
@@ -210,7 +220,7 @@ def models_convert(
 )
 @verb
 def models_activate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model of the folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model of the folder.")],
     config: Members = None,
     wait: Wait = 30,
     as_json: Json = False,
@@ -222,12 +232,12 @@ def models_activate(
     if config is not None:
         from stream_scorer.jobs import announced_models
 
-        announced = announced_models.announce(load_settings(config), model, wait)
+        announced = announced_models.announce(load_settings(config), place(model, "MODEL"), wait)
         show(announced, announced_models.in_words(announced), as_json, ok=announced.ok)
         return
     from stream_scorer.jobs import models as job
 
-    done = job.activate(model)
+    done = job.activate(place(model, "MODEL"))
     show(done, job.activated_in_words(done), as_json)
 
 
@@ -237,7 +247,7 @@ def models_activate(
 @verb
 def models_rollback(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="A folder of models; without -c.")
+        str | None, typer.Argument(metavar="[DIR]", help="A folder of models; without -c.")
     ] = None,
     config: Members = None,
     wait: Wait = 30,
@@ -258,7 +268,7 @@ def models_rollback(
     elif folder is not None:
         from stream_scorer.jobs import models as job
 
-        done = job.rollback(folder)
+        done = job.rollback(place(folder, "DIR"))
         show(done, job.activated_in_words(done), as_json)
 
 
@@ -328,7 +338,7 @@ def models_compare(
         events or ["topic"],
         job.Window(moment_ms("--from", start), moment_ms("--to", end), every),
         missing_history="accept" if accept_missing_history else "refuse",
-        report_file=report,
+        report_file=None if report is None else place(report, "--report"),
     )
     show(found, job.in_words(found), as_json)
 

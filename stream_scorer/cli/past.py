@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +27,7 @@ from stream_scorer.cli.application import (
 from stream_scorer.core.customer_sample import CustomerSample
 from stream_scorer.errors import InputError
 from stream_scorer.runtime import keep_freed_memory
+from stream_scorer.storage.places import place, places
 
 if TYPE_CHECKING:
     from stream_scorer.past.replayed import (
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 Past = Annotated[
     list[str],
     typer.Argument(
-        metavar="EVENTS...", help="Event files, directories of them, or `topic`: the input topic."
+        metavar="EVENTS...",
+        help="Event files, directories of them, also under s3://, gs:// or abfs://; or "
+        "`topic`: the input topic.",
     ),
 ]
 PastFrom = Annotated[
@@ -73,7 +75,7 @@ SampleCustomers = Annotated[
 )
 @verb
 def export(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A new directory for the snapshot.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="A new directory for the snapshot.")],
     config: Config = None,
     as_of: Annotated[
         str | None,
@@ -90,7 +92,7 @@ def export(
 
     sample = CustomerSample.asked(sample_customers)
     settings, as_of_ms = load_settings(config).sampling(sample), moment_ms("--as-of", as_of)
-    done = job.export(settings, out, as_of_ms=as_of_ms)
+    done = job.export(settings, place(out, "--out"), as_of_ms=as_of_ms)
     show(done, job.in_words(done), as_json)
 
 
@@ -188,9 +190,9 @@ def replay(
     if into is not None:
         done = job.rebuild(settings, events, into, window, threads)
     elif out is not None and rows is not None:
-        done = job.replay(settings, events, Path(out), rows, window, threads)
+        done = job.replay(settings, events, place(out, "--out"), rows, window, threads)
     elif out is not None:
-        done = job.propensities(settings, events, Path(out), window, threads=threads)
+        done = job.propensities(settings, events, place(out, "--out"), window, threads=threads)
     show(done, in_words(done), as_json)
 
 
@@ -202,12 +204,12 @@ def replay(
 def backtest(
     events: Past,
     model: Annotated[
-        list[Path],
+        list[str],
         typer.Option(metavar="MODEL", help="A model artefact; give a second to compare."),
     ],
     start: Annotated[str, typer.Option("--from", metavar="TIME", help="First scoring time.")],
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="No scoring time from then on.")],
-    report: Annotated[Path, typer.Option(metavar="DIR", help="A new directory for the report.")],
+    report: Annotated[str, typer.Option(metavar="DIR", help="A new directory for the report.")],
     config: Config = None,
     every: Annotated[
         str, typer.Option(metavar="DURATION", help="Score so often, as 12h or 7d; or `event`.")
@@ -243,6 +245,12 @@ def backtest(
     by_arrival = known_by == "arrival"
     missing: MissingHistory = "accept" if accept_missing_history else "refuse"
     found = job.backtest(
-        settings, events, model, times, report, by_arrival=by_arrival, missing_history=missing
+        settings,
+        events,
+        places(model, "--model"),
+        times,
+        place(report, "--report"),
+        by_arrival=by_arrival,
+        missing_history=missing,
     )
     show(found, job.in_words(found), as_json)

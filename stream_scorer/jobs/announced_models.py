@@ -11,7 +11,6 @@ announcement: both then say the same, also to a Redis that was emptied.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place, absolute, place
 
 ASK_AGAIN_SECONDS = 0.5
 
@@ -61,7 +61,7 @@ class AnnouncedModel(Result):
 
 def announce(
     settings: Settings,
-    model: Path,
+    model: Place,
     wait_seconds: float,
     *,
     sleep: Callable[[float], None] = time.sleep,
@@ -73,7 +73,7 @@ def announce(
     """
     if model.is_symlink():
         raise ArtefactError("model", model, "is a link; name the model itself")
-    path = Path(os.path.abspath(model))  # links above it may differ from machine to machine
+    path = absolute(model)  # links above it may differ from machine to machine
     golden_batch = _check(settings, path)
     identity = identity_of(path)
     server = RedisServer(redis_client(settings))
@@ -86,7 +86,12 @@ def announce(
     finally:
         server.close()
     link, link_not_moved = settings.model.path, ""
-    if link.is_symlink() and link.name == ACTIVE and link.parent.resolve() == path.parent.resolve():
+    if (
+        isinstance(path, Path)
+        and link.is_symlink()
+        and link.name == ACTIVE
+        and link.parent.resolve() == path.parent.resolve()
+    ):
         try:
             make_active(path)
         except ArtefactError as error:
@@ -118,7 +123,7 @@ def roll_back(
             "models", settings.store.namespace,
             "no model was announced before; use `models activate DIR -c FILE`",
         )  # fmt: skip
-    path = Path(before.path)
+    path = place(before.path, "announced model")
     if identity_of(path) != before:
         remedy = (
             f"it is another artefact than the one that was announced, {before.model_version}: copy "
@@ -149,7 +154,7 @@ def words_of_status(found: ModelStatus) -> list[str]:
     return status_in_words(found)
 
 
-def _check(settings: Settings, path: Path) -> bool:
+def _check(settings: Settings, path: Place) -> bool:
     """Whether there is a golden batch, once every check has passed."""
     space = settings.feature_space()
     golden_batch = check_for_members(settings, space, path)

@@ -69,14 +69,15 @@ from stream_scorer.reports.words import (
     metrics_in_words,
 )
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place
 
 
 def backtest(
     settings: Settings,
     sources: Sequence[str | Path],
-    models: Sequence[Path],
+    models: Sequence[Place],
     times: ScoringTimes,
-    report_dir: Path,
+    report_dir: Place,
     *,
     by_arrival: bool = False,
     missing_history: MissingHistory = "refuse",

@@ -57,6 +57,7 @@ from stream_scorer.reports import plots
 from stream_scorer.reports.task import task_in_words
 from stream_scorer.reports.words import difference_in_words, metrics_in_words
 from stream_scorer.settings.tree import ChallengerSettings, Settings
+from stream_scorer.storage.places import Place, place
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def compare(
     window: Window,
     *,
     missing_history: MissingHistory = "refuse",
-    report_file: Path | None = None,
+    report_file: Place | None = None,
 ) -> ComparedModels:
     """The model that members serve and that of [challenger], by outcomes.
 
@@ -201,7 +202,7 @@ def _models(settings: Settings) -> tuple[dict[str, PastModel], tuple[str, ...]]:
     ), categories
 
 
-def _active_path(settings: Settings) -> Path:
+def _active_path(settings: Settings) -> Place:
     """Where the model lies that members serve: the announced one, else that of model.path."""
     server = RedisServer(redis_client(settings))
     try:
@@ -212,7 +213,9 @@ def _active_path(settings: Settings) -> Path:
         announcement = None
     finally:
         server.close()
-    return settings.model.path if announcement is None else Path(announcement.model.path)
+    if announcement is None:
+        return settings.model.path
+    return place(announcement.model.path, "announced model")
 
 
 def _training_end_ms(both: Mapping[str, PastModel]) -> int:

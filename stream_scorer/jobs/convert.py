@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy import sparse
@@ -21,6 +20,7 @@ from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH, TOLERANCE, check_golden_batch
 from stream_scorer.result import Result
+from stream_scorer.storage.places import Place
 
 ONNX = "onnx"
 DRAWN_ROWS, DRAWN_ENTRIES = 64, 100
@@ -40,7 +40,7 @@ class ConvertedModel(Result):
     golden_batch: bool
 
 
-def convert(model: Path, to: str, out: Path) -> ConvertedModel:
+def convert(model: Place, to: str, out: Place) -> ConvertedModel:
     """Write `model` to the new file `out` in the format `to`; nothing where its scores differ.
 
     Raises InputError, ArtefactError, and ConfigError where the packages are not installed.

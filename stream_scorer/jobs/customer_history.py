@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from stream_scorer.core.events.moments import moment_text
 from stream_scorer.customers.history import (
@@ -21,6 +20,7 @@ from stream_scorer.model import artefact
 from stream_scorer.past.customer_scores import customer_scores
 from stream_scorer.past.forgotten_customers import leaving_out
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place
 
 
 def published(
@@ -30,7 +30,7 @@ def published(
     from_ms: int | None = None,
     to_ms: int | None = None,
     categories: Sequence[str] = (),
-    models: Sequence[Path] = (),
+    models: Sequence[Place] = (),
     all_partitions: bool = False,
 ) -> CustomerHistory:
     """What the output topic holds. models: artefacts whose categories name the probabilities of
@@ -58,7 +58,7 @@ def replayed(
     from_ms: int | None = None,
     to_ms: int | None = None,
     categories: Sequence[str] = (),
-    model: Path | None = None,
+    model: Place | None = None,
 ) -> CustomerHistory:
     """What a model says after each past event; what was forgotten on request is left out. model:
     None for that of model.path. Raises as `past.customer_scores.customer_scores`."""

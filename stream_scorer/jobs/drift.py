@@ -23,6 +23,7 @@ from stream_scorer.live.drift_summary import drift_summary
 from stream_scorer.model import artefact
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import place
 
 NAMED = 5  # features and categories that the text lists
 VERDICTS = {
@@ -63,7 +64,9 @@ def drift(
     namespace, space = settings.store.namespace, settings.feature_space()
     with closing(RedisServer(redis_client(settings))) as server:
         announced = Announcements(server, namespace).current()
-        path = settings.model.path if announced is None else Path(announced.model.path)
+        path = settings.model.path
+        if announced is not None:
+            path = place(announced.model.path, "announced model")
         model = artefact.load(path, space.fingerprint)
         now_ms = clock_ms() if now_ms is None else now_ms
         found = drift_summary(DriftStore(server, namespace), settings, model, now_ms, limits)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -45,6 +44,7 @@ from stream_scorer.reports import evaluation as evaluation_page
 from stream_scorer.reports import plots
 from stream_scorer.reports.task import task_in_words
 from stream_scorer.reports.words import difference_in_words, metrics_in_words
+from stream_scorer.storage.places import Place, place
 
 # Of the result's notes. People are told so before the figures, in more words.
 NOT_HELD_BACK = "not held back: training's labels reach into the time of these rows"
@@ -52,12 +52,12 @@ BASELINE_ROWS = 200_000  # more rows do not make so small a model better, and it
 
 
 def evaluate(
-    model: Path,
-    snapshots: Sequence[Path],
+    model: Place,
+    snapshots: Sequence[Place],
     *,
-    baseline: Sequence[Path] = (),
-    report_file: Path | None = None,
-    scores_file: Path | None = None,
+    baseline: Sequence[Place] = (),
+    report_file: Place | None = None,
+    scores_file: Place | None = None,
     erased_customers: Mapping[str, int] = MappingProxyType({}),
 ) -> Evaluation:
     """Score every row of labelled `snapshots` and compare with what the customer then did.
@@ -124,7 +124,7 @@ def in_words(found: Evaluation) -> list[str]:
 
 
 def _shards(
-    loaded: artefact.Artefact, paths: Sequence[Path], erased_customers: Mapping[str, int]
+    loaded: artefact.Artefact, paths: Sequence[Place], erased_customers: Mapping[str, int]
 ) -> Shards:
     """Raises SnapshotError, also where there is no row to score."""
     remedy = "its labels do not follow the model's rule; replay with the model's config"
@@ -142,7 +142,7 @@ def _shards(
 
 def _logistic(
     loaded: artefact.Artefact,
-    given: Sequence[Path],
+    given: Sequence[Place],
     evaluated: Shards,
     first_ms: int,
     notes: list[str],
@@ -152,7 +152,7 @@ def _logistic(
     if not loaded.layout.own:
         notes.append("no baseline: the features have no columns of a category's own")
         return None
-    recorded = [Path(p) for p in loaded.manifest.training.get("snapshots", [])]
+    recorded = [place(p, "--baseline") for p in loaded.manifest.training.get("snapshots", [])]
     try:
         if not given and not recorded:
             raise SnapshotError("training snapshots", "(none)", "not recorded in the model")
@@ -195,7 +195,7 @@ def _held_back(loaded: artefact.Artefact, shards: Shards, first_ms: int) -> bool
     if not training_reaches(training, horizon_ms, first_ms):
         return True
     try:
-        seen = _shards(loaded, [Path(p) for p in training.get("snapshots", [])], {})
+        seen = _shards(loaded, [place(p, "--baseline") for p in training.get("snapshots", [])], {})
     except (SnapshotError, FingerprintMismatch):
         return False  # the training snapshots may be gone by now
     return first_overlap(seen, shards, horizon_ms, first_ms) is None
@@ -214,7 +214,7 @@ def _scored(
     loaded: artefact.Artefact,
     shards: Shards,
     logistic: Callable[[LabelledRows], Float32] | None,
-    scores_file: Path | None,
+    scores_file: Place | None,
 ) -> ScoredRows:
     """All rows, by the model, the prior if it is recorded, and `logistic` if there is one."""
     engine = open_engine(loaded, "native")

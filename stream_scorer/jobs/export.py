@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +53,7 @@ from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.runtime import usable_cores
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place
 
 MOST_PARTITIONS = 1024  # of the input topic, whose watermarks are asked for
 PAGE = 1_000  # records of one MGET: about 2 ms of the server
@@ -84,7 +84,7 @@ class Exported(Result):
 
 
 def export(
-    settings: Settings, out: Path, as_of_ms: int | None, *, rows_per_shard: int = ROWS_PER_SHARD
+    settings: Settings, out: Place, as_of_ms: int | None, *, rows_per_shard: int = ROWS_PER_SHARD
 ) -> Exported:
     """Write the new snapshot `out` of all customers, or resume an interrupted one.
 
@@ -327,7 +327,7 @@ def _ends(notes: Iterable[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(ends.items(), key=lambda item: int(item[0])))
 
 
-def _refuse_older_store(out: Path, then: dict[str, int], now: dict[str, int]) -> None:
+def _refuse_older_store(out: Place, then: dict[str, int], now: dict[str, int]) -> None:
     """Raises SnapshotError where the store has less than the first run saw: it was replaced."""
     for partition, offset in then.items():
         if now.get(partition, -1) < offset:

@@ -20,6 +20,12 @@ from stream_scorer.model.active_link import active_name, make_active, previous_n
 from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH, check_on_engines_here
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import ObjectPath, Place, place
+
+NO_LINKS = (
+    "object storage has no links, so no model of a folder is the active one; announce it to the "
+    "members with -c, or name the model itself in model.path"
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Activated(Result):
     golden_batch: bool
 
 
-def verify(model: Path, settings: Settings | None) -> ModelSummary:
+def verify(model: Place, settings: Settings | None) -> ModelSummary:
     """What the artefact is, once every check has passed; the config's features must be its own.
 
     Raises ArtefactError or FingerprintMismatch, each one line.
@@ -99,18 +105,20 @@ def in_words(found: ModelSummary) -> list[str]:
         f"{found.model}: whole; version {found.model_version}, fingerprint "
         f"{found.fingerprint}, {found.categories:,} categories, {found.classes} classes"
         + (f", validation log loss {loss:.4f}" if loss is not None else ""),
-        *([f"its card: {Path(found.model) / artefact.CARD_HTML}"] if found.card else []),
+        *([f"its card: {place(found.model) / artefact.CARD_HTML}"] if found.card else []),
         *([] if found.golden_batch else [NO_GOLDEN_BATCH]),
     ]
 
 
-def listing(folder: Path) -> ModelList:
+def listing(folder: Place) -> ModelList:
     """Every model of the folder, whole or not. Raises ArtefactError where there is no folder."""
     if not folder.is_dir():
         raise ArtefactError("models", folder, "there is no such directory; check the path")
-    active = active_name(folder)
+    # Object storage has no links.
+    active = active_name(folder) if isinstance(folder, Path) else None
+    listed: list[Place] = list(folder.iterdir())
     found = []
-    for path in sorted(folder.iterdir(), key=lambda p: (p.lstat().st_mtime, p.name)):
+    for path in sorted(listed, key=lambda p: (_written(p), p.name)):
         # `active` and `previous` are links; names with a dot are unfinished writes.
         if path.is_symlink() or not path.is_dir() or path.name.startswith("."):
             continue
@@ -135,11 +143,13 @@ def listing_in_words(found: ModelList) -> list[str]:
     return lines or ["no models"]
 
 
-def activate(model: Path) -> Activated:
+def activate(model: Place) -> Activated:
     """Make a model of a folder the active one.
 
     Raises ArtefactError where it is not whole, or this machine scores it differently than training.
     """
+    if isinstance(model, ObjectPath):
+        raise ArtefactError("model", model, NO_LINKS)
     if model.is_symlink():
         raise ArtefactError("model", model, "is a link; name the model itself")
     loaded = artefact.load(model)
@@ -154,15 +164,25 @@ def activated_in_words(found: Activated) -> list[str]:
     return lines if found.golden_batch else [*lines, f"{found.active}: {NO_GOLDEN_BATCH}"]
 
 
-def rollback(folder: Path) -> Activated:
+def rollback(folder: Place) -> Activated:
     """Make the model that was active before the active one; a second rollback undoes the first."""
+    if isinstance(folder, ObjectPath):
+        raise ArtefactError("models", folder, NO_LINKS)
     before = previous_name(folder)
     if before is None:
         raise ArtefactError("models", folder, "no model was active before; use `models activate`")
     return activate(folder / before)
 
 
-def _summary(loaded: artefact.Artefact, path: Path) -> ModelSummary:
+def _written(model: Place) -> float:
+    """When a model of a folder was written: a prefix of object storage has no time of its own."""
+    if isinstance(model, ObjectPath):
+        manifest = model / artefact.MANIFEST_FILE
+        return manifest.stat().st_mtime if manifest.exists() else 0.0
+    return model.lstat().st_mtime
+
+
+def _summary(loaded: artefact.Artefact, path: Place) -> ModelSummary:
     manifest = loaded.manifest
     written = (path / artefact.MANIFEST_FILE).stat().st_mtime
     return ModelSummary(

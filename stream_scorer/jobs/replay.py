@@ -69,6 +69,7 @@ from stream_scorer.past.whole_log import WholeLog
 from stream_scorer.progress import progress
 from stream_scorer.runtime import Threads, usable_cores
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place
 
 REDIS_BATCH_RECORDS = 10_000
 SCORED_ROWS = 4096
@@ -92,7 +93,7 @@ EVERYTHING = Window()
 def replay(
     settings: Settings,
     sources: Sequence[str | Path],
-    out: Path,
+    out: Place,
     rows: Sequence[int] | RowsAsked,
     window: Window = EVERYTHING,
     threads: int = 0,
@@ -180,7 +181,7 @@ def replay(
 def propensities(
     settings: Settings,
     sources: Sequence[str | Path],
-    out: Path,
+    out: Place,
     window: Window = EVERYTHING,
     batch_records: int = BATCH_RECORDS,
     threads: int = 0,
@@ -290,7 +291,10 @@ def rebuild(
 
 
 def _opened(
-    settings: Settings, sources: Sequence[str | Path], window: Window, batch_records: int
+    settings: Settings,
+    sources: Sequence[str | Path],
+    window: Window,
+    batch_records: int,
 ) -> AbstractContextManager[PastEvents]:
     return open_past(
         settings, [str(s) for s in sources], batch_records=batch_records,

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
 from stream_scorer.core.features.state import Float32
@@ -26,6 +25,7 @@ from stream_scorer.past.prefetch import read_ahead
 from stream_scorer.progress import Meter, progress
 from stream_scorer.result import Result
 from stream_scorer.runtime import peak_memory_bytes
+from stream_scorer.storage.places import Place
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SparkScores(BulkScores):
 
 
 def score(
-    model: Path, snapshot: Path, out: Path, model_engine: str = "native",
+    model: Place, snapshot: Place, out: Place, model_engine: str = "native",
     erased_customers: Mapping[str, int] = MappingProxyType({}),
 ) -> BulkScores:  # fmt: skip
     """Score every row of `snapshot` into the new Parquet file `out`.

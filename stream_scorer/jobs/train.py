@@ -44,6 +44,7 @@ from stream_scorer.progress import progress
 from stream_scorer.reports import model_card
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place
 
 NAMED = 10  # categories of those left out that the text lists
 OTHER_RULE = "its labels follow another rule than [labels] in the config; replay again"
@@ -91,7 +92,7 @@ class Trained(Result):
 
 
 def train(
-    settings: Settings, snapshots: Sequence[Path], out: Path, *, validation: Sequence[Path] = ()
+    settings: Settings, snapshots: Sequence[Place], out: Place, *, validation: Sequence[Place] = ()
 ) -> Trained:
     """Train on `snapshots` and write the new directory `out`.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.errors import ArtefactError, InputError, Unavailable
@@ -19,6 +18,7 @@ from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.model.engines.golden import check_golden_batch, check_on_engines_here
 from stream_scorer.model.trained_moments import REMEDY, moments_it_lacks
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place, place
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class ServedModel:
     announcement: Announcement | None = None
 
 
-def open_model(settings: Settings, space: FeatureSpace, path: Path) -> ServedModel:
+def open_model(settings: Settings, space: FeatureSpace, path: Place) -> ServedModel:
     """The artefact in `path`, checked: whole, of this declaration, its golden batch scored here.
 
     Raises ArtefactError, FingerprintMismatch, ConfigError.
@@ -48,7 +48,7 @@ def open_model(settings: Settings, space: FeatureSpace, path: Path) -> ServedMod
     return ServedModel(identity, model, engine)
 
 
-def identity_of(path: Path) -> ModelIdentity:
+def identity_of(path: Place) -> ModelIdentity:
     """Which artefact lies there, by its manifest alone. path: absolute. Raises ArtefactError."""
     sha256 = artefact.manifest_sha256(path)
     return ModelIdentity(str(path), artefact.model_version(path), sha256)
@@ -61,7 +61,7 @@ def check_labels(model: artefact.Artefact, settings: Settings) -> None:
         raise ArtefactError("model", model.path, remedy)
 
 
-def check_for_members(settings: Settings, space: FeatureSpace, path: Path) -> bool:
+def check_for_members(settings: Settings, space: FeatureSpace, path: Place) -> bool:
     """Whether the artefact in `path` has a golden batch, once it has passed every check that comes
     before members are to serve it: whole, of this declaration and these labels, its card as it was
     written, and its golden batch scored as in training by every engine that is installed here.
@@ -83,7 +83,7 @@ def open_announced(
     labels than the config's.
     """
     wanted = announcement.model
-    found = open_model(settings, space, Path(wanted.path))
+    found = open_model(settings, space, place(wanted.path, "announced model"))
     if found.identity.manifest_sha256 != wanted.manifest_sha256:
         remedy = (
             f"the announced one is {wanted.model_version} with the manifest "
@@ -121,7 +121,7 @@ def model_at_start(
             "(`models activate DIR -c FILE`)",
         ) from None  # fmt: skip
     path = settings.model.path
-    if Path(announcement.model.path) != path.resolve():
+    if place(announcement.model.path) != path.resolve():
         log.warning(
             "serving the announced model %s (announcement %d, %s) rather than model.path %s",
             announcement.model.model_version, announcement.number, announcement.model.path, path,

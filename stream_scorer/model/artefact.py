@@ -50,6 +50,7 @@ from stream_scorer.model import golden_batch as golden_batches
 from stream_scorer.model import params_file, symbol_file
 from stream_scorer.model.manifest import FORMAT, TRAIN_AGAIN, Manifest
 from stream_scorer.model.spec import Layout, NetworkSpec
+from stream_scorer.storage.places import Place
 
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"
@@ -81,7 +82,7 @@ class TrainedModel:
 class Artefact:
     """A checked artefact. parameters: as `Layout.shapes`, float32, read-only."""
 
-    path: Path
+    path: Place
     manifest: Manifest
     layout: Layout
     parameters: Mapping[str, npt.NDArray[np.float32]]
@@ -110,7 +111,7 @@ def unsaved(model: TrainedModel) -> Artefact:
 
 def save(
     model: TrainedModel,
-    path: Path,
+    path: Place,
     training: Mapping[str, Any] | None = None,
     golden: golden_batches.GoldenBatch | None = None,
     card: Callable[[str], tuple[bytes, bytes]] | None = None,
@@ -154,7 +155,7 @@ def save(
     return manifest
 
 
-def load(path: Path, expected_fingerprint: int | None = None) -> Artefact:
+def load(path: Place, expected_fingerprint: int | None = None) -> Artefact:
     """Read and check the artefact in `path`.
 
     Raises ArtefactError where something is missing, altered or from the future, and
@@ -220,7 +221,7 @@ def card(loaded: Artefact) -> dict[str, Any] | None:
     return said
 
 
-def model_version(path: Path) -> str:
+def model_version(path: Place) -> str:
     """The version that the manifest in `path` says; its other files are not read.
 
     Raises ArtefactError.
@@ -228,7 +229,7 @@ def model_version(path: Path) -> str:
     return _read_manifest(path).model_version
 
 
-def manifest_sha256(path: Path) -> str:
+def manifest_sha256(path: Place) -> str:
     """SHA-256 of the manifest's bytes in `path`, which hold those of all other files.
 
     Raises ArtefactError.
@@ -278,7 +279,7 @@ def _code_versions() -> dict[str, str]:
     return versions
 
 
-def _layout(path: Path, manifest: Manifest) -> Layout:
+def _layout(path: Place, manifest: Manifest) -> Layout:
     """What the network answers, checked against the rest of the manifest."""
     try:
         # The checksum finds damage, not a manifest that was edited and given a new one. So what its
@@ -306,7 +307,7 @@ def _layout(path: Path, manifest: Manifest) -> Layout:
     return layout
 
 
-def _shapes(path: Path, manifest: Manifest, layout: Layout) -> dict[str, tuple[int, ...]]:
+def _shapes(path: Place, manifest: Manifest, layout: Layout) -> dict[str, tuple[int, ...]]:
     try:
         return layout.shapes(manifest.network)
     except ConfigError as error:
@@ -315,7 +316,7 @@ def _shapes(path: Path, manifest: Manifest, layout: Layout) -> dict[str, tuple[i
 
 
 def _parameters(
-    path: Path, manifest: Manifest, shapes: Mapping[str, tuple[int, ...]], content: bytes
+    path: Place, manifest: Manifest, shapes: Mapping[str, tuple[int, ...]], content: bytes
 ) -> dict[str, npt.NDArray[np.float32]]:
     """The parameters, checked against the network's shapes and the manifest."""
     where = path / PARAMS_FILE
@@ -351,7 +352,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Place) -> Manifest:
     where = path / MANIFEST_FILE
     try:
         raw = parse_json(_read(where, MAX_BYTES))
@@ -367,7 +368,7 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def read_listed(path: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
+def read_listed(path: Place, manifest: Manifest, name: str, max_bytes: int) -> bytes:
     """A file's bytes, compared with the manifest's SHA-256. Raises ArtefactError."""
     if name not in manifest.files:
         remedy = f"the manifest does not list {name}; {TRAIN_AGAIN}"
@@ -379,7 +380,7 @@ def read_listed(path: Path, manifest: Manifest, name: str, max_bytes: int) -> by
     return content
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def _read(path: Place, max_bytes: int) -> bytes:
     try:
         return read_file(path, max_bytes)
     except ValueError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from stream_scorer.past.scores import load_models, score
 from stream_scorer.past.sources import MissingHistory, open_past, stopping, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place
 
 BATCH_RECORDS = 50_000
 
@@ -41,7 +41,7 @@ def customer_scores(
     settings: Settings,
     sources: Sequence[str],
     customer_id: str,
-    model: Path,
+    model: Place,
     window: tuple[int | None, int | None] = (None, None),
     missing_history: MissingHistory = "refuse",
 ) -> CustomerScores:

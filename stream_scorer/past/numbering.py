@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from stream_scorer.core.events.batch import EventBatch, TopicPartition
 from stream_scorer.core.events.decoded import DecodedBatch
+from stream_scorer.storage.places import Place
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Numbering:
     _ends: dict[str, int] = field(default_factory=dict)  # of each source, as far as it was read
 
     @classmethod
-    def of(cls, given_as: Mapping[Path, Path]) -> Numbering:
+    def of(cls, given_as: Mapping[Place, Place]) -> Numbering:
         """given_as: as in `EventFiles`."""
         return cls({str(file): str(path) for file, path in given_as.items()})
 

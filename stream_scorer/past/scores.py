@@ -26,6 +26,7 @@ from stream_scorer.io.files.scores import ScoreWriter
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import Engine, open_engine
 from stream_scorer.progress import progress
+from stream_scorer.storage.places import Place
 
 PIECE_ROWS = 256
 AGES_MS = {"1h": 3_600_000, "1d": 86_400_000, "7d": 7 * 86_400_000}
@@ -62,7 +63,7 @@ class OlderMoments(NamedTuple):
     moments: Moments
 
 
-def load_models(paths: Sequence[Path]) -> tuple[dict[str, PastModel], tuple[str, ...]]:
+def load_models(paths: Sequence[Place]) -> tuple[dict[str, PastModel], tuple[str, ...]]:
     """One or two models by `NAMES`, and the N categories that both have, in the first one's order.
 
     Raises InputError where there are more, or where two can't be compared; and ArtefactError.

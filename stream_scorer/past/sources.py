@@ -19,7 +19,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from stream_scorer.core.avro.decoder import Decoder
@@ -38,6 +37,7 @@ from stream_scorer.past.missing_history import check_history
 from stream_scorer.past.numbering import Numbering
 from stream_scorer.past.window import in_window
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place, place
 
 # Jobs on the past are in no group, so they may wait for the schema registry.
 REGISTRY_PATIENCE_SECONDS = 30.0
@@ -94,7 +94,7 @@ def open_past(
     now = clock_ms() if now_ms is None else now_ms
     if list(sources) != [TOPIC]:
         # Files have no server to close.
-        paths = [Path(s) for s in sources]
+        paths = [place(s, "events") for s in sources]
         yield _of_files(settings, paths, batch_records, (from_ms, to_ms), now)
         return
     kafka = settings.kafka
@@ -121,7 +121,7 @@ def open_past(
 
 
 def _of_files(
-    settings: Settings, paths: Sequence[Path], batch_records: int,
+    settings: Settings, paths: Sequence[Place], batch_records: int,
     window: tuple[int | None, int | None], now_ms: int,
 ) -> PastEvents:  # fmt: skip
     allocate_with_malloc()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from stream_scorer.core.evaluation.model_comparison import ComparedModels, JudgedPair
 from stream_scorer.reports import differences, page, task
 from stream_scorer.reports import verdict as verdict_words
 from stream_scorer.reports.curves import calibration_plot, gain_plot, histogram
 from stream_scorer.reports.evaluation import metrics_table
+from stream_scorer.storage.places import Place
 
 
-def write(path: Path, found: ComparedModels, judged: JudgedPair, verdict: str) -> None:
+def write(path: Place, found: ComparedModels, judged: JudgedPair, verdict: str) -> None:
     """The page, written whole or not at all. Raises InputError where that fails.
 
     verdict: which model is better, in words.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from stream_scorer.core.evaluation.evaluation import MODEL, Evaluation, ScoredRows
 from stream_scorer.core.evaluation.metrics import QualityMetrics
@@ -18,12 +17,13 @@ from stream_scorer.reports.curves import (
 )
 from stream_scorer.reports.verdict import BASELINES as BASELINE_WORDS
 from stream_scorer.reports.verdict import against, shown_names
+from stream_scorer.storage.places import Place
 
 # The prior ranks nobody: its AUC is always a half, so that there is none in the tables.
 RANKING = ("logistic",)
 
 
-def write(path: Path, found: Evaluation, scored: ScoredRows) -> None:
+def write(path: Place, found: Evaluation, scored: ScoredRows) -> None:
     """The page, written whole or not at all. Raises InputError where that fails."""
     histograms = {
         name: histogram(p, scored.acted, scored.weight) for name, p in scored.by_model.items()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from stream_scorer.atomic import write_file
 from stream_scorer.errors import InputError
+from stream_scorer.storage.places import Place
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --panel: #f6f8fa; --ink: #1f2329;
@@ -180,7 +180,7 @@ def content(title: str, parts: Sequence[str]) -> bytes:
     return page.encode()
 
 
-def write(path: Path, title: str, parts: Sequence[str]) -> None:
+def write(path: Place, title: str, parts: Sequence[str]) -> None:
     """The page of these parts, written whole or not at all. Raises InputError."""
     try:
         write_file(path, content(title, parts))

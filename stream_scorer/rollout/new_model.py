@@ -7,7 +7,6 @@ has stopped already, so the roll-out looks first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.errors import InputError
@@ -17,6 +16,7 @@ from stream_scorer.live.consumer import redis_client
 from stream_scorer.live.served_model import check_for_members
 from stream_scorer.model.engines.golden import NO_GOLDEN_BATCH
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place, place
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def check_new_model(settings: Settings, space: FeatureSpace) -> NewModel:
     return NewModel(True, "", "" if golden_batch else f"{path}: {NO_GOLDEN_BATCH}")
 
 
-def _path(settings: Settings) -> Path:
+def _path(settings: Settings) -> Place:
     # Not the store's own connection: see `Announcements`.
     server = RedisServer(redis_client(settings))
     try:
         announced = Announcements(server, settings.store.namespace).current()
     finally:
         server.close()
-    return Path(announced.model.path) if announced else settings.model.path
+    return place(announced.model.path, "announced model") if announced else settings.model.path

@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from stream_scorer.confidential import is_secret, shown_address
 from stream_scorer.errors import ConfigError
+from stream_scorer.storage.places import is_address
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -170,7 +171,7 @@ def anchor_paths(data: dict[str, Any], model: type[BaseModel], directory: Path) 
     for name, field in model.model_fields.items():
         value = data.get(name)
         kinds = _kinds(field.annotation)
-        if isinstance(value, str) and Path in kinds:
+        if isinstance(value, str) and Path in kinds and not is_address(value):
             data[name] = str(directory / value)
         elif isinstance(value, dict):
             inner = next((k for k in kinds if _is_model(k)), None)

@@ -46,7 +46,14 @@ from stream_scorer.settings.connections import (
 )
 from stream_scorer.settings.drift import DriftSettings
 from stream_scorer.settings.redis import RedisSettings
-from stream_scorer.settings.values import ExistingDirectory, Moment, PathOrNone, Period, Words
+from stream_scorer.settings.values import (
+    ExistingDirectory,
+    ModelPlace,
+    ModelPlaceOrNone,
+    Moment,
+    Period,
+    Words,
+)
 from stream_scorer.settings.web import WebSettings
 
 
@@ -127,14 +134,14 @@ class DeadLetterSettings(Section):
 class ModelSettings(Section):
     """Which model artefact is used for scoring, and by which engine."""
 
-    path: Path = Path("model")
+    path: ModelPlace = Path("model")
     engine: Literal["mxnet", "native", "onnx"] = "mxnet"
 
 
 class ChallengerSettings(Section):
     """A second model beside the active one, scored by the engine of [model]."""
 
-    path: PathOrNone = None
+    path: ModelPlaceOrNone = None
     mode: Literal["shadow", "canary"] = "shadow"
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
     salt: str = "challenger"

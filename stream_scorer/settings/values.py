@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, WrapValidator
 
 from stream_scorer.core.events.moments import EPOCH, parse_iso_8601
 from stream_scorer.core.features.space import parse_duration_ms
 from stream_scorer.errors import ConfigError
 from stream_scorer.settings import sources as config_sources
 from stream_scorer.settings.connections import existing_file
+from stream_scorer.storage.places import ObjectPath, Place, is_address, place
 
 # Blanks, marks of byte order, characters of no width and zero bytes, at both ends of a word.
 _UNSEEN = re.compile(r"^[\s\ufeff\u200b\u2060\0]+|[\s\ufeff\u200b\u2060\0]+$")
@@ -58,8 +60,14 @@ def _moment(value: object) -> object:
     return value
 
 
-def _path_or_none(value: object) -> object:
-    return None if value == "" else value
+def _place(value: object, as_path: Callable[[object], object]) -> object:
+    if isinstance(value, ObjectPath):
+        return value
+    return place(value, "model.path") if is_address(value) else as_path(value)
+
+
+def _place_or_none(value: object, as_path: Callable[[object], object]) -> object:
+    return None if value in ("", None) else _place(value, as_path)
 
 
 def _period(value: object) -> object:
@@ -79,5 +87,10 @@ def _period(value: object) -> object:
 Moment = Annotated[str, BeforeValidator(_moment)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 ExistingDirectory = Annotated[Path, AfterValidator(_existing_directory)]
-PathOrNone = Annotated[Path | None, BeforeValidator(_path_or_none)]
+if TYPE_CHECKING:
+    ModelPlace = Place
+    ModelPlaceOrNone = Place | None
+else:  # an address of object storage is none of the types that pydantic knows
+    ModelPlace = Annotated[Path, WrapValidator(_place)]
+    ModelPlaceOrNone = Annotated[Path | None, WrapValidator(_place_or_none)]
 Period = Annotated[str, BeforeValidator(_period)]

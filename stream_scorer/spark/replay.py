@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark import StorageLevel
@@ -60,6 +59,7 @@ from stream_scorer.spark.session import errors_in_one_line
 from stream_scorer.spark.snapshots import digests
 from stream_scorer.spark.worker import in_worker
 from stream_scorer.spark.writing import nothing_left, write_parquet
+from stream_scorer.storage.places import place
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -163,7 +163,7 @@ def _listed(sources: Sequence[str]) -> list[str]:
     if list(sources) == [TOPIC]:
         remedy = "Spark reads event files; replay the topic on one machine, or write it to files"
         raise InputError("events", TOPIC, remedy)
-    return [str(f.resolve()) for f in files_of([Path(s) for s in sources])]
+    return [str(f.resolve()) for f in files_of([place(s, "events") for s in sources])]
 
 
 def _events(

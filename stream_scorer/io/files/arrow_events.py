@@ -8,6 +8,7 @@ as these, and attributes as a struct; they are read by the same code as Parquet 
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -59,7 +60,7 @@ def events_of(table: pa.Table) -> DecodedBatch:
 
     Raises EventFileError where a required column is missing or a column has an unusable type.
     """
-    check_schema(NAME, table.schema)
+    check_schema(Path(NAME), table.schema)
     names = [name for name in SCHEMA.names if name in table.schema.names]
     decoder = Decoder(lambda _: None, max_record_bytes=MOST_RECORD_BYTES)
     batches = table.select(names).combine_chunks().to_batches() or [_no_rows(table.select(names))]

@@ -10,12 +10,12 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, NamedTuple
 
 import pyarrow as pa
 
 from stream_scorer.errors import EventFileError
+from stream_scorer.storage.places import Place
 
 MAGIC = b"Obj\x01"
 # What a record takes in memory beside its own bytes, about. Without it a block of records that are
@@ -53,7 +53,7 @@ class AvroBlocks:
     codec that is not known, or a block of more than max_block_bytes.
     """
 
-    def __init__(self, path: Path, stream: IO[bytes], max_block_bytes: int) -> None:
+    def __init__(self, path: Place, stream: IO[bytes], max_block_bytes: int) -> None:
         self._path, self._stream, self._most = path, stream, max_block_bytes
         try:
             metadata, self._sync = self._header()

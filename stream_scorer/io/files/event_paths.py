@@ -16,6 +16,7 @@ from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.avro_blocks import MAGIC as AVRO_MAGIC
 from stream_scorer.io.files.compressed import SUFFIXES as COMPRESSED_SUFFIXES
 from stream_scorer.io.files.compressed import codec_of, open_plain, unreadable_data
+from stream_scorer.storage.places import ObjectPath, Place, place
 
 PARQUET_MAGIC = b"PAR1"
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -25,15 +26,15 @@ _BOM = b"\xef\xbb\xbf"
 _START_BYTES = 64
 
 
-def files_of(paths: Sequence[Path]) -> dict[Path, Path]:
+def files_of(paths: Sequence[Place]) -> dict[Place, Place]:
     """Each event file of `paths`, in the order of reading, and the path that it was given by.
 
     Raises EventFileError for a path that is no event file, and for a file that is given twice, also
     where a link gives it a second name: its events would count twice.
     """
-    given_as: dict[Path, Path] = {}
-    seen: dict[tuple[int, int], Path] = {}
-    for path in map(Path, paths):
+    given_as: dict[Place, Place] = {}
+    seen: dict[object, Place] = {}
+    for path in map(place, paths):
         for file in _listed(path):
             identity = _regular_file(file)
             before = seen.setdefault(identity, file)
@@ -47,7 +48,7 @@ def files_of(paths: Sequence[Path]) -> dict[Path, Path]:
     return given_as
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Place) -> str:
     """One of "avro", "parquet", "json" and "json array", by how the file begins.
 
     Raises EventFileError for any other file.
@@ -88,7 +89,7 @@ def format_of(path: Path) -> str:
     )  # fmt: skip
 
 
-def partition_columns(path: Path, fields: Sequence[str]) -> dict[str, str]:
+def partition_columns(path: Place, fields: Sequence[str]) -> dict[str, str]:
     """Of those fields that directories of the path name, as in category_id=bread/, the directory.
 
     Spark, Hive and DuckDB leave such columns out of the files. Their values are not read from the
@@ -104,19 +105,29 @@ def lacks_partition_column(name: str, part: str) -> str:
     return f"lacks {name}, which only its directory {part} names; write it into the file, too"
 
 
-def unreadable(path: Path, error: OSError) -> EventFileError:
+def unreadable(path: Place, error: OSError) -> EventFileError:
     """For a file that the system does not open or read."""
     reason = error.strerror or str(error) or type(error).__name__
     return EventFileError("events", path, f"can't be opened ({reason}); check path and permissions")
 
 
-def _listed(path: Path) -> list[Path]:
+def _listed(path: Place) -> Sequence[Place]:
     if not path.is_dir():
         return [path]
-    files = sorted(_walked(path))
+    files = _objects(path) if isinstance(path, ObjectPath) else sorted(_walked(path))
     if not files:
         raise EventFileError("events", path, "the directory holds no files")
     return files
+
+
+def _objects(top: ObjectPath) -> list[ObjectPath]:
+    """All objects below `top`."""
+    above = len(top.parts)
+    return [
+        path
+        for path in top.walk()
+        if not any(name.startswith((".", "_")) for name in path.parts[above:])
+    ]
 
 
 def _walked(top: Path) -> Iterator[Path]:
@@ -136,12 +147,12 @@ def _walked(top: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in files if not name.startswith((".", "_")))
 
 
-def _regular_file(path: Path) -> tuple[int, int]:
+def _regular_file(path: Place) -> object:
     """What identifies the file, whatever its name. Raises EventFileError for anything else."""
     try:
         about = path.stat()
     except OSError as error:
-        if path.is_symlink():
+        if isinstance(path, Path) and path.is_symlink():
             remedy = (
                 f"is a link to {os.readlink(path)}, which can't be opened; correct or remove it"
             )
@@ -151,10 +162,10 @@ def _regular_file(path: Path) -> tuple[int, int]:
     if not stat.S_ISREG(about.st_mode):
         remedy = "is a pipe, a socket or a device; write its content to a file and give that"
         raise EventFileError("events", path, remedy)
-    return about.st_dev, about.st_ino
+    return path if isinstance(path, ObjectPath) else (about.st_dev, about.st_ino)
 
 
-def _decompressed_start(path: Path) -> bytes:
+def _decompressed_start(path: Place) -> bytes:
     try:
         with open_plain(path) as stream:
             start = stream.read(_START_BYTES)

@@ -59,6 +59,7 @@ from stream_scorer.io.files.parquet_events import (
     row_count,
 )
 from stream_scorer.io.files.read_share import ReadShare
+from stream_scorer.storage.places import Place
 
 Codec = Literal["null", "deflate", "snappy", "zstandard"]
 
@@ -101,7 +102,7 @@ class EventFiles:
     given_as: each file, and the path that was given for it, itself or a directory.
     """
 
-    def __init__(self, given_as: Mapping[Path, Path], limits: ReadLimits) -> None:
+    def __init__(self, given_as: Mapping[Place, Place], limits: ReadLimits) -> None:
         self.given_as, self.files = given_as, tuple(given_as)
         self._limits = limits
         self._schemas: dict[bytes, str] = {}  # writer schemas of the files that were opened
@@ -160,7 +161,7 @@ class EventFiles:
 
 
 def open_events(
-    paths: Sequence[Path],
+    paths: Sequence[Place],
     *,
     max_record_bytes: int,
     batch_records: int = 10_000,
@@ -245,7 +246,7 @@ def _record_batch(pieces: list[FramedRecords]) -> tuple[RecordBatch, dict[int, s
 
 
 def _avro(
-    path: Path, limits: ReadLimits, schemas: dict[bytes, str], share: ReadShare
+    path: Place, limits: ReadLimits, schemas: dict[bytes, str], share: ReadShare
 ) -> Iterator[FramedRecords]:
     """Blocks of an Avro container, with their records behind the key of the writer schema."""
     with path.open("rb") as stream:
@@ -271,7 +272,7 @@ def _avro(
             position += max(min(block.records, len(block.content)), len(values))
 
 
-def _check_header(path: Path, limits: ReadLimits) -> None:
+def _check_header(path: Place, limits: ReadLimits) -> None:
     """Raises EventFileError where the columns of a file, or the start of a container, are unfit."""
     found = format_of(path)
     try:
@@ -285,7 +286,7 @@ def _check_header(path: Path, limits: ReadLimits) -> None:
         raise unreadable(path, error) from error
 
 
-def _check_partition_columns(path: Path, schema: str) -> None:
+def _check_partition_columns(path: Place, schema: str) -> None:
     """Raises EventFileError where only a directory of the path names a field."""
     try:
         record = json.loads(schema)
@@ -300,19 +301,19 @@ def _check_partition_columns(path: Path, schema: str) -> None:
 
 
 def _json(
-    path: Path, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
+    path: Place, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
 ) -> Iterator[FramedRecords]:
     return _json_objects(path, encoded_lines, limits, share)
 
 
 def _json_array(
-    path: Path, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
+    path: Place, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
 ) -> Iterator[FramedRecords]:
     return _json_objects(path, encoded_elements, limits, share)
 
 
 def _json_objects(
-    path: Path,
+    path: Place,
     read: Callable[[IO[bytes], ReadLimits, Mapping[str, str]], Iterator[EncodedObjects]],
     limits: ReadLimits,
     share: ReadShare,
@@ -335,7 +336,7 @@ def _json_objects(
 
 
 def _parquet(
-    path: Path, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
+    path: Place, limits: ReadLimits, _schemas: dict[bytes, str], share: ReadShare
 ) -> Iterator[EventRows]:
     rows, done = row_count(path), 0
     for piece in parquet_rows(path, limits):
@@ -344,7 +345,7 @@ def _parquet(
         yield piece
 
 
-_Reader = Callable[[Path, ReadLimits, dict[bytes, str], ReadShare], Iterator[Piece]]
+_Reader = Callable[[Place, ReadLimits, dict[bytes, str], ReadShare], Iterator[Piece]]
 _FORMATS: dict[str, _Reader] = {
     "avro": _avro, "json": _json, "json array": _json_array, "parquet": _parquet,
 }  # fmt: skip

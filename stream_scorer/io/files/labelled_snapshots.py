@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 from stream_scorer.core.labels.labels import LabelRule
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshots import Shards, Snapshot
+from stream_scorer.storage.places import Place
 
 
 def open_labelled(
-    paths: Sequence[Path], fingerprint: int, rule: LabelRule, other_rule_remedy: str,
+    paths: Sequence[Place], fingerprint: int, rule: LabelRule, other_rule_remedy: str,
     erased_customers: Mapping[str, int] = MappingProxyType({}),
 ) -> Shards:  # fmt: skip
     """The shards of these snapshots, every byte of which was checked.

@@ -28,6 +28,7 @@ from stream_scorer.io.files.event_paths import lacks_partition_column, partition
 from stream_scorer.io.files.event_rows import EventRows, UnfitRow, text_bytes
 from stream_scorer.io.files.limits import ReadLimits
 from stream_scorer.io.files.parquet_pages import reading_plan
+from stream_scorer.storage.places import Place, on_disk
 
 REQUIRED = ("event_id", "customer_id", "event_type", "occurred_at")
 OPTIONAL = ("category_id", "product_id", "value", "attributes")
@@ -45,26 +46,27 @@ def allocate_with_malloc() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
 
 
-def row_count(path: Path) -> int:
+def row_count(path: Place) -> int:
     """How many rows the file says it has. Raises EventFileError."""
-    with _errors_in_one_line(path), pq.ParquetFile(path) as file:
+    with _errors_in_one_line(path), pq.ParquetFile(_metadata_source(path)) as file:
         return int(file.metadata.num_rows)
 
 
-def parquet_rows(path: Path, limits: ReadLimits) -> Iterator[EventRows]:
+def parquet_rows(path: Place, limits: ReadLimits) -> Iterator[EventRows]:
     """The file's rows, at most `limits.batch_records` at a time. Raises EventFileError."""
     position = 0
-    with _errors_in_one_line(path):
+    # An object is copied first: its pages are looked at one by one before they are read.
+    with _errors_in_one_line(path), on_disk(path) as here:
         # Opened twice: which columns to read as dictionaries must be said when a file is opened.
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(here) as file:
             schema = _with_int96_in_utc(file)
             check_schema(path, schema)
             names = [name for name in (*REQUIRED, *OPTIONAL) if name in schema.names]
-            plan = reading_plan(path, file, names, _repetitive(schema), limits)
+            plan = reading_plan(path, here, file, names, _repetitive(schema), limits)
         # INT96 reaches beyond the years that Arrow's default of nanoseconds can hold, and would
         # wrap round to a wrong time.
         with pq.ParquetFile(
-            path, read_dictionary=plan.dictionaries, coerce_int96_timestamp_unit="ms"
+            here, read_dictionary=plan.dictionaries, coerce_int96_timestamp_unit="ms"
         ) as file:
             # One row group after another: pyarrow can't join the dictionaries of two in a struct.
             for group in range(file.num_row_groups):
@@ -79,14 +81,19 @@ def parquet_rows(path: Path, limits: ReadLimits) -> Iterator[EventRows]:
                     position += len(table)
 
 
-def check_file(path: Path) -> None:
+def _metadata_source(path: Place) -> Path | pa.PythonFile:
+    """What pyarrow opens for the end of a file alone."""
+    return path if isinstance(path, Path) else pa.PythonFile(path.open("rb"), "r")
+
+
+def check_file(path: Place) -> None:
     """Raises EventFileError where the columns of the file can't be read as fields of events."""
-    with _errors_in_one_line(path), pq.ParquetFile(path) as file:
+    with _errors_in_one_line(path), pq.ParquetFile(_metadata_source(path)) as file:
         check_schema(path, _with_int96_in_utc(file))
 
 
 @contextmanager
-def _errors_in_one_line(path: Path) -> Iterator[None]:
+def _errors_in_one_line(path: Place) -> Iterator[None]:
     try:
         yield
     # pyarrow decodes the names of columns, which may be any bytes where a file is corrupt.
@@ -137,10 +144,10 @@ def _repetitive(schema: pa.Schema) -> list[str]:
     return names
 
 
-def check_schema(path: Path | str, schema: pa.Schema) -> None:
+def check_schema(path: Place, schema: pa.Schema) -> None:
     """Raises EventFileError where a column is missing, or has a type that can't be read."""
     names = schema.names
-    for name, part in partition_columns(Path(path), (*REQUIRED, *OPTIONAL)).items():
+    for name, part in partition_columns(path, (*REQUIRED, *OPTIONAL)).items():
         if name not in names:
             raise EventFileError("events", path, lacks_partition_column(name, part))
     for name in REQUIRED:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from stream_scorer.errors import EventFileError
 from stream_scorer.io.files.limits import ReadLimits
+from stream_scorer.storage.places import Place
 
 # Most headers are shorter; one with long statistics is read again with more bytes.
 _HEADER_BYTES = 512
@@ -79,13 +80,14 @@ class _UnreadableError(Exception):
 
 
 def reading_plan(
-    path: Path, file: pq.ParquetFile, columns: Collection[str], repetitive: Collection[str],
-    limits: ReadLimits,
+    path: Place, here: Path, file: pq.ParquetFile, columns: Collection[str],
+    repetitive: Collection[str], limits: ReadLimits,
 ) -> ReadingPlan:  # fmt: skip
     """How to read `columns` of an open file within the limits.
 
-    repetitive: leaves to read as dictionaries in any case where they can be. Raises EventFileError
-    for a page that becomes too large, and OSError.
+    path: what errors name. here: where its bytes lie on disk. repetitive: leaves to read as
+    dictionaries in any case where they can be. Raises EventFileError for a page that becomes
+    too large, and OSError.
     """
     leaves = [
         (number, file.schema.column(number))
@@ -95,7 +97,7 @@ def reading_plan(
     dictionaries = []
     most_rows = limits.batch_records
     most_bytes = limits.max_block_bytes
-    with closing(_Handle(path)) as handle:
+    with closing(_Handle(here)) as handle:
         groups = _row_groups(path, handle)
         for number, leaf in leaves:
             is_text = leaf.physical_type == "BYTE_ARRAY"
@@ -136,7 +138,7 @@ def reading_plan(
     return ReadingPlan(dictionaries, most_rows)
 
 
-def _check(path: Path, leaf: Any, page: _Page, limits: ReadLimits) -> None:
+def _check(path: Place, leaf: Any, page: _Page, limits: ReadLimits) -> None:
     of_a_value = _VALUE_BYTES
     if page.kind == _DICTIONARY_PAGE or leaf.max_repetition_level:
         of_a_value = _NESTED_VALUE_BYTES
@@ -166,7 +168,7 @@ class _Handle:
         os.close(self._handle)
 
 
-def _row_groups(path: Path, handle: _Handle) -> list[_Group]:
+def _row_groups(path: Place, handle: _Handle) -> list[_Group]:
     """Those that have rows: the columns of a group without rows point at no pages."""
     ending = handle.read(handle.size - _FOOTER_END_BYTES, _FOOTER_END_BYTES)
     length = int.from_bytes(ending[:4], "little")
@@ -178,7 +180,7 @@ def _row_groups(path: Path, handle: _Handle) -> list[_Group]:
         raise _unreadable(path, "footer", error) from error
 
 
-def _chunk(path: Path, columns: Any, number: int) -> _Chunk:
+def _chunk(path: Place, columns: Any, number: int) -> _Chunk:
     try:
         of = _integers(columns[number][3])
         start, codec, length = of[9], of[4], of[7]
@@ -189,7 +191,7 @@ def _chunk(path: Path, columns: Any, number: int) -> _Chunk:
     return _Chunk(start, start + length, codec)
 
 
-def _pages(path: Path, handle: _Handle, chunk: _Chunk) -> Iterator[_Page]:
+def _pages(path: Place, handle: _Handle, chunk: _Chunk) -> Iterator[_Page]:
     """The pages of one column of a row group."""
     at = max(chunk.start, 0)
     while at < chunk.end:
@@ -201,7 +203,7 @@ def _pages(path: Path, handle: _Handle, chunk: _Chunk) -> Iterator[_Page]:
         at = page.content_at + page.file_bytes
 
 
-def _unreadable(path: Path, part: str, error: Exception) -> EventFileError:
+def _unreadable(path: Place, part: str, error: Exception) -> EventFileError:
     said = str(error) if isinstance(error, _UnreadableError) else "it lacks a part"
     remedy = f"not readable as Parquet (its {part}: {said}); write or copy it again"
     return EventFileError("events", path, remedy)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +23,7 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.state import CustomerStates, Float32, source_positions
 from stream_scorer.core.propensities import Entries
 from stream_scorer.errors import InputError, cannot_write
+from stream_scorer.storage.places import Place
 
 FILE, MANIFEST = "propensities.parquet", "_manifest.json"
 _ENTRY = pa.struct(
@@ -37,7 +37,7 @@ class PropensityWriter:
     width: probabilities of a row where all are written, None where chosen entries are.
     """
 
-    def __init__(self, path: Path, categories: Sequence[str], width: int | None) -> None:
+    def __init__(self, path: Place, categories: Sequence[str], width: int | None) -> None:
         if path.exists():
             raise InputError("--out", path, "already exists; choose another path or delete it")
         self._path, self._names = path, pa.array(list(categories), pa.string())

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from stream_scorer.storage.places import Place
+
 
 class ReadShare:
     """size_bytes: of each file. The reader says where it is; anybody may ask what to expect."""
 
-    def __init__(self, size_bytes: Mapping[Path, int]) -> None:
+    def __init__(self, size_bytes: Mapping[Place, int]) -> None:
         self._size_bytes = size_bytes
         self._total = sum(size_bytes.values())
         self.begin_again()
@@ -22,10 +24,10 @@ class ReadShare:
     def begin_again(self) -> None:
         """Nothing is read yet."""
         self._before = self._records = 0
-        self._file = Path()
+        self._file: Place = Path()
         self._of_file = 0.0
 
-    def begin(self, file: Path) -> None:
+    def begin(self, file: Place) -> None:
         """`file` is read from now on, and those before it are read."""
         self._before += self._size_bytes.get(self._file, 0)
         self._file, self._of_file = file, 0.0

@@ -8,11 +8,16 @@ Beside the target OUT stands `.OUT.unfinished` with
 A line is written to shards.jsonl only when its shard is on disk under its final name, so a line
 means a whole shard; a run that resumes checks each of them again. At the end `snapshot/` gets its
 manifest and is renamed to OUT. Only one process may write: it holds a lock on begun.json.
+
+Where OUT is on object storage, this folder is among the user's cached files. A whole shard is
+uploaded at once, and deleted here; the manifest is uploaded last (storage/uploads.py). A run that
+resumes reads the shards that are there again.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -27,8 +32,11 @@ from stream_scorer import atomic
 from stream_scorer.core.trend import TrendTable
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_info import SnapshotInfo, manifest_of
+from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_content
 from stream_scorer.io.files.snapshot_shards import ShardFile, check_shard, unwritable
-from stream_scorer.io.files.snapshot_writer import publish, refuse_existing, shard_name, write_table
+from stream_scorer.io.files.snapshot_writer import refuse_existing, shard_name, write_table
+from stream_scorer.storage.places import ObjectPath, Place
+from stream_scorer.storage.uploads import FolderUpload
 
 
 class UnfinishedSnapshot:
@@ -40,15 +48,20 @@ class UnfinishedSnapshot:
     disk refuses.
     """
 
-    def __init__(self, path: Path, asked: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        refuse_existing(path)
+    def __init__(self, path: Place, asked: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         self._path = path
-        self._folder = path.parent / f".{path.name}.unfinished"
+        self._upload: FolderUpload | None = None
+        self._folder = _work_folder(path)
+        # On object storage the shards of an unfinished one have their names already.
+        resumes = isinstance(path, ObjectPath) and (self._folder / "snapshot").is_dir()
+        refuse_existing(path / MANIFEST_FILE if resumes else path)
         self._noting = threading.Lock()
         self._closing = ExitStack()
         try:
             self._lock = self._closing.enter_context(self._locked())
             self.found = self._begin(dict(asked), dict(found))
+            if isinstance(path, ObjectPath):
+                self._upload = FolderUpload(path)
             self.done = self._whole_shards()
         except OSError as error:
             self._closing.close()
@@ -84,6 +97,8 @@ class UnfinishedSnapshot:
         name = shard_name(number)
         # In this order, so that a line means a shard that is on disk.
         atomic.publish(self._shards / entry["name"], self._shards / name)
+        if self._upload is not None:
+            self._upload.send(self._shards / name)
         line = {"number": number, "shard": {**entry, "name": name}, "notes": dict(notes)}
         with self._noting:
             with (self._folder / "shards.jsonl").open("a", encoding="utf-8") as file:
@@ -101,8 +116,12 @@ class UnfinishedSnapshot:
         """
         entries = [self.done[number]["shard"] for number in sorted(self.done)]
         try:
-            trend = write_table(self._shards, table)
-            publish(self._shards, self._path, manifest_of(info, as_of_ms, entries, trend))
+            manifest = manifest_of(info, as_of_ms, entries, write_table(self._shards, table))
+            (self._shards / MANIFEST_FILE).write_bytes(manifest_content(manifest))
+            if self._upload is not None:
+                self._upload.finish(self._shards)
+            elif isinstance(self._path, Path):
+                atomic.publish(self._shards, self._path)
         except OSError as error:
             raise unwritable(self._path, error) from None
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -167,7 +186,8 @@ class UnfinishedSnapshot:
         for text in lines:
             try:
                 line = json.loads(text)
-                check_shard(self._shards / line["shard"]["name"], line["shard"])
+                kept = self._shards if self._upload is None else self._path
+                check_shard(kept / line["shard"]["name"], line["shard"])
             except (ValueError, SnapshotError):
                 continue  # half a line, or half a shard
             whole[int(line["number"])] = line
@@ -176,3 +196,11 @@ class UnfinishedSnapshot:
             text = "".join(json.dumps(line) + "\n" for line in whole.values())
             atomic.write_file(journal, text.encode())
         return whole
+
+
+def _work_folder(path: Place) -> Path:
+    if isinstance(path, Path):
+        return path.parent / f".{path.name}.unfinished"
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    address = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    return cached / "stream_scorer" / "unfinished" / f"{path.name}-{address}"

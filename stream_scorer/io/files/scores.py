@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -26,6 +25,7 @@ from stream_scorer.atomic import new_file
 from stream_scorer.core.events.batch import Int64
 from stream_scorer.core.features.state import Float32
 from stream_scorer.errors import InputError, cannot_write
+from stream_scorer.storage.places import Place
 
 ROWS_PER_GROUP = 8_192
 REPEATING = ["customer_id", "as_of"]  # hardly two probabilities are equal
@@ -57,7 +57,7 @@ class ScoreWriter:
     """
 
     def __init__(
-        self, path: Path, categories: Sequence[str], classes: int, model_version: str
+        self, path: Place, categories: Sequence[str], classes: int, model_version: str
     ) -> None:
         if path.exists():
             raise InputError("scores", path, "already exists; choose another path or delete it")

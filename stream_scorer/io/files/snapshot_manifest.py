@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from stream_scorer.errors import SnapshotError, cannot_read
 from stream_scorer.io.files.snapshot_shards import WRITE_AGAIN
 from stream_scorer.io.files.snapshot_trend import is_entry
 from stream_scorer.manifests import MAX_BYTES, checksum, parse_json, read_file
+from stream_scorer.storage.places import Place
+from stream_scorer.storage.uploads import UNFINISHED, UNFINISHED_REMEDY
 
 FORMAT = 1
 MANIFEST_FILE = "_manifest.json"
@@ -31,7 +32,7 @@ _SHARD_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
 NAME_SNAPSHOT = "name a folder that `replay --cutoffs` or `export` wrote"
 
 
-def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
+def read_manifest(path: Place) -> tuple[dict[str, Any], Place]:
     """The manifest of the snapshot in `path`, and the file that it stands in.
 
     Raises SnapshotError where it is missing, altered or from the future.
@@ -49,6 +50,8 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
     if not path.exists():
         remedy = f"there is no such folder; {NAME_SNAPSHOT}"
         raise SnapshotError("snapshot", path, remedy)
+    if (path / UNFINISHED).exists():
+        raise SnapshotError("snapshot", path, UNFINISHED_REMEDY)
     raise without_manifest(path)
 
 

@@ -20,6 +20,7 @@ from stream_scorer.atomic import flush
 from stream_scorer.core.labels.labels import LabelledRows, concatenate_rows
 from stream_scorer.errors import SnapshotError, cannot_read, cannot_write
 from stream_scorer.io.files.snapshot_tables import SCHEMA, to_table
+from stream_scorer.storage.places import Place
 
 # Rows that a writer holds at a time. More need more memory; fewer make more groups, each with
 # metadata and dictionaries of its own.
@@ -33,7 +34,7 @@ class ShardFile:
     """A new shard; `write` rows, then `finish`. Raises OSError where the disk refuses."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
         self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
         self._waiting: list[LabelledRows] = []
         self.rows = 0
@@ -57,12 +58,12 @@ class ShardFile:
         self._waiting = []
         self._writer.close()
         # Otherwise what names this shard could reach the disk before the shard does.
-        flush(self._file)
+        flush(self.file)
         return {
-            "name": self._file.name,
+            "name": self.file.name,
             "rows": self.rows,
-            "bytes": self._file.stat().st_size,
-            "sha256": sha256(self._file),
+            "bytes": self.file.stat().st_size,
+            "sha256": sha256(self.file),
         }
 
     def abandon(self) -> None:
@@ -76,7 +77,7 @@ class ShardFile:
         self._writer.write_table(to_table(rows), row_group_size=ROWS_PER_GROUP)
 
 
-def check_shard(file: Path, recorded: Mapping[str, Any]) -> None:
+def check_shard(file: Place, recorded: Mapping[str, Any]) -> None:
     """Raises SnapshotError where the shard is not what the manifest has recorded of it."""
     try:
         found = file.stat()
@@ -94,7 +95,7 @@ def check_shard(file: Path, recorded: Mapping[str, Any]) -> None:
         raise SnapshotError("snapshot", file, remedy)
 
 
-def sha256(file: Path) -> str:
+def sha256(file: Place) -> str:
     """Of a file's bytes, a block at a time."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
@@ -103,6 +104,6 @@ def sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def unwritable(path: Path, error: OSError) -> SnapshotError:
+def unwritable(path: Place, error: OSError) -> SnapshotError:
     """What to raise where `path` can't be written."""
     return SnapshotError("snapshot", path, cannot_write(error))

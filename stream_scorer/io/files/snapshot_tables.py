@@ -82,17 +82,21 @@ def to_table(rows: LabelledRows) -> pa.Table:
 
 
 def read_shard(
-    file: Path, names: Sequence[str] | None, width: int, categories: int, classes: int | None
+    file: Path | pa.Buffer,
+    names: Sequence[str] | None,
+    width: int,
+    categories: int,
+    classes: int | None,
 ) -> LabelledRows:
-    """The rows of a file of `SCHEMA`, of these columns, None for all; otherwise as `from_table`.
+    """The rows of a file of `SCHEMA`, or of such a file's bytes, of these columns, None for all.
 
-    Raises OSError and pyarrow's ArrowException where it can't be read.
+    Otherwise as `from_table`. Raises OSError and pyarrow's ArrowException where it can't be read.
     """
     # Its schema first: of two columns of one name pyarrow reads neither.
-    check_schema(pq.read_schema(file))
+    check_schema(pq.read_schema(_source(file)))
     # Read at once, a shard took 6.5 to 7.7 times the memory of its entries; a part at a time it
     # takes 4.1 times (tests/io/files/test_snapshots.py).
-    with pq.ParquetFile(file) as shard:
+    with pq.ParquetFile(_source(file)) as shard:
         parts = [
             from_table(pa.Table.from_batches([batch]), width, categories, classes)
             for batch in shard.iter_batches(ROWS_TOGETHER, columns=names)
@@ -100,6 +104,10 @@ def read_shard(
         if not parts:
             parts.append(from_table(shard.read(names), width, categories, classes))
     return concatenate_rows(parts)
+
+
+def _source(file: Path | pa.Buffer) -> Path | pa.BufferReader:
+    return file if isinstance(file, Path) else pa.BufferReader(file)
 
 
 def from_table(

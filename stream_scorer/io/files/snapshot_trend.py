@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from stream_scorer.core.features.space import DAY_MS, FeatureSpace
 from stream_scorer.core.trend import DailyCounts, TrendTable, contrast_count, day_of
 from stream_scorer.errors import SnapshotError
 from stream_scorer.io.files.snapshot_shards import UNREADABLE, WRITE_AGAIN, check_shard
+from stream_scorer.storage.places import Place
 
 TREND_FILE = "_trend.parquet"
 ENTRY_FIELDS = {"name": str, "first_day": int, "days": int, "bytes": int, "sha256": str}
@@ -79,12 +79,12 @@ def check_days(entry: Mapping[str, Any], as_of_ms: list[int], where: object) -> 
         raise SnapshotError("snapshot", where, remedy)
 
 
-def check_trend(folder: Path, entry: Mapping[str, Any]) -> None:
+def check_trend(folder: Place, entry: Mapping[str, Any]) -> None:
     """Raises SnapshotError where the file is not what the manifest has recorded of it."""
     check_shard(folder / TREND_FILE, entry)
 
 
-def read_trend(folder: Path, entry: Mapping[str, Any], space: FeatureSpace) -> TrendTable:
+def read_trend(folder: Place, entry: Mapping[str, Any], space: FeatureSpace) -> TrendTable:
     """The table in a snapshot's folder. Raises SnapshotError."""
     file = folder / TREND_FILE
     try:

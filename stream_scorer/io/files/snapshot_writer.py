@@ -5,7 +5,7 @@ it looks like is in snapshots.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from stream_scorer.io.files.snapshot_manifest import MANIFEST_FILE, manifest_con
 from stream_scorer.io.files.snapshot_shards import ShardFile, unwritable
 from stream_scorer.io.files.snapshot_trend import TREND_FILE, table_of_rows, trend_content
 from stream_scorer.io.files.snapshots import Snapshot
+from stream_scorer.storage.places import Place
 
 # Readers hold one shard in memory; smaller shards are more files.
 ROWS_PER_SHARD = 65_536  # 65,536 rows of 500 entries: 260 MB in memory
@@ -36,7 +37,7 @@ class SnapshotWriter:
     """
 
     def __init__(
-        self, path: Path, info: SnapshotInfo, rows_per_shard: int = ROWS_PER_SHARD
+        self, path: Place, info: SnapshotInfo, rows_per_shard: int = ROWS_PER_SHARD
     ) -> None:
         refuse_existing(path)
         self._path, self._info, self._rows_per_shard = path, info, rows_per_shard
@@ -98,7 +99,9 @@ class SnapshotWriter:
                 moments = [moments[0], moments[-1]]
             work = self._folder.work
             trend = write_trend(work, info, moments, counts)
-            publish(work, self._path, manifest_of(info, moments, self._shards, trend))
+            manifest = manifest_of(info, moments, self._shards, trend)
+            (work / MANIFEST_FILE).write_bytes(manifest_content(manifest))
+            self._folder.publish()
         except OSError as error:
             raise unwritable(self._path, error) from None
         return Snapshot(self._path, *read_manifest(self._path))
@@ -110,6 +113,7 @@ class SnapshotWriter:
 
     def _close_shard(self, shard: ShardFile) -> None:
         self._shards.append(shard.finish())
+        self._folder.settle(shard.file)
         self._shard = None
 
     def _note_moments(self, rows: LabelledRows) -> None:
@@ -147,13 +151,7 @@ def write_table(work: Path, table: TrendTable | None) -> dict[str, Any] | None:
     return entry
 
 
-def publish(work: Path, path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest beside the shards in `work` and rename it to `path`. Raises OSError."""
-    (work / MANIFEST_FILE).write_bytes(manifest_content(manifest))
-    atomic.publish(work, path)
-
-
-def refuse_existing(path: Path) -> None:
+def refuse_existing(path: Place) -> None:
     """Raises SnapshotError where `path` is there already."""
     if path.exists():
         remedy = "already exists; choose another path or delete it"

@@ -24,6 +24,7 @@ every byte against the manifest, a block at a time. Readers hold one shard in me
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -43,12 +44,13 @@ from stream_scorer.io.files.snapshot_manifest import read_manifest
 from stream_scorer.io.files.snapshot_shards import UNREADABLE, WRITE_AGAIN, check_shard
 from stream_scorer.io.files.snapshot_tables import SCORED, read_shard
 from stream_scorer.io.files.snapshot_trend import check_trend, read_trend
+from stream_scorer.storage.places import Place
 
 
 class Snapshot:
     """A snapshot on disk. `open` one; `shards` reads it."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], manifest_file: Path) -> None:
+    def __init__(self, path: Place, manifest: dict[str, Any], manifest_file: Place) -> None:
         self.path, self.manifest = path, manifest
         self.info = info_of(manifest, manifest_file)
         self._erased: Mapping[str, int] = {}
@@ -56,7 +58,7 @@ class Snapshot:
         self._weight_factor = 1.0
 
     @classmethod
-    def open(cls, path: Path, expected_fingerprint: int | None = None) -> Snapshot:
+    def open(cls, path: Place, expected_fingerprint: int | None = None) -> Snapshot:
         """The snapshot in `path`, checked byte by byte.
 
         Raises SnapshotError where something is missing, altered or from the future, and
@@ -141,6 +143,7 @@ class Shards(Sequence[LabelledRows]):
         listed = [(s, shard) for s in snapshots for shard in s.manifest["shards"]]
         self._files = [(s, s.path / shard["name"]) for s, shard in listed]
         self._rows = [int(shard["rows"]) for _, shard in listed]
+        self._sha256 = [shard["sha256"] for _, shard in listed]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -194,7 +197,13 @@ class Shards(Sequence[LabelledRows]):
             return [self[i] for i in range(*number.indices(len(self)))]
         snapshot, file = self._files[number]
         try:
-            rows = read_shard(file, self._names, self._space.width, self._categories, self._classes)
+            rows = read_shard(
+                self._source(number),
+                self._names,
+                self._space.width,
+                self._categories,
+                self._classes,
+            )
             if len(rows) != self._rows[number]:
                 raise ValueError(f"has {len(rows)} rows, its manifest says {self._rows[number]}")
             return snapshot.weighed(snapshot.without_erased(file.name, rows))
@@ -205,3 +214,14 @@ class Shards(Sequence[LabelledRows]):
             raise SnapshotError("snapshot", file, f"{problem}; {WRITE_AGAIN}") from None
         except ValueError as error:
             raise SnapshotError("snapshot", file, f"{error}; {WRITE_AGAIN}") from None
+
+    def _source(self, number: int) -> Path | pa.Buffer:
+        """A shard's file. Of an object its bytes, checked again: they come anew over the network,
+        and what is asked for in many small parts takes long."""
+        _, file = self._files[number]
+        if isinstance(file, Path):
+            return file
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self._sha256[number]:
+            raise ValueError("its SHA-256 is not the manifest's")
+        return pa.py_buffer(content)

@@ -154,7 +154,7 @@ def plan(path: Path, column: str) -> ReadingPlan:
     """How one column is read in batches of 50,000 rows and blocks of 4 MiB."""
     limits = ReadLimits(50_000, 100_000, 4 * MIB)
     with pq.ParquetFile(path) as file:
-        return reading_plan(path, file, [column], [], limits)
+        return reading_plan(path, path, file, [column], [], limits)
 
 
 def test_texts_that_stand_in_many_pages_are_read_in_small_batches(tmp_path: Path) -> None:
