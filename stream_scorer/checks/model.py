@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stream_scorer.checks.finding import Finding
 from stream_scorer.core.drift.reference import AFTER_EVENTS
 from stream_scorer.core.features.space import DAY_MS
-from stream_scorer.errors import ArtefactError, InputError
+from stream_scorer.errors import ArtefactError, InputError, Unavailable
 from stream_scorer.model import artefact
 from stream_scorer.model.engines.engine import engines_here
 from stream_scorer.model.stored_reference import stored_reference
@@ -25,14 +25,17 @@ def model_findings(settings: Settings) -> Iterator[Finding]:
             remedy = f"pip install 'stream-scorer[onnx]', or {remedy}"
         yield Finding("engine", f"{engine} is not installed for this Python", remedy)
     path = settings.model.path
-    if not path.exists() and not path.is_symlink():
-        yield Finding("model", f"there is none at {path} yet", first_model(settings))
-        return
     try:
+        if not path.exists() and not path.is_symlink():
+            yield Finding("model", f"there is none at {path} yet", first_model(settings))
+            return
         wanted = settings.feature_space().fingerprint if settings.features else None
         loaded = artefact.load(path, wanted)
     except InputError as error:
         yield Finding("model", f"{error.field}: {error.value}", error.remedy)
+        return
+    except Unavailable as error:  # of object storage
+        yield Finding("model", error.found, error.remedy)
         return
     manifest = loaded.manifest
     found = f"version {manifest.model_version}, {len(manifest.categories)} categories"

@@ -11,6 +11,7 @@ import typer
 
 from stream_scorer.cli.application import Config, Json, app, load_settings, moment_ms, show, verb
 from stream_scorer.errors import InputError
+from stream_scorer.storage.places import places
 
 customers_app = typer.Typer(help="One customer, or a list of them.", no_args_is_help=True)
 app.add_typer(customers_app, name="customer")
@@ -127,7 +128,7 @@ def customer_history(
         ),
     ] = None,
     model: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="MODEL",
             help="For --replay, in place of model.path; else whose categories name records.",
@@ -141,7 +142,7 @@ def customer_history(
     """One customer's scores over time, from the output topic or a replay; status 1 for none."""
     from stream_scorer.jobs import customer_history as job
 
-    settings, models = load_settings(config), model or []
+    settings, models = load_settings(config), places(model or [], "--model")
     between = {"from_ms": moment_ms("--from", start), "to_ms": moment_ms("--to", end)}
     if not replay:
         found = job.published(

@@ -19,6 +19,7 @@ from stream_scorer.cli.application import (
     verb,
 )
 from stream_scorer.errors import InputError
+from stream_scorer.storage.places import places
 
 topics_app = typer.Typer(help="The three Kafka topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
@@ -156,7 +157,7 @@ def refresh(
 @verb
 def publish(
     events: Annotated[
-        list[Path], typer.Argument(metavar="EVENTS...", help="Event files, or directories of them.")
+        list[str], typer.Argument(metavar="EVENTS...", help="Event files, or directories of them.")
     ],
     config: Config = None,
     as_json: Json = False,
@@ -167,7 +168,7 @@ def publish(
     """
     from stream_scorer.jobs import publish as job
 
-    done = job.publish(load_settings(config), events)
+    done = job.publish(load_settings(config), places(events, "EVENTS"))
     show(done, job.in_words(done), as_json, ok=not done.too_large)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from stream_scorer.core.avro.event_encoder import encode_event_batch
 from stream_scorer.core.avro.schemas import CONFLUENT_MAGIC, schema_json
@@ -25,6 +24,7 @@ from stream_scorer.past.sources import TOPIC, open_past, stopping, valid_batches
 from stream_scorer.progress import progress
 from stream_scorer.result import Result
 from stream_scorer.settings.tree import Settings
+from stream_scorer.storage.places import Place, absolute
 
 BATCH_RECORDS = 10_000
 
@@ -48,7 +48,7 @@ class Published(Result):
     too_large: int = 0
 
 
-def publish(settings: Settings, paths: Sequence[Path]) -> Published:
+def publish(settings: Settings, paths: Sequence[Place]) -> Published:
     """Publish the valid events of these files, in their order.
 
     Also those of customers who are to be ignored: the topic is the log of all events, and who reads
@@ -60,7 +60,7 @@ def publish(settings: Settings, paths: Sequence[Path]) -> Published:
     producer = ConfirmedProducer(settings.kafka.sender_properties())
     refused, published, too_large = stopping(settings), 0, 0
     # As a path, so that a file named "topic" is a file here.
-    names = [str(Path(path).absolute()) if str(path) == TOPIC else str(path) for path in paths]
+    names = [str(absolute(path)) if str(path) == TOPIC else str(path) for path in paths]
     with (
         open_past(settings, names, batch_records=BATCH_RECORDS) as past,
         progress("publishing", past.most_records) as meter,

@@ -51,6 +51,7 @@ from stream_scorer.model import params_file, symbol_file
 from stream_scorer.model.manifest import FORMAT, TRAIN_AGAIN, Manifest
 from stream_scorer.model.spec import Layout, NetworkSpec
 from stream_scorer.storage.places import Place
+from stream_scorer.storage.uploads import UNFINISHED, UNFINISHED_REMEDY
 
 SYMBOL_FILE = "model-symbol.json"
 PARAMS_FILE = "model-0000.params"
@@ -389,6 +390,8 @@ def _read(path: Place, max_bytes: int) -> bytes:
         if not path.parent.exists():
             remedy = "there is no model; `stream-scorer doctor` says how to make the first one"
             raise ArtefactError("model", path.parent, remedy) from None
+        if (path.parent / UNFINISHED).exists():
+            raise ArtefactError("model", path.parent, UNFINISHED_REMEDY) from None
         if path.name == MANIFEST_FILE:
             remedy = f"is no model: it has no {MANIFEST_FILE}; name the folder that `train` wrote"
             if (path.parent / "_manifest.json").exists():

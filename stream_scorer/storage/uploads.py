@@ -9,6 +9,7 @@ There is no rename on object storage, so what was uploaded is deleted where the 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -99,8 +100,7 @@ def upload(file: Path, target: ObjectPath) -> None:
 
 def put(content: bytes, target: ObjectPath) -> None:
     """These bytes as one object."""
-    with target.reported(writing=True), target.file_system.open_output_stream(target.where) as sink:
-        sink.write(content)
+    _write(io.BytesIO(content), target)
 
 
 def new_work_folder() -> Path:
@@ -109,5 +109,9 @@ def new_work_folder() -> Path:
 
 
 def _write(source: IO[bytes], target: ObjectPath) -> None:
-    with target.reported(writing=True), target.file_system.open_output_stream(target.where) as sink:
+    # By default pyarrow would compress what has a name like that of a compressed file.
+    with (
+        target.reported(writing=True),
+        target.file_system.open_output_stream(target.where, compression=None) as sink,
+    ):
         shutil.copyfileobj(source, sink, _BLOCK_BYTES)

@@ -257,7 +257,7 @@ def test_an_altered_reference_is_wrong(tmp_path: Path) -> None:
     p = np.full((30, 4), 0.1, np.float32)
     reference = reference_of(space, (matrix, ones, "event"), (p, ones, "event", "validation"))
     artefact.save(random_model(settings, 3), settings.model.path, reference=reference)
-    (settings.model.path / artefact.REFERENCE_FILE).write_text("{}")
+    Path(str(settings.model.path / artefact.REFERENCE_FILE)).write_text("{}")
     (found,) = wrong(model_findings(settings))
     assert found.check == "reference of drift"
     assert found.remedy

@@ -285,7 +285,7 @@ def test_settings_of_the_chart_are_settings_of_the_program(
     assert settings.telemetry.port == container["ports"][0]["containerPort"]
     assert settings.vocabularies["category_id"] == ("bread", "wine")
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert os.path.dirname(settings.model.path) in mounts
+    assert os.path.dirname(str(settings.model.path)) in mounts
     assert os.path.dirname(environment["STREAM_SCORER_CONFIG"]) in mounts
 
 

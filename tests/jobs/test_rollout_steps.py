@@ -404,7 +404,7 @@ def test_a_build_that_broke_off_is_gone_on_with_from_its_watermarks(
 def with_trend(settings: Settings) -> Settings:
     """Another declaration of the new namespace, with a trend, and its model."""
     trend = Feature("trend", "trend", by=("category_id",), half_lives=("2d", "14d"))
-    model = settings.model.model_copy(update={"path": settings.model.path.with_name("trended")})
+    model = settings.model.model_copy(update={"path": settings.model.path.parent / "trended"})
     found = settings.model_copy(update={"features": (*settings.features, trend), "model": model})
     artefact.save(random_model(found, 4), model.path)
     return found

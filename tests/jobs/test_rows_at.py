@@ -233,7 +233,7 @@ def test_a_manifest_that_contradicts_its_rows_is_refused(
     replay(settings, [events], tmp_path / "out", RowsAsked.of(CUTOFFS, "both"))
     manifest, file = read_manifest(tmp_path / "out")
     manifest["row_moments"][key] = value
-    file.write_bytes(manifest_content(manifest))
+    Path(str(file)).write_bytes(manifest_content(manifest))
     with pytest.raises(SnapshotError, match="contradicts itself"):
         Snapshot.open(tmp_path / "out")
 

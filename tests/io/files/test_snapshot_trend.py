@@ -65,7 +65,7 @@ def _altered(path: Path, change: Mapping[str, Any] | None) -> None:
     """The manifest with another entry of the table, and a checksum that is right."""
     manifest, file = read_manifest(path)
     entry = None if change is None else {**manifest["trend"], **change}
-    file.write_bytes(manifest_content({**manifest, "trend": entry}))
+    Path(str(file)).write_bytes(manifest_content({**manifest, "trend": entry}))
 
 
 def test_a_snapshot_has_the_table_for_the_days_of_its_rows(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_damaged_table_is_found_when_the_snapshot_is_opened(tmp_path: Path, ho
     content[-20] ^= 1
     file.unlink()
     if how == "altered":
-        file.write_bytes(bytes(content))
+        Path(str(file)).write_bytes(bytes(content))
     with pytest.raises(SnapshotError, match=r"_trend\.parquet.*write the snapshot again"):
         Snapshot.open(tmp_path / "s")
 

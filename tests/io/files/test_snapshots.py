@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -293,7 +294,7 @@ def test_a_shard_with_fewer_rows_than_its_manifest_says_is_refused(tmp_path):
     manifest["shards"][0]["rows"] += 1
     manifest["rows"] += 1
     file = snapshot.path / "_manifest.json"
-    file.write_bytes(snapshot_manifest.manifest_content(manifest))
+    Path(str(file)).write_bytes(snapshot_manifest.manifest_content(manifest))
     with pytest.raises(SnapshotError, match="has 5 rows, its manifest says 6"):
         Snapshot.open(snapshot.path).shards()[0]
 
