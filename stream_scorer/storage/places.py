@@ -20,7 +20,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import unquote, urlsplit
@@ -302,7 +301,6 @@ class _ObjectStream(io.RawIOBase):
         super().close()
 
 
-@cache
 def _bucket_is_there(bucket: ObjectPath) -> bool:
     """False only where the server says so: who may write need not be allowed to ask."""
     try:

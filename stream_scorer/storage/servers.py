@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from stream_scorer.errors import InputError, StreamScorerError, Unavailable
 
 ATTEMPTS = 4
-CONNECT_SECONDS, REQUEST_SECONDS = 10, 60
+CONNECT_SECONDS, REQUEST_SECONDS = 10, 30
 NO_ACCOUNT = "no account: write CONTAINER@ACCOUNT, or set AZURE_STORAGE_ACCOUNT"
 
 
