@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JJavaError
+
 from stream_scorer.errors import InputError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+# What Hadoop itself says names the scheme or the class that it lacks.
+_OTHER_FILE_SYSTEM = (
+    "Spark reads by the file systems of its Hadoop: S3 is s3a:// with --conf spark.jars.packages="
+    "org.apache.spark:spark-hadoop-cloud_2.13:VERSION; one machine (--engine local) takes s3://"
+)
 
 
 class HadoopFiles:
@@ -80,4 +89,8 @@ class HadoopFiles:
 
     def _at(self, path: str) -> tuple[Any, Any]:
         where = self._jvm.org.apache.hadoop.fs.Path(path)
-        return where.getFileSystem(self._configuration), where
+        try:
+            return where.getFileSystem(self._configuration), where
+        except Py4JJavaError as error:
+            reason = str(error.java_exception.getMessage()).partition("\n")[0]
+            raise InputError("--engine spark", path, f"{reason}; {_OTHER_FILE_SYSTEM}") from None

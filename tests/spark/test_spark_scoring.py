@@ -211,6 +211,9 @@ def test_results_are_never_written_over(
     (out / "_SUCCESS").touch()
     with pytest.raises(InputError, match="already exists"):
         score(spark, str(model), str(snapshot), str(out))
+    # Without the packages of a provider Hadoop knows no object storage: one line says which name.
+    with pytest.raises(InputError, match=r'No FileSystem for scheme "s3"; .* S3 is s3a://'):
+        score(spark, str(model), str(snapshot), "s3://shop/scores")
 
 
 def test_target_that_another_job_makes_meanwhile_is_left_alone(
