@@ -24,7 +24,6 @@ from stream_scorer.cli.application import (
     verb,
     wants_spark,
 )
-from stream_scorer.core.customer_sample import CustomerSample
 from stream_scorer.errors import InputError
 from stream_scorer.runtime import keep_freed_memory
 from stream_scorer.storage.places import place, places
@@ -88,6 +87,7 @@ def export(
 
     An interrupted one goes on where it stopped.
     """
+    from stream_scorer.core.customer_sample import CustomerSample
     from stream_scorer.jobs import export as job
 
     sample = CustomerSample.asked(sample_customers)
@@ -150,6 +150,7 @@ def replay(
     The result is labelled snapshots, propensities, or a new namespace.
     """
     keep_freed_memory()
+    from stream_scorer.core.customer_sample import CustomerSample
     from stream_scorer.jobs import replay as job
     from stream_scorer.past.forgotten_customers import leaving_out
     from stream_scorer.past.replayed import in_words
