@@ -19,7 +19,7 @@ import zlib
 
 TAGS = 64  # part of the format: another number is another place for each record
 _WHOLE = b"{s00}"
-_OF_CUSTOMER = re.compile(rb"([^:{]+):([cr]):(.*)", re.DOTALL)
+_OF_CUSTOMER = b"c:", b"r:"
 _TAGGED = re.compile(rb"[^{]*(\{s\d\d\}):")
 
 
@@ -33,15 +33,17 @@ def tag_of(customer_id: str) -> int:
     return zlib.crc32(customer_id.encode()) % TAGS
 
 
+_TAGS = [tag_name(tag).encode() for tag in range(TAGS)]
+
+
 def placed(key: str | bytes) -> tuple[bytes, bytes]:
     """The tag of a key, such as b"{s07}", and the key with it. Keys as on one server, such as
     NS:c:CUSTOMER_ID, get theirs here."""
     name = key.encode() if isinstance(key, str) else bytes(key)
-    if found := _OF_CUSTOMER.match(name):
-        namespace, kind, customer = found.groups()
-        tag = tag_name(zlib.crc32(customer) % TAGS).encode()
-        return tag, b"%b:%b:%b:%b" % (namespace, tag, kind, customer)
+    namespace, _, rest = name.partition(b":")
+    if b"{" not in namespace and rest[:2] in _OF_CUSTOMER:
+        tag = _TAGS[zlib.crc32(rest[2:]) % TAGS]
+        return tag, b"%b:%b:%b" % (namespace, tag, rest)
     if found := _TAGGED.match(name):
         return found[1], name
-    namespace, _, rest = name.partition(b":")
     return _WHOLE, b"%b:%b:%b" % (namespace, _WHOLE, rest)

@@ -149,11 +149,9 @@ class RedisStore(BoundNamespace):
         StoreUnavailable, with some or none of the rows written, where the store lost writes.
         """
         chosen = take(states, rows)
-        calls, records = self.save_calls(
-            chosen,
-            chosen if made_from is None else take(made_from, rows),
-            loaded=made_from is not None,
-        )
+        records = self._packed(chosen)
+        sources = stored_sources(chosen if made_from is None else take(made_from, rows))
+        calls = self.save_calls(chosen.customer_ids, records, sources, loaded=made_from is not None)
         answers = self._ask(lambda: self._save.run(calls))
         for answer in answers:
             self._check(answer)
@@ -163,13 +161,11 @@ class RedisStore(BoundNamespace):
         return rows[np.array(refused, np.int64)]
 
     def save_calls(
-        self, chosen: CustomerStates, made_from: CustomerStates, *, loaded: bool
-    ) -> tuple[list[Call], list[bytes]]:
-        """The script calls of a save of `chosen` (k,), and the k records. Whoever makes these calls
-        then calls `note_saved`. made_from (k,): the same customers as they were loaded."""
-        records = self._packed(chosen)
-        sources = _sources(made_from)
-        keys = [self.record_key(i) for i in chosen.customer_ids]
+        self, customer_ids: list[str], records: list[bytes], sources: list[bytes], *, loaded: bool
+    ) -> list[Call]:
+        """The script calls that save k records. Whoever makes them then calls `note_saved`.
+        sources (k,): of the same customers as they were loaded, by `stored_sources`."""
+        keys = [self.record_key(i) for i in customer_ids]
         partitions = sorted(self._watermarks.owned)
         watermark_keys = [self._watermarks.key(tp) for tp in partitions]
         least = [self._watermarks.least(tp) for tp in partitions]
@@ -186,7 +182,7 @@ class RedisStore(BoundNamespace):
             arguments = [*shared, before, mark, *records[chunk], *sources[chunk]]
             calls.append(([*watermark_keys, self.mark_key, *keys[chunk]], arguments))
             before = mark
-        return calls, records
+        return calls
 
     def forget_mark(self) -> None:
         """The save that it was of is made again."""
@@ -378,7 +374,7 @@ class RedisStore(BoundNamespace):
         return f"{self._namespace}:c:{customer_id}"
 
 
-def _sources(states: CustomerStates) -> list[bytes]:
+def stored_sources(states: CustomerStates) -> list[bytes]:
     """Of each customer the topics, partitions and offsets, as save_records.lua reads them."""
     a = states.arrays
     packed = np.empty(len(a.source_offset), "<u4, <u4, <i8")

@@ -310,12 +310,8 @@ class Pipeline:
 
     def evalsha(self, sha: str, count: int, *rest: Any) -> None:
         """As EVALSHA. Raises ConfigError where the keys have several tags, or there are none."""
-        found = [placed(key) for key in rest[:count]]
-        tags = {tag for tag, _ in found}
-        if len(tags) != 1:
-            raise ConfigError("redis.mode", "cluster", f"a step of this command {NOT_YET}")
-        command = ("EVALSHA", sha, count, *(name for _, name in found), *rest[count:])
-        self._commands.append((tags.pop(), command))
+        tag, names = _of_one_tag(rest[:count])
+        self._commands.append((tag, ("EVALSHA", sha, count, *names, *rest[count:])))
 
     def execute(self, *, raise_on_error: bool = True) -> list[Any]:
         """The answers; errors as values where they are not to be raised."""
@@ -325,6 +321,21 @@ class Pipeline:
             if isinstance(answer, Exception):
                 raise answer
         return answers
+
+
+def _of_one_tag(keys: Sequence[str | bytes]) -> tuple[bytes, Sequence[str | bytes]]:
+    """Their tag, and the keys with it. Raises ConfigError where they have several, or there are
+    none."""
+    if keys:
+        tag, first = placed(keys[0])
+        # Most calls are of records of one part, whose keys begin alike and have the tag already.
+        head = first[: first.index(tag) + len(tag)].decode() + ":"
+        if all(isinstance(key, str) and key.startswith(head) for key in keys):
+            return tag, keys
+        found = [placed(key) for key in keys]
+        if all(of_key == tag for of_key, _ in found):
+            return tag, [name for _, name in found]
+    raise ConfigError("redis.mode", "cluster", f"a step of this command {NOT_YET}")
 
 
 def _in_one_pipeline(client: Any, commands: Sequence[Command]) -> list[Any]:

@@ -24,7 +24,7 @@ from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
 from stream_scorer.errors import ConfigError, FingerprintMismatch, StoreRewound, StreamScorerError
 from stream_scorer.io.stores.cluster_keys import TAGS, tag_name, tag_of
-from stream_scorer.io.stores.redis import RedisStore
+from stream_scorer.io.stores.redis import RedisStore, stored_sources
 from stream_scorer.io.stores.redis_cluster import NOT_YET
 from stream_scorer.io.stores.redis_script import Call
 from stream_scorer.io.stores.store import Epochs
@@ -76,20 +76,25 @@ class ShardedStore(RedisStore):
         self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
     ) -> Int64:
         """As RedisStore.save: the calls of all parts at once, those of one part in order."""
-        tags = np.array([tag_of(states.customer_ids[row]) for row in rows.tolist()], np.int64)
+        chosen = take(states, rows)
+        ids = chosen.customer_ids
+        # Of all customers at once: 64 small calls of numpy and of a kernel take longer than Redis.
+        records = self._packed(chosen)
+        sources = stored_sources(chosen if made_from is None else take(made_from, rows))
+        by_tag: defaultdict[int, list[int]] = defaultdict(list)
+        for position, customer_id in enumerate(ids):
+            by_tag[tag_of(customer_id)].append(position)
         calls: list[Call] = []
-        saving: list[tuple[RedisStore, Int64, int]] = []
-        records: dict[str, bytes] = {}
-        for tag in np.unique(tags).tolist():
-            some = rows[tags == tag]
-            chosen = take(states, some)
-            made, packed = self._parts[tag].save_calls(
-                chosen, chosen if made_from is None else take(made_from, some),
+        saving: list[tuple[RedisStore, list[int], int]] = []
+        for tag, positions in by_tag.items():
+            made = self._parts[tag].save_calls(
+                [ids[at] for at in positions],
+                [records[at] for at in positions],
+                [sources[at] for at in positions],
                 loaded=made_from is not None,
-            )  # fmt: skip
-            records |= dict(zip(chosen.customer_ids, packed, strict=True))
+            )
             calls += made
-            saving.append((self._parts[tag], some, len(made)))
+            saving.append((self._parts[tag], positions, len(made)))
         try:
             answers = self._ask(lambda: self._save.run(calls)) if calls else []
             for answer in answers:
@@ -101,12 +106,12 @@ class ShardedStore(RedisStore):
             raise
         refused: list[int] = []
         at = 0
-        for part, some, count in saving:
-            refused += some[part.note_saved(answers[at : at + count])].tolist()
+        for part, positions, count in saving:
+            refused += [positions[i] for i in part.note_saved(answers[at : at + count])]
             at += count
-        self.hot.put(list(records), list(records.values()))
-        self.hot.drop(states.customer_ids[row] for row in refused)
-        return np.array(refused, np.int64)
+        self.hot.put(ids, records)
+        self.hot.drop(ids[position] for position in refused)
+        return rows[np.array(refused, np.int64)]
 
     def watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Of each partition that any part knows, or is known to have known, the least."""
