@@ -27,7 +27,7 @@ from stream_scorer.bench.workload import Sizes
 from stream_scorer.core.avro.decoder import Decoder
 from stream_scorer.core.avro.event_encoder import encode_events
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
-from stream_scorer.core.capacity import MEANINGS, RECORD_HEAD_BYTES, STAGE
+from stream_scorer.core.capacity import RECORD_HEAD_BYTES
 from stream_scorer.core.events.batch import NO_TIMESTAMP, RecordBatch
 from stream_scorer.core.events.decoded import DecodedBatch
 from stream_scorer.core.events.validation import EventRules
@@ -36,6 +36,7 @@ from stream_scorer.core.features.preparation import Preparation
 from stream_scorer.core.features.space import FeatureSpace
 from stream_scorer.core.features.state import CustomerStates, source_positions
 from stream_scorer.core.features.state_codec import pack
+from stream_scorer.core.measured_costs import MEANINGS, STAGE
 from stream_scorer.core.propensities import PublishPolicy
 from stream_scorer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_scorer.errors import BusUnavailable, Halt, InputError

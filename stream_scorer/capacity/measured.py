@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from stream_scorer.core.capacity import MEANINGS, STAGE, MeasuredCosts
+from stream_scorer.core.measured_costs import MEANINGS, STAGE, MeasuredCosts
 from stream_scorer.errors import InputError
 
 RENEW = f"write one by `stream-scorer bench {STAGE} --json > FILE`"

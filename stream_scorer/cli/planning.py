@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from stream_scorer.cli.application import Json, app, show, verb
 from stream_scorer.errors import InputError
 
+PROBABILITY_BYTES = {"float32": 4, "float16": 2}
 MODES = ("top_k", "threshold", "all")
 _AMOUNT = re.compile(r"(\d{1,3}(?:,\d{3})+|[\d_]*\.?\d+(?:e\d{1,2})?)([kmg]?)", re.IGNORECASE)
 _TIMES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -69,6 +71,10 @@ def plan(
     publish: Annotated[
         str, typer.Option(metavar="MODE", help="publish.mode: top_k, threshold or all.")
     ] = "top_k",
+    precision: Annotated[
+        str,
+        typer.Option(metavar="FORM", help="publish.precision, with all: float32 or float16."),
+    ] = "float32",
     top_k: Annotated[int, typer.Option(min=1, help="Published of a customer at most.")] = 10,
     event_bytes: Annotated[
         int, typer.Option(min=0, help="Of an event's value; 0: as measured.")
@@ -86,6 +92,21 @@ def plan(
     memory_headroom: Annotated[
         float, typer.Option(help="Redis's maxmemory over what the customers take.")
     ] = 1.3,
+    redis_server_memory: Annotated[
+        float | None,
+        typer.Option(
+            parser=amount,
+            metavar="BYTES",
+            help="maxmemory of one Redis server at most, 64G if not given; then a cluster.",
+        ),
+    ] = None,
+    redis_replicas: Annotated[int, typer.Option(help="Of each Redis server.")] = 0,
+    regions: Annotated[
+        int,
+        typer.Option(
+            help="With an even part of all customers and events, and models of their own."
+        ),
+    ] = 1,
     core_price: Annotated[float | None, typer.Option(min=0, help="Of a core for an hour.")] = None,
     memory_price: Annotated[
         float | None, typer.Option(min=0, help="Of a gigabyte of Redis's memory for an hour.")
@@ -102,7 +123,7 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute what a shop needs: members, memory, cost and more.
+    """Compute what a shop needs: members, Redis servers, memory, cost and more.
 
     It says what the figures rest on, how far they spread, and what ends growth first. No price is
     built in: cost is of the prices that you give.
@@ -113,6 +134,8 @@ def plan(
 
     if publish not in MODES:
         raise InputError("--publish", publish, f"choose from {', '.join(MODES)}")
+    if precision not in PROBABILITY_BYTES:
+        raise InputError("--precision", precision, f"choose from {', '.join(PROBABILITY_BYTES)}")
     demand = Demand(
         customers=customers, events_per_second=events_per_second, categories=categories,
         non_zeros=non_zeros, record_bytes=record_bytes, partitions=partitions,
@@ -121,7 +144,11 @@ def plan(
         published_entries=0 if publish == "all" else top_k, event_bytes=event_bytes,
         refresh_days=refresh_days, retention_days=retention_days, replicas=replicas,
         outage_minutes=outage_minutes, memory_headroom=memory_headroom,
+        probability_bytes=PROBABILITY_BYTES[precision], redis_replicas=redis_replicas,
+        regions=regions,
     )  # fmt: skip
+    if redis_server_memory is not None:
+        demand = replace(demand, redis_server_bytes=redis_server_memory)
     prices = Prices(core_price, memory_price, disk_price, network_price)
     found = job.planned(demand, prices, measured)
     show(found, job.in_words(found), as_json)

@@ -12,11 +12,18 @@ memory. Several events of a customer in one micro-batch cost less (`events_per_c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from stream_scorer.core.measured_costs import MeasuredCosts
+from stream_scorer.core.redis_servers import (
+    CLUSTER_LOOP,
+    CLUSTER_REDIS,
+    PARTS,
+    busiest_share,
+    primaries_for,
+)
 from stream_scorer.result import Result
 
-STAGE = "capacity"  # of `bench`
 DAY_SECONDS = 86_400
 # Of a packed record of version 1 (features/state_codec.py): nine words, one source of four, the
 # check word, and what fills the last word, on average.
@@ -28,6 +35,8 @@ KAFKA_RECORD_BYTES = 12
 # version 24, source with a topic of 16 bytes, partition and offset 24, ends of arrays 4.
 OUTPUT_HEAD_BYTES = 91
 ENTRY_BYTES = 6  # of a published entry beside its category: its length, the class, a float32
+# Of a core, for each category where all are encoded: 47 us for 5,000 as float32, 38 as float16.
+ALL_ENCODED_SECONDS_PER_CATEGORY = {4: 9.4e-9, 2: 7.6e-9}
 # What a log that is compacted holds at most, for each live byte: half of it may be outdated before
 # it is cleaned (min.cleanable.dirty.ratio, 0.5 by default).
 COMPACTED_TWICE = 2.0
@@ -39,56 +48,6 @@ MOST_UTILISATION = 0.9
 
 
 @dataclass(frozen=True)
-class MeasuredCosts(Result):
-    """What `bench capacity` measures. Seconds are of processor time.
-
-    loop_: on the thread of the member's loop, which is one; the rest may use all cores. kafka_: of
-    one record, and of each byte of one that is produced. A customer is scored in score_seconds +
-    score_seconds_per_category * N + score_seconds_per_non_zero * Z. redis_: of the Redis server,
-    which works on one thread. A record of b bytes takes redis_key_bytes +
-    redis_bytes_per_record_byte * b of Redis's memory, and what a refresh notes of its customer
-    redis_note_bytes more. record_bytes_per_non_zero: of a record, beside RECORD_HEAD_BYTES, for
-    each value of its vector that is not 0. event_bytes: of the value of an event's record.
-    """
-
-    loop_seconds_per_event: float
-    loop_seconds_per_customer: float
-    encode_seconds_per_customer: float
-    kafka_seconds_per_consumed: float
-    kafka_seconds_per_produced: float
-    kafka_seconds_per_produced_byte: float
-    score_seconds: float
-    score_seconds_per_category: float
-    score_seconds_per_non_zero: float
-    redis_seconds_per_customer: float
-    redis_key_bytes: float
-    redis_bytes_per_record_byte: float
-    redis_note_bytes: float
-    record_bytes_per_non_zero: float
-    event_bytes: float
-
-
-# What each is called among the results of `bench capacity`.
-MEANINGS = {
-    "loop_seconds_per_event": "loop: an event decoded, checked and folded",
-    "loop_seconds_per_customer": "loop: a customer's record loaded and saved",
-    "encode_seconds_per_customer": "a customer's matrix row, and its propensities encoded",
-    "kafka_seconds_per_consumed": "Kafka's client: a record consumed",
-    "kafka_seconds_per_produced": "Kafka's client: a record produced and confirmed",
-    "kafka_seconds_per_produced_byte": "Kafka's client: a byte of it, compressed by lz4",
-    "score_seconds": "a customer scored: what does not depend on the following two",
-    "score_seconds_per_category": "a customer scored: for each category",
-    "score_seconds_per_non_zero": "a customer scored: for each value that is not 0",
-    "redis_seconds_per_customer": "Redis: a record read and written",
-    "redis_key_bytes": "Redis: memory of a record beside its bytes",
-    "redis_bytes_per_record_byte": "Redis: memory for each byte of a record",
-    "redis_note_bytes": "Redis: memory of what a refresh notes of a customer",
-    "record_bytes_per_non_zero": "a record: for each value that is not 0",
-    "event_bytes": "an event's Avro value",
-}
-
-
-@dataclass(frozen=True)
 class Demand(Result):
     """What the shop is, and what is decided. Bytes and seconds as the names say.
 
@@ -97,7 +56,10 @@ class Demand(Result):
     in a micro-batch. utilisation: the share of a member's highest rate at which it is meant to
     work. hot_partition: events of the busiest partition over those of the mean one; where there are
     fewer partitions, it has all. published_entries: of a record; 0: publish.mode is "all".
-    refresh_days: from one refresh to the next, 0 for none.
+    probability_bytes: of one, where all are published: 4, or 2 with publish.precision "float16".
+    refresh_days: from one refresh to the next, 0 for none. redis_server_bytes: maxmemory of one
+    Redis server at most. redis_replicas: of each of them. regions: among which customers and events
+    are divided evenly; each has the categories, and topics, members and records of its own.
     """
 
     customers: int
@@ -111,6 +73,7 @@ class Demand(Result):
     cores_per_member: int = 2
     hot_partition: float = 2.0
     published_entries: int = 10
+    probability_bytes: int = 4
     id_bytes: int = 12
     category_bytes: int = 12
     event_bytes: int = 0
@@ -119,6 +82,9 @@ class Demand(Result):
     replicas: int = 3
     outage_minutes: float = 30.0
     memory_headroom: float = 1.3
+    redis_server_bytes: float = 64e9
+    redis_replicas: int = 0
+    regions: int = 1
 
 
 @dataclass(frozen=True)
@@ -150,8 +116,10 @@ class Capacity(Result):
     utilisation, lost_utilisation: of the busiest thread or the cores, with all members and where
     one is lost (None: it was the only one). hot_utilisation: of the member that has the busiest
     partition. catch_up_seconds: after the outage; None where there is no room to catch up.
-    redis_maxmemory_bytes: redis_bytes with headroom for growth, fragmentation and clients. walls:
-    the nearest one first."""
+    redis_servers: one, or the primaries of a Redis Cluster, without replicas. redis_utilisation: of
+    the busiest one's thread. redis_maxmemory_bytes: of all, redis_bytes with headroom for growth,
+    fragmentation and clients; redis_server_bytes: of the one that holds most. scored_per_second:
+    customers, for their events and by refreshes. walls: the nearest one first."""
 
     partitions: int
     members: int
@@ -166,6 +134,9 @@ class Capacity(Result):
     record_bytes: float
     redis_bytes: float
     redis_maxmemory_bytes: float
+    redis_servers: int
+    redis_server_bytes: float
+    scored_per_second: float
     traffic_bytes_per_second: Traffic
     output_topic_bytes: float
     input_topic_bytes: float
@@ -188,11 +159,11 @@ def redis_bytes(demand: Demand, costs: MeasuredCosts, rounding: float = MEAN_ROU
 
 
 def output_bytes(demand: Demand, entries: int) -> float:
-    """Of one published record with its key; entries 0: all probabilities, as float32
-    (schemas/category_propensities.avsc)."""
+    """Of one published record with its key; entries 0: all probabilities, as one array
+    (schemas/category_propensities.avsc, or category_propensities_float16.avsc)."""
     head = KAFKA_RECORD_BYTES + OUTPUT_HEAD_BYTES + 2 * demand.id_bytes
     if not entries:
-        return head + 4.0 * demand.categories
+        return head + float(demand.probability_bytes * demand.categories)
     return head + float(min(entries, demand.categories)) * (ENTRY_BYTES + demand.category_bytes)
 
 
@@ -218,6 +189,9 @@ def _work(demand: Demand, costs: MeasuredCosts) -> _Work:
     score = costs.score_seconds + costs.score_seconds_per_category * demand.categories
     score += costs.score_seconds_per_non_zero * demand.non_zeros
     beside = score + costs.encode_seconds_per_customer + costs.kafka_seconds_per_produced
+    if not demand.published_entries:
+        each = ALL_ENCODED_SECONDS_PER_CATEGORY[demand.probability_bytes]
+        beside += each * demand.categories
     published = output_bytes(demand, demand.published_entries)
     beside += costs.kafka_seconds_per_produced_byte * published
     scored = 1 / demand.events_per_customer
@@ -239,11 +213,22 @@ def _busy(work: _Work, demand: Demand, members: float, events_per_second: float)
 
 
 def plan(demand: Demand, costs: MeasuredCosts) -> Capacity:
-    """Members work at demand.utilisation at most, and at MOST_UTILISATION where one of them is
+    """Of one region that is all of `demand`.
+
+    Members work at demand.utilisation at most, and at MOST_UTILISATION where one of them is
     lost; two at least. Where `partitions` is 0 there are four for each member, so that they are
     spread evenly also where one is lost. Members above the number of partitions are of no use, so
-    there are no more, and a wall says so."""
+    there are no more, and a wall says so. Redis is one server where that works at
+    demand.utilisation at most and is not too large; else a cluster of as few primaries as do."""
     work, rate = _work(demand, costs), demand.events_per_second
+    memory = redis_bytes(demand, costs)
+    maxmemory, redis_servers = memory * demand.memory_headroom, 1
+    if work.at(rate)[2] > demand.utilisation or maxmemory > demand.redis_server_bytes:
+        work = _work(demand, _on_a_cluster(costs))
+        redis_servers = primaries_for(
+            work.at(rate)[2], maxmemory, demand.utilisation, demand.redis_server_bytes
+        )
+    share = busiest_share(redis_servers)
     alone = _busy(work, demand, 1.0, rate)
     wanted = max(math.ceil(alone / demand.utilisation), math.ceil(alone / MOST_UTILISATION) + 1, 2)
     partitions = demand.partitions or 4 * wanted
@@ -260,7 +245,6 @@ def plan(demand: Demand, costs: MeasuredCosts) -> Capacity:
         scored += demand.customers / (demand.refresh_days * DAY_SECONDS)
     chosen = output_bytes(demand, demand.published_entries)
     event = (demand.event_bytes or costs.event_bytes) + KAFKA_RECORD_BYTES + demand.id_bytes
-    memory = redis_bytes(demand, costs)
     return Capacity(
         partitions=partitions,
         members=members,
@@ -269,12 +253,15 @@ def plan(demand: Demand, costs: MeasuredCosts) -> Capacity:
         utilisation=alone / members,
         lost_utilisation=lost,
         hot_utilisation=hot,
-        catch_up_seconds=catch_up_seconds(demand, work, members),
-        lost_catch_up_seconds=catch_up_seconds(demand, work, members - 1),
-        redis_utilisation=redis_busy,
+        catch_up_seconds=catch_up_seconds(demand, work, members, share),
+        lost_catch_up_seconds=catch_up_seconds(demand, work, members - 1, share),
+        redis_utilisation=share * redis_busy,
         record_bytes=size,
         redis_bytes=memory,
-        redis_maxmemory_bytes=memory * demand.memory_headroom,
+        redis_maxmemory_bytes=maxmemory,
+        redis_servers=redis_servers,
+        redis_server_bytes=share * maxmemory,
+        scored_per_second=scored,
         traffic_bytes_per_second=Traffic(
             kafka_in=rate * event,
             kafka_out=scored * chosen,
@@ -285,16 +272,27 @@ def plan(demand: Demand, costs: MeasuredCosts) -> Capacity:
         ),
         output_topic_bytes=COMPACTED_TWICE * demand.replicas * demand.customers * chosen,
         input_topic_bytes=(demand.replicas * demand.retention_days * DAY_SECONDS * rate * event),
-        walls=_walls(demand, work, members, partitions),
+        walls=_walls(demand, work, members, partitions, redis_servers),
     )
 
 
-def catch_up_seconds(demand: Demand, work: _Work, members: int) -> float | None:
+def _on_a_cluster(costs: MeasuredCosts) -> MeasuredCosts:
+    return replace(
+        costs,
+        loop_seconds_per_customer=CLUSTER_LOOP * costs.loop_seconds_per_customer,
+        redis_seconds_per_customer=CLUSTER_REDIS * costs.redis_seconds_per_customer,
+    )
+
+
+def catch_up_seconds(
+    demand: Demand, work: _Work, members: int, busiest_redis: float
+) -> float | None:
     """Until the events of an outage are worked off, beside those that come meanwhile: the backlog
-    over what is left of the highest rate; None where nothing is left."""
+    over what is left of the highest rate; None where nothing is left. busiest_redis: the share of
+    Redis's work that its busiest server does."""
     if members < 1:
         return None
-    highest = min(_highest(work, demand, members), _redis_highest(work))
+    highest = min(_highest(work, demand, members), _redis_highest(work, busiest_redis))
     left = highest - demand.events_per_second
     if left <= 0:
         return None
@@ -309,11 +307,13 @@ def _highest(work: _Work, demand: Demand, members: float) -> float:
     return max(min(by_loop, by_cores), 0.0)
 
 
-def _redis_highest(work: _Work) -> float:
-    return max((MOST_UTILISATION - work.at(0.0)[2]) / work.redis, 0.0)
+def _redis_highest(work: _Work, busiest_redis: float) -> float:
+    return max((MOST_UTILISATION / busiest_redis - work.at(0.0)[2]) / work.redis, 0.0)
 
 
-def _walls(demand: Demand, work: _Work, members: int, partitions: int) -> tuple[Wall, ...]:
+def _walls(
+    demand: Demand, work: _Work, members: int, partitions: int, redis_servers: int
+) -> tuple[Wall, ...]:
     """Each with the events a second at which it stops growth, the nearest first."""
     most = math.ceil(partitions / members)
     busiest = min(demand.hot_partition, partitions)
@@ -327,7 +327,14 @@ def _walls(demand: Demand, work: _Work, members: int, partitions: int) -> tuple[
         Wall("the busiest partition, with a member of its own",
              _highest(work, demand, 1 / each_alone),
              "more partitions: as that moves customers, into a new topic and namespace"),
-        Wall("Redis's one thread", _redis_highest(work),
-             "divide the customers among several installations, each with a Redis of its own"),
     ]  # fmt: skip
+    here = _redis_highest(work, busiest_share(redis_servers))
+    if redis_servers == 1:
+        remedy = "a Redis Cluster of three primaries or more (redis.mode)"
+        found.append(Wall("Redis's one thread", here, remedy))
+    elif redis_servers < PARTS:
+        found.append(Wall("the busiest Redis primary", here, f"add primaries, up to {PARTS}"))
+    if redis_servers > 1:
+        remedy = "divide the customers among several regions, each with a Redis of its own"
+        found.append(Wall(f"{PARTS} Redis primaries", _redis_highest(work, 1 / PARTS), remedy))
     return tuple(sorted(found, key=lambda wall: wall.events_per_second))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream_scorer.core.capacity import Capacity
+from stream_scorer.core.installation import MILLION, Installation, scores_per_month
 from stream_scorer.result import Result
 
 HOURS_PER_MONTH = 730.0
@@ -23,30 +23,35 @@ class Prices(Result):
 
 @dataclass(frozen=True)
 class MonthlyCost(Result):
-    """In the currency of the prices; None where that price was not given. redis_memory: maxmemory,
-    once. disk: of both topics with their replicas. all_given: the sum."""
+    """In the currency of the prices; None where that price was not given. redis_memory: maxmemory
+    of all servers, replicas included. disk: of both topics with their replicas. all_given: the sum.
+    per_million_scores: of the sum, if customers were scored at the planned rate all the month."""
 
     members: float | None
     redis_memory: float | None
     disk: float | None
     network: float | None
     all_given: float
+    per_million_scores: float
 
 
-def monthly_cost(capacity: Capacity, prices: Prices) -> MonthlyCost | None:
+def monthly_cost(all_regions: Installation, prices: Prices) -> MonthlyCost | None:
     """By the prices that are given; None where none is."""
-    traffic = capacity.traffic_bytes_per_second
+    traffic = all_regions.traffic_bytes_per_second
     a_second = traffic.kafka_in + traffic.kafka_out + traffic.redis_in + traffic.redis_out
-    memory_gigabytes = capacity.redis_maxmemory_bytes / GIGABYTE
-    disk_bytes = capacity.output_topic_bytes + capacity.input_topic_bytes
+    memory_gigabytes = all_regions.redis_maxmemory_bytes / GIGABYTE
+    disk_bytes = all_regions.output_topic_bytes + all_regions.input_topic_bytes
     parts = (
-        _times(prices.core_hour, capacity.cores * HOURS_PER_MONTH),
+        _times(prices.core_hour, all_regions.cores * HOURS_PER_MONTH),
         _times(prices.memory_gigabyte_hour, memory_gigabytes * HOURS_PER_MONTH),
         _times(prices.disk_gigabyte_month, disk_bytes / GIGABYTE),
         _times(prices.network_gigabyte, a_second * 3600 * HOURS_PER_MONTH / GIGABYTE),
     )
     given = [part for part in parts if part is not None]
-    return MonthlyCost(*parts, sum(given)) if given else None
+    if not given:
+        return None
+    millions = scores_per_month(all_regions, HOURS_PER_MONTH) / MILLION
+    return MonthlyCost(*parts, sum(given), sum(given) / millions)
 
 
 def _times(price: float | None, amount: float) -> float | None:

@@ -28,7 +28,7 @@ from stream_scorer.bench.peer_comparison import PeerSetup
 from stream_scorer.bench.real_servers import ServerAddresses
 from stream_scorer.bench.timing import Findings, Machine, Measurement, machine
 from stream_scorer.bench.workload import Sizes
-from stream_scorer.core.capacity import STAGE as CAPACITY
+from stream_scorer.core.measured_costs import STAGE as CAPACITY
 from stream_scorer.errors import InputError
 from stream_scorer.progress import progress
 from stream_scorer.result import Result

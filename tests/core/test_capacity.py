@@ -10,17 +10,20 @@ import pytest
 from stream_scorer.core.avro.propensity_encoder import PropensityEncoder
 from stream_scorer.core.capacity import (
     KAFKA_RECORD_BYTES,
-    MEANINGS,
     MOST_UTILISATION,
     RECORD_HEAD_BYTES,
     Demand,
-    MeasuredCosts,
     output_bytes,
     plan,
     record_bytes,
 )
 from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.features.state_codec import empty_states, pack
+from stream_scorer.core.installation import installation, of_one_region
+from stream_scorer.core.measured_costs import MEANINGS, MeasuredCosts
+from stream_scorer.core.monthly_cost import Prices, monthly_cost
+from stream_scorer.core.redis_servers import PARTS, primaries_for
+from stream_scorer.io.stores.cluster_keys import TAGS
 
 # Round figures: an event takes 10 us of the loop's thread in all, a scored customer 20 us beside.
 COSTS = MeasuredCosts(
@@ -55,9 +58,8 @@ def test_members_never_exceed_the_partitions_and_a_wall_says_so() -> None:
     found = plan(replace(SHOP, events_per_second=500_000, partitions=3), COSTS)
     assert (found.members, found.partitions) == (3, 3)
     assert found.catch_up_seconds is None
-    assert [w.name for w in found.walls if w.events_per_second < 500_000] == [
-        w.name for w in found.walls
-    ]
+    too_low = [w.name for w in found.walls if w.events_per_second < 500_000]
+    assert set(too_low) == {w.name for w in found.walls if "Redis" not in w.name}
     alone = plan(replace(SHOP, partitions=1), COSTS)
     assert (alone.members, alone.lost_utilisation, alone.lost_catch_up_seconds) == (1, None, None)
     assert alone.hot_utilisation == alone.utilisation
@@ -82,6 +84,62 @@ def test_the_first_wall_is_the_nearest_one() -> None:
     assert own == pytest.approx(60_000 / (2 / 8))
 
 
+def test_redis_is_one_server_until_its_thread_or_its_memory_does_not_suffice() -> None:
+    assert plan(SHOP, COSTS).redis_servers == 1  # half of a thread
+    # 0.5 * 1.4 * 51 / 50 of a thread, of which the busiest of three primaries has 22 of 64 parts.
+    busier = plan(replace(SHOP, events_per_second=51_000), COSTS)
+    assert busier.redis_servers == 3
+    assert busier.redis_utilisation == pytest.approx(0.714 * 22 / 64)
+    names = [wall.name for wall in busier.walls]
+    assert {"the busiest Redis primary", "64 Redis primaries"} < set(names)
+    # A customer takes 100 + 58 + 1.1 * 10 * 117 bytes and 30 % more, about 1.9 GB in all.
+    larger = plan(replace(SHOP, redis_server_bytes=0.5e9), COSTS)
+    assert larger.redis_servers == 4
+    assert larger.redis_server_bytes == pytest.approx(larger.redis_maxmemory_bytes / 4)
+    # A fifth primary would still have 13 of the 64 parts.
+    assert primaries_for(0.1, 64.0, 0.5, 13.0) == 5
+    assert primaries_for(0.1, 64.0, 0.5, 12.0) == 6
+
+
+def test_more_primaries_than_parts_are_no_use_and_a_wall_says_so() -> None:
+    found = plan(replace(SHOP, events_per_second=10_000_000), COSTS)
+    assert found.redis_servers == PARTS == TAGS
+    (wall,) = [w for w in found.walls if "Redis" in w.name]
+    assert wall.events_per_second == pytest.approx(0.9 * 64 / 1.4e-5)
+    assert wall.events_per_second < 10_000_000
+    assert "several regions" in wall.remedy
+
+
+def test_regions_have_an_even_part_each_and_are_added_up() -> None:
+    demand = replace(SHOP, events_per_second=200_000, regions=4, redis_replicas=1)
+    region = plan(of_one_region(demand), COSTS)
+    assert region == plan(replace(SHOP, customers=250_000), COSTS)
+    found = installation(demand, COSTS, region)
+    assert (found.members, found.redis_servers) == (4 * region.members, 8)
+    assert found.busy_cores == pytest.approx(4 * 1.5)
+    assert found.scored_per_second == pytest.approx(200_000)
+    assert found.core_seconds_per_million == pytest.approx(30)
+    assert found.traffic_bytes_per_second.kafka_in == pytest.approx(
+        4 * region.traffic_bytes_per_second.kafka_in
+    )
+    # 500 probabilities and 117 entries take 0.8 / 6,000 s of a core beside the model.
+    bulk = installation(replace(demand, categories=500), COSTS, region).spark_core_hours
+    assert bulk == pytest.approx(1_000_000 * (0.8 / 6_000 + 11e-6) / 3600)
+
+
+def test_a_cost_for_a_million_scores_is_that_of_a_month_at_the_planned_rate() -> None:
+    found = installation(SHOP, COSTS, plan(SHOP, COSTS))
+    cost = monthly_cost(found, Prices(core_hour=0.05))
+    assert cost is not None
+    # Four cores for an hour, in which 180 million customers are scored.
+    assert cost.per_million_scores == pytest.approx(4 * 0.05 / 180)
+
+
+def test_half_precision_halves_what_all_probabilities_take() -> None:
+    shorter = output_bytes(replace(SHOP, probability_bytes=2), 0)
+    assert output_bytes(SHOP, 0) - shorter == pytest.approx(2 * 900)
+
+
 def test_a_refresh_costs_every_customer_once_in_its_period() -> None:
     quiet = replace(SHOP, events_per_second=1e-9)
     refreshed = plan(replace(quiet, refresh_days=1.0), COSTS)
@@ -96,6 +154,9 @@ def test_long_records_cost_by_the_byte() -> None:
     everything = replace(SHOP, published_entries=0)
     more = plan(everything, by_byte).busy_cores - plan(everything, COSTS).busy_cores
     assert more == pytest.approx(50_000 * 1e-9 * output_bytes(everything, 0))
+    # All categories are encoded.
+    encoded = plan(everything, COSTS).busy_cores - plan(SHOP, COSTS).busy_cores
+    assert encoded == pytest.approx(50_000 * 900 * 9.4e-9)
 
 
 def test_fewer_customers_for_as_many_events_cost_less() -> None:

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from stream_scorer import cli
 from stream_scorer.bench.shop_workload import AS_OF_MS, Shop, rows_of, space_of
 from stream_scorer.capacity import measured
-from stream_scorer.core.capacity import LEAST_ROUNDING, MEANINGS, STAGE, Demand, redis_bytes
+from stream_scorer.core.capacity import LEAST_ROUNDING, Demand, redis_bytes
 from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.features.state_codec import empty_states, pack
+from stream_scorer.core.measured_costs import MEANINGS, STAGE
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import InputError
 from stream_scorer.io.stores.redis import RedisStore
@@ -72,6 +73,31 @@ def test_a_cost_is_of_the_given_prices_alone() -> None:
     assert cost["all_given"] == pytest.approx(cost["members"] + memory)
 
 
+def test_regions_and_a_cluster_are_said_in_words_and_in_json() -> None:
+    more = [
+        "--customers",
+        "400M",
+        "--regions",
+        "2",
+        "--redis-replicas",
+        "1",
+        "--precision",
+        "float16",
+    ]
+    more += ["--publish", "all", "--core-price", "0.05", "--redis-server-memory", "32G"]
+    said = called(*more).stdout
+    assert "2,000 categories in each of 2 regions" in said
+    assert "For each region take" in said
+    assert "a Redis Cluster of 8 primaries of " in said
+    assert "of the busiest primary" in said
+    assert "32 Redis servers with replicas" in said
+    assert "for a million scored customers" in said
+    found = json.loads(called(*more, "--json").stdout)
+    assert found["demand"]["probability_bytes"] == 2
+    assert found["all_regions"]["members"] == 2 * found["capacity"]["members"]
+    assert found["capacity"]["redis_server_bytes"] <= 32e9
+
+
 def test_what_the_partitions_do_not_carry_is_a_warning() -> None:
     ran = called("--partitions", "1", "--events-per-second", "400000")
     assert ran.exit_code == 0
@@ -89,6 +115,10 @@ def test_what_the_partitions_do_not_carry_is_a_warning() -> None:
         (["--events-per-customer", "0"], "--events-per-customer"),
         (["--memory-headroom", "nan"], "--memory-headroom"),
         (["--publish", "some"], "--publish"),
+        (["--precision", "float8"], "--precision"),
+        (["--regions", "0"], "--regions"),
+        (["--redis-replicas", "6"], "--redis-replicas"),
+        (["--redis-server-memory", "1k"], "--redis-server-memory"),
         (["--customers", "0"], "--customers"),
         (["--measured", "nowhere.json"], "--measured"),
     ],
@@ -153,8 +183,8 @@ def test_every_number_of_a_shop_has_its_bounds() -> None:
 
 
 def test_a_refresh_that_alone_is_too_much_is_said() -> None:
-    warned = planned(replace(SHOP, customers=10**11)).warnings[0]
-    assert "Redis's one thread: to refresh everybody in --refresh-days 1 takes more than" in warned
+    warned = planned(replace(SHOP, customers=10**11, partitions=1)).warnings[0]
+    assert ": to refresh everybody in --refresh-days 1 takes more than there is" in warned
 
 
 def test_one_sentence_says_what_to_take() -> None:
