@@ -91,7 +91,6 @@ def export(
     as_of_ms: the moment of every row; None: 1 ms after each customer's newest event. Raises
     SnapshotError where an unfinished export can't be resumed, and StoreUnavailable.
     """
-    settings.redis.needs_one_server("`export`")
     started = time.monotonic()
     space = settings.feature_space()
     store = open_store(settings, space)

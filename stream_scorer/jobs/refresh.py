@@ -65,7 +65,6 @@ def refresh(
     in the future, and where no member lives; BusUnavailable where Kafka can't be asked, and
     StoreUnavailable where Redis does not take the request or stays away for that long.
     """
-    settings.redis.needs_one_server("`refresh`")
     began = time.monotonic()
     asked_ms = now_ms()
     if as_of_ms is not None and as_of_ms > asked_ms:

@@ -94,6 +94,7 @@ class DroppedNamespace(Result):
 
 def list_namespaces(settings: Settings) -> NamespaceList:
     """Every namespace of the database. Kafka may be away: then `unknown` says what is missing."""
+    settings.redis.needs_one_server("`namespaces`")
     started = time.monotonic()
     server = RedisServer(redis_client(settings))
     try:
@@ -133,6 +134,7 @@ def drop(
     agreed: without it nothing is deleted, and the error says what would be. Raises InputError where
     it is in use, unless `force`, and where there is no such namespace, unless `may_be_gone`.
     """
+    settings.redis.needs_one_server("`namespaces`")
     started = time.monotonic()
     server = RedisServer(redis_client(settings))
     try:

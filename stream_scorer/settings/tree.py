@@ -306,9 +306,6 @@ class Settings(Section):
         """One error for each setting that contradicts another, within sections and across them."""
         wrong = self.kafka.problems() + self.redis.problems() + self.schema_registry.problems()
         wrong += self.web.problems()
-        if self.redis.mode == "cluster" and self.refresh.every:
-            remedy = 'a refresh does not work on a Redis Cluster yet; set it to ""'
-            wrong.append(ConfigError("refresh.every", self.refresh.every, remedy))
         for action in {a for group in self.labels.actions for a in group}:
             if action not in self.events.event_types:
                 remedy = undeclared(action, self.events.event_types)

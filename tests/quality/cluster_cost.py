@@ -28,7 +28,7 @@ from stream_scorer.bench.shop_workload import AS_OF_MS, Shop, rows_of, space_of
 from stream_scorer.core.features.state import CustomerStates, StateArrays
 from stream_scorer.core.features.state_codec import empty_states
 from stream_scorer.demo.embedded import EmbeddedRedis
-from stream_scorer.io.stores.store import Store
+from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live.consumer import open_store
 from stream_scorer.settings.tree import Settings
 
@@ -54,10 +54,10 @@ def customers(count: int) -> CustomerStates:
     )  # fmt: skip
 
 
-def opened(addresses: list[int], mode: str) -> Store:
+def opened(addresses: list[int], mode: str) -> RedisStore:
     first, *others = (f"127.0.0.1:{port}" for port in addresses)
     wanted = {"url": f"redis://{first}/0", "mode": mode, "other_addresses": ",".join(others)}
-    overrides = {"redis": wanted, "store": {"hot_bytes": 0}, "refresh": {"every": ""}}
+    overrides = {"redis": wanted, "store": {"hot_bytes": 0}}
     return open_store(Settings.load(None, environment={}, overrides=overrides), space_of(SHOP))
 
 

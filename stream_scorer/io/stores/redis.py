@@ -319,20 +319,27 @@ class RedisStore(BoundNamespace):
     ) -> Iterator[tuple[list[str], int | None]]:
         """Ids from `cursor` on, 0 for the first, and the cursor after them, None after the last.
 
-        A cursor is valid until the server restarts (`server_run`).
+        A cursor is valid as long as `server_run` gives the same.
         """
+        following: int | None = cursor
+        while following is not None:
+            ids, following = self.customer_page(following, batch_customers)
+            yield ids, following
+
+    def customer_page(self, cursor: int, count: int) -> tuple[list[str], int | None]:
+        """One page of `customer_pages`, of about `count` keys that were looked at."""
         prefix = f"{self._namespace}:c:"
         pattern = glob_escape(prefix) + "*"
-        more = True
-        while more:
-            page = partial(self._client.scan, cursor, match=pattern, count=batch_customers)
-            cursor, keys = self._ask(page)
-            more = cursor != 0
-            yield [k[len(prefix.encode()) :].decode() for k in keys], cursor if more else None
+        following, keys = self._ask(partial(self._client.scan, cursor, match=pattern, count=count))
+        return [k[len(prefix.encode()) :].decode() for k in keys], following or None
 
     def server_run(self) -> str:
         """An id that Redis draws each time it starts; "" where this user may not ask for it."""
         return str(self.server.info("server").get("run_id", ""))
+
+    def by_script(self, customer_ids: Sequence[str]) -> list[list[int]]:
+        """Positions of these customers, in lists of those whom one script call can reach."""
+        return [list(range(len(customer_ids)))] if customer_ids else []
 
     def ask(self, question: Callable[[], Answer]) -> Answer:
         """What `question` returns, of further keys of the namespace; fails as `load` does."""

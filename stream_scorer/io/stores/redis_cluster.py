@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import redis
+import xxhash
 from redis.crc import key_slot
 
 from stream_scorer.errors import ConfigError
@@ -33,6 +34,7 @@ Address = tuple[str, int]
 Command = tuple[Any, ...]
 
 NOT_YET = "does not work on a Redis Cluster yet; it needs a namespace on one server"
+_MOST_PRIMARIES = 1024
 _MOST_AT_ONCE = 16  # primaries that are asked at the same time
 _PASSING = (
     redis.exceptions.MovedError, redis.exceptions.AskError, redis.exceptions.TryAgainError,
@@ -108,9 +110,35 @@ class ClusterClient:
         """All keys of all primaries."""
         return sum(int(server.client.dbsize()) for server in self._primaries())
 
-    def scan(self, *_arguments: Any, **_options: Any) -> Any:
-        """Raises ConfigError: while slots move, nobody has seen all keys."""
-        raise ConfigError("redis.mode", "cluster", f"looking through all customers {NOT_YET}")
+    def scan(self, cursor: int, *, match: str, count: int) -> tuple[int, list[bytes]]:
+        """As SCAN, of one primary after another: 1024 times its own cursor, and which it is, are
+        the cursor. Whoever looks through all keys compares `layout` before and after."""
+        own, at = divmod(cursor, _MOST_PRIMARIES)
+        primaries = self._primaries()
+        if at >= len(primaries):
+            return 0, []
+        own, keys = primaries[at].client.scan(own, match=match, count=count)
+        if own:
+            return own * _MOST_PRIMARIES + at, keys
+        return (at + 1 if at + 1 < len(primaries) else 0), keys
+
+    def layout(self) -> str:
+        """A hash of which primary, by its run, has which slots. Raises ConnectionError while a slot
+        is being moved, since its keys are on two primaries then."""
+        own: list[str] = []
+        for server in self._primaries():
+            nodes = server.client.execute_command("CLUSTER", "NODES")
+            text = nodes.decode() if isinstance(nodes, bytes) else str(nodes)
+            (line,) = [line for line in text.splitlines() if "myself" in line.split()[2]]
+            slots = line.split()[8:]
+            if any(slot.startswith("[") for slot in slots):
+                raise redis.exceptions.ConnectionError(
+                    "a slot of the cluster is being moved: its keys are on two primaries"
+                )
+            # A node's epoch rises when it takes a slot, also where that is moved back.
+            epoch = line.split()[6]
+            own.append(f"{server.client.info('server')['run_id']} {epoch} {slots}")
+        return xxhash.xxh64_hexdigest("\n".join(sorted(own)).encode())
 
     def script_load(self, text: str) -> str:
         """Load a script where it is not yet; its hash."""
@@ -218,9 +246,9 @@ class ClusterClient:
         return self._servers[self._fresh_owners()[tag]]
 
     def _primaries(self) -> list[RedisServer]:
-        """Of the tags, in the order of these."""
+        """Of the tags, by address."""
         owners = self._fresh_owners()
-        return [self._servers[owner] for owner in dict.fromkeys(owners.values())]
+        return [self._servers[owner] for owner in sorted(set(owners.values()))]
 
     def _fresh_owners(self) -> dict[bytes, Address]:
         """Who has which tag. Raises OtherServer where that is another one than before."""

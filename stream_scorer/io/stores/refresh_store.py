@@ -18,7 +18,8 @@ from stream_scorer.core.events.batch import TopicPartition
 from stream_scorer.core.features.erasure import erased_ms
 from stream_scorer.core.features.state import NEVER, CustomerStates, topic_hash
 from stream_scorer.core.freshness import PartitionFreshness
-from stream_scorer.io.stores.redis import RedisStore, glob_escape, kept_longer_ms
+from stream_scorer.errors import StoreUnavailable
+from stream_scorer.io.stores.redis import RedisStore, kept_longer_ms
 from stream_scorer.io.stores.redis_script import Call, Script
 
 # About as long as a script of `save`, for which Redis serves no other client.
@@ -58,22 +59,37 @@ class RefreshStore:
     def __init__(self, store: RedisStore, namespace: str, topic: str) -> None:
         self._store, self._namespace, self._topic = store, namespace, topic
         client = store.server.client
-        self._page = Script(client, "refresh_page.lua")
+        self._newest = Script(client, "newest_partitions.lua")
+        self._scanned = ""  # which server the round that is under way looks through
         self._mark = Script(client, "mark_refreshed.lua")
         self._set_all = Script(client, "set_all.lua")
         self._asked_key = f"{namespace}:refresh:asked"
 
     def page(self, cursor: int, partitions: Sequence[int]) -> Page:
-        """The page at `cursor`, 0 for the first. A customer may come twice. A cursor is valid until
-        the server restarts."""
-        prefix = f"{self._namespace}:c:"
-        pattern = glob_escape(prefix) + "*"
-        call: Call = ([], [cursor, pattern, PAGE_KEYS, topic_hash(self._topic), *partitions])
-        ((following, customers, mine, foreign),) = self._store.ask(lambda: self._page.run([call]))
-        cut = len(prefix.encode())
+        """The page at `cursor`, 0 for the first. A customer may come twice.
+
+        Raises StoreUnavailable after the last page where customers may have been missed: another
+        server answers than for the first page, or slots of a cluster moved.
+        """
+        if not cursor:
+            self._scanned = self._store.server_run()
+        ids, following = self._store.customer_page(cursor, PAGE_KEYS)
+        if following is None and self._store.server_run() != self._scanned:
+            raise StoreUnavailable(
+                "Redis was restarted, or slots of its cluster moved, while a refresh went through "
+                "all customers: it begins again"
+            )
+        parts = self._store.by_script(ids)
+        arguments = [topic_hash(self._topic), *partitions]
+        calls: list[Call] = [
+            ([self._store.record_key(ids[at]) for at in part], arguments) for part in parts
+        ]
+        answers = self._store.ask(lambda: self._newest.run(calls)) if calls else []
+        found = list(zip(parts, answers, strict=True))
         return Page(
-            [key[cut:].decode() for key in mine], [key[cut:].decode() for key in foreign],
-            int(customers), int(following) or None,
+            [ids[part[at]] for part, (mine, _) in found for at in mine],
+            [ids[part[at]] for part, (_, sourceless) in found for at in sourceless],
+            len(ids), following,
         )  # fmt: skip
 
     def load(
@@ -94,10 +110,17 @@ class RefreshStore:
         ids = states.customer_ids
         left = ["" if not ttl_ms else max(int(newest) + ttl_ms - now_ms, 0) + kept_longer_ms(ttl_ms)
                 for newest in states.arrays.newest_ms.tolist()]  # fmt: skip
-        keys = [*(self._store.record_key(i) for i in ids), *(self._note_key(i) for i in ids)]
         of = [b"" if ms == NEVER else struct.pack("<q", ms) for ms in erased_ms(states).tolist()]
-        (erased,) = self._store.ask(lambda: self._mark.run([(keys, [*marks, *left, *of])]))
-        return [ids[row] for row in erased]
+        parts = self._store.by_script(ids)
+        calls: list[Call] = [
+            (
+                [make(ids[at]) for make in (self._store.record_key, self._note_key) for at in part],
+                [given[at] for given in (marks, left, of) for at in part],
+            )
+            for part in parts
+        ]
+        answers = self._store.ask(lambda: self._mark.run(calls)) if calls else []
+        return [ids[part[at]] for part, erased in zip(parts, answers, strict=True) for at in erased]
 
     def partitions(self, partitions: Sequence[TopicPartition]) -> list[PartitionFreshness]:
         """What is kept of each of these."""

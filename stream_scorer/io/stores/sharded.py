@@ -22,10 +22,15 @@ import numpy as np
 
 from stream_scorer.core.events.batch import Int64, TopicPartition
 from stream_scorer.core.features.state import CustomerStates, take
-from stream_scorer.errors import ConfigError, FingerprintMismatch, StoreRewound, StreamScorerError
+from stream_scorer.core.features.state_codec import unpack
+from stream_scorer.errors import (
+    FingerprintMismatch,
+    StoreRewound,
+    StoreUnavailable,
+    StreamScorerError,
+)
 from stream_scorer.io.stores.cluster_keys import TAGS, tag_name, tag_of
-from stream_scorer.io.stores.redis import RedisStore, stored_sources
-from stream_scorer.io.stores.redis_cluster import NOT_YET
+from stream_scorer.io.stores.redis import RedisStore, glob_escape, stored_sources
 from stream_scorer.io.stores.redis_script import Call
 from stream_scorer.io.stores.store import Epochs
 from stream_scorer.io.stores.watermarks import Watermarks
@@ -69,8 +74,24 @@ class ShardedStore(RedisStore):
     def load_beside(
         self, customer_ids: list[str], keys: list[str]
     ) -> tuple[CustomerStates, list[bytes | None], dict[TopicPartition, int]]:
-        """Raises ConfigError: records and what is beside them are of one moment on one server."""
-        raise ConfigError("redis.mode", "cluster", f"a refresh {NOT_YET}")
+        """As RedisStore.load_beside: what is of one part is of one moment. A partition's watermark
+        is the least of the parts that have some of these customers."""
+        tags = sorted({tag_of(i) for i in customer_ids})
+        marked = [
+            (of_part, tp, of_part.key(tp))
+            for of_part in (self._of_parts[tag] for tag in tags) for tp in sorted(of_part.owned)
+        ]  # fmt: skip
+        n, m = len(customer_ids), len(keys)
+        asked = [*map(self.record_key, customer_ids), *keys, *(key for _, _, key in marked)]
+        values = self._ask(lambda: self._client.mget(asked))
+        stored: dict[TopicPartition, int] = {}
+        for (of_part, tp, _), text in zip(marked, values[n + m :], strict=True):
+            offset = int(text) if text and text.isdigit() else -1
+            if offset < of_part.least(tp):
+                self._check(b"REWOUND")
+            stored[tp] = min(offset, stored.get(tp, offset))
+        states = unpack(customer_ids, values[:n], self._fingerprint)
+        return states, values[n : n + m], stored
 
     def save(
         self, states: CustomerStates, rows: Int64, made_from: CustomerStates | None = None
@@ -203,8 +224,34 @@ class ShardedStore(RedisStore):
     def customer_pages(
         self, cursor: int, batch_customers: int = 1000
     ) -> Iterator[tuple[list[str], int | None]]:
-        """Raises ConfigError: see ClusterClient.scan."""
-        raise ConfigError("redis.mode", "cluster", f"looking through all customers {NOT_YET}")
+        """As RedisStore.customer_pages. Raises StoreUnavailable where slots moved meanwhile, after
+        the last page: a key that is moved to a primary that was looked through is not seen."""
+        before = self.server_run()
+        yield from super().customer_pages(cursor, batch_customers)
+        if self.server_run() != before:
+            raise StoreUnavailable(
+                "slots of the Redis Cluster moved while all customers were looked through, so some "
+                "may be missing; do it again when none is being moved"
+            )
+
+    def customer_page(self, cursor: int, count: int) -> tuple[list[str], int | None]:
+        """As RedisStore.customer_page; a cursor says the primary too (ClusterClient.scan)."""
+        pattern = f"{glob_escape(self._namespace)}:{{s[0-9][0-9]}}:c:*"
+        following, keys = self._ask(lambda: self._client.scan(cursor, match=pattern, count=count))
+        cut = len(self._parts[0].record_key("").encode())
+        return [key[cut:].decode() for key in keys], following or None
+
+    def server_run(self) -> str:
+        """Another text once a primary was restarted or replaced, or a slot was moved. Raises
+        StoreUnavailable while one is being moved."""
+        return str(self._ask(self._client.layout))
+
+    def by_script(self, customer_ids: Sequence[str]) -> list[list[int]]:
+        """By part."""
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        for at, customer_id in enumerate(customer_ids):
+            found[tag_of(customer_id)].append(at)
+        return list(found.values())
 
     def _compare(self) -> None:
         """Raises StoreRewound where a part holds less than this owner had written."""

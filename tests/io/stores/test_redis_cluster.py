@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from stream_scorer.io.stores.erasures import Erasures
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.redis_memory import EvictionWatch
 from stream_scorer.io.stores.redis_server import RedisServer, ServerChanged
+from stream_scorer.io.stores.refresh_store import RefreshStore
 from stream_scorer.io.stores.sharded import ShardedStore
 from stream_scorer.live.consumer import open_store, redis_client
 from stream_scorer.settings.tree import Settings
@@ -45,7 +47,7 @@ def settings_of(rig: RedisClusterRig, **more: Any) -> Settings:
     url = f"redis://127.0.0.1:{rig.nodes[0].port}/0"
     others = ",".join(f"127.0.0.1:{node.port}" for node in rig.nodes[1:])
     wanted = {"url": url, "mode": "cluster", "other_addresses": others, "timeout_seconds": 0.5}
-    overrides = {"redis": wanted | more, "refresh": {"every": ""}}
+    overrides = {"redis": wanted | more}
     return Settings.load(None, environment={}, overrides=overrides)
 
 
@@ -190,7 +192,7 @@ def test_a_slot_that_is_moved_while_the_store_works_loses_nothing(
 ) -> None:
     process(store, make_events, CUSTOMERS, 0)
     at = rig.primary_of(b"{s09}")
-    to = next(i for i in map(rig.primary_of, (b"{s%02d}" % t for t in range(TAGS))) if i != at)
+    to = another_primary(rig, at)
     rig.move(b"{s09}", to)
     with pytest.raises(StoreUnavailable):
         store.load(CUSTOMERS)
@@ -201,12 +203,95 @@ def test_a_slot_that_is_moved_while_the_store_works_loses_nothing(
     rig.move(b"{s09}", at)
 
 
+def another_primary(rig: RedisClusterRig, at: int) -> int:
+    of_tags = (rig.primary_of(b"{s%02d}" % tag) for tag in range(TAGS))
+    return next(other for other in of_tags if other != at)
+
+
+def test_all_customers_are_looked_through_primary_by_primary(
+    store: ShardedStore, make_events: Any
+) -> None:
+    read_on(store, make_events, CUSTOMERS, 0, BATCH)
+    pages = list(store.customer_pages(0, 10))
+    assert len(pages) > PRIMARIES
+    assert sorted({i for ids, _ in pages for i in ids}) == sorted(CUSTOMERS)
+    assert [cursor for _, cursor in pages][-1] is None
+    # From a cursor on, as an export does that goes on after it was interrupted.
+    at = len(pages) // 2
+    rest = {i for ids, _ in pages[:at] for i in ids}
+    rest |= {i for ids, _ in store.customer_pages(pages[at - 1][1] or 0, 10) for i in ids}
+    assert rest == set(CUSTOMERS)
+    scanned = {i: bytes(record) for states in store.scan(50)
+               for i, record in zip(states.customer_ids, pack(states, SPACE.fingerprint),
+                                    strict=True)}  # fmt: skip
+    loaded = pack(store.load(CUSTOMERS), SPACE.fingerprint)
+    assert scanned == dict(zip(CUSTOMERS, loaded, strict=True))
+
+
+def test_a_slot_that_moves_while_all_customers_are_looked_through_is_noticed(
+    rig: RedisClusterRig, store: ShardedStore, make_events: Any
+) -> None:
+    read_on(store, make_events, CUSTOMERS, 0, BATCH)
+    run, at = store.server_run(), rig.primary_of(b"{s09}")
+    pages = store.customer_pages(0, 10)
+    next(pages)
+    rig.move(b"{s09}", another_primary(rig, at))
+    with pytest.raises(StoreUnavailable, match="some may be missing"):
+        list(pages)
+    assert until_there(store.server_run) != run
+    rig.move(b"{s09}", at)
+    with suppress(StoreUnavailable, ServerChanged):
+        store.load(CUSTOMERS)
+    assert until_there(store.server_run) != run, "there and back is another one, too"
+
+
+def test_nobody_is_looked_for_while_a_slot_is_on_two_primaries(
+    rig: RedisClusterRig, store: ShardedStore
+) -> None:
+    slot, at = key_slot(b"{s09}"), rig.primary_of(b"{s09}")
+    near = rig.clients[at]
+    near.execute_command(
+        "CLUSTER", "SETSLOT", slot, "MIGRATING", rig.node_id(another_primary(rig, at))
+    )
+    with pytest.raises(StoreUnavailable, match="a slot of the cluster is being moved"):
+        next(store.customer_pages(0))
+    near.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
+    assert until_there(lambda: list(store.customer_pages(0))) is not None
+
+
+def test_a_refresh_reads_and_notes_as_on_one_server(
+    rig: RedisClusterRig, store: ShardedStore, make_events: Any
+) -> None:
+    read_on(store, make_events, CUSTOMERS, 0, BATCH)
+    refreshing = RefreshStore(store, NS, TP[0])
+    cursor, mine = 0, set()
+    while cursor is not None:
+        page = refreshing.page(cursor, [0])
+        mine |= set(page.mine)
+        assert page.sourceless == []
+        cursor = page.cursor  # type: ignore[assignment]
+    assert mine == set(CUSTOMERS)
+    assert refreshing.page(0, [1]).mine == []
+    states, marks, stored = refreshing.load(CUSTOMERS)
+    assert set(marks) == {None}
+    assert stored == {TP: BATCH}
+    noted = [bytes([i % 256]) * 28 for i in range(len(CUSTOMERS))]
+    assert refreshing.note(states, noted, 0, 60_000) == []
+    assert refreshing.load(CUSTOMERS)[1] == noted
+    # Of a part that lost writes nothing is published.
+    tag = tag_of(CUSTOMERS[0])
+    of_tag = rig.clients[rig.primary_of(tag_name(tag).encode())]
+    of_tag.set(f"{NS}:{tag_name(tag)}:watermark:events:0", 1)
+    with pytest.raises(StoreRewound):
+        refreshing.load(CUSTOMERS)
+
+
 def test_a_slot_between_two_primaries_is_waited_for(
     rig: RedisClusterRig, store: ShardedStore, make_events: Any
 ) -> None:
     process(store, make_events, CUSTOMERS, 0)
     slot, at = key_slot(b"{s09}"), rig.primary_of(b"{s09}")
-    to = next(i for i in map(rig.primary_of, (b"{s%02d}" % t for t in range(TAGS))) if i != at)
+    to = another_primary(rig, at)
     near, far = rig.clients[at], rig.clients[to]
     far.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", rig.node_id(at))
     near.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", rig.node_id(to))
@@ -285,8 +370,6 @@ def test_what_there_is_once_in_a_namespace_works_beside_the_records(
     assert store.stored_identity() == store.identity
     with pytest.raises(ConfigError, match=r"redis\.mode: 'cluster'.*does not work"):
         Erasures(server, NS, SPACE.fingerprint).erase({"a": 1, "b": 2})
-    with pytest.raises(ConfigError, match=r"redis\.mode: 'cluster'.*does not work"):
-        next(store.scan())
     server.close()
     # The embedded Redis is 6.2, and keeps no files.
     expected = {"redis persistence", "redis version"}
@@ -325,16 +408,13 @@ def test_each_key_has_one_place(key: str, found: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "line"),
+    ("url", "line"),
     [
-        ({"redis": {"url": "redis://a/3"}}, r"redis\.url: .*no database but 0"),
-        ({"redis": {"url": "unix:///tmp/r"}}, r"redis\.url: .*name a Sentinel or a node"),
-        ({"refresh": {"every": "1d"}}, r"refresh\.every: .*Redis Cluster yet"),
+        ("redis://a/3", r"redis\.url: .*no database but 0"),
+        ("unix:///tmp/r", r"redis\.url: .*name a Sentinel or a node"),
     ],
-    ids=["database", "socket", "refresh"],
+    ids=["database", "socket"],
 )
-def test_settings_that_a_cluster_can_t_have_are_one_line(wrong: Any, line: str) -> None:
-    chosen = {"redis": {"mode": "cluster"} | wrong.get("redis", {}), "refresh": {"every": ""}}
-    chosen |= {name: value for name, value in wrong.items() if name != "redis"}
+def test_settings_that_a_cluster_can_t_have_are_one_line(url: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line):
-        Settings.load(None, environment={}, overrides=chosen)
+        Settings.load(None, environment={}, overrides={"redis": {"mode": "cluster", "url": url}})
