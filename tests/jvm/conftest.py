@@ -38,7 +38,7 @@ def jar() -> Path:
         if shutil.which(tool) is None:
             absent(tool)
     built = subprocess.run(
-        ["mvn", "-q", "-B", "verify"], cwd=PROJECT, capture_output=True, text=True, check=False
+        ["mvn", "-q", "-B", "install"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
     assert built.returncode == 0, built.stdout + built.stderr
     return PROJECT / "target" / "stream-scorer-djl.jar"

@@ -46,6 +46,11 @@ record ShippedModel(
         });
     }
 
+    /** The same with a trend. */
+    ShippedModel with(String sha256, Broadcast<TrendTable> table) {
+        return new ShippedModel(version, engine, files, sha256, table);
+    }
+
     /** This executor's one copy with this trend, loaded when first asked for. */
     PropensityModel loaded() {
         return LOADED.computeIfAbsent(version + " " + engine + " " + trendSha256, key -> load());

@@ -188,17 +188,15 @@ public final class SparkScore {
             throws IOException {
         JavaSparkContext context = JavaSparkContext.fromSparkContext(spark.sparkContext());
         SerializableConfiguration settings = new SerializableConfiguration(context.hadoopConfiguration());
-        Map<String, byte[]> modelFiles = modelFiles(model, engine, settings);
-        Artefact artefact = ShippedModel.check(modelFiles, model, engine);
+        Checked checked = checked(spark, model, engine);
+        Artefact artefact = checked.artefact();
         Snapshot opened = open(context, settings, snapshot);
         artefact.requireFeaturesOf(opened);
         TrendTable trend = trend(opened, settings);
-        ShippedModel shipped = new ShippedModel(
-                artefact.version(), engine, context.broadcast(modelFiles),
-                trend == null ? "" : opened.trend().file().sha256(),
-                trend == null ? null : context.broadcast(trend));
-        MetadataBuilder about = new MetadataBuilder();
-        artefact.described().forEach(about::putString);
+        if (trend != null) {
+            ShippedModel with = checked.shipped().with(opened.trend().file().sha256(), context.broadcast(trend));
+            checked = new Checked(artefact, with);
+        }
         String[] shards = opened.shards().stream()
                 .map(shard -> snapshot + "/" + shard.name())
                 .toArray(String[]::new);
@@ -217,12 +215,44 @@ public final class SparkScore {
             throw SparkShards.faultOr(spark, opened, snapshot, new BadInput(Snapshot.KIND, snapshot, "has " + found
                     + " rows, its manifest says " + opened.rows() + "; " + Manifest.again(Snapshot.KIND)));
         }
-        Dataset<Row> scores = SparkShards.customers(rows)
-                .mapPartitions((MapPartitionsFunction<SparkShards.Customer, Scored>) part -> new Scoring(shipped.loaded(), part),
+        // faultOr names the shard.
+        Dataset<Row> scores = scored(rows, checked, Snapshot.KIND, "; " + Manifest.again(Snapshot.KIND));
+        return new Prepared(scores, opened);
+    }
+
+    /** @param shipped the artefact on its way to the executors */
+    record Checked(Artefact artefact, ShippedModel shipped) {}
+
+    /**
+     * The model in this directory, checked.
+     *
+     * @throws BadInput where it can't be used
+     */
+    static Checked checked(SparkSession spark, String model, EngineName engine) throws IOException {
+        JavaSparkContext context = JavaSparkContext.fromSparkContext(spark.sparkContext());
+        Map<String, byte[]> files =
+                modelFiles(model, engine, new SerializableConfiguration(context.hadoopConfiguration()));
+        Artefact artefact = ShippedModel.check(files, model, engine);
+        return new Checked(
+                artefact, new ShippedModel(artefact.version(), engine, context.broadcast(files), "", null));
+    }
+
+    /**
+     * Scores of rows with a snapshot's columns.
+     *
+     * @param kind what they are called in errors
+     * @param remedy what errors of a customer end with
+     */
+    static Dataset<Row> scored(Dataset<Row> rows, Checked model, String kind, String remedy) {
+        ShippedModel shipped = model.shipped();
+        MetadataBuilder about = new MetadataBuilder();
+        model.artefact().described().forEach(about::putString);
+        return SparkShards.customers(rows)
+                .mapPartitions((MapPartitionsFunction<SparkShards.Customer, Scored>)
+                                part -> new Scoring(shipped.loaded(), part, kind, remedy),
                         Encoders.bean(Scored.class))
                 .select(col("id").as("customer_id"), expr("timestamp_millis(asOfMs)").as("as_of"),
                         col("probabilities").as("probabilities", about.build()));
-        return new Prepared(scores, opened);
     }
 
     /** The model's files by name, and that of the engine. */
@@ -333,13 +363,17 @@ public final class SparkScore {
     private static final class Scoring implements Iterator<Scored> {
         private final PropensityModel model;
         private final Iterator<SparkShards.Customer> customers;
+        private final String kind;
+        private final String remedy;
         private final VectorBuilder builder;
         private CustomerBatch batch;
         private Probabilities probabilities;
         private int row;
 
-        Scoring(PropensityModel model, Iterator<SparkShards.Customer> customers) {
+        Scoring(PropensityModel model, Iterator<SparkShards.Customer> customers, String kind, String remedy) {
             this.model = model;
+            this.kind = kind;
+            this.remedy = remedy;
             builder = new VectorBuilder(model.artefact().columns(), Main.BATCH_ROWS);
             this.customers = customers;
         }
@@ -357,8 +391,8 @@ public final class SparkScore {
             if (batch == null || row == batch.rows()) {
                 while (!builder.isFull() && customers.hasNext()) {
                     String problem = SparkShards.add(customers.next(), builder);
-                    if (problem != null) { // faultOr names the shard
-                        throw new BadInput(Snapshot.KIND, "rows", problem + "; " + Manifest.again(Snapshot.KIND));
+                    if (problem != null) {
+                        throw new BadInput(kind, "rows", problem + remedy);
                     }
                 }
                 batch = builder.take();

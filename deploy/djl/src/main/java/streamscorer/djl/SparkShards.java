@@ -82,8 +82,12 @@ final class SparkShards {
     }
 
     static Dataset<Customer> customers(Dataset<Row> rows) {
+        // Spark 3.5 lacks that function, and does not refuse what it can't decode.
+        String isUtf8 = rows.sparkSession().catalog().functionExists("is_valid_utf8")
+                ? "is_valid_utf8(customer_id)"
+                : "encode(decode(cast(customer_id as binary), 'UTF-8'), 'UTF-8') = cast(customer_id as binary)";
         return rows.select(col("customer_id").as("id"),
-                        expr("coalesce(is_valid_utf8(customer_id), true)").as("utf8"),
+                        expr("coalesce(" + isUtf8 + ", true)").as("utf8"),
                         expr("unix_micros(as_of)").as("asOfMicros"),
                         expr(WITHOUT_NULLS.formatted("columns")).as("columns"),
                         expr(WITHOUT_NULLS.formatted("values")).as("values"))
@@ -139,7 +143,8 @@ final class SparkShards {
         return Collections.emptyIterator();
     }
 
-    private static String wrongColumn(StructType schema) {
+    /** What is wrong with columns that are not those of a snapshot; null where nothing is. */
+    static String wrongColumn(StructType schema) {
         for (int i = 0; i < SnapshotReader.COLUMNS.size(); i++) {
             String name = SnapshotReader.COLUMNS.get(i);
             List<StructField> named = Arrays.stream(schema.fields()).filter(f -> f.name().equals(name)).toList();

@@ -7,9 +7,9 @@ package streamscorer.djl;
  * @param indptr B + 1 positions, from 0, never falling
  * @param columns from 0 to below the model's number of columns, ascending within a row
  * @param values as many as columns, finite
- * @throws IllegalArgumentException where they are not so; the model checks its number of columns
  */
 public record SparseVectors(long[] indptr, long[] columns, float[] values) {
+    /** @throws IllegalArgumentException where they are not so; the model checks its number of columns */
     public SparseVectors {
         if (indptr.length == 0 || indptr[0] != 0 || indptr[indptr.length - 1] != columns.length
                 || columns.length != values.length) {
