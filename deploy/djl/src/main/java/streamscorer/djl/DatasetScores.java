@@ -94,26 +94,24 @@ public final class DatasetScores {
     /**
      * A function of the columns and values of one customer, which returns the probabilities as {@link #scores}
      * does: {@code spark.udf.register("propensities", DatasetScores.function(spark, model, EngineName.ONNX))}.
-     * Each call is a batch of one; {@link #scores} takes {@link Main#BATCH_ROWS} at a time.
+     * Each call is a batch of one; {@link #scores} takes {@link Main#BATCH_ROWS} at a time. Of a null it makes a null.
      *
-     * @throws BadInput where the model can't be used
+     * @throws BadInput where the model can't be used. A vector that can't be scored fails the action that asks
+     *     for it, with BadInput as the cause
      */
     public static UserDefinedFunction function(SparkSession spark, String model, EngineName engine) throws IOException {
         ShippedModel shipped = checked(spark, model, engine).shipped();
-        UDF2<Seq<Number>, Seq<Float>, float[]> one = (columns, values) -> {
+        UDF2<Seq<Object>, Seq<Object>, float[]> one = (columns, values) -> {
             if (columns == null || values == null) {
-                return null;
+                return null; // as SQL's own functions do
             }
+            SparseVectors vector = OneCustomer.vector(columns, values, KIND, REMEDY);
             PropensityModel loaded = shipped.loaded();
-            long[] own = new long[columns.length()];
-            for (int i = 0; i < own.length; i++) {
-                own[i] = columns.apply(i).longValue();
+            try {
+                return loaded.score(vector).ofCustomer(0);
+            } catch (IllegalArgumentException error) { // a column that the model has not
+                throw new BadInput(KIND, vector.columns().length + " entries", error.getMessage() + REMEDY);
             }
-            float[] floats = new float[values.length()];
-            for (int i = 0; i < floats.length; i++) {
-                floats[i] = values.apply(i);
-            }
-            return loaded.score(SparseVectors.of(own, floats)).ofCustomer(0);
         };
         return udf(one, DataTypes.createArrayType(DataTypes.FloatType, false));
     }
