@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyspark
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "djl" / "examples"
@@ -35,13 +34,13 @@ def example(jar: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def scala(
-    jar: Path, example: Callable[..., Path]
+    jar: Path, spark: Callable[..., object], example: Callable[..., Path]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Submits the example with these arguments to Spark 4."""
-    submit, program = (
-        Path(pyspark.__file__).parent / "bin" / "spark-submit",
-        example("-P", "spark-4"),
-    )
+    import pyspark  # noqa: PLC0415 - `spark` has looked whether it is there
+
+    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+    program = example("-P", "spark-4")
     of_spark = jar.parent / "stream-scorer-djl-0.1.0-spark.jar"
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
