@@ -139,8 +139,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
 def plot(curves: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """What each metric is above that of all customers, by training rows, with its interval."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    from matplotlib.ticker import NullFormatter  # noqa: PLC0415 - an extra
 
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 3.9), layout="constrained")
     places = figure.subplots(1, len(METRICS))
     for axes, (name, words) in zip(places, METRICS.items(), strict=True):
         for found, marker in zip(curves.values(), "os^D", strict=False):
@@ -157,6 +158,7 @@ def plot(curves: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             )  # fmt: skip
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="training rows", title=f"{words} above that of all")
-    places[-1].legend(fontsize=7)
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=110)
