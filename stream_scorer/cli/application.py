@@ -6,9 +6,12 @@ It also has the options that several verbs take, and prints reports and errors.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -59,6 +62,13 @@ Config = Annotated[
         help="Settings in TOML, as `init` writes them; without it the defaults.",
     ),
 ]  # fmt: skip
+Region = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", envvar="STREAM_SCORER_REGION",
+        help="Which of the regions that the config declares; needed where it declares some.",
+    ),
+]  # fmt: skip
 Engine = Annotated[str, typer.Option(metavar="ENGINE", help="local (on this machine) or spark.")]
 Master = Annotated[
     str | None,
@@ -87,13 +97,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 def verb(command: Callable[P, None]) -> Callable[P, None]:
-    """A command whose errors of ours become lines on stderr and an exit status."""
+    """A command whose errors of ours become lines on stderr and an exit status.
+
+    One that takes a config takes --region as well.
+    """
+    signature = inspect.signature(command)
+    takes_config = "config" in signature.parameters
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        region = kwargs.pop("region", None) if takes_config else None
         try:
             # All kernels are compiled where the first that is called is missing.
-            with when_missing(_compile_kernels):
+            with _of_region(region), when_missing(_compile_kernels):
                 command(*args, **kwargs)
         except StreamScorerError as error:
             for line in str(error).splitlines():
@@ -103,7 +119,29 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
             typer.echo("stream-scorer: interrupted before it was done", err=True)
             raise typer.Exit(130) from None
 
+    if takes_config:
+        signature = inspect.signature(command, eval_str=True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        option = inspect.Parameter("region", keyword, default=None, annotation=Region)
+        parameters = [*signature.parameters.values(), option]
+        vars(run)["__signature__"] = signature.replace(parameters=parameters)
     return run
+
+
+@contextmanager
+def _of_region(region: object) -> Iterator[None]:
+    """With the variable set, so that processes which the verb starts, and a config that it reads
+    again, are of the same region."""
+    before = os.environ.get("STREAM_SCORER_REGION")
+    if region:
+        os.environ["STREAM_SCORER_REGION"] = str(region)
+    try:
+        yield
+    finally:
+        if region and before is None:
+            del os.environ["STREAM_SCORER_REGION"]
+        elif region and before is not None:
+            os.environ["STREAM_SCORER_REGION"] = before
 
 
 @app.callback(invoke_without_command=True)

@@ -46,6 +46,7 @@ from stream_scorer.settings.connections import (
 )
 from stream_scorer.settings.drift import DriftSettings
 from stream_scorer.settings.redis import RedisSettings
+from stream_scorer.settings.regions import REGION_VARIABLE, settings_of_region
 from stream_scorer.settings.values import (
     ExistingDirectory,
     ModelPlace,
@@ -184,6 +185,8 @@ class Settings(Section):
     # No setting: a list that grows, which work on past events is given beside the config.
     _erased_customers: dict[str, int] = PrivateAttr(default_factory=dict)
     _customer_sample: CustomerSample = PrivateAttr(default=EVERYBODY)
+    # Chosen, and not written: `load` says which of the config's regions these settings are of.
+    _region: str = PrivateAttr(default="")
 
     @classmethod
     def load(
@@ -195,14 +198,18 @@ class Settings(Section):
     ) -> Settings:
         """Read and check settings.
 
-        path: a TOML file; None for the defaults. environment: variables that win over the file.
-        overrides: nested values that win over both, as in a notebook or a test. Raises ConfigError
-        with a line for each wrong field.
+        path: a TOML file; None for the defaults. environment: variables that win over the file, and
+        STREAM_SCORER_REGION, which chooses one of the file's regions. overrides: nested values that
+        win over both, as in a notebook or a test. Raises ConfigError with a line for each wrong
+        field.
         """
         data = {} if path is None else config_sources.read_toml(Path(path))
+        variables = config_sources.read_environment(environment)
+        region = environment.get(REGION_VARIABLE, "")
+        data, variables = settings_of_region(data, variables, region, cls)
         if path is not None:
             _anchor(data, Path(path).parent)
-        config_sources.merge(data, config_sources.read_environment(environment))
+        config_sources.merge(data, variables)
         config_sources.merge(data, overrides or {})
         try:
             settings = cls.model_validate(data)
@@ -212,7 +219,13 @@ class Settings(Section):
         else:
             wrong = settings._problems()
         config_sources.raise_all(wrong + config_sources.not_read(environment, cls))
+        settings._region = region
         return settings
+
+    @property
+    def region(self) -> str:
+        """The region of the config that was chosen, "" where it declares none."""
+        return self._region
 
     def event_rules(self) -> EventRules:
         """Which events are accepted."""
