@@ -50,7 +50,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[RedisClusterRig]:
 def settings_of(rig: RedisClusterRig, **more: Any) -> Settings:
     url = f"redis://127.0.0.1:{rig.nodes[0].port}/0"
     others = ",".join(f"127.0.0.1:{node.port}" for node in rig.nodes[1:])
-    wanted = {"url": url, "mode": "cluster", "other_addresses": others, "timeout_seconds": 0.5}
+    wanted = {"url": url, "mode": "cluster", "other_addresses": others, "timeout_seconds": 2.0}
     overrides = {"redis": wanted | more}
     return Settings.load(None, environment={}, overrides=overrides)
 
