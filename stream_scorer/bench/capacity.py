@@ -57,6 +57,7 @@ TEN_BEST = PublishPolicy(mode="top_k", top_k=10)
 SHORT_BYTES, LONG_BYTES, FEWER_LONG = 120, 4_000, 5
 POLL_SECONDS = 1.0
 SILENT_POLLS = 20
+CLOSING_SECONDS = 5.0
 TIMES = 5  # that a run scores, since the clock of processor time is coarse
 
 
@@ -96,12 +97,12 @@ def _measure_records(client: redis.Redis, sizes: Sizes, found: dict[str, list[fl
     for events_before in EVENTS_BEFORE:
         client.flushall()
         loop = _Loop(client, space, shop)
-        before = _used_bytes(client)
+        before = _used_bytes(client, loop.store)
         for first in range(0, customers, sizes.capacity_batch):
             who = np.arange(first, min(first + sizes.capacity_batch, customers))
             states = loop.fold(loop.records(np.repeat(who, events_before)))
             lengths = [len(record) for record in pack(states, space.fingerprint)]
-        taken = (_used_bytes(client) - before) / customers
+        taken = (_used_bytes(client, loop.store) - before) / customers
         memory.append((float(np.mean(lengths)), taken))
         values = csr.build(states, space, states.arrays.newest_ms).getnnz() / len(states)
     (short, of_short), (long, of_long) = memory
@@ -109,11 +110,11 @@ def _measure_records(client: redis.Redis, sizes: Sizes, found: dict[str, list[fl
     found["redis_bytes_per_record_byte"].append(each_byte)
     found["redis_key_bytes"].append(of_long - each_byte * long)
     found["record_bytes_per_non_zero"].append((long - RECORD_HEAD_BYTES) / values)
-    before = _used_bytes(client)
+    before = _used_bytes(client, loop.store)
     notes = RefreshStore(loop.store, "bench", TOPIC)
     kept_ms = 1000 * TIME_TO_LIVE_SECONDS
     notes.note(states, [bytes(28)] * len(states), AS_OF_MS, kept_ms)
-    found["redis_note_bytes"].append((_used_bytes(client) - before) / len(states))
+    found["redis_note_bytes"].append((_used_bytes(client, loop.store) - before) / len(states))
     found["event_bytes"].append(loop.event_bytes)
     draw, n = np.random.default_rng(7), min(sizes.capacity_batch, customers)
     for run in range(sizes.runs + 1):
@@ -300,7 +301,13 @@ def _consume_seconds(address: str, topic: str, records: int, batch: int) -> floa
         consumer.close()
 
 
-def _used_bytes(client: redis.Redis) -> int:
+def _used_bytes(client: redis.Redis, store: RedisStore) -> int:
+    """Of Redis's memory, without the buffers of the store's connections: they are as large as
+    hundreds of records, and Redis shrinks them at times of its own."""
+    store.server.drop_connections()
+    until = time.monotonic() + CLOSING_SECONDS
+    while client.info("clients")["connected_clients"] > 1 and time.monotonic() < until:  # type: ignore[index,unused-ignore]
+        time.sleep(0.001)
     return int(client.info("memory")["used_memory"])  # type: ignore[index,unused-ignore]
 
 
