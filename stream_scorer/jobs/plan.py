@@ -20,6 +20,7 @@ from stream_scorer.core.capacity import (
 from stream_scorer.core.installation import Installation, installation, of_one_region
 from stream_scorer.core.measured_costs import MeasuredCosts
 from stream_scorer.core.monthly_cost import MonthlyCost, Prices, monthly_cost
+from stream_scorer.core.redis_servers import CLUSTER_LOOP, CLUSTER_REDIS
 from stream_scorer.errors import InputError
 from stream_scorer.result import Result
 
@@ -161,8 +162,9 @@ def _assumptions(demand: Demand, measured: Measured) -> tuple[str, ...]:
         "not planned are the members' own memory (the model, micro-batches and store.hot_bytes), "
         "the status page, and what Redis takes while it rewrites its append-only file: up to as "
         "much again, if all records change meanwhile",
-        "a Redis Cluster takes 1.35 times a member's time to load and save a customer and 1.4 "
-        "times Redis's, as measured with three primaries and micro-batches of 1,000 customers",
+        f"a Redis Cluster takes {CLUSTER_LOOP:g} times a member's time to load and save a customer "
+        f"and {CLUSTER_REDIS:g} times Redis's, as measured with three primaries and micro-batches "
+        "of 1,000 customers",
         "Spark's time is that of 117 entries and 500 probabilities, measured on two cores, by the "
         "number of both",
     )

@@ -13,11 +13,10 @@ import redis
 from typer.testing import CliRunner
 
 from stream_scorer import cli
-from stream_scorer.bench.shop_workload import AS_OF_MS, Shop, rows_of, space_of
+from stream_scorer.bench.shop_workload import AS_OF_MS, Shop, space_of
 from stream_scorer.capacity import measured
 from stream_scorer.core.capacity import LEAST_ROUNDING, Demand, redis_bytes
-from stream_scorer.core.features.state import CustomerStates, StateArrays
-from stream_scorer.core.features.state_codec import empty_states, pack
+from stream_scorer.core.features.state_codec import pack
 from stream_scorer.core.measured_costs import MEANINGS, STAGE
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.errors import InputError
@@ -26,6 +25,7 @@ from stream_scorer.io.stores.refresh_store import RefreshStore
 from stream_scorer.jobs.bench import bench
 from stream_scorer.jobs.plan import _BOUNDS, in_words, planned
 from tests.jobs.test_bench import TINY
+from tests.shop_states import shop_states
 
 SHOP = Demand(customers=1_000_000, events_per_second=5_000, categories=2_000)
 ARGUMENTS = [
@@ -249,20 +249,7 @@ def test_the_planned_memory_is_that_of_a_real_redis(active: int) -> None:
     customers = 10_000
     shop = Shop(categories=500, columns=30_000, active=active)
     space = space_of(shop)
-    rows = rows_of(shop, customers, seed=4).matrix
-    empty = empty_states([f"customer-{i:07d}" for i in range(customers)])
-    states = CustomerStates(
-        empty.customer_ids,
-        StateArrays(*empty.arrays)._replace(
-            newest_ms=np.full(customers, AS_OF_MS),
-            source_at=np.arange(customers + 1),
-            source_topic=np.zeros(customers, np.uint32),
-            source_partition=np.zeros(customers, np.int32),
-            source_offset=np.arange(customers),
-            sum_at=rows.indptr.astype(np.int64), sum_column=rows.indices.astype(np.uint32),
-            sum_value=rows.data,
-        ),
-    )  # fmt: skip
+    states = shop_states(shop, customers)
     with EmbeddedRedis() as server, redis.Redis(port=server.port) as client:
         before = int(client.info("memory")["used_memory"])
         store = RedisStore(client, "shop", space.fingerprint, time_to_live_seconds=34_560_000)

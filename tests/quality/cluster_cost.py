@@ -3,7 +3,7 @@
 Records of a large shop, in micro-batches. Server and cluster take turns; costs are processor
 seconds, of this process and of the Redis servers as they count them, so that one machine can tell
 them though all servers share its cores. The medians of the quotients are what `plan` reckons with
-(core/redis_primaries.py). Replicas are stopped first: one server has none either.
+(core/redis_servers.py). Replicas are stopped first: one server has none either.
 
 Usage: python tests/quality/cluster_cost.py [--batch N] [--runs N] [--json]
 """
@@ -21,37 +21,18 @@ from typing import Any
 import numpy as np
 import redis
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "io" / "stores"))
-from redis_clusters import PRIMARIES, RedisClusterRig
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from stream_scorer.bench.shop_workload import AS_OF_MS, Shop, rows_of, space_of
-from stream_scorer.core.features.state import CustomerStates, StateArrays
-from stream_scorer.core.features.state_codec import empty_states
+from stream_scorer.bench.shop_workload import Shop, space_of
 from stream_scorer.demo.embedded import EmbeddedRedis
 from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live.consumer import open_store
 from stream_scorer.settings.tree import Settings
+from tests.io.stores.redis_clusters import PRIMARIES, RedisClusterRig
+from tests.shop_states import shop_states
 
-SHOP = Shop(categories=500, columns=300_000, active=117)
+SHOP = Shop(categories=500, columns=300_000, active=9)  # 120 values of a row are not 0
 KINDS = "one server", "cluster"
-
-
-def customers(count: int) -> CustomerStates:
-    """Each with a record of about 117 values."""
-    empty = empty_states([f"customer-{i:07d}" for i in range(count)])
-    rows = rows_of(SHOP, count, seed=4).matrix
-    return CustomerStates(
-        empty.customer_ids,
-        StateArrays(*empty.arrays)._replace(
-            newest_ms=np.full(count, AS_OF_MS),
-            source_at=np.arange(count + 1),
-            source_topic=np.zeros(count, np.uint32),
-            source_partition=np.zeros(count, np.int32),
-            source_offset=np.arange(count),
-            sum_at=rows.indptr.astype(np.int64), sum_column=rows.indices.astype(np.uint32),
-            sum_value=rows.data,
-        ),
-    )  # fmt: skip
 
 
 def opened(addresses: list[int], mode: str) -> RedisStore:
@@ -68,7 +49,7 @@ def cpu_seconds(clients: list[redis.Redis]) -> float:
 
 def measured(batch: int, runs: int) -> dict[str, Any]:
     """Microseconds of processor time a customer, of the member and of Redis, and the quotients."""
-    states = customers(batch)
+    states = shop_states(SHOP, batch)
     ids, rows = list(states.customer_ids), np.arange(batch)
     with EmbeddedRedis() as server, RedisClusterRig() as rig, redis.Redis(port=server.port) as one:
         for node in rig.nodes[PRIMARIES:]:
