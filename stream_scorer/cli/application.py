@@ -62,10 +62,12 @@ Config = Annotated[
         help="Settings in TOML, as `init` writes them; without it the defaults.",
     ),
 ]  # fmt: skip
+# As settings/regions.py names it, which help does not wait for.
+REGION_VARIABLE = "STREAM_SCORER_REGION"
 Region = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", envvar="STREAM_SCORER_REGION",
+        metavar="NAME", envvar=REGION_VARIABLE,
         help="Which of the regions that the config declares; needed where it declares some.",
     ),
 ]  # fmt: skip
@@ -132,16 +134,18 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
 def _of_region(region: object) -> Iterator[None]:
     """With the variable set, so that processes which the verb starts, and a config that it reads
     again, are of the same region."""
-    before = os.environ.get("STREAM_SCORER_REGION")
-    if region:
-        os.environ["STREAM_SCORER_REGION"] = str(region)
+    if not region:
+        yield
+        return
+    before = os.environ.get(REGION_VARIABLE)
+    os.environ[REGION_VARIABLE] = str(region)
     try:
         yield
     finally:
-        if region and before is None:
-            del os.environ["STREAM_SCORER_REGION"]
-        elif region and before is not None:
-            os.environ["STREAM_SCORER_REGION"] = before
+        if before is None:
+            del os.environ[REGION_VARIABLE]
+        else:
+            os.environ[REGION_VARIABLE] = before
 
 
 @app.callback(invoke_without_command=True)

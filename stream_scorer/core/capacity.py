@@ -185,10 +185,19 @@ class _Work:
         return a, b, c
 
 
+def scoring_seconds(demand: Demand, costs: MeasuredCosts) -> float:
+    """Of a core, to score one customer."""
+    by_size = costs.score_seconds_per_category * demand.categories
+    by_size += costs.score_seconds_per_non_zero * demand.non_zeros
+    return costs.score_seconds + by_size
+
+
 def _work(demand: Demand, costs: MeasuredCosts) -> _Work:
-    score = costs.score_seconds + costs.score_seconds_per_category * demand.categories
-    score += costs.score_seconds_per_non_zero * demand.non_zeros
-    beside = score + costs.encode_seconds_per_customer + costs.kafka_seconds_per_produced
+    beside = (
+        scoring_seconds(demand, costs)
+        + costs.encode_seconds_per_customer
+        + costs.kafka_seconds_per_produced
+    )
     if not demand.published_entries:
         each = ALL_ENCODED_SECONDS_PER_CATEGORY[demand.probability_bytes]
         beside += each * demand.categories

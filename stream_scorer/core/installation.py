@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from stream_scorer.core.capacity import DAY_SECONDS, Capacity, Demand, Traffic
+from stream_scorer.core.capacity import Capacity, Demand, Traffic, scoring_seconds
 from stream_scorer.core.measured_costs import MeasuredCosts
 from stream_scorer.result import Result
 
@@ -52,9 +52,8 @@ def installation(demand: Demand, costs: MeasuredCosts, region: Capacity) -> Inst
     n = demand.regions
     servers = n * (1 + demand.redis_replicas)
     traffic = region.traffic_bytes_per_second
-    scored = costs.score_seconds + costs.score_seconds_per_category * demand.categories
-    scored += costs.score_seconds_per_non_zero * demand.non_zeros
-    rows = SPARK_SECONDS_PER_NUMBER * (demand.non_zeros + demand.categories)
+    on_spark = scoring_seconds(demand, costs)
+    on_spark += SPARK_SECONDS_PER_NUMBER * (demand.non_zeros + demand.categories)
     return Installation(
         regions=n,
         partitions=n * region.partitions,
@@ -70,10 +69,5 @@ def installation(demand: Demand, costs: MeasuredCosts, region: Capacity) -> Inst
         ),
         output_topic_bytes=n * region.output_topic_bytes,
         input_topic_bytes=n * region.input_topic_bytes,
-        spark_core_hours=demand.customers * (scored + rows) / 3600,
+        spark_core_hours=demand.customers * on_spark / 3600,
     )
-
-
-def scores_per_month(of: Installation, hours_per_month: float) -> float:
-    """Customers scored, if the planned rate went on for all of it."""
-    return of.scored_per_second * hours_per_month * DAY_SECONDS / 24

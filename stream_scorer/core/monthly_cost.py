@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream_scorer.core.installation import MILLION, Installation, scores_per_month
+from stream_scorer.core.installation import MILLION, Installation
 from stream_scorer.result import Result
 
 HOURS_PER_MONTH = 730.0
@@ -50,7 +50,7 @@ def monthly_cost(all_regions: Installation, prices: Prices) -> MonthlyCost | Non
     given = [part for part in parts if part is not None]
     if not given:
         return None
-    millions = scores_per_month(all_regions, HOURS_PER_MONTH) / MILLION
+    millions = all_regions.scored_per_second * 3600 * HOURS_PER_MONTH / MILLION
     return MonthlyCost(*parts, sum(given), sum(given) / millions)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-PARTS = 64
+PARTS = 64  # of the format of keys: another number is another place for each record
 LEAST_PRIMARIES = 3
 # What loading and saving a customer takes more on a cluster than on one server, of the member's and
 # of Redis's processor time: the 64 parts have scripts and watermarks of their own. Micro-batches of

@@ -17,7 +17,9 @@ from __future__ import annotations
 import re
 import zlib
 
-TAGS = 64  # part of the format: another number is another place for each record
+from stream_scorer.core.redis_servers import PARTS
+
+TAGS = PARTS  # one for each part of a namespace
 _WHOLE = b"{s00}"
 _OF_CUSTOMER = b"c:", b"r:"
 _TAGGED = re.compile(rb"[^{]*(\{s\d\d\}):")

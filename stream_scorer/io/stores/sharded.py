@@ -102,20 +102,18 @@ class ShardedStore(RedisStore):
         # Of all customers at once: 64 small calls of numpy and of a kernel take longer than Redis.
         records = self._packed(chosen)
         sources = stored_sources(chosen if made_from is None else take(made_from, rows))
-        by_tag: defaultdict[int, list[int]] = defaultdict(list)
-        for position, customer_id in enumerate(ids):
-            by_tag[tag_of(customer_id)].append(position)
         calls: list[Call] = []
         saving: list[tuple[RedisStore, list[int], int]] = []
-        for tag, positions in by_tag.items():
-            made = self._parts[tag].save_calls(
+        for positions in self.by_script(ids):
+            part = self._parts[tag_of(ids[positions[0]])]
+            made = part.save_calls(
                 [ids[at] for at in positions],
                 [records[at] for at in positions],
                 [sources[at] for at in positions],
                 loaded=made_from is not None,
             )
             calls += made
-            saving.append((self._parts[tag], positions, len(made)))
+            saving.append((part, positions, len(made)))
         try:
             answers = self._ask(lambda: self._save.run(calls)) if calls else []
             for answer in answers:
