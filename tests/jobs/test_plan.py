@@ -24,8 +24,8 @@ from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.io.stores.refresh_store import RefreshStore
 from stream_scorer.jobs.bench import bench
 from stream_scorer.jobs.plan import _BOUNDS, in_words, planned
+from tests.io.stores.shop_states import shop_states
 from tests.jobs.test_bench import TINY
-from tests.shop_states import shop_states
 
 SHOP = Demand(customers=1_000_000, events_per_second=5_000, categories=2_000)
 ARGUMENTS = [

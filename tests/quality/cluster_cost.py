@@ -29,7 +29,7 @@ from stream_scorer.io.stores.redis import RedisStore
 from stream_scorer.live.consumer import open_store
 from stream_scorer.settings.tree import Settings
 from tests.io.stores.redis_clusters import PRIMARIES, RedisClusterRig
-from tests.shop_states import shop_states
+from tests.io.stores.shop_states import shop_states
 
 SHOP = Shop(categories=500, columns=300_000, active=9)  # 120 values of a row are not 0
 KINDS = "one server", "cluster"
